@@ -1,0 +1,46 @@
+"""Which gradient estimator should I use? Identical VAEs, measured variance, convergence and cost, in one report.
+
+``import estbench`` is light: torch and pandas are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    from estbench import datasets, estimators, measure, problems, report, stats
+    from estbench.execution import run
+    from estbench.store import load
+
+try:
+    __version__ = version("estbench")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "unknown"
+
+__all__ = [
+    "EstbenchError",
+    "__version__",
+    "datasets",
+    "estimators",
+    "load",
+    "measure",
+    "problems",
+    "report",
+    "run",
+    "stats",
+]
+
+_MODULES = {"datasets", "estimators", "measure", "problems", "report", "stats"}
+_FUNCTIONS = {"load": "estbench.store", "run": "estbench.execution"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"estbench.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    raise AttributeError(f"module 'estbench' has no attribute '{name}'")

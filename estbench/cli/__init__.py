@@ -1,0 +1,91 @@
+"""The command line: one thin module per command, imported when it is called."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from typing import Any
+
+import rich_click as click
+from click.exceptions import NoArgsIsHelpError
+
+from estbench.errors import EstbenchError, did_you_mean
+
+COMMANDS = {
+    "run": "train what is missing, measure, and write a report",
+    "report": "rebuild tables, figures and report.html from the records alone",
+    "status": "planned, done, diverged, failed, missing: one line a cell",
+    "list": "name the estimators, problems, datasets and ready experiments",
+    "show": "explain one of them: equation, options, facts, reference",
+    "doctor": "check this machine and this installation",
+}
+
+
+class LazyCommand(click.RichCommand):
+    """A command's name and one line; the command itself is imported when it is called."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """The context of the command that this one stands for."""
+        command: click.Command = importlib.import_module(f"estbench.cli.{self.name}").command
+        return command.make_context(*args, **kwargs)
+
+
+class LazyGroup(click.RichGroup):
+    """Knows its commands by name and one line each, so that ``estbench --help`` imports next to nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The commands in the order of a first session."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002
+        """The command, not yet imported."""
+        if cmd_name not in COMMANDS:
+            raise EstbenchError(f"unknown command '{cmd_name}'; {did_you_mean(cmd_name, COMMANDS)}")
+        return LazyCommand(name=cmd_name, short_help=COMMANDS[cmd_name])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="estbench")
+def group() -> None:
+    """Which gradient estimator should I use? Measure it.
+
+    Train identical VAEs that differ in the gradient estimator alone; measure gradient variance, ELBO
+    convergence and throughput; read one report. Start with `estbench run --estimator reparam`.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some cell failed, 2 misuse, 130 interrupted."""
+    sys.exit(_exit_code(arguments))
+
+
+def _exit_code(arguments: list[str] | None) -> int:
+    try:
+        outcome: Any = group.main(arguments, prog_name="estbench", standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except EstbenchError as error:
+        return _complain(str(error), 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; what is finished is stored, and the same command goes on from here", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left (`estbench list | head`); that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        where = f" '{error.filename}'" if error.filename else ""
+        return _complain(f"cannot write{where}: {error.strerror}; finished cells are whole, run again to go on", 1)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on standard error."""
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,82 @@
+"""``estbench doctor``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import rich_click as click
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; ``ok`` is nothing where it is only worth knowing."""
+
+    check: str
+    ok: bool | None
+    found: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(*, as_json: bool) -> int:
+    """Check this machine and this installation; exit with 1 if something is broken."""
+    from estbench.cli.console import print_json, print_rows
+
+    findings = [
+        *_environment(),
+        _check("shipped digits", _shipped_data),
+        _check("results folder", _writable),
+        _data_folder(),
+    ]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        marks = {True: "ok", False: "BROKEN", None: ""}
+        print_rows("doctor", ("check", "", "found"), [(f.check, marks[f.ok], f.found) for f in findings])
+    return 1 if any(finding.ok is False for finding in findings) else 0
+
+
+def _environment() -> list[Finding]:
+    from estbench.measure.environment import choose_device, describe_environment
+
+    environment = describe_environment(choose_device("auto"))
+    return [Finding(name, None, str(value)) for name, value in environment.items() if value is not None]
+
+
+def _check(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, ok=True, found=look())
+    except Exception as error:  # noqa: BLE001  (whatever is broken here is the finding)
+        return Finding(name, ok=False, found=f"{type(error).__name__}: {error}")
+
+
+def _shipped_data() -> str:
+    from estbench import datasets
+
+    return ", ".join(f"{name}: {len(datasets.load(name).train)} training images" for name in ("mnist5k", "digits"))
+
+
+def _writable() -> str:
+    folder = Path("results") if Path("results").is_dir() else Path()
+    with tempfile.TemporaryFile(dir=folder):
+        return f"'{folder.resolve().name}' can be written to"
+
+
+def _data_folder() -> Finding:
+    from estbench import datasets
+    from estbench.datasets.idx import DATA_DIR
+    from estbench.errors import EstbenchError
+
+    if not os.environ.get(DATA_DIR):
+        return Finding(DATA_DIR, ok=None, found="not set: mnist and fashion_mnist are not available")
+    available = []
+    for name in ("mnist", "fashion_mnist"):
+        try:
+            datasets.load(name)
+            available.append(name)
+        except EstbenchError as error:
+            return Finding(DATA_DIR, ok=False, found=str(error))
+    return Finding(DATA_DIR, ok=True, found=f"{' and '.join(available)} are whole")

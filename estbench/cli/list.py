@@ -1,0 +1,88 @@
+"""``estbench list``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import rich_click as click
+
+KINDS = ("estimators", "problems", "datasets", "experiments")
+
+
+@click.command()
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A Python file that registers more.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> None:
+    """Name what there is: estimators, problems, datasets, ready experiments."""
+    from estbench.cli.console import print_json, print_rows
+    from estbench.registry import load_plugin
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    wanted = {name: LISTINGS[name]() for name in ([kind] if kind else KINDS)}
+    if as_json:
+        print_json(wanted)
+        return
+    for name, entries in wanted.items():
+        columns = list(entries[0]) if entries else ["name"]
+        print_rows(name, columns, [[_text(entry[column]) for column in columns] for entry in entries])
+
+
+def _estimators() -> list[dict[str, Any]]:
+    from estbench import estimators
+
+    columns = {
+        "unbiased": "unbiased",
+        "latents": "supports",
+        "evaluations": "evaluations",
+        "differentiable f": "needs_differentiable_f",
+        "reference": "reference",
+        "summary": "summary",
+    }
+    found = [estimators.describe(name) for name in estimators.names()]
+    return [{"name": entry["name"], **{column: entry[fact] for column, fact in columns.items()}} for entry in found]
+
+
+def _problems() -> list[dict[str, Any]]:
+    from estbench import problems
+
+    found = [problems.describe(name) for name in problems.names()]
+    return [{column: entry[column] for column in ("name", "latents", "summary")} for entry in found]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from estbench import datasets
+
+    return [{"name": name, "summary": datasets.describe(name)} for name in datasets.names()]
+
+
+def _experiments() -> list[dict[str, Any]]:
+    from estbench.experiment import read_experiment
+    from estbench.experiment.spec import shipped_experiments
+
+    return [{"name": name, "question": read_experiment(path).question} for name, path in shipped_experiments().items()]
+
+
+LISTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
+    "estimators": _estimators,
+    "problems": _problems,
+    "datasets": _datasets,
+    "experiments": _experiments,
+}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,151 @@
+"""``estbench run``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from estbench.errors import EstbenchError
+
+
+@click.command(no_args_is_help=False)
+@click.argument("experiment", default="quickstart", metavar="[EXPERIMENT.toml]")
+@click.option(
+    "-e",
+    "--estimator",
+    "estimators",
+    multiple=True,
+    metavar="NAME[opts]",
+    help="Estimators, in place of the experiment's; for example 'rloo[num_samples=4]'. May be repeated.",
+)
+@click.option(
+    "--problem",
+    "problems",
+    multiple=True,
+    metavar="NAME[opts]",
+    help="Problems, in place of the experiment's; for example 'vae[latent_size=50]'. May be repeated.",
+)
+@click.option("--seeds", metavar="N | A,B,...", help="A number of seeds, or the seeds themselves.")
+@click.option("--steps", type=int, metavar="N", help="Training steps.")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Results folder.  [default: results/EXPERIMENT]")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute.",
+)
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A Python file that registers an estimator, problem or dataset. It is run as it is.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting; for example training.learning_rate=3e-4.",
+)
+@click.option("--force", is_flag=True, help="Compute the cells anew.")
+@click.option("--keep-checkpoints", is_flag=True, help="Keep each finished cell's last checkpoint.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and compute nothing.")
+def command(
+    experiment: str,
+    estimators: tuple[str, ...],
+    problems: tuple[str, ...],
+    seeds: str | None,
+    steps: int | None,
+    out: str | None,
+    device: str,
+    plugins: tuple[str, ...],
+    settings: tuple[str, ...],
+    *,
+    force: bool,
+    keep_checkpoints: bool,
+    dry_run: bool,
+) -> int:
+    """Train what is missing of an experiment, measure, and write a report.
+
+    EXPERIMENT is a TOML file or the name of a ready experiment (`estbench list experiments`); without
+    one it is the quickstart. A second run computes nothing; a changed one computes the new cells only.
+    """
+    from estbench.experiment import find_experiment, read_experiment
+    from estbench.experiment.spec import parse_override
+
+    overrides: dict[str, Any] = dict(parse_override(setting) for setting in settings)
+    if estimators:
+        overrides["estimators"] = list(estimators)
+    if problems:
+        overrides["problems"] = list(problems)
+    if seeds is not None:
+        overrides["seeds"] = _seeds(seeds)
+    if steps is not None:
+        overrides["training.steps"] = steps
+    chosen = read_experiment(find_experiment(experiment), overrides)
+
+    from estbench import execution, report
+    from estbench.cli.console import console, print_table
+    from estbench.cli.progress import progress_listener
+    from estbench.registry import load_plugin
+    from estbench.store import Status
+
+    if dry_run:
+        for plugin in plugins:
+            load_plugin(plugin)
+        return _print_plan(execution.plan_of(chosen), out)
+    with progress_listener() as listener:
+        results = execution.run(
+            chosen,
+            out,
+            device=device,
+            plugins=plugins,
+            force=force,
+            keep_checkpoints=keep_checkpoints,
+            listener=listener,
+        )
+    page = report.build(results.path)
+    print_table(report.summary(results))
+    console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    bad = results.cells[results.cells["status"].isin([Status.FAILED, Status.TIMEOUT])]
+    for cell in bad.itertuples():
+        console(stderr=True).print(
+            f"{cell.status}: {cell.folder}: {cell.stop_reason}", style="red", soft_wrap=True, markup=False
+        )
+    return 1 if len(bad) else 0
+
+
+def _seeds(text: str) -> Any:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise EstbenchError(f"cannot read --seeds '{text}'; write a number of seeds, or seeds like 0,1,2") from None
+    return numbers if "," in text else numbers[0] if numbers else 0
+
+
+def _print_plan(plan: Any, out: str | None) -> int:
+    from pathlib import Path
+
+    from estbench.cli.console import console, print_rows
+    from estbench.store import ResultsFolder
+
+    folder = ResultsFolder(out or Path("results") / plan.experiment.name)
+    rows = [
+        (
+            cell.estimator.label,
+            cell.problem.label,
+            str(cell.seed),
+            cell.key[:8],
+            str(folder.status(cell.folder) or "to run"),
+        )
+        for cell in plan
+    ]
+    print_rows(f"plan of {plan.experiment.name}", ("estimator", "problem", "seed", "key", "status"), rows)
+    console().print(
+        f"{len(plan)} cells of {plan.experiment.training.steps} steps; nothing was computed", highlight=False
+    )
+    return 0

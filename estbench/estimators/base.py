@@ -1,0 +1,107 @@
+"""What an estimator is, and the registry of those known."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor, nn
+
+from estbench import validation
+from estbench.errors import EstbenchError
+from estbench.problems import Objective, Problem
+from estbench.registry import Registry
+from estbench.variant import Variant
+
+
+class Estimator(nn.Module):
+    """Turns an objective into a per-example surrogate whose autograd gradient estimates grad L.
+
+    Three rules make an estimator work in training and in a probe alike.
+
+    * Samples come first, then *any* batch dimensions: the probe adds a replicate dimension.
+    * The surrogate of an example depends on the noise of that example alone; what pools over the batch (a moving
+      average) is state from before the step.
+    * State lives in buffers and changes in training mode alone. Learned parts are parameters of the estimator; their
+      own optimiser ascends the same surrogate. ``eval()`` freezes both.
+    """
+
+    Options: ClassVar[type[validation.Options]] = validation.Options
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    reference: ClassVar[str | None] = None  # a BibTeX key of estbench.estimators.references
+    supports: ClassVar[AbstractSet[str]]
+    unbiased: ClassVar[bool]
+    needs_differentiable_f: ClassVar[bool]
+    version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
+    evaluations: int  # of f, per example and step
+
+    def __init__(self, options: validation.Options | None = None) -> None:
+        super().__init__()
+        self.options: Any = options or type(self).Options()
+
+    def prepare(self, objective: Objective) -> None:
+        """Build learned parts, whose sizes the problem decides; called once, before the first step."""
+
+    def forward(self, objective: Objective) -> Tensor:
+        """Per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """The declared facts, as plain data."""
+        return {
+            "summary": self.summary,
+            "reference": self.reference,
+            "supports": sorted(self.supports),
+            "unbiased": self.unbiased,
+            "needs_differentiable_f": self.needs_differentiable_f,
+            "evaluations": self.evaluations,
+        }
+
+
+E = TypeVar("E", bound=Estimator)
+REGISTRY: Registry[type[Estimator]] = Registry("estimator")
+names = REGISTRY.names
+FACTS = ("summary", "supports", "unbiased", "needs_differentiable_f")
+
+
+def register(name: str) -> Callable[[type[E]], type[E]]:
+    """Class decorator: make an estimator known as ``name``, once it declares what everybody relies on."""
+
+    def decorator(cls: type[E]) -> type[E]:
+        missing = [fact for fact in FACTS if not hasattr(cls, fact)]
+        if missing:
+            raise EstbenchError(f"estimator '{name}' does not declare {', '.join(missing)}; set it on the class")
+        return REGISTRY.register(name)(cls)
+
+    return decorator
+
+
+def create(variant: str | Variant) -> Estimator:
+    """Build an estimator from ``name[option=value,...]``, for example ``rloo[num_samples=4]``."""
+    estimator: Estimator = REGISTRY.create(variant)
+    return estimator
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Facts, options with their defaults, and the documentation of an estimator."""
+    cls = REGISTRY.get(name)
+    return {
+        "name": name,
+        "kind": "estimator",
+        **create(name).facts(),
+        "version": cls.version,
+        "options": cls.Options().model_dump(mode="json"),
+        "documentation": inspect.getdoc(cls) or "",
+    }
+
+
+def check_supports(estimator: type[Estimator], problem: type[Problem]) -> None:
+    """Raise ``EstbenchError`` where an estimator cannot estimate gradients for a problem's latents."""
+    if problem.latents not in estimator.supports:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' supports {', '.join(sorted(estimator.supports))} latents, "
+            f"and problem '{problem.name}' has {problem.latents} ones; choose another of the two"
+        )

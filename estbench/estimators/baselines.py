@@ -1,0 +1,81 @@
+"""Baselines of score-function gradients: composed with an estimator, never part of one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from estbench.errors import EstbenchError
+from estbench.problems import Objective
+
+
+class Baseline(nn.Module):
+    """What is subtracted from f; it may know the input and the past, and never the sample itself."""
+
+    def prepare(self, objective: Objective) -> None:
+        """Build learned parts, whose sizes the objective decides."""
+
+    def forward(self, objective: Objective) -> Tensor:
+        """The baseline, broadcastable against f of (S, *R, B); live in the baseline's own parameters."""
+        raise NotImplementedError
+
+    def update(self, f: Tensor) -> None:
+        """Take in the values of a step, (S, *R, B), after they were used."""
+
+
+class Zero(Baseline):
+    """No baseline."""
+
+    def forward(self, objective: Objective) -> Tensor:
+        return next(iter(objective.params.values())).new_zeros(())
+
+
+class ExponentialMovingAverage(Baseline):
+    r"""c_t = m_t / (1 - a^t) with m_t = a m_{t-1} + (1 - a) mean f_t; step t subtracts c_{t-1}.
+
+    The division takes out the pull of the zero that m starts from.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.mean: Tensor
+        self.weight: Tensor
+        # In double precision, so that the average does not depend on the model's own.
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, objective: Objective) -> Tensor:
+        dtype = next(iter(objective.params.values())).dtype
+        average: Tensor = self.mean / self.weight.clamp(min=torch.finfo(torch.float64).tiny)
+        return average.to(dtype)
+
+    @torch.no_grad()
+    def update(self, f: Tensor) -> None:
+        self.mean.mul_(self.decay).add_(f.mean(), alpha=1 - self.decay)
+        self.weight.mul_(self.decay).add_(1 - self.decay)
+
+
+class InputDependent(Baseline):
+    r"""c_{t-1} + b_psi(x): the moving average and a tanh network of the input (Mnih and Gregor, 2014)."""
+
+    def __init__(self, decay: float, hidden: int) -> None:
+        super().__init__()
+        self.average = ExponentialMovingAverage(decay)
+        self.hidden = hidden
+
+    def prepare(self, objective: Objective) -> None:
+        if objective.context is None:
+            raise EstbenchError(
+                "baseline=nvil learns from the input, and this problem has none; choose another baseline"
+            )
+        x = objective.context
+        self.network = nn.Sequential(nn.Linear(x.shape[-1], self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1)).to(x)
+
+    def forward(self, objective: Objective) -> Tensor:
+        learned: Tensor = self.network(objective.context).squeeze(-1)
+        average: Tensor = self.average(objective)
+        return learned + average
+
+    def update(self, f: Tensor) -> None:
+        self.average.update(f)

@@ -1,0 +1,30 @@
+"""Experiments as pure data: what to run, with which seeds, under which keys. Imports no torch."""
+
+from estbench.experiment.keys import SCHEMA_VERSION, content_hash
+from estbench.experiment.plan import Cell, Plan, make_plan
+from estbench.experiment.seeds import stream_seed
+from estbench.experiment.spec import (
+    Evaluation,
+    Experiment,
+    Probe,
+    Throughput,
+    Training,
+    find_experiment,
+    read_experiment,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Cell",
+    "Evaluation",
+    "Experiment",
+    "Plan",
+    "Probe",
+    "Throughput",
+    "Training",
+    "content_hash",
+    "find_experiment",
+    "make_plan",
+    "read_experiment",
+    "stream_seed",
+]

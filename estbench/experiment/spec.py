@@ -1,0 +1,150 @@
+"""The experiment file: a TOML document, checked field by field."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from estbench.errors import EstbenchError, did_you_mean
+from estbench.validation import Frozen, validated
+from estbench.variant import parse_value
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Training(Frozen):
+    """How every cell is trained: Adam on minibatches, for a fixed number of steps."""
+
+    steps: Count = 2000
+    batch_size: Count = 100
+    learning_rate: float = Field(default=1e-3, gt=0)
+    estimator_learning_rate: float | None = Field(
+        default=None, gt=0, description="for the learned parts of an estimator; the model's, if absent"
+    )
+
+
+class Evaluation(Frozen):
+    """When and how the bounds are computed; every estimator is scored with the same draws."""
+
+    every: Count = Field(default=400, description="steps between evaluations; step 0 and the last are always there")
+    num_samples: Annotated[int, Field(ge=2)] = Field(default=64, description="K of the IWAE bound")
+    examples: Count = Field(default=500, description="images per split, at most")
+    final_num_samples: int = Field(default=0, ge=0, description="K of a tighter IWAE bound at the end; 0 for none")
+    final_examples: Count = Field(default=100, description="images per split for the tighter bound")
+
+
+class Probe(Frozen):
+    """Where and how often the gradient is measured at frozen weights."""
+
+    replicates: int = Field(default=100, description="independent draws of the gradient; 0 for no probe")
+    points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
+
+    @field_validator("replicates")
+    @classmethod
+    def _enough_for_an_interval(cls, value: int) -> int:
+        if value != 0 and value < 3:
+            raise ValueError(f"takes at least 3 replicates for an interval, or 0 for no probe, not {value}")
+        return value
+
+
+class Throughput(Frozen):
+    """Timed rounds after training, interleaved over the estimators."""
+
+    rounds: int = Field(default=8, ge=0, description="timed rounds per estimator; 0 for no measurement")
+    steps: Count = Field(default=20, description="training steps in a round")
+    reference: str = Field(default="reparam", description="the estimator that ratios are taken to")
+
+
+def _as_seeds(value: Any) -> Any:
+    """A count n stands for the seeds 0 to n - 1."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 1:
+            raise ValueError(f"needs at least one seed, got {value}")
+        return tuple(range(value))
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Experiment(Frozen):
+    """What an experiment file says; ``question`` and ``expect`` are for people and change no result."""
+
+    name: str = Field(default="experiment", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    question: str = ""
+    expect: str = ""
+    estimators: tuple[str, ...] = ("reparam",)
+    problems: tuple[str, ...] = ("vae",)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds)] = (0,)
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    probe: Probe = Probe()
+    throughput: Throughput = Throughput()
+
+    @field_validator("estimators", "problems", "seeds")
+    @classmethod
+    def _some_and_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            raise ValueError("needs at least one entry, got none")
+        repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"is given twice: {', '.join(repeated)}")
+        return values
+
+
+def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
+    """Read an experiment file; ``overrides`` maps dotted keys (``training.learning_rate``) to values."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise EstbenchError(f"no experiment file '{path}'; see `estbench list experiments`") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
+    data.setdefault("name", path.stem)
+    return experiment_from(data, overrides, what=path.name)
+
+
+def experiment_from(
+    data: dict[str, Any], overrides: dict[str, Any] | None = None, what: str = "experiment"
+) -> Experiment:
+    """Check plain data and make an experiment of it, with ``overrides`` put in first."""
+    data = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for key, value in (overrides or {}).items():
+        *parents, last = key.split(".")
+        table: Any = data
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise EstbenchError(f"cannot set '{key}': '{parent}' is a value, not a table")
+        table[last] = value
+    return validated(Experiment, data, what)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read ``key=value`` of ``--set``."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key or not value:
+        raise EstbenchError(f"cannot read '--set {text}'; write --set key=value, for example training.steps=500")
+    return key, parse_value(value)
+
+
+def shipped_experiments() -> dict[str, Path]:
+    """The ready experiments by name, as installed or in the source tree."""
+    package = Path(__file__).parents[1]
+    folders = (package / "_experiments", package.parent / "experiments")
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+
+
+def find_experiment(path_or_name: str) -> Path:
+    """The file that is meant: a path, or the name of a ready experiment."""
+    path = Path(path_or_name)
+    if path.is_file() or path.suffix == ".toml" or len(path.parts) != 1:
+        return path
+    shipped = shipped_experiments()
+    if path_or_name not in shipped:
+        raise EstbenchError(
+            f"no experiment file or ready experiment '{path_or_name}'; {did_you_mean(path_or_name, shipped)}"
+        )
+    return shipped[path_or_name]

@@ -1,0 +1,83 @@
+"""Where a number comes from: versions, device, threads, commit. Provenance only, never part of a key."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from estbench.errors import EstbenchError
+
+PACKAGES = ("estbench", "torch", "numpy", "scipy", "pandas", "pyarrow")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` takes CUDA where there is one; asking for CUDA where there is none is an error."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+        raise EstbenchError(f"--device cuda: {reason}; use --device cpu or auto")
+    return torch.device(name)
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Flat, plain data. ``machine`` is a hash that tells machines apart without naming them."""
+    processor = _processor()
+    return {
+        **{package: _version(package) for package in PACKAGES},
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "machine": hashlib.sha256(f"{platform.node()} {processor}".encode()).hexdigest()[:8],
+        **_source(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
+
+
+@cache
+def _source() -> dict[str, Any]:
+    """Commit of the source tree that estbench runs from; nothing for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return {"commit": None, "uncommitted": None}
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        # Results are written while they are made; they change no number.
+        changes = _git(root, "status", "--porcelain", "--", "estbench", "pyproject.toml", "experiments")
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "uncommitted": None}
+    return {"commit": commit, "uncommitted": bool(changes)}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -1,0 +1,62 @@
+"""Throughput: training steps timed in rounds that are interleaved over the estimators.
+
+A machine's speed drifts. So every estimator runs once in each round, in an order that rotates, and an estimator is
+compared with the reference within a round: the ratio of the two times is free of the drift that both share.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from estbench.measure.clocks import synchronize
+from estbench.measure.memory import PeakMemory
+
+TakeSteps = Callable[[int], object]
+
+
+def measure_throughput(
+    runners: Mapping[str, TakeSteps],
+    rounds: int,
+    steps: int,
+    device: torch.device,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> list[dict[str, Any]]:
+    """Time ``rounds`` x ``steps`` training steps of each runner, after one round of warm-up.
+
+    Returns one row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and
+    ``peak_memory_bytes`` (nothing where it cannot be known). An interrupted measurement returns no rows: its rounds
+    would not be balanced.
+    """
+    for take_steps in runners.values():
+        take_steps(steps)
+    rows = []
+    labels = list(runners)
+    memory = PeakMemory(device)
+    for index in range(rounds):
+        if interrupted():
+            return []
+        shift = index % len(labels)
+        for label in labels[shift:] + labels[:shift]:
+            memory.reset()
+            seconds = _seconds(runners[label], steps, device)
+            rows.append({"round": index, "estimator": label, "seconds": seconds, "peak_memory_bytes": memory.bytes()})
+    return rows
+
+
+def _seconds(take_steps: TakeSteps, steps: int, device: torch.device) -> float:
+    """Duration of some steps: by events on CUDA, by the wall clock on a CPU."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        take_steps(steps)
+        return time.perf_counter() - start
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    synchronize(device)
+    begin.record()
+    take_steps(steps)
+    end.record()
+    synchronize(device)
+    return float(begin.elapsed_time(end)) / 1000

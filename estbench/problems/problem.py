@@ -1,0 +1,80 @@
+"""What a problem is: data and a model that yield an objective for each minibatch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from estbench import validation
+from estbench.datasets import Dataset
+from estbench.problems.objective import Objective
+from estbench.registry import Registry
+from estbench.variant import Variant
+
+
+class Problem(nn.Module):
+    """Base of all problems: encode an observation to variational parameters, then state the objective for them.
+
+    The two steps are apart because a probe expands the parameters by a replicate dimension in between.
+    """
+
+    Options: ClassVar[type[validation.Options]] = validation.Options
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    version: ClassVar[int] = 1
+    latents: ClassVar[str]  # "normal", "bernoulli", "categorical", ...: what an estimator must support
+    data: Dataset
+
+    def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
+        """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Variational parameters for observations x, (B, X) to tensors of (B, D)."""
+        raise NotImplementedError
+
+    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
+        """The objective for observations x, (B, X), at variational parameters of (*R, B, D)."""
+        raise NotImplementedError
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The weights by part: ``encoder``, ``decoder`` and, where it is learned, ``prior``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Objective:
+        """The objective for observations x, (B, X)."""
+        return self.objective(self.encode(x), x)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+
+REGISTRY: Registry[type[Problem]] = Registry("problem")
+register = REGISTRY.register
+names = REGISTRY.names
+
+
+def create(variant: str | Variant) -> Problem:
+    """Build a problem, with torch's current random state for its initial weights: ``vae[dataset=mnist5k]``."""
+    problem: Problem = REGISTRY.create(variant)
+    return problem
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Facts, options with their defaults, and the documentation of a problem."""
+    cls = REGISTRY.get(name)
+    return {
+        "name": name,
+        "kind": "problem",
+        "summary": cls.summary,
+        "latents": cls.latents,
+        "version": cls.version,
+        "options": cls.Options().model_dump(mode="json"),
+        "documentation": inspect.getdoc(cls) or "",
+    }

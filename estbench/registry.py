@@ -1,0 +1,131 @@
+"""Names to classes: one registry each for estimators, problems and datasets, open to plugins."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from estbench.errors import EstbenchError, did_you_mean
+from estbench.validation import Options, validated
+from estbench.variant import NAME, Variant
+
+Entry = TypeVar("Entry", bound=Callable[..., Any])
+E = TypeVar("E", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A variant with every option spelled out: what a cell's key is made from.
+
+    ``label`` names the options that differ from their defaults; it is for people and is not part of a key.
+    """
+
+    name: str
+    options: dict[str, Any]
+    version: int
+    label: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain data, for a record."""
+        return asdict(self)
+
+
+class Registry(Generic[Entry]):
+    """The entries of one kind by name; those of installed packages are found by their entry points.
+
+    An estimator or a problem is a class that is built from its options; a dataset is a function that loads it.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry] = {}
+        self._entry_points_loaded = False
+
+    def register(self, name: str) -> Callable[[E], E]:
+        """Decorator: make a class or function known as ``name`` (short, lower-case)."""
+        if not NAME.fullmatch(name):
+            raise EstbenchError(f"'{name}' is no name for a {self.kind}; use a-z, 0-9, - and _")
+
+        def decorator(entry: E) -> E:
+            taken = self._entries.get(name)
+            if taken is not None and taken.__module__ != entry.__module__:
+                raise EstbenchError(
+                    f"the {self.kind} '{name}' exists already (in {taken.__module__}); choose another name"
+                )
+            self._entries[name] = entry  # type: ignore[assignment]
+            entry.name = name  # type: ignore[attr-defined]
+            return entry
+
+        return decorator
+
+    def names(self) -> list[str]:
+        """All known names, in the order of their registration."""
+        self._load_entry_points()
+        return list(self._entries)
+
+    def get(self, name: str) -> Entry:
+        """The entry called ``name``; an unknown name is an error that names the nearest."""
+        self._load_entry_points()
+        if name not in self._entries:
+            raise EstbenchError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def options(self, variant: str | Variant) -> Options:
+        """The checked options of a variant."""
+        variant = Variant.parse(variant) if isinstance(variant, str) else variant
+        model: type[Options] = getattr(self.get(variant.name), "Options", Options)
+        return validated(model, variant.options, f"{self.kind} '{variant.name}'")
+
+    def resolve(self, variant: str | Variant) -> Resolved:
+        """Spell a variant out: all options, the version, and a label that is the same however it was written."""
+        variant = Variant.parse(variant) if isinstance(variant, str) else variant
+        options = self.options(variant)
+        values = options.model_dump(mode="json")
+        defaults = type(options).model_construct().model_dump(mode="json")
+        changed = {key: value for key, value in values.items() if value != defaults.get(key)}
+        version: int = getattr(self.get(variant.name), "version", 1)
+        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)))
+
+    def create(self, variant: str | Variant) -> Any:
+        """Build an instance from ``name[option=value,...]``."""
+        variant = Variant.parse(variant) if isinstance(variant, str) else variant
+        return self.get(variant.name)(self.options(variant))
+
+    def _load_entry_points(self) -> None:
+        if self._entry_points_loaded:
+            return
+        self._entry_points_loaded = True
+        for entry in importlib.metadata.entry_points(group=f"estbench.{self.kind}s"):
+            loaded = entry.load()
+            if entry.name not in self._entries:
+                self.register(entry.name)(loaded)
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a Python file that registers estimators, problems or datasets.
+
+    This is the only way that code from outside an installed package comes in.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EstbenchError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
+    name = f"estbench_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise EstbenchError(f"'{path}' is no Python file; --plugin takes the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except EstbenchError as error:
+        raise EstbenchError(f"plugin '{path}': {error}") from error
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        raise EstbenchError(f"plugin '{path}'{line}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,62 @@
+"""Tables, figures and one page, rebuilt from the records alone. Imports no torch; plots are loaded when drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    from estbench.report.table import Table
+    from estbench.store import Results
+
+__all__ = ["build", "summary"]
+
+
+def build(path: str | Path) -> Path:
+    """Write ``report/`` in a results folder: report.html, tables/*.{csv,md,tex}, figures/*.{svg,png}; return the page.
+
+    The same records give the same bytes. What an earlier report left and this one lacks is removed.
+    """
+    from estbench.report import page  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report.figures import all_figures  # noqa: PLC0415
+    from estbench.report.tables import all_tables  # noqa: PLC0415
+    from estbench.store import ResultsFolder, load  # noqa: PLC0415
+
+    results = load(path)
+    tables, pictures = all_tables(results), all_figures(results)
+    files: dict[str, bytes] = {}
+    for table in tables:
+        written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
+        files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
+    for picture in pictures:
+        files |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
+    files["report.html"] = page.render(results, tables, pictures).encode()
+    folder = ResultsFolder(path).report
+    try:
+        _write(folder, files)
+    except OSError as error:
+        raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
+    return folder / "report.html"
+
+
+def summary(results: Results) -> Table:
+    """The summary table alone, for a terminal."""
+    from estbench.report.tables import summary as table  # noqa: PLC0415  (pandas takes a moment to load)
+
+    return table(results)
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    from estbench.store.files import atomic_path  # noqa: PLC0415
+
+    for name, content in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
+    for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png"}}.items():
+        for old in sorted((folder / kind).glob("*")):
+            if old.suffix in endings and f"{kind}/{old.name}" not in files:
+                old.unlink()

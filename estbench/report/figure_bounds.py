@@ -1,0 +1,230 @@
+"""The test ELBO along training, against steps and against seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+from matplotlib.transforms import blended_transform_factory
+
+from estbench.report import extract
+from estbench.report.style import WIDTH, Label, Picture, direct_labels, folded, plain, render, text_width
+from estbench.report.table import fixed
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, t_interval
+from estbench.store import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from estbench.report.style import Look
+    from estbench.store import Results
+
+AXES = {"step": "training step", "seconds": "training seconds (training alone: no evaluation, no probe)"}
+# How many times the typical shortfall from the highest curve still belongs on the plot.
+REACH = 2.0
+# A curve that ends only this share of the range below it is let in.
+NEARLY = 0.3
+ENDS = {Status.DIVERGED: "X", Status.TIMEOUT: "|", Status.INTERRUPTED: "|", Status.FAILED: "|"}
+
+
+class Course(NamedTuple):
+    """One estimator's curves, split by what may be averaged."""
+
+    label: str
+    mean: pd.DataFrame  # rows of done cells, if there are enough of them for an interval
+    single: pd.DataFrame  # rows of done cells, otherwise
+    stopped: pd.DataFrame  # rows of cells that are not done
+    end: float  # where a direct label points: the final mean, or the last finite value
+    words: str  # the end in words, with what did not finish
+
+
+def draw(results: Results, problem: str, x: str, looks: dict[str, Look]) -> Picture | None:
+    """Test ELBO against ``x``, a column of the curves."""
+    frame = extract.curves(results)
+    frame = frame[frame["problem"] == problem]
+    if frame.empty:
+        return None
+    courses = [_course(results, frame, problem, label, x) for label in looks]
+    courses = [course for course in courses if course is not None]
+    low, high = _focus(courses)
+    below = [course for course in courses if course.end < low]
+
+    texts = {
+        course.label: f"{folded(course.label)}  {'↓ ' if any(course is one for one in below) else ''}{course.words}"
+        for course in courses
+    }
+    height = max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
+    figure = Figure(figsize=(WIDTH, height + 0.75))
+    right = 1 - (text_width(texts.values()) + 0.75) / WIDTH
+    axes = figure.add_axes((0.1, 0.55 / (height + 0.75), max(right - 0.1, 0.35), height / (height + 0.75)))
+    for course in courses:
+        _lines(axes, course, x, looks[course.label], on_scale=all(course is not one for one in below))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if x == "step" else "{x:,g}"))
+    axes.set(xlabel=AXES[x], ylabel="test ELBO, nats per example", ylim=(low, high))
+    axes.margins(x=0.01)
+    labels = [Label((course.end - low) / (high - low), texts[course.label], looks[course.label]) for course in courses]
+    direct_labels(axes, labels, height)
+
+    svg, png = render(figure)
+    name = {"step": "elbo_steps", "seconds": "elbo_seconds"}[x]
+    title = {"step": "Test ELBO against training steps", "seconds": "Test ELBO against training seconds"}[x]
+    return Picture(name, "bounds", title, _alt(title, courses), _caption(courses, below, x), READING[x], svg, png)
+
+
+READING = {
+    "step": "How to read it: all estimators start from the same weights and see the same minibatches, so only the estimator "
+    "separates the curves. Higher is better.",
+    "seconds": "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your budget "
+    "and compare the heights.",
+}
+
+
+def _course(results: Results, frame: pd.DataFrame, problem: str, label: str, x: str) -> Course | None:
+    mine = frame[frame["estimator"] == label]
+    planned = extract.cells(results).query("problem == @problem and estimator == @label")
+    diverged = int((planned["status"] == Status.DIVERGED).sum())
+    finished, stopped = extract.done(mine), mine[mine["status"] != Status.DONE]
+    if mine.empty:
+        return None
+    enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL
+    # Seconds from different places have no mean: the runs are then drawn one by one.
+    if x == "seconds" and len(extract.places(results, finished["folder"].unique())) > 1:
+        enough = False
+    if enough:
+        finished = finished.assign(**{x: finished.groupby("step")[x].transform("mean")})
+    last = (finished if len(finished) else stopped).groupby("seed").tail(1)
+    end = float(last["value"].mean())
+    if len(finished):
+        words = fixed(end, 1) + (f" ({diverged} diverged)" if diverged else "")
+    else:
+        words = f"{'diverged' if diverged else 'stopped'} at step {int(planned['step'].max()):,}"
+    none = mine.iloc[:0]
+    return Course(label, finished if enough else none, none if enough else finished, stopped, end, words)
+
+
+def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) -> None:
+    common = {"x": x, "y": "value", "ax": axes, "color": look.colour, "legend": False}
+    if len(course.mean):
+        sns.lineplot(
+            course.mean,
+            **common,
+            estimator="mean",
+            errorbar=_band,
+            err_kws={"alpha": 0.18, "linewidth": 0},
+            linestyle=look.linestyle,
+        )
+        ends = course.mean.groupby(x)["value"].mean()
+        if on_scale:
+            axes.plot(ends.index[-1:], ends.iloc[-1:], look.marker, color=look.colour, clip_on=False)
+            _leader(axes, float(ends.index[-1]), float(ends.iloc[-1]), look)
+    if len(course.single):
+        sns.lineplot(course.single, **common, units="seed", estimator=None, linestyle=look.linestyle, linewidth=1.1)
+        last = course.single.groupby("seed").tail(1)
+        axes.plot(last[x], last["value"], look.marker, color=look.colour)
+    if len(course.stopped):
+        sns.lineplot(
+            course.stopped,
+            **common,
+            units="seed",
+            estimator=None,
+            linestyle=look.linestyle,
+            linewidth=0.9,
+            alpha=0.7,
+        )
+        for status, rows in course.stopped.groupby("seed").tail(1).groupby("status"):
+            axes.plot(
+                rows[x],
+                rows["value"],
+                ENDS[Status(str(status))],
+                color=look.colour,
+                markersize=7,
+                markeredgewidth=1.5,
+            )
+
+
+def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
+    """A faint line from where a curve ends to the edge, where its label starts."""
+    where = blended_transform_factory(axes.transAxes, axes.transData)
+    axes.annotate(
+        "",
+        (1.005, y),
+        (x, y),
+        xycoords=where,
+        textcoords="data",
+        arrowprops={
+            "arrowstyle": "-",
+            "color": look.colour,
+            "linewidth": 0.6,
+            "alpha": 0.5,
+            "linestyle": ":",
+            "shrinkA": 4,
+            "shrinkB": 0,
+        },
+        annotation_clip=False,
+    )
+
+
+def _band(values: pd.Series[float]) -> tuple[float, float]:
+    interval = t_interval(values)
+    return interval.low, interval.high
+
+
+def _focus(courses: list[Course]) -> tuple[float, float]:
+    """A range that keeps the better curves apart, however far below a failed run lies."""
+    ends = {course.label: course.end for course in courses if len(course.mean) or len(course.single)}
+    ends = ends or {course.label: course.end for course in courses}
+    best = max(ends.values())
+    floor = best - REACH * (best - float(np.median(list(ends.values()))))
+    values = []
+    for course in courses:
+        rows = next((rows for rows in (course.mean, course.single, course.stopped) if len(rows)), course.stopped)
+        values.append(rows["value"].to_numpy(dtype=float))
+        if ends.get(course.label, -np.inf) >= floor:
+            # A tenth of the way in, the curve is past its first rise and worth seeing.
+            early = rows[rows["step"] >= 0.1 * rows["step"].max()]
+            floor = min(floor, float(early["value"].min()))
+    everything = np.concatenate(values)
+    low, high = (
+        max(float(everything.min()), floor),
+        max(best, float(everything[everything >= floor].max(initial=best))),
+    )
+    low = min([low, *(end for end in ends.values() if end >= low - NEARLY * (high - low))])
+    pad = 0.05 * (high - low) or 1.0
+    return low - pad, high + pad
+
+
+def _caption(courses: list[Course], below: list[Course], x: str) -> str:
+    parts = ["Mean nats per example on the test split."]
+    means = {course.label: course.mean["seed"].nunique() for course in courses if len(course.mean)}
+    if means:
+        counts = sorted(set(means.values()))
+        said = (
+            f"n = {counts[0]} seeds"
+            if len(counts) == 1
+            else ", ".join(f"{plain(k)}: n = {v}" for k, v in means.items())
+        )
+        parts.append(f"Line: mean over seeds; band: 95 % t interval ({said}).")
+    if any(len(course.single) for course in courses):
+        several = " or timed in several places" if x == "seconds" else ""
+        parts.append(f"Thin lines: one per seed, where there are fewer than three{several}; n < 3: no interval.")
+    if any(len(course.stopped) for course in courses):
+        parts.append(
+            "A thin line that ends in × diverged there, one that ends in a bar was stopped; neither is in a mean."
+        )
+    if below:
+        ends = ", ".join(f"{course.label} ({course.words})" for course in below)
+        parts.append(f"Off the scale, below: {ends}.")
+    if x == "seconds":
+        parts.append("Seconds are the mean over the same seeds.")
+    return " ".join(parts)
+
+
+def _alt(title: str, courses: list[Course]) -> str:
+    ordered = sorted(courses, key=lambda course: -course.end)
+    return (
+        f"Line chart. {title}. Last values, highest first: " + "; ".join(f"{c.label} {c.words}" for c in ordered) + "."
+    )

@@ -1,0 +1,45 @@
+"""All figures of a report: one set per problem."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING
+
+from estbench.report import extract, figure_bounds, figure_gradients, figure_throughput
+from estbench.report.style import Picture, looks, settings
+
+if TYPE_CHECKING:
+    from estbench.store import Results
+
+
+def all_figures(results: Results) -> list[Picture]:
+    """Every figure that the records have data for, in the order of the report."""
+    chosen = looks(extract.estimators(results))
+    problems = extract.problems(results)
+    made: list[Picture] = []
+    with settings():
+        for at, problem in enumerate(problems):
+            drawn = [
+                figure_bounds.draw(results, problem, "step", chosen),
+                figure_bounds.draw(results, problem, "seconds", chosen),
+                figure_gradients.variance(results, problem, chosen),
+                figure_gradients.cost(results, problem, chosen),
+                figure_throughput.draw(results, problem, chosen),
+            ]
+            of_problem = [picture for picture in drawn if picture is not None]
+            if len(problems) > 1:
+                of_problem = [_named(picture, problem, at) for picture in of_problem]
+            made += of_problem
+    return made
+
+
+def _named(picture: Picture, problem: str, at: int) -> Picture:
+    """Tell the problem; its label becomes part of a file name, so only letters and digits stay."""
+    slug = re.sub(r"[^a-z0-9]+", "-", problem.lower()).strip("-")[:40]
+    return dataclasses.replace(
+        picture,
+        name=f"{picture.name}-{at + 1}-{slug}".rstrip("-"),
+        title=f"{picture.title}: {problem}",
+        alt=f"Problem {problem}. {picture.alt}",
+    )

@@ -1,0 +1,100 @@
+"""What a reader must know before believing a number: what is missing, mixed, or declared biased."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from estbench.report import extract
+from estbench.store import Status
+
+if TYPE_CHECKING:
+    from estbench.store import Results
+
+# Fewer seeds give wide intervals; the report says so.
+ENOUGH_SEEDS = 5
+VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
+
+
+def status_line(results: Results) -> str:
+    """How many cells are done, and how the others ended."""
+    counts = extract.statuses(results)
+    others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
+    total = sum(counts.values())
+    return f"{counts[Status.DONE]} of {_many(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
+
+
+def notices(results: Results) -> list[str]:
+    """Warnings, each one or two sentences of plain text."""
+    found = [*_unfinished(results), *_few_seeds(results), *_timing_places(results)]
+    return [*found, *_provenance(results), *_biased(results)]
+
+
+def _unfinished(results: Results) -> list[str]:
+    frame = extract.cells(results)
+    if not (frame["status"] == Status.DONE).any():
+        said = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
+        return [said, *_by_status(results)]
+    return _by_status(results)
+
+
+def _by_status(results: Results) -> list[str]:
+    frame = extract.cells(results)
+    several = len(extract.problems(results)) > 1
+    lines = []
+    for status, group in frame[frame["status"] != Status.DONE].groupby("status"):
+        named = [
+            f"{cell['estimator']}{' on ' + str(cell['problem']) if several else ''} seed {cell['seed']}"
+            + (f" at step {cell['step']:,.0f}" if status == Status.DIVERGED else "")
+            for cell in group.to_dict("records")
+        ]
+        shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
+        lines.append(f"{_many(len(named), 'cell')} {status}: {shown}. Not in any mean.")
+    return lines
+
+
+def _few_seeds(results: Results) -> list[str]:
+    counts = extract.cells(results).groupby(["problem", "estimator"])["seed"].nunique()
+    fewest = int(counts.min()) if len(counts) else 0
+    if not 0 < fewest < ENOUGH_SEEDS:
+        return []
+    effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
+    return [f"{_many(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+
+
+def _timing_places(results: Results) -> list[str]:
+    found = extract.places(results, results.records)
+    lines = []
+    if len(found) > 1:
+        listed = "; ".join(
+            f"machine {place.machine}, {place.device} {place.device_name}, {place.threads} threads" for place in sorted(found)
+        )
+        lines.append(f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: {listed}.")
+    timed = extract.timings(results)
+    if timed["machine"].nunique() > 1:
+        machines = ", ".join(sorted(set(map(str, timed["machine"]))))
+        lines.append(f"Throughput was measured on several machines ({machines}): compare within one machine only.")
+    return lines
+
+
+def _provenance(results: Results) -> list[str]:
+    known = extract.environments(results)
+    lines = []
+    dirty = sum(str(environment.get("uncommitted")).lower() not in {"none", "false", "0", "no", ""} for environment in known)
+    if dirty:
+        lines.append(f"{_many(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers.")
+    for name in VERSIONS:
+        versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
+        if len(versions) > 1:
+            lines.append(f"Cells were made by different versions of {name}: {', '.join(versions)}.")
+    return lines
+
+
+def _biased(results: Results) -> list[str]:
+    named = [label for label in extract.estimators(results) if extract.facts(results, label).get("unbiased") is False]
+    if not named:
+        return []
+    return [f"Declared biased: {', '.join(named)}. Little variance says nothing about where a biased gradient leads."]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

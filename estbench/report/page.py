@@ -1,0 +1,116 @@
+"""The one-page report: everything inside one HTML file that asks nothing of any server."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from estbench.report import extract
+from estbench.report.notices import notices, status_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from estbench.report.style import Picture
+    from estbench.report.table import Table
+    from estbench.store import Results
+
+
+def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture]) -> str:
+    """The page; every string from the records is escaped."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8"))
+    by_kind: dict[str, list[Picture]] = {"bounds": [], "gradients": [], "cost": [], "throughput": []}
+    for picture in pictures:
+        by_kind[picture.kind].append(picture)
+    return template.render(
+        name=extract.setting(results, "name", default=results.path.name),
+        question=extract.setting(results, "question", default=""),
+        expect=extract.setting(results, "expect", default=""),
+        status=status_line(results),
+        setup=setup(results),
+        notices=notices(results),
+        tables={table.name: table for table in tables},
+        pictures=by_kind,
+        source=_data_uri,
+        breakable=_breakable,
+        environment=environment_rows(results),
+        file=f"{_file_name(results)}.toml",
+        spec=spec_toml(results),
+    )
+
+
+def setup(results: Results) -> str:
+    """The protocol in one sentence or two."""
+
+    def number(*keys: str) -> str:
+        value = extract.setting(results, *keys)
+        return f"{value:,}" if isinstance(value, (int, float)) else "?"
+
+    counts = {
+        "estimator": len(extract.estimators(results)),
+        "problem": len(extract.problems(results)),
+        "seed": extract.cells(results)["seed"].nunique(),
+    }
+    listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    replicates = extract.setting(results, "probe", "replicates", default=0)
+    probe = f"gradients probed with {replicates} draws" if replicates else "no gradient probe"
+    return (
+        f"{listed}. Each cell trains for {number('training', 'steps')} steps on minibatches of "
+        f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
+        f"{number('evaluation', 'examples')} images per split; {probe}."
+    )
+
+
+def environment_rows(results: Results) -> list[tuple[str, str]]:
+    """What the cells ran on: each fact once, with all its values."""
+    known = extract.environments(results)
+    names = dict.fromkeys(name for environment in known for name in environment)
+    rows = []
+    for name in names:
+        values = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
+        if values:
+            rows.append((str(name), ", ".join(values)))
+    return rows
+
+
+def spec_toml(results: Results) -> str:
+    """The resolved experiment as the TOML file that runs it again, with all that the plan has gathered."""
+    spec = dict(extract.setting(results, default={}))
+    spec["estimators"] = extract.estimators(results)
+    spec["problems"] = extract.problems(results)
+    spec["seeds"] = sorted({int(seed) for seed in extract.cells(results)["seed"]})
+    lines = [f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None]
+    for key, value in spec.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{key}]", *(f"{inner} = {_toml(each)}" for inner, each in value.items() if each is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML; a JSON string is a TOML string, but for DEL."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _file_name(results: Results) -> str:
+    """The experiment's name, kept to what is safe in a shell."""
+    name = str(extract.setting(results, "name", default="experiment"))
+    return "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-") or "experiment"
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped text that may break at an estimator's options rather than inside a word."""
+    escaped = str(escape(text))
+    return Markup(escaped.replace("[", "<wbr>[").replace(",", ",<wbr>"))  # noqa: S704  (escaped above)
+
+
+def _data_uri(picture: Picture) -> str:
+    """The SVG as an image source: what it contains can neither run nor load anything."""
+    return "data:image/svg+xml;base64," + base64.b64encode(picture.svg).decode("ascii")

@@ -1,0 +1,85 @@
+"""The columns of the Parquet files; rows are plain dictionaries until they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from estbench.errors import EstbenchError
+from estbench.store.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+# One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
+# ``elbo`` and ``iwae``.
+CURVES = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("examples", pa.int64()),
+        ("evaluations", pa.int64()),
+        ("seconds", pa.float64()),
+        ("split", pa.string()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+# One row per checkpoint, space, group and statistic, with the 95 % interval from low to high.
+GRADIENTS = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("trajectory", pa.string()),
+        ("space", pa.string()),
+        ("group", pa.string()),
+        ("statistic", pa.string()),
+        ("value", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("replicates", pa.int64()),
+    ]
+)
+
+# One row per timed round. ``session`` tells measurements apart: rounds are interleaved, and ratios paired, within one.
+THROUGHPUT = pa.schema(
+    [
+        ("session", pa.string()),
+        ("round", pa.int64()),
+        ("problem", pa.string()),
+        ("estimator", pa.string()),
+        ("reference", pa.string()),
+        ("batch_size", pa.int64()),
+        ("steps", pa.int64()),
+        ("seconds", pa.float64()),
+        ("evaluations_per_example", pa.int64()),
+        ("peak_memory_bytes", pa.int64()),
+        ("device", pa.string()),
+        ("device_name", pa.string()),
+        ("threads", pa.int64()),
+        ("machine", pa.string()),
+        ("torch", pa.string()),
+    ]
+)
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as Parquet, all or nothing."""
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+
+
+def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a Parquet file that has at least the columns of ``schema``; raise ``EstbenchError`` otherwise."""
+    try:
+        frame: pd.DataFrame = pq.read_table(path, columns=schema.names).cast(schema).to_pandas()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EstbenchError(
+            f"cannot read '{path}': {reason}; delete its folder and run again to recompute it"
+        ) from None
+    return frame

@@ -1,0 +1,110 @@
+"""Run one cell and leave its record behind, whatever happens."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from estbench.errors import EstbenchError
+from estbench.experiment import Cell
+from estbench.measure import Clocks, describe_environment
+from estbench.measure.randomness import seeded
+from estbench.store import ResultsFolder, Status
+from estbench.training.loop import Outcome, train
+from estbench.training.state import State, fingerprint, initial_problem, noise_seed
+
+# A killed run loses at most this much of its work.
+CHECKPOINT_SECONDS = 30.0
+
+
+def run_cell(
+    cell: Cell,
+    folder: ResultsFolder,
+    device: torch.device,
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    on_step: Callable[[int], None] = lambda _step: None,
+    keep_checkpoint: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Outcome:
+    """Compute a cell, from its checkpoint where there is one, and commit its record to ``folder``.
+
+    What goes wrong inside the cell is its outcome, ``failed``, and never stops the others; what goes wrong with the
+    folder (a full disk) is raised, for it concerns them all.
+    """
+    folder.reopen(cell)
+    checkpoint = folder.workspace(cell) / "checkpoint.pt"
+    clocks = Clocks(device)
+    started = datetime.now(UTC)
+    state: State | None = None
+    error: dict[str, str] | None = None
+    with seeded(noise_seed(cell), device):
+        try:
+            state = State(cell, device)
+            clocks = Clocks(device, state.restore(checkpoint))
+            outcome = train(
+                state,
+                clocks,
+                checkpoint,
+                checkpoint_seconds=checkpoint_seconds,
+                interrupted=interrupted,
+                on_step=on_step,
+            )
+        except OSError:
+            raise
+        except Exception as problem:  # noqa: BLE001  (an estimator is anybody's code)
+            outcome = Outcome(Status.FAILED, f"{type(problem).__name__}: {problem}")
+            error = {
+                "type": type(problem).__name__,
+                "message": str(problem),
+                "traceback": "" if isinstance(problem, EstbenchError) else traceback.format_exc(),
+            }
+        if state is not None and keep_checkpoint and outcome.status is Status.DONE:
+            state.save(checkpoint, clocks.seconds)
+    folder.commit(
+        cell,
+        _record(cell, outcome, state, clocks, device, started, error),
+        state.curves if state else [],
+        state.gradients if state else [],
+        keep_checkpoint=keep_checkpoint or outcome.status is Status.INTERRUPTED,
+    )
+    return outcome
+
+
+def _record(
+    cell: Cell,
+    outcome: Outcome,
+    state: State | None,
+    clocks: Clocks,
+    device: torch.device,
+    started: datetime,
+    error: dict[str, str] | None,
+) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "cell": cell.as_dict(),
+        "status": outcome.status.value,
+        "stop_reason": outcome.reason,
+        "clocks": clocks.seconds,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe_environment(device),
+        "error": error,
+    }
+    if state is not None:
+        groups = state.problem.groups()
+        record |= {
+            "step": state.step,
+            "examples": state.examples,
+            "evaluations": state.evaluations,
+            "facts": state.estimator.facts(),
+            "parameters": {name: sum(weight.numel() for weight in group) for name, group in groups.items()},
+            "fingerprints": {
+                "initial_weights": fingerprint(initial_problem(cell, device)),
+                "final_weights": fingerprint(state.problem),
+            },
+        }
+    return record

@@ -1,0 +1,139 @@
+"""Everything that a training run consists of, built from a cell's seeds, saved and restored as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from estbench import estimators, problems
+from estbench.estimators import Estimator
+from estbench.experiment import Cell, stream_seed
+from estbench.measure.randomness import seeded
+from estbench.problems import Problem
+from estbench.store.files import atomic_path
+from estbench.training.batches import Batches
+from estbench.variant import Variant
+
+Rows = list[dict[str, Any]]
+
+
+class State:
+    """Model, estimator, optimisers, data stream and counters of one cell.
+
+    It is built within the cell's noise stream; the initial weights have a stream of their own, so they are the same
+    for every estimator.
+    """
+
+    def __init__(self, cell: Cell, device: torch.device) -> None:
+        self.cell = cell
+        self.device = device
+        self.problem: Problem = initial_problem(cell, device)
+        self.batches = Batches(self.problem, cell.training.batch_size, stream_seed(cell.seed, "data"))
+        self.estimator = initial_estimator(cell, self.problem)
+        rate = cell.training.learning_rate
+        self.optimizers = [_adam(self.problem, rate)]
+        if any(True for _ in self.estimator.parameters()):
+            self.optimizers.append(_adam(self.estimator, cell.training.estimator_learning_rate or rate))
+        self.step = 0
+        self.evaluations = 0
+        self.curves: Rows = []
+        self.gradients: Rows = []
+
+    @property
+    def examples(self) -> int:
+        """Examples seen so far."""
+        return self.step * self.batches.batch_size
+
+    def save(self, path: Path, clocks: Mapping[str, float]) -> None:
+        """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
+        content = {
+            "key": self.cell.key,
+            "step": self.step,
+            "evaluations": self.evaluations,
+            "curves": self.curves,
+            "gradients": self.gradients,
+            "clocks": dict(clocks),
+            "problem": self.problem.state_dict(),
+            "estimator": self.estimator.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "batches": self.batches.state_dict(),
+            "noise": torch.get_rng_state(),
+            "device_noise": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        # Through memory, because a full disk is then an OSError that names the file.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+
+    def restore(self, path: Path) -> dict[str, float] | None:
+        """Go on from a checkpoint and return its clocks; nothing where there is none that belongs to this cell."""
+        content = _read_checkpoint(path)
+        if content is None or content.get("key") != self.cell.key:
+            return None
+        self.problem.load_state_dict(content["problem"])
+        self.estimator.load_state_dict(content["estimator"])
+        for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.batches.load_state_dict(content["batches"])
+        torch.set_rng_state(content["noise"].cpu())
+        if self.device.type == "cuda" and content["device_noise"] is not None:
+            torch.cuda.set_rng_state(content["device_noise"].cpu(), self.device)
+        self.step, self.evaluations = content["step"], content["evaluations"]
+        self.curves, self.gradients = content["curves"], content["gradients"]
+        return dict(content["clocks"])
+
+
+def noise_seed(cell: Cell) -> int:
+    """Seed of the estimator's own noise: the one stream that depends on the estimator."""
+    return stream_seed(cell.seed, "noise", estimator=str(Variant(cell.estimator.name, cell.estimator.options)))
+
+
+def initial_problem(cell: Cell, device: torch.device) -> Problem:
+    """The problem with this seed's initial weights, whatever the estimator; torch's random state is left as it was."""
+    with seeded(stream_seed(cell.seed, "init"), device):
+        return problems.create(Variant(cell.problem.name, cell.problem.options)).to(device)
+
+
+def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
+    """The estimator, its learned parts sized for the problem."""
+    estimator = estimators.create(Variant(cell.estimator.name, cell.estimator.options))
+    with torch.no_grad():
+        estimator.prepare(problem(problem.observe(*_example(problem))))
+    return estimator.to(problem.device)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 of all weights and buffers: equal where they are bit-equal."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _example(problem: Problem) -> tuple[torch.Tensor, torch.Generator]:
+    intensities = torch.from_numpy(problem.data.train[:1]).to(problem.device)
+    return intensities, torch.Generator(problem.device).manual_seed(0)
+
+
+def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,75 @@
+"""A name with options, as people write it: ``reinforce[baseline=ema,num_samples=4]``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from typing import Any
+
+from estbench.errors import EstbenchError
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+WRITTEN = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<options>.*)\])?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A registered name and the options that were given for it."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Variant:
+        """Read ``name`` or ``name[key=value,...]``; values are TOML scalars or arrays, or bare words."""
+        match = WRITTEN.fullmatch(text.strip())
+        if match is None or not NAME.fullmatch(match["name"]):
+            raise EstbenchError(
+                f"cannot read '{text}'; write name or name[option=value,...], for example rloo[num_samples=4]"
+            )
+        options: dict[str, Any] = {}
+        for item in _split(match["options"] or ""):
+            key, equals, value = (part.strip() for part in item.partition("="))
+            if not equals or not key or not value:
+                raise EstbenchError(f"cannot read '{item}' in '{text}'; write option=value")
+            if key in options:
+                raise EstbenchError(f"option '{key}' is given twice in '{text}'")
+            options[key] = parse_value(value)
+        return cls(match["name"], options)
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}[{','.join(f'{key}={_written(value)}' for key, value in self.options.items())}]"
+
+
+def parse_value(text: str) -> Any:
+    """Read one option's value: a TOML scalar or array; a bare word is a string."""
+    if BARE_WORD.fullmatch(text) and text not in {"true", "false", "inf", "nan"}:
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise EstbenchError(f"cannot read the value '{text}'; write a number, a word or [a,b]") from None
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas that stand outside brackets."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part for part in parts if part.strip()]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(_written(item) for item in value)}]"
+    return str(value)

@@ -1,0 +1,159 @@
+"""The IDX reader on files made here, and the real files where a data folder is at hand."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from estbench.datasets import idx
+from estbench.errors import EstbenchError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (7, 4, 3), dtype=np.uint8)
+NAMES = ("mnist", "fashion_mnist")
+
+
+def encoded(array, *, kind=idx.UNSIGNED_BYTES, zeros=0):
+    header = struct.pack(f">HBB{array.ndim}I", zeros, kind, array.ndim, *array.shape)
+    return header + array.tobytes()
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="train-images-idx3-ubyte.gz"):
+        path = tmp_path / name
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("array", [IMAGES, IMAGES[:, 0, 0], IMAGES[:0]], ids=["images", "labels", "empty"])
+def test_what_was_written_is_read_back(write, array):
+    content = gzip.compress(encoded(array))
+    path = write(content)
+    for digest in (None, hashlib.sha256(content).hexdigest()):
+        found = idx.read_idx(path, digest)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, array)
+
+
+GOOD = encoded(IMAGES)
+BAD = {
+    "truncated pixels": gzip.compress(GOOD[:-1]),
+    "pixels too many": gzip.compress(GOOD + b"\0"),
+    "truncated header": gzip.compress(GOOD[:9]),
+    "header only of zeros": gzip.compress(b"\0\0"),
+    "truncated gzip": gzip.compress(GOOD)[:-9],
+    "damaged gzip": gzip.compress(GOOD)[:-20] + bytes(12) + gzip.compress(GOOD)[-8:],
+    "wrong checksum in gzip": gzip.compress(GOOD)[:-8] + bytes(8),
+    "not gzip": GOOD,
+    "an HTML page": b"<!DOCTYPE html>",
+    "nothing": b"",
+    "wrong magic": gzip.compress(encoded(IMAGES, zeros=1)),
+    "signed bytes": gzip.compress(encoded(IMAGES.astype(np.int8), kind=0x09)),
+    "floats": gzip.compress(encoded(IMAGES.astype(">f4"), kind=0x0D)),
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+def test_a_bad_file_is_an_error_that_names_it(write, content):
+    path = write(content)
+    with pytest.raises(EstbenchError, match=r"train-images-idx3-ubyte\.gz.*fetch it again"):
+        idx.read_idx(path)
+
+
+def test_a_file_with_another_checksum_is_refused(write):
+    path = write(gzip.compress(GOOD))
+    with pytest.raises(EstbenchError, match=r"train-images-idx3-ubyte\.gz.*SHA-256") as caught:
+        idx.read_idx(path, "0" * 64)
+    assert "0" * 64 in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [None, ""])
+def test_without_a_data_folder_the_error_says_what_to_set_and_which_files(monkeypatch, name, value):
+    if value is None:
+        monkeypatch.delenv(idx.DATA_DIR, raising=False)
+    else:
+        monkeypatch.setenv(idx.DATA_DIR, value)
+    with pytest.raises(EstbenchError) as caught:
+        idx._load(name)
+    message = str(caught.value)
+    assert idx.DATA_DIR in message
+    assert f"{name}/train-images-idx3-ubyte.gz" in message
+    assert f"{name}/t10k-images-idx3-ubyte.gz" in message
+    assert "mnist5k" in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_file_is_an_error_that_names_it_and_the_folder(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(idx.DATA_DIR, str(tmp_path))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(GOOD))
+    with pytest.raises(EstbenchError) as caught:
+        idx._load(name)
+    message = str(caught.value)
+    assert f"{name}/t10k-images-idx3-ubyte.gz" in message
+    assert f"{name}/train-images-idx3-ubyte.gz" not in message
+    assert str(tmp_path) in message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_splits_are_rows_of_the_two_files_as_intensities(monkeypatch, tmp_path, name):
+    train = np.random.default_rng(1).integers(0, 256, (9, 28, 28), dtype=np.uint8)
+    test = np.random.default_rng(2).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+    (tmp_path / name).mkdir()
+    for part, array in (("train", train), ("t10k", test)):
+        file = f"{name}/{part}-images-idx3-ubyte.gz"
+        content = gzip.compress(encoded(array))
+        (tmp_path / file).write_bytes(content)
+        monkeypatch.setitem(idx.SHA256, file, hashlib.sha256(content).hexdigest())
+    monkeypatch.setenv(idx.DATA_DIR, str(tmp_path))
+    monkeypatch.setattr(idx, "TRAINING_ROWS", 5)
+    data = idx._load(name)
+    assert data.name == name
+    rows = train.reshape(9, -1).astype(np.float32) / 255
+    assert np.array_equal(data.train, rows[:5])
+    assert np.array_equal(data.validation, rows[5:])
+    assert np.array_equal(data.test, test.reshape(3, -1).astype(np.float32) / 255)
+
+
+# --- the real files ---------------------------------------------------------------------------------------------
+
+
+def data_folder():
+    """The folder of the environment variable, else one beside the repository."""
+    set_by_user = os.environ.get(idx.DATA_DIR)
+    return Path(set_by_user) if set_by_user else Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.skipif(
+    not (data_folder() / "mnist").is_dir(),
+    reason=f"no real files: set {idx.DATA_DIR} to the folder that holds mnist/",
+)
+# The published mean intensities: 0.1307 over all of MNIST's training images, 0.13096 over the first 50,000;
+# 0.2860 over all of Fashion-MNIST's.
+@pytest.mark.parametrize(
+    ("name", "of_first", "of_all"), [("mnist", 0.13096, 0.1307), ("fashion_mnist", None, 0.2860)]
+)
+def test_the_real_files_load_with_their_published_means(monkeypatch, name, of_first, of_all):
+    monkeypatch.setenv(idx.DATA_DIR, str(data_folder()))
+    data = idx._load(name)
+    assert (data.train.shape, data.validation.shape, data.test.shape) == (
+        (50_000, 784),
+        (10_000, 784),
+        (10_000, 784),
+    )
+    assert data.shape == (28, 28)
+    assert all(part.dtype == np.float32 for part in (data.train, data.validation, data.test))
+    assert (data.train.min(), data.train.max()) == (0.0, 1.0)
+    first, rest = (part.mean(dtype=np.float64) for part in (data.train, data.validation))
+    assert (5 * first + rest) / 6 == pytest.approx(of_all, abs=5e-5)
+    if of_first is not None:
+        assert first == pytest.approx(of_first, abs=5e-6)
