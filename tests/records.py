@@ -40,7 +40,12 @@ BEHAVIOURS = {
 }
 ESTIMATORS = tuple(BEHAVIOURS)
 # Size of each group's variance, relative to the encoder's.
-GROUPS = {("weights", "encoder"): 1.0, ("weights", "decoder"): 0.05, ("params", "loc"): 0.02, ("params", "log_scale"): 0.004}
+GROUPS = {
+    ("weights", "encoder"): 1.0,
+    ("weights", "decoder"): 0.05,
+    ("params", "loc"): 0.02,
+    ("params", "log_scale"): 0.004,
+}
 ENVIRONMENT = {
     "estbench": "0.1.0",
     "python": "3.11.2",
@@ -190,7 +195,9 @@ def gradient_rows(cell: Cell, known: Behaviour, stop: int) -> list[dict[str, Any
             for statistic, (value, spread) in statistics.items():
                 low, high = value / spread, value * spread
                 where = {"step": step, "trajectory": "own", "space": space, "group": group}
-                rows.append({**where, "statistic": statistic, "value": value, "low": low, "high": high, "replicates": R})
+                rows.append(
+                    {**where, "statistic": statistic, "value": value, "low": low, "high": high, "replicates": R}
+                )
     return rows
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import rich_click as click
 from click.exceptions import NoArgsIsHelpError
 
+from estbench import __version__
 from estbench.errors import EstbenchError, did_you_mean
 
 COMMANDS = {
@@ -47,7 +48,7 @@ class LazyGroup(click.RichGroup):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="estbench")
+@click.version_option(__version__)
 def group() -> None:
     """Which gradient estimator should I use? Measure it.
 

@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from estbench.report import Table
+    from estbench.report.table import Table
 
 # Wide enough that nothing is folded in a file or a pipe.
 UNWATCHED_WIDTH = 200

@@ -76,7 +76,8 @@ def reference(results: Results) -> str | None:
 
 def facts(results: Results, estimator: str) -> dict[str, Any]:
     """What an estimator declared about itself, from the first record that says so."""
-    for folder in cells(results).query("estimator == @estimator")["folder"]:
+    planned = cells(results)
+    for folder in planned.loc[planned["estimator"] == estimator, "folder"]:
         declared = dig(results.records, folder, "facts")
         if declared:
             return dict(declared)
@@ -114,8 +115,16 @@ def curves(results: Results, metric: str = "elbo", split: str = "test") -> pd.Da
 
 
 def final_values(results: Results, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
-    """The last finite value of every cell's bound; only that of a cell that is ``done`` is a result."""
-    return curves(results, metric, split).groupby(RUN, sort=False).tail(1).reset_index(drop=True)
+    """The last finite value of every cell's bound; only that of a cell that is ``done`` is a result.
+
+    A finished cell whose last value is not finite has none: an earlier value never stands in for it.
+    """
+    finals = curves(results, metric, split).groupby(RUN, sort=False).tail(1)
+    recorded = results.curves[(results.curves["metric"] == metric) & (results.curves["split"] == split)]
+    ends = recorded.groupby(RUN)["step"].max().rename("end").reset_index()
+    finals = finals.merge(ends, on=RUN, how="left")
+    whole = (finals["status"] != Status.DONE) | (finals["step"] == finals["end"])
+    return finals[whole].drop(columns="end").reset_index(drop=True)
 
 
 def done(frame: pd.DataFrame) -> pd.DataFrame:

@@ -11,10 +11,11 @@ from matplotlib.ticker import StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from estbench.report import extract
-from estbench.report.style import WIDTH, Label, Picture, direct_labels, folded, plain, render, text_width
-from estbench.report.table import fixed
+from estbench.report.style import WIDTH, Label, Picture, direct_labels, folded, render, text_width
+from estbench.report.table import TIMES, fixed
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, t_interval
 from estbench.store import Status
+from estbench.store.results import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ AXES = {"step": "training step", "seconds": "training seconds (training alone: n
 REACH = 2.0
 # A curve that ends only this share of the range below it is let in.
 NEARLY = 0.3
+LEFT = 0.115  # of the width, for the numbers at the axis
 ENDS = {Status.DIVERGED: "X", Status.TIMEOUT: "|", Status.INTERRUPTED: "|", Status.FAILED: "|"}
 
 
@@ -48,44 +50,49 @@ def draw(results: Results, problem: str, x: str, looks: dict[str, Look]) -> Pict
     frame = frame[frame["problem"] == problem]
     if frame.empty:
         return None
-    courses = [_course(results, frame, problem, label, x) for label in looks]
-    courses = [course for course in courses if course is not None]
+    drawn = [_course(results, frame, problem, label, x) for label in looks]
+    courses = [course for course in drawn if course is not None]
     low, high = _focus(courses)
-    below = [course for course in courses if course.end < low]
+    below = {course.label for course in courses if course.end < low}
+    absent = [
+        f"{label} ({_outcome(results, problem, label)})" for label, one in zip(looks, drawn, strict=True) if not one
+    ]
 
     texts = {
-        course.label: f"{folded(course.label)}  {'↓ ' if any(course is one for one in below) else ''}{course.words}"
+        course.label: f"{folded(course.label)}  {'↓ ' if course.label in below else ''}{course.words}"
         for course in courses
     }
     height = max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
     figure = Figure(figsize=(WIDTH, height + 0.75))
     right = 1 - (text_width(texts.values()) + 0.75) / WIDTH
-    axes = figure.add_axes((0.1, 0.55 / (height + 0.75), max(right - 0.1, 0.35), height / (height + 0.75)))
+    axes = figure.add_axes((LEFT, 0.55 / (height + 0.75), max(right - LEFT, 0.35), height / (height + 0.75)))
     for course in courses:
-        _lines(axes, course, x, looks[course.label], on_scale=all(course is not one for one in below))
+        _lines(axes, course, x, looks[course.label], on_scale=course.label not in below)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if x == "step" else "{x:,g}"))
     axes.set(xlabel=AXES[x], ylabel="test ELBO, nats per example", ylim=(low, high))
-    axes.margins(x=0.01)
+    axes.margins(x=0.02)
     labels = [Label((course.end - low) / (high - low), texts[course.label], looks[course.label]) for course in courses]
     direct_labels(axes, labels, height)
 
     svg, png = render(figure)
     name = {"step": "elbo_steps", "seconds": "elbo_seconds"}[x]
     title = {"step": "Test ELBO against training steps", "seconds": "Test ELBO against training seconds"}[x]
-    return Picture(name, "bounds", title, _alt(title, courses), _caption(courses, below, x), READING[x], svg, png)
+    missing = f" No curve: {', '.join(absent)}." if absent else ""
+    alt, caption = _alt(title, courses) + missing, _caption(courses, below, x) + missing
+    return Picture(name, "bounds", title, alt, caption, READING[x], svg, png)
 
 
 READING = {
-    "step": "How to read it: all estimators start from the same weights and see the same minibatches, so only the estimator "
-    "separates the curves. Higher is better.",
-    "seconds": "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your budget "
-    "and compare the heights.",
+    "step": "How to read it: all estimators start from the same weights and see the same minibatches, so only the "
+    "estimator separates the curves. Higher is better.",
+    "seconds": "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your "
+    "budget and compare the heights.",
 }
 
 
 def _course(results: Results, frame: pd.DataFrame, problem: str, label: str, x: str) -> Course | None:
     mine = frame[frame["estimator"] == label]
-    planned = extract.cells(results).query("problem == @problem and estimator == @label")
+    planned = _planned(results, problem, label)
     diverged = int((planned["status"] == Status.DIVERGED).sum())
     finished, stopped = extract.done(mine), mine[mine["status"] != Status.DONE]
     if mine.empty:
@@ -101,9 +108,23 @@ def _course(results: Results, frame: pd.DataFrame, problem: str, label: str, x: 
     if len(finished):
         words = fixed(end, 1) + (f" ({diverged} diverged)" if diverged else "")
     else:
-        words = f"{'diverged' if diverged else 'stopped'} at step {int(planned['step'].max()):,}"
+        words = _outcome(results, problem, label)
     none = mine.iloc[:0]
     return Course(label, finished if enough else none, none if enough else finished, stopped, end, words)
+
+
+def _planned(results: Results, problem: str, label: str) -> pd.DataFrame:
+    planned = extract.cells(results)
+    return planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
+
+
+def _outcome(results: Results, problem: str, label: str) -> str:
+    """How the cells of an estimator ended, none of which is done with a finite bound."""
+    words = []
+    for status, cells in _planned(results, problem, label).groupby("status"):
+        steps = " to ".join(f"{step:,.0f}" for step in dict.fromkeys((cells["step"].min(), cells["step"].max())))
+        words.append(f"{status} at step {steps}" if status != MISSING else MISSING)
+    return ", ".join(words) or "not planned"
 
 
 def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) -> None:
@@ -124,6 +145,8 @@ def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) ->
     if len(course.single):
         sns.lineplot(course.single, **common, units="seed", estimator=None, linestyle=look.linestyle, linewidth=1.1)
         last = course.single.groupby("seed").tail(1)
+        if on_scale and len(last) == 1:
+            _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), look)
         axes.plot(last[x], last["value"], look.marker, color=look.colour)
     if len(course.stopped):
         sns.lineplot(
@@ -197,29 +220,27 @@ def _focus(courses: list[Course]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _caption(courses: list[Course], below: list[Course], x: str) -> str:
+def _caption(courses: list[Course], below: set[str], x: str) -> str:
     parts = ["Mean nats per example on the test split."]
     means = {course.label: course.mean["seed"].nunique() for course in courses if len(course.mean)}
     if means:
-        counts = sorted(set(means.values()))
-        said = (
-            f"n = {counts[0]} seeds"
-            if len(counts) == 1
-            else ", ".join(f"{plain(k)}: n = {v}" for k, v in means.items())
-        )
-        parts.append(f"Line: mean over seeds; band: 95 % t interval ({said}).")
-    if any(len(course.single) for course in courses):
-        several = " or timed in several places" if x == "seconds" else ""
-        parts.append(f"Thin lines: one per seed, where there are fewer than three{several}; n < 3: no interval.")
+        same = len(set(means.values())) == 1 and len(means) == len(courses)
+        listed = ", ".join(f"{label}: n = {count}" for label, count in means.items())
+        said = f"n = {next(iter(means.values()))} seeds" if same else f"over seeds; {listed}"
+        moment = "; seconds are the mean over the same seeds" if x == "seconds" else ""
+        parts.append(f"Line: mean over seeds{moment}; band: 95 % t interval ({said}).")
+    counts = [course.single["seed"].nunique() for course in courses if len(course.single)]
+    if any(count < FEWEST_FOR_AN_INTERVAL for count in counts):
+        parts.append("Thin lines: one per seed, where there are fewer than three; n < 3: no interval.")
+    if any(count >= FEWEST_FOR_AN_INTERVAL for count in counts):
+        parts.append("Thin lines: one per seed, where seeds were timed in several places; their seconds have no mean.")
     if any(len(course.stopped) for course in courses):
         parts.append(
-            "A thin line that ends in × diverged there, one that ends in a bar was stopped; neither is in a mean."
+            f"A thin line that ends in {TIMES} diverged there, one that ends in a bar stopped; neither is in a mean."
         )
     if below:
-        ends = ", ".join(f"{course.label} ({course.words})" for course in below)
+        ends = ", ".join(f"{course.label} {course.words}" for course in courses if course.label in below)
         parts.append(f"Off the scale, below: {ends}.")
-    if x == "seconds":
-        parts.append("Seconds are the mean over the same seeds.")
     return " ".join(parts)
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from estbench.report import extract
 from estbench.report.style import FONT, INK, SOFT, WIDTH, Picture, folded, legend_handles, render, text_width
-from estbench.report.table import significant
+from estbench.report.table import TIMES, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def cost(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     panels += [
         (title, known)
         for title, known in (
-            ("variance × evaluations", evaluations),
-            ("variance × ms per step", milliseconds),
+            (f"variance {TIMES} evaluations", evaluations),
+            (f"variance {TIMES} ms per step", milliseconds),
         )
         if any(label in known for label in found)
     ]
@@ -153,19 +153,20 @@ def cost(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     bars = _bars(frame, "the dot is their geometric mean")
     exact = "evaluations of f per example" + (", and milliseconds per training step" if milliseconds else "")
     caption = (
-        f"Variance of the {group} gradient ({space}) at step {step:,}, the last checkpoint that all finished cells share, "
-        f"alone and multiplied by what a step costs; log scale. {bars} The cost is taken as exact: {exact}."
+        f"Variance of the {group} gradient ({space}) at step {step:,}, the last checkpoint that all finished cells "
+        f"share, alone and multiplied by what a step costs; log scale. {bars} The cost is taken as exact: {exact}."
     )
-    alt = f"Dot plot. {title}: {group} gradient at step {step:,}; for each estimator {', '.join(name for name, _ in panels)}: {spelled}."
+    listed = ", ".join(name for name, _ in panels)
+    alt = f"Dot plot. {title}: {group} gradient at step {step:,}; for each estimator {listed}: {spelled}."
     dashed = f" The dashed line is {reference}; the numbers are multiples of it." if reference in found else ""
     return Picture("variance_cost", "cost", title, alt, caption, READING["cost"] + dashed, svg, png)
 
 
 READING = {
-    "variance": "How to read it: lower is less noise from the estimator; each gridline is a factor of ten or more. Only the noise is "
-    "shown: an estimator with little variance may still be biased.",
-    "cost": "How to read it: averaging k draws divides the variance by k and multiplies the cost by k, so the products stay the same; "
-    "they compare estimators at equal cost. Further left is less noise for the same work.",
+    "variance": "How to read it: lower is less noise from the estimator; each gridline is a factor of ten or more. "
+    "Only the noise is shown: an estimator with little variance may still be biased.",
+    "cost": "How to read it: averaging k draws divides the variance by k and multiplies the cost by k, so the products "
+    "stay the same; they compare estimators at equal cost. Further left is less noise for the same work.",
 }
 
 
@@ -188,14 +189,16 @@ def _panel(axes: Axes, frame: pd.DataFrame, looks: dict[str, Look]) -> None:
             sns.lineplot(mine, **common, units="seed", estimator=None, linewidth=1.1)
         if seeds == 1:
             axes.fill_between(mine["step"], mine["low"], mine["high"], color=look.colour, alpha=0.18, linewidth=0)
-    first = frame.loc[frame["step"] > 0, "step"].min()
-    if frame["step"].min() == 0 and first == first:
-        axes.set_xscale("symlog", linthresh=float(first))
-    elif first == first:
-        axes.set_xscale("log")
+    positive = frame.loc[frame["step"] > 0, "step"]
+    if len(positive):  # a checkpoint at step 0 stands beside the logarithmic part
+        scale = (
+            {"value": "symlog", "linthresh": float(positive.min())} if (frame["step"] == 0).any() else {"value": "log"}
+        )
+        axes.set_xscale(**scale)
     axes.xaxis.set_minor_locator(NullLocator())
     if (frame["value"] > 0).any():
         axes.set_yscale("log")
+        axes.set_ylim(*_with_decades(*axes.get_ylim()))
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
 
@@ -205,7 +208,16 @@ def _legend_columns(looks: dict[str, Look]) -> int:
     return max(1, min(4, int((WIDTH - 0.5) / (text_width(looks) + 0.7))))
 
 
+def _with_decades(low: float, high: float) -> tuple[float, float]:
+    """Limits with at least two powers of ten between them, so that a narrow range keeps its labels."""
+    first, last = math.log10(low), math.log10(high)
+    if math.floor(last) - math.ceil(first) >= 1:
+        return low, high
+    return 10.0 ** (math.floor(first) - 0.2), 10.0 ** (max(math.ceil(last), math.floor(first) + 1) + 0.2)
+
+
 def _few_ticks(axes: Axes) -> None:
+    axes.set_xlim(*_with_decades(*axes.get_xlim()))
     axes.xaxis.set_major_locator(LogLocator(numticks=4))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
@@ -232,7 +244,7 @@ def _ratios(axes: Axes, values: dict[str, float], reference: str, order: list[st
             continue
         rightward = math.log(value / low) < 0.55 * math.log(high / low)
         axes.annotate(
-            f"{significant(value / values[reference])}×",
+            f"{significant(value / values[reference])}{TIMES}",
             (value, order.index(label)),
             (7 if rightward else -7, 0),
             textcoords="offset points",
@@ -267,7 +279,7 @@ def _costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, 
     evaluations = (planned["evaluations"] / planned["examples"]).groupby(planned["estimator"]).mean()
     timed = extract.timings(results)
     timed = timed[timed["problem"] == problem]
-    if timed["machine"].nunique() > 1:  # times of different machines are not comparable
+    if len(set(timed["machine"])) > 1:  # times of different machines are not comparable
         timed = timed.iloc[:0]
     milliseconds = {
         str(label): 1e3 * log_t_interval(rows["seconds_per_step"]).value for label, rows in timed.groupby("estimator")
@@ -277,7 +289,7 @@ def _costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, 
 
 def _bars(frame: pd.DataFrame, two: str) -> str:
     """What dots and bars are, by how many seeds there are."""
-    seeds = frame.groupby("estimator")["seed"].nunique()
+    seeds = frame.groupby("estimator", sort=False)["seed"].nunique()
     parts = []
     if (seeds >= FEWEST_FOR_AN_INTERVAL).any():
         parts.append(
@@ -291,7 +303,7 @@ def _bars(frame: pd.DataFrame, two: str) -> str:
 
 
 def _counts(seeds: pd.Series[int]) -> str:
-    if seeds.nunique() == 1:
+    if len(set(seeds)) == 1:
         return f"n = {seeds.iloc[0]} seeds"
     return ", ".join(f"{label}: n = {count}" for label, count in seeds.items())
 
@@ -314,4 +326,7 @@ def _alt(frame: pd.DataFrame, title: str) -> str:
         f"{label} {significant(value)}" for label, value in sorted(ends.items(), key=lambda item: item[1])
     )
     panels = ", ".join(f"{group} ({space})" for space, group in extract.groups(frame))
-    return f"Line charts on log scales. {title}; panels: {panels}. Variance of the {group} gradient at step {step:,}, lowest first: {listed}."
+    return (
+        f"Line charts on log scales. {title}; panels: {panels}. "
+        f"Variance of the {group} gradient at step {step:,}, lowest first: {listed}."
+    )

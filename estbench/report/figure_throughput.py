@@ -12,14 +12,16 @@ from matplotlib.ticker import StrMethodFormatter
 
 from estbench.report import extract
 from estbench.report.style import FONT, INK, WIDTH, Picture, folded, plain, render, text_width
-from estbench.report.table import fixed, significant
-from estbench.stats import log_t_interval, paired_ratio
+from estbench.report.table import TIMES, fixed, significant
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from estbench.report.style import Look
     from estbench.store import Results
+
+HEAD = "seconds per step,\nrelative"
 
 
 def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | None:
@@ -29,7 +31,7 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     labels = [label for label in looks if label in set(frame["estimator"])]
     if not labels:
         return None
-    several = frame["machine"].nunique() > 1
+    several = len(set(frame["machine"])) > 1
     rates, notes, names = [], [], []
     for label in labels:
         mine = frame[frame["estimator"] == label]
@@ -40,7 +42,10 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     row = 0.33 + 0.13 * max(name.count("\n") for name in names)
     height = row * len(labels) + 0.95
     figure = Figure(figsize=(WIDTH, height))
-    left, right = min(0.4, (text_width(names) + 0.2) / WIDTH), 1 - (text_width(notes) + 0.25) / WIDTH
+    left, right = (
+        min(0.4, (text_width(names) + 0.2) / WIDTH),
+        1 - (text_width([*notes, *HEAD.split("\n")]) + 0.25) / WIDTH,
+    )
     axes = figure.add_axes((left, 0.48 / height, right - left, 1 - 0.83 / height))
     sns.barplot(
         x=[rate.value for rate in rates],
@@ -72,9 +77,8 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         xlim=(0, 1.04 * max(max(rate.value, rate.high if rate.n > 2 else 0) for rate in rates)),
     )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    head = "seconds per step,\nrelative"
     axes.annotate(
-        head,
+        HEAD,
         (1, 1),
         (8, 2),
         xycoords="axes fraction",
@@ -93,14 +97,16 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         for label, rate, note in zip(labels, rates, notes, strict=True)
     )
     counts = sorted({rate.n for rate in rates})
+    n = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    few = "; n < 3: no interval" if counts[0] < FEWEST_FOR_AN_INTERVAL else ""
     caption = (
-        f"Training examples per second in steps timed alone (batch size {first['batch_size']}); bar: geometric mean over rounds; line: 95 % t "
-        f"interval on the log scale (n = {' to '.join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))} rounds"
-        f"{'; n < 3: no interval' if counts[0] < 3 else ''}). At the right: seconds per step relative to {first['reference']}, paired by round."
+        f"Training examples per second in steps timed alone (batch size {first['batch_size']}); bar: geometric mean "
+        f"over rounds; line: 95 % t interval on the log scale (n = {n} rounds{few}). At the right: seconds per step "
+        f"relative to {first['reference']}, paired by round."
     )
     reading = (
-        "How to read it: longer is faster. The ratio at the right is the sharper comparison, because rounds are interleaved and a "
-        "slow phase of the machine hits both of a pair; above 1 is slower than the reference."
+        "How to read it: longer is faster. The ratio at the right is the sharper comparison, because rounds are "
+        "interleaved and a slow phase of the machine hits both of a pair; above 1 is slower than the reference."
     )
     return Picture("throughput", "throughput", title, f"Bar chart. {title}: {listed}.", caption, reading, svg, png)
 
@@ -114,4 +120,4 @@ def _ratio(rows: pd.DataFrame, label: str) -> str:
     if not ratio.n:
         return "not timed beside the reference"
     interval = "" if math.isnan(ratio.low) else f" [{significant(ratio.low)}, {significant(ratio.high)}]"
-    return f"{significant(ratio.value)}×{interval}"
+    return f"{significant(ratio.value)}{TIMES}{interval}"

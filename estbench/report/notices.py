@@ -65,10 +65,11 @@ def _timing_places(results: Results) -> list[str]:
     found = extract.places(results, results.records)
     lines = []
     if len(found) > 1:
-        listed = "; ".join(
-            f"machine {place.machine}, {place.device} {place.device_name}, {place.threads} threads" for place in sorted(found)
+        listed = "; ".join(_where(place) for place in sorted(found))
+        lines.append(
+            f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: "
+            f"{listed}."
         )
-        lines.append(f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: {listed}.")
     timed = extract.timings(results)
     if timed["machine"].nunique() > 1:
         machines = ", ".join(sorted(set(map(str, timed["machine"]))))
@@ -76,12 +77,21 @@ def _timing_places(results: Results) -> list[str]:
     return lines
 
 
+def _where(place: extract.Place) -> str:
+    device = " ".join(dict.fromkeys([place.device, place.device_name]))
+    return f"machine {place.machine}, {device}, {place.threads} threads"
+
+
 def _provenance(results: Results) -> list[str]:
     known = extract.environments(results)
     lines = []
-    dirty = sum(str(environment.get("uncommitted")).lower() not in {"none", "false", "0", "no", ""} for environment in known)
+    dirty = sum(
+        str(environment.get("uncommitted")).lower() not in {"none", "false", "0", "no", ""} for environment in known
+    )
     if dirty:
-        lines.append(f"{_many(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers.")
+        lines.append(
+            f"{_many(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
+        )
     for name in VERSIONS:
         versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
         if len(versions) > 1:

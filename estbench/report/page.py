@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture]) -> str:
     """The page; every string from the records is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        resources.files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8")
+    )
     by_kind: dict[str, list[Picture]] = {"bounds": [], "gradients": [], "cost": [], "throughput": []}
     for picture in pictures:
         by_kind[picture.kind].append(picture)
@@ -39,6 +44,7 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
         pictures=by_kind,
         source=_data_uri,
         breakable=_breakable,
+        tight=_tight,
         environment=environment_rows(results),
         file=f"{_file_name(results)}.toml",
         spec=spec_toml(results),
@@ -85,10 +91,16 @@ def spec_toml(results: Results) -> str:
     spec["estimators"] = extract.estimators(results)
     spec["problems"] = extract.problems(results)
     spec["seeds"] = sorted({int(seed) for seed in extract.cells(results)["seed"]})
-    lines = [f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None]
+    lines = [
+        f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None
+    ]
     for key, value in spec.items():
         if isinstance(value, dict):
-            lines += ["", f"[{key}]", *(f"{inner} = {_toml(each)}" for inner, each in value.items() if each is not None)]
+            lines += [
+                "",
+                f"[{key}]",
+                *(f"{inner} = {_toml(each)}" for inner, each in value.items() if each is not None),
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -102,13 +114,21 @@ def _toml(value: Any) -> str:
 def _file_name(results: Results) -> str:
     """The experiment's name, kept to what is safe in a shell."""
     name = str(extract.setting(results, "name", default="experiment"))
-    return "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-") or "experiment"
+    return (
+        "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-")
+        or "experiment"
+    )
 
 
 def _breakable(text: str) -> Markup:
     """Escaped text that may break at an estimator's options rather than inside a word."""
     escaped = str(escape(text))
     return Markup(escaped.replace("[", "<wbr>[").replace(",", ",<wbr>"))  # noqa: S704  (escaped above)
+
+
+def _tight(note: str) -> str:
+    """Small print that may break before its n, not inside its interval."""
+    return re.sub(r" (?!jackknife|no interval|n =|\()", "\u00a0", note)
 
 
 def _data_uri(picture: Picture) -> str:

@@ -1,11 +1,11 @@
-"""How figures look: one colour, dash and marker per estimator everywhere, text that fits, files that are the same twice."""
+"""How figures look: one colour, dash and marker per estimator everywhere, text that fits, the same bytes twice."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -47,7 +47,7 @@ WIDTH = 7.4  # inches
 FONT = 9.0  # points
 INK = "#222222"
 SOFT = "#8a8a8a"
-RC = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same shapes on every machine
     "font.size": FONT,
     "text.color": INK,
@@ -87,7 +87,7 @@ class Look(NamedTuple):
     marker: str
 
     @property
-    def linestyle(self) -> str | tuple[float, tuple[float, ...]]:
+    def linestyle(self) -> Any:
         """The dash as matplotlib takes it."""
         return "-" if isinstance(self.dash, str) else (0, self.dash)
 
@@ -172,7 +172,8 @@ def direct_labels(axes: Axes, labels: Sequence[Label], height: float) -> None:
     places = spread([min(max(label.height, 0.0), 1.0) for label in ordered], sizes)
     for label, at in zip(ordered, places, strict=True):
         from_height = min(max(label.height, 0.0), 1.0)
-        _line(axes, [1.005, 1.03], [from_height, at], color=label.look.colour, linewidth=0.7, alpha=0.7)
+        if label.height == from_height:
+            _line(axes, [1.005, 1.03], [from_height, at], color=label.look.colour, linewidth=0.7, alpha=0.7)
         _line(axes, [1.035, 1.105], [at, at], color=label.look.colour, linestyle=label.look.linestyle)
         _line(axes, [1.07], [at], color=label.look.colour, marker=label.look.marker)
         axes.text(
@@ -200,7 +201,7 @@ def settings() -> Iterator[None]:
     """Draw under our settings, whatever the user's are, and leave theirs as they were."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(RC)  # type: ignore[arg-type]  # (its keys are typed as literals)
         yield
 
 

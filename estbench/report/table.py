@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from estbench.stats import Interval
 
-NOTHING = "–"
-MINUS = "−"
+NOTHING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -36,7 +37,7 @@ LATEX = {
     "]": "{]}",
     MINUS: "$-$",
     NOTHING: "--",
-    "×": r"$\times$",
+    TIMES: r"$\times$",
     "²": "$^2$",
     "Δ": r"$\Delta$",
 }

@@ -11,7 +11,7 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Plan, content_hash
 from estbench.store.files import read_json, write_json
 from estbench.store.status import Status
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_table, write_table
+from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_rows, write_table
 
 
 class ResultsFolder:
@@ -147,15 +147,12 @@ class ResultsFolder:
         """Problem, estimator and batch size of what has been timed."""
         if not self.throughput_file.exists():
             return set()
-        frame = read_table(self.throughput_file, THROUGHPUT)
-        return set(zip(frame["problem"], frame["estimator"], frame["batch_size"].astype(int), strict=True))
+        rows = read_rows(self.throughput_file, THROUGHPUT)
+        return {(row["problem"], row["estimator"], row["batch_size"]) for row in rows}
 
     def append_throughput(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add timed rounds to those already there."""
-        earlier: list[dict[str, Any]] = []
-        if self.throughput_file.exists():
-            frame = read_table(self.throughput_file, THROUGHPUT)
-            earlier = [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+        earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
         write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
 
 

@@ -73,13 +73,21 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
 
 
+def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read a Parquet file as the rows that were written; raise ``EstbenchError`` where it lacks a column."""
+    rows: list[dict[str, Any]] = _read(path, schema).to_pylist()
+    return rows
+
+
 def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a Parquet file that has at least the columns of ``schema``; raise ``EstbenchError`` otherwise."""
+    """Read a Parquet file as a data frame; raise ``EstbenchError`` where it lacks a column."""
+    frame: pd.DataFrame = _read(path, schema).to_pandas()
+    return frame
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        frame: pd.DataFrame = pq.read_table(path, columns=schema.names).cast(schema).to_pandas()
+        return pq.read_table(path, columns=schema.names).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EstbenchError(
-            f"cannot read '{path}': {reason}; delete its folder and run again to recompute it"
-        ) from None
-    return frame
+        raise EstbenchError(f"cannot read '{path}': {reason}; delete its folder and run again to recompute it") from None

@@ -1,0 +1,31 @@
+"""One results folder with everything in it, read once."""
+
+from __future__ import annotations
+
+import pytest
+
+from estbench.report import build
+from estbench.store import load
+from records import write_results
+
+STATUSES = {("reinforce", 0): "diverged", ("stl", 3): None, ("detached", 1): "failed"}
+STOPS = {("reinforce", 0): 800, ("detached", 1): 0}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Six estimators, four seeds; one cell diverged, one failed, one is missing."""
+    path = tmp_path_factory.mktemp("results") / "comparison"
+    write_results(path, seeds=4, statuses=STATUSES, stops=STOPS, final_num_samples=1000)
+    build(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def results(folder):
+    return load(folder)
+
+
+@pytest.fixture(scope="session")
+def page(folder):
+    return (folder / "report" / "report.html").read_text(encoding="utf-8")

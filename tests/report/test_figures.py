@@ -1,0 +1,121 @@
+"""Figures: consistent looks, labels apart, what is off the scale is said, the user's settings are left alone."""
+
+from __future__ import annotations
+
+import math
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from estbench.report import figure_bounds, figure_gradients
+from estbench.report.figures import all_figures
+from estbench.report.style import COLOURS, DASHES, MARKERS, folded, looks, plain, spread
+from estbench.store import load
+from records import write_results
+
+NAMES = ["elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput"]
+
+
+@pytest.fixture(scope="module")
+def pictures(results):
+    before = dict(mpl.rcParams)
+    made = {picture.name: picture for picture in all_figures(results)}
+    assert dict(mpl.rcParams) == before
+    return made
+
+
+def test_every_figure_is_there_with_its_words(pictures):
+    assert list(pictures) == NAMES
+    for picture in pictures.values():
+        assert picture.svg.lstrip().startswith(b"<?xml")
+        assert picture.png.startswith(b"\x89PNG")
+        assert len(picture.svg) < 400_000
+        assert b"<dc:date>" not in picture.svg
+        assert picture.reading.startswith("How to read it")
+        for estimator in ("reparam", "rloo[num_samples=4]"):
+            assert estimator in picture.alt
+
+
+def test_captions_say_n_and_what_the_band_is(pictures):
+    for name in ("elbo_steps", "gradient_variance", "variance_cost"):
+        caption = pictures[name].caption
+        assert "95 % t interval" in caption
+        assert "reinforce: n = 3" in caption
+        assert "reparam: n = 4" in caption
+    assert "n = 8 rounds" in pictures["throughput"].caption
+
+
+def test_failed_and_diverged_runs_are_named_and_do_not_squash_the_others(pictures):
+    picture = pictures["elbo_steps"]
+    below = picture.caption.partition("Off the scale, below: ")[2]
+    assert "reinforce \N{MINUS SIGN}5" in below
+    assert "(1 diverged)" in below
+    assert "reparam" not in below
+
+
+def test_an_estimator_without_a_finite_bound_is_named(tmp_path):
+    statuses = {("stl", 0): "diverged", ("reinforce", 0): None}
+    path = write_results(tmp_path / "r", ["reparam", "stl", "reinforce"], 1, statuses=statuses, stops={("stl", 0): 0})
+    picture = figure_bounds.draw(load(path), "vae", "step", looks(["reparam", "stl", "reinforce"]))
+    assert "No curve: stl (diverged at step 0), reinforce (missing)." in picture.caption
+    assert "stl (diverged at step 0)" in picture.alt
+
+
+def test_a_zero_variance_is_said_not_drawn(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0)
+    results = load(path)
+    frame = results.gradients
+    frame.loc[(frame["estimator"] == "detached") & (frame["group"] == "loc"), ["value", "low", "high"]] = 0.0
+    picture = figure_gradients.variance(results, "vae", looks(["reparam", "detached"]))
+    assert "detached (loc)" in picture.caption
+
+
+def test_a_checkpoint_at_step_zero_is_drawn(tmp_path):
+    results = load(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
+    results.gradients["step"] = results.gradients["step"].replace(1, 0)
+    assert figure_gradients.variance(results, "vae", looks(["reparam"])) is not None
+
+
+def test_problems_have_files_of_their_own(tmp_path):
+    problems = ["vae", 'vae[path="../x"]']
+    path = write_results(tmp_path / "r", ["reparam"], 1, problems=problems, replicates=0, rounds=0)
+    names = [picture.name for picture in all_figures(load(path))]
+    assert names == [f"{name}-{end}" for end in ("1-vae", "2-vae-path-x") for name in NAMES[:2]]
+
+
+def test_the_users_settings_do_not_show(results, pictures):
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
+        again = {picture.name: picture.svg for picture in all_figures(results)}
+    assert again == {name: picture.svg for name, picture in pictures.items()}
+
+
+def test_looks_differ_and_depend_on_the_order_alone():
+    labels = [f"e{at}" for at in range(90)]
+    chosen = looks(labels)
+    assert len(set(chosen.values())) == 90
+    assert looks(labels[:7]) == {label: chosen[label] for label in labels[:7]}
+    few = list(chosen.values())[: len(MARKERS)]
+    for part in zip(*few, strict=True):
+        assert len(set(part)) == len(few)
+    assert math.gcd(len(COLOURS), len(DASHES)) == 1
+
+
+def test_labels_never_overlap():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        wanted = sorted(rng.uniform(0, 1, rng.integers(1, 9)))
+        sizes = rng.uniform(0.02, 0.1, len(wanted))
+        places = spread(wanted, sizes)
+        for at in range(1, len(places)):
+            assert places[at] - places[at - 1] >= (sizes[at - 1] + sizes[at]) / 2 - 1e-9
+        assert max(places) <= 1 + 1e-9
+    assert spread([0.2, 0.8], [0.1, 0.1]) == [0.2, 0.8]
+
+
+def test_text_is_drawn_as_it_is():
+    assert plain("a$b$c") == r"a\$b\$c"
+    assert plain("two\nlines\t\u4e2d") == "two lines ?"
+    assert len(plain("x" * 200)) == 60
+    assert folded("reinforce[baseline=ema,decay=0.9]").count("\n") == 1
+    assert folded("stl") == "stl"
