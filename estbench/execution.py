@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from estbench import estimators, problems
+from estbench.errors import EstbenchError
 from estbench.experiment import (
     Cell,
     Experiment,
@@ -89,7 +90,8 @@ def run(
     listener = listener or Listener()
     chosen = choose_device(device)
     plan = plan_of(as_experiment(experiment))
-    _check_problems(plan)
+    training_examples = _check_problems(plan)
+    _check_estimators(plan)
     folder = ResultsFolder(out or Path("results") / plan.experiment.name)
     if folder.plan_file.exists():
         folder.read_plan()
@@ -115,7 +117,7 @@ def run(
             listener.cell_ended(cell, outcome, folder)
             if interrupts():
                 raise KeyboardInterrupt
-        _time_throughput(plan, folder, chosen, listener, interrupts, force=force)
+        _time_throughput(plan, training_examples, folder, chosen, listener, interrupts, force=force)
         if interrupts():
             raise KeyboardInterrupt
     return load(folder.path)
@@ -141,11 +143,28 @@ def plan_of(experiment: Experiment) -> Plan:
     return plan
 
 
-def _check_problems(plan: Plan) -> None:
-    """Build each problem once: what it lacks (its data, say) is found before anything is written."""
+def _check_problems(plan: Plan) -> dict[str, int]:
+    """Build each problem once: what it lacks (its data, say) is found before anything is written.
+
+    Returns the number of training examples by the problem's label.
+    """
     with torch.random.fork_rng([]):
-        for problem in {cell.problem.label: cell.problem for cell in plan}.values():
-            problems.create(Variant(problem.name, problem.options))
+        return {
+            label: len(problems.create(Variant(problem.name, problem.options)).data.train)
+            for label, problem in {cell.problem.label: cell.problem for cell in plan}.items()
+        }
+
+
+def _check_estimators(plan: Plan) -> None:
+    """Build each estimator once, for the same reason; one that raises anything else fails its own cells."""
+    with torch.random.fork_rng([]):
+        for estimator in {cell.estimator.label: cell.estimator for cell in plan}.values():
+            try:
+                estimators.create(Variant(estimator.name, estimator.options))
+            except EstbenchError:
+                raise
+            except Exception:  # noqa: BLE001, S112  (anybody's code; the cell's record will tell)
+                continue
 
 
 def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
@@ -155,6 +174,7 @@ def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
 
 def _time_throughput(
     plan: Plan,
+    training_examples: Mapping[str, int],
     folder: ResultsFolder,
     device: torch.device,
     listener: Listener,
@@ -170,7 +190,8 @@ def _time_throughput(
         new = {
             label: cell
             for label, cell in cells.items()
-            if (problem, label, cell.training.batch_size) not in timed and _ran(folder, cell)
+            if (problem, label, min(cell.training.batch_size, training_examples[problem])) not in timed
+            and _ran(folder, cell)
         }
         if not new or protocol.rounds == 0:
             continue

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,11 +51,11 @@ class Registry(Generic[Entry]):
     def register(self, name: str) -> Callable[[E], E]:
         """Decorator: make a class or function known as ``name`` (short, lower-case)."""
         if not NAME.fullmatch(name):
-            raise EstbenchError(f"'{name}' is no name for a {self.kind}; use a-z, 0-9, - and _")
+            raise EstbenchError(f"'{name}' is no {self.kind} name; use a-z, 0-9, - and _")
 
         def decorator(entry: E) -> E:
             taken = self._entries.get(name)
-            if taken is not None and taken.__module__ != entry.__module__:
+            if taken is not None and _origin(taken) != _origin(entry):
                 raise EstbenchError(
                     f"the {self.kind} '{name}' exists already (in {taken.__module__}); choose another name"
                 )
@@ -102,9 +103,20 @@ class Registry(Generic[Entry]):
             return
         self._entry_points_loaded = True
         for entry in importlib.metadata.entry_points(group=f"estbench.{self.kind}s"):
-            loaded = entry.load()
+            try:
+                loaded = entry.load()
+            except Exception as error:
+                raise EstbenchError(
+                    f"cannot load the {self.kind} '{entry.name}' from {entry.value}: {type(error).__name__}: {error};"
+                    " mend or uninstall its package"
+                ) from error
             if entry.name not in self._entries:
                 self.register(entry.name)(loaded)
+
+
+def _origin(entry: Callable[..., Any]) -> tuple[str, str]:
+    """Where an entry was defined: a plugin that is loaded twice registers the same thing again."""
+    return entry.__module__, entry.__qualname__
 
 
 def load_plugin(path: str | Path) -> None:
@@ -115,7 +127,8 @@ def load_plugin(path: str | Path) -> None:
     path = Path(path)
     if not path.is_file():
         raise EstbenchError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
-    name = f"estbench_plugin_{path.stem}"
+    # Two files of one name in two folders are two modules.
+    name = f"estbench_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise EstbenchError(f"'{path}' is no Python file; --plugin takes the path of a .py file")
@@ -125,7 +138,7 @@ def load_plugin(path: str | Path) -> None:
         spec.loader.exec_module(module)
     except EstbenchError as error:
         raise EstbenchError(f"plugin '{path}': {error}") from error
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    except (Exception, SystemExit) as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
         line = f", line {frames[-1].lineno}" if frames else ""
         raise EstbenchError(f"plugin '{path}'{line}: {type(error).__name__}: {error}") from error

@@ -77,6 +77,7 @@ def jackknife_interval(estimate: float, leave_one_out: NDArray[np.float64], *, l
     se^2 = (R - 1) / R * sum_r (theta_(r) - mean theta_(.))^2 (Efron and Stein, 1981), with R - 1 degrees of freedom.
     """
     n = leave_one_out.size
+    estimate = float(estimate)  # a NumPy scalar would make every checkpoint unreadable to weights_only
     if log:
         if estimate <= 0 or np.any(leave_one_out <= 0):
             return Interval(estimate, 0.0 if estimate == 0 else math.nan, 0.0 if estimate == 0 else math.nan, n)

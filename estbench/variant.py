@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from estbench.errors import EstbenchError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 WRITTEN = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<options>.*)\])?", re.DOTALL)
 
 
@@ -47,18 +49,20 @@ class Variant:
 
 def parse_value(text: str) -> Any:
     """Read one option's value: a TOML scalar or array; a bare word is a string."""
-    if BARE_WORD.fullmatch(text) and text not in {"true", "false", "inf", "nan"}:
+    if _is_bare(text):
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        # On one line: TOML would read the next one as another key, and nobody would look at it.
+        return tomllib.loads(f"value = {text.replace(chr(10), chr(0))}")["value"]
     except tomllib.TOMLDecodeError:
         raise EstbenchError(f"cannot read the value '{text}'; write a number, a word or [a,b]") from None
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside brackets."""
+    """Split at the commas that stand outside brackets and quotes."""
     parts, depth, start = [], 0, 0
-    for position, character in enumerate(text):
+    unquoted = QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
+    for position, character in enumerate(unquoted):
         depth += {"[": 1, "]": -1}.get(character, 0)
         if character == "," and depth == 0:
             parts.append(text[start:position])
@@ -67,7 +71,14 @@ def _split(text: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
+def _is_bare(text: str) -> bool:
+    """Whether a text stands for itself without quotes."""
+    return bool(BARE_WORD.fullmatch(text)) and text not in {"true", "false", "inf", "nan"}
+
+
 def _written(value: Any) -> str:
+    if isinstance(value, str):
+        return value if _is_bare(value) else json.dumps(value, ensure_ascii=False)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):

@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 import rich_click as click
-from click.exceptions import NoArgsIsHelpError
 
 from estbench import __version__
 from estbench.errors import EstbenchError, did_you_mean
@@ -38,7 +37,7 @@ class LazyGroup(click.RichGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """The commands in the order of a first session."""
-        return list(COMMANDS)
+        return [*COMMANDS]  # `list` is the name of a module of this package, once that is imported
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002
         """The command, not yet imported."""
@@ -65,20 +64,19 @@ def main(arguments: list[str] | None = None) -> None:
 def _exit_code(arguments: list[str] | None) -> int:
     try:
         outcome: Any = group.main(arguments, prog_name="estbench", standalone_mode=False)
-    except NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return 2
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
     except EstbenchError as error:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; what is finished is stored, and the same command goes on from here", 130)
+        return _complain("interrupted; what is finished is stored; run again (without --force) to go on", 130)
     except BrokenPipeError:
         # Whoever read our output has left (`estbench list | head`); that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _complain(f"'{error.filename}': {error.strerror}", 2)
         if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}:
             raise
         where = f" '{error.filename}'" if error.filename else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -29,7 +30,9 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
     """Print a table of plain strings."""
-    table = RichTable(title=title, title_justify="left", caption=caption or None, caption_justify="left")
+    table = RichTable(
+        title=escape(title), title_justify="left", caption=escape(caption) or None, caption_justify="left"
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

@@ -72,11 +72,13 @@ def _data_folder() -> Finding:
 
     if not os.environ.get(DATA_DIR):
         return Finding(DATA_DIR, ok=None, found="not set: mnist and fashion_mnist are not available")
-    available = []
+    whole = []
     for name in ("mnist", "fashion_mnist"):
+        if not (Path(os.environ[DATA_DIR]) / name).exists():
+            continue
         try:
             datasets.load(name)
-            available.append(name)
+            whole.append(name)
         except EstbenchError as error:
             return Finding(DATA_DIR, ok=False, found=str(error))
-    return Finding(DATA_DIR, ok=True, found=f"{' and '.join(available)} are whole")
+    return Finding(DATA_DIR, ok=True if whole else None, found=f"whole: {', '.join(whole) or 'nothing is there'}")

@@ -15,4 +15,4 @@ def command(folder: str) -> None:
 
     page = report.build(folder)
     print_table(report.summary(load(folder)))
-    console().print(f"report: {page}", soft_wrap=True, highlight=False)
+    console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)

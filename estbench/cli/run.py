@@ -110,8 +110,10 @@ def command(
         )
     page = report.build(results.path)
     print_table(report.summary(results))
-    console().print(f"report: {page}", soft_wrap=True, highlight=False)
-    bad = results.cells[results.cells["status"].isin([Status.FAILED, Status.TIMEOUT])]
+    console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    # Others that failed before are in the table; this run answers for what it was asked.
+    asked = results.cells[results.cells["key"].isin([cell.key for cell in execution.plan_of(chosen)])]
+    bad = asked[asked["status"].isin([Status.FAILED, Status.TIMEOUT])]
     for cell in bad.itertuples():
         console(stderr=True).print(
             f"{cell.status}: {cell.folder}: {cell.stop_reason}", style="red", soft_wrap=True, markup=False

@@ -27,6 +27,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
 
     for plugin in plugins:
         load_plugin(plugin)
+    name = name.partition("[")[0]
     experiments = shipped_experiments()
     if name in estimators.names():
         _print_entry(estimators.describe(name))

@@ -66,7 +66,10 @@ def _intensities(images: NDArray[np.uint8]) -> Pixels:
 
 def read_idx(path: Path, sha256: str | None = None) -> NDArray[np.uint8]:
     """Read a gzipped IDX file of unsigned bytes, of any rank; check it against ``sha256`` where that is given."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise EstbenchError(f"'{path}' is not the canonical file: its SHA-256 is not {sha256}; fetch it again")
     try:

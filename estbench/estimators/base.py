@@ -74,6 +74,9 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
         missing = [fact for fact in FACTS if not hasattr(cls, fact)]
         if missing:
             raise EstbenchError(f"estimator '{name}' does not declare {', '.join(missing)}; set it on the class")
+        required = [option for option, field in cls.Options.model_fields.items() if field.is_required()]
+        if required:
+            raise EstbenchError(f"estimator '{name}': option {', '.join(required)} has no default; give it one")
         return REGISTRY.register(name)(cls)
 
     return decorator
@@ -82,6 +85,11 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
 def create(variant: str | Variant) -> Estimator:
     """Build an estimator from ``name[option=value,...]``, for example ``rloo[num_samples=4]``."""
     estimator: Estimator = REGISTRY.create(variant)
+    if not hasattr(estimator, "evaluations"):
+        raise EstbenchError(
+            f"estimator '{estimator.name}' does not declare evaluations; set it on the class or in __init__:"
+            " calls of f per example and step"
+        )
     return estimator
 
 

@@ -73,6 +73,8 @@ class InputDependent(Baseline):
         self.network = nn.Sequential(nn.Linear(x.shape[-1], self.hidden), nn.Tanh(), nn.Linear(self.hidden, 1)).to(x)
 
     def forward(self, objective: Objective) -> Tensor:
+        if not hasattr(self, "network"):
+            raise EstbenchError("baseline=nvil has no network yet; call estimator.prepare(problem(x)) once, before use")
         learned: Tensor = self.network(objective.context).squeeze(-1)
         average: Tensor = self.average(objective)
         return learned + average

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,9 @@ from pydantic import BeforeValidator, Field, field_validator
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.validation import Frozen, validated
 from estbench.variant import parse_value
+
+# More than anybody runs; a larger number is a seed that was written where a count is meant.
+MOST_SEEDS = 10_000
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -63,6 +68,10 @@ def _as_seeds(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(f"needs at least one seed, got {value}")
+        if value > MOST_SEEDS:
+            raise ValueError(
+                f"counts the seeds, and {value} are too many; for the one seed write [{value}], or --seeds {value},"
+            )
         return tuple(range(value))
     return tuple(value) if isinstance(value, list) else value
 
@@ -86,7 +95,7 @@ class Experiment(Frozen):
     def _some_and_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if not values:
             raise ValueError("needs at least one entry, got none")
-        repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
         if repeated:
             raise ValueError(f"is given twice: {', '.join(repeated)}")
         return values
@@ -99,9 +108,11 @@ def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise EstbenchError(f"no experiment file '{path}'; see `estbench list experiments`") from None
+    except OSError as error:
+        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
-    data.setdefault("name", path.stem)
+    data.setdefault("name", re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "experiment")
     return experiment_from(data, overrides, what=path.name)
 
 

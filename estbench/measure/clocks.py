@@ -18,7 +18,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class Clocks:
-    """Seconds spent in each part of a cell; at most one clock runs at a time."""
+    """Seconds spent in each part of a cell; run one clock at a time, for nested ones book the same time twice."""
 
     def __init__(self, device: torch.device, seconds: Mapping[str, float] | None = None) -> None:
         self.device = device

@@ -47,6 +47,8 @@ def probe(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int
     """
     if replicates < 3:
         raise EstbenchError(f"a probe takes at least 3 replicates for an interval, got {replicates}")
+    if len(batch) == 0:
+        raise EstbenchError("a probe takes at least one observation, got none")
     training = estimator.training
     estimator.eval()
     try:

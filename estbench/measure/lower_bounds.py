@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from estbench.errors import EstbenchError
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 
@@ -36,6 +37,8 @@ def bounds(problem: Problem, x: Tensor, num_samples: int, seed: int) -> Bounds:
     The draws depend on ``seed`` and on nothing else: torch's random state is left as it was. Memory is bounded by
     splitting over examples and, past that, over samples.
     """
+    if num_samples < 1 or len(x) == 0:
+        raise EstbenchError(f"bounds take at least one draw and one observation, got {num_samples} and {len(x)}")
     rows = ROWS.get(problem.device.type, ROWS["cpu"])
     examples = max(1, rows // num_samples)
     elbo = x.new_zeros((), dtype=torch.float64)

@@ -5,7 +5,8 @@ r"""Moments of a gradient estimate from R independent replicates g_1 ... g_R at 
     snr         |E g| / sqrt(tr Cov(g)) = sqrt(max(0, mean_norm2) / variance)
 
 A plug-in SNR, |gbar| / sqrt(variance), would never fall below about 1/sqrt(R), however small the signal. Intervals
-are jackknife over replicates (on the log scale for the variance), with R - 1 degrees of freedom.
+are jackknife over replicates (on the log scale for the variance), with R - 1 degrees of freedom. Their 95 % is
+nominal: it holds for light tails and is optimistic for heavy ones, which plain score-function gradients have.
 
 No R x R matrix is needed: with d_r = |g_r - gbar|^2 and e_r = gbar . (g_r - gbar), leaving replicate r out gives
 

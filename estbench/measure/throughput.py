@@ -28,8 +28,8 @@ def measure_throughput(
     """Time ``rounds`` x ``steps`` training steps of each runner, after one round of warm-up.
 
     Returns one row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and
-    ``peak_memory_bytes`` (nothing where it cannot be known). An interrupted measurement returns no rows: its rounds
-    would not be balanced.
+    ``peak_memory_bytes`` (nothing where it cannot be known). A measurement that is interrupted before its last
+    round returns no rows.
     """
     for take_steps in runners.values():
         take_steps(steps)

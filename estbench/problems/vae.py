@@ -70,7 +70,9 @@ class VAE(Problem):
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
         # The same law as torch.bernoulli, which takes three times as long on a CPU.
-        return torch.rand(intensities.shape, generator=generator, device=intensities.device).lt_(intensities)
+        return torch.rand(
+            intensities.shape, generator=generator, device=intensities.device, dtype=intensities.dtype
+        ).lt_(intensities)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """``loc`` and ``log_scale`` of q(z|x), each (B, D)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ def build(path: str | Path) -> Path:
     try:
         _write(folder, files)
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise  # no mistake of the user's
         raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
     return folder / "report.html"
 

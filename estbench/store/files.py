@@ -39,13 +39,13 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     write_text(path, json.dumps({"schema": SCHEMA_VERSION, **data}, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON document; a newer schema, or a broken file, is an error that says what to do."""
+def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
+    """Read a JSON document; a newer schema, or a broken file, is an error that says what to do: ``remedy``."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = int(data["schema"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise EstbenchError(f"cannot read '{path}': {type(error).__name__}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise EstbenchError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
     if version > SCHEMA_VERSION:
         raise EstbenchError(
             f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; upgrade estbench"

@@ -9,6 +9,7 @@ from typing import Any
 
 from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Plan, content_hash
+from estbench.experiment.plan import cell_from_record
 from estbench.store.files import read_json, write_json
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_rows, write_table
@@ -45,10 +46,11 @@ class ResultsFolder:
             raise EstbenchError(
                 f"'{self.path}' is no results folder: it has no experiment.json; make one with `estbench run`"
             )
-        plan = read_json(self.plan_file)
+        plan = read_json(self.plan_file, "delete it and run again: finished cells are kept")
         try:
             for cell in plan["cells"]:
                 _checked_folder(cell["folder"])
+                cell_from_record(cell)
         except (KeyError, TypeError):
             raise EstbenchError(f"cannot read '{self.plan_file}': its list of cells is damaged") from None
         return plan
@@ -94,8 +96,8 @@ class ResultsFolder:
         path = self.cells / _checked_folder(folder) / "cell.json"
         if not path.parent.exists():
             return None
-        record = read_json(path)
-        if record.get("status") not in set(Status):
+        record = read_json(path, "delete its folder and run again")
+        if record.get("status") not in [*Status]:
             raise EstbenchError(f"'{path}' has no valid status; delete its folder and run again")
         return record
 
@@ -126,6 +128,8 @@ class ResultsFolder:
     ) -> None:
         """Complete the workspace and rename it into place."""
         workspace = self.workspace(cell)
+        for half_written in workspace.glob(".*.tmp"):  # by a run that was killed
+            half_written.unlink()
         write_table(workspace / "curves.parquet", curves, CURVES)
         write_table(workspace / "gradients.parquet", gradients, GRADIENTS)
         write_json(workspace / "cell.json", record)
@@ -162,6 +166,6 @@ def _protocol_hash(cell: Cell) -> str:
 
 def _checked_folder(name: str) -> str:
     """Refuse a cell's folder that would lead out of the results folder."""
-    if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
+    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
         raise EstbenchError(f"'{name}' is no name of a cell's folder; the results folder was tampered with")
     return name

@@ -90,4 +90,6 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         return pq.read_table(path, columns=schema.names).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EstbenchError(f"cannot read '{path}': {reason}; delete its folder and run again to recompute it") from None
+        raise EstbenchError(
+            f"cannot read '{path}': {reason}; delete its folder and run again to recompute it"
+        ) from None

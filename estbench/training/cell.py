@@ -15,7 +15,7 @@ from estbench.measure import Clocks, describe_environment
 from estbench.measure.randomness import seeded
 from estbench.store import ResultsFolder, Status
 from estbench.training.loop import Outcome, train
-from estbench.training.state import State, fingerprint, initial_problem, noise_seed
+from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
 
 # A killed run loses at most this much of its work.
 CHECKPOINT_SECONDS = 30.0
@@ -54,7 +54,7 @@ def run_cell(
                 interrupted=interrupted,
                 on_step=on_step,
             )
-        except OSError:
+        except CheckpointError:
             raise
         except Exception as problem:  # noqa: BLE001  (an estimator is anybody's code)
             outcome = Outcome(Status.FAILED, f"{type(problem).__name__}: {problem}")

@@ -57,6 +57,7 @@ def train(
             bad = _first_non_finite(state, surrogates)
         on_step(state.step)
         if bad is not None:
+            state.step = bad  # those after it, up to the stride's end, were taken with weights that are not finite
             return Outcome(Status.DIVERGED, f"the surrogate or its gradient is not finite at step {bad}")
         if complaint := measure(state, clocks, observations, probe_batch):
             return Outcome(Status.DIVERGED, complaint)

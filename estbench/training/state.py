@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,10 @@ from estbench.training.batches import Batches
 from estbench.variant import Variant
 
 Rows = list[dict[str, Any]]
+
+
+class CheckpointError(OSError):
+    """A checkpoint could not be written: it concerns the whole run, and is no fault of the cell."""
 
 
 class State:
@@ -70,8 +73,11 @@ class State:
         # Through memory, because a full disk is then an OSError that names the file.
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            raise CheckpointError(error.errno, error.strerror, str(path)) from error
 
     def restore(self, path: Path) -> dict[str, float] | None:
         """Go on from a checkpoint and return its clocks; nothing where there is none that belongs to this cell."""
@@ -134,6 +140,6 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+    except Exception:  # noqa: BLE001  (reading garbage may raise anything: IndexError, KeyError, struct.error, ...)
         return None
     return content if isinstance(content, dict) else None

@@ -51,6 +51,7 @@ BAD = {
     "header only of zeros": gzip.compress(b"\0\0"),
     "truncated gzip": gzip.compress(GOOD)[:-9],
     "damaged gzip": gzip.compress(GOOD)[:-20] + bytes(12) + gzip.compress(GOOD)[-8:],
+    "no deflate stream in gzip": gzip.compress(b"")[:10] + b"\xff" * 20,
     "wrong checksum in gzip": gzip.compress(GOOD)[:-8] + bytes(8),
     "not gzip": GOOD,
     "an HTML page": b"<!DOCTYPE html>",
@@ -139,9 +140,7 @@ def data_folder():
 )
 # The published mean intensities: 0.1307 over all of MNIST's training images, 0.13096 over the first 50,000;
 # 0.2860 over all of Fashion-MNIST's.
-@pytest.mark.parametrize(
-    ("name", "of_first", "of_all"), [("mnist", 0.13096, 0.1307), ("fashion_mnist", None, 0.2860)]
-)
+@pytest.mark.parametrize(("name", "of_first", "of_all"), [("mnist", 0.13096, 0.1307), ("fashion_mnist", None, 0.2860)])
 def test_the_real_files_load_with_their_published_means(monkeypatch, name, of_first, of_all):
     monkeypatch.setenv(idx.DATA_DIR, str(data_folder()))
     data = idx._load(name)

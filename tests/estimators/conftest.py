@@ -35,7 +35,7 @@ COORDINATES = ("loc", "log_scale", "weight")
 
 
 class FixedNoise(Independent):
-    """A normal whose draws are loc + scale * noise for a given noise of (S, R): an estimator fed with quadrature nodes."""
+    """A normal whose draws are loc + scale * noise for a given noise, (S, R): quadrature nodes, say."""
 
     def __init__(self, loc, scale, noise):
         super().__init__(Normal(loc, scale), 1)

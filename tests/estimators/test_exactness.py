@@ -11,10 +11,12 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Independent, Normal
 
 from estbench import estimators
 from estbench.estimators import Estimator
 from estbench.estimators.score_function import leave_one_out_mean, score_function_surrogate
+from estbench.problems import Objective
 
 TOYS = ("quadratic", "cosine", "bump")
 KLS = ("analytic", "sampled")
@@ -27,11 +29,7 @@ EXTRA = (
 )
 
 
-def supporting_normal(variants):
-    return [variant for variant in variants if "normal" in estimators.create(variant).supports]
-
-
-NORMAL = supporting_normal([*estimators.names(), *EXTRA])
+NORMAL = [name for name in (*estimators.names(), *EXTRA) if "normal" in estimators.create(name).supports]
 UNBIASED = [variant for variant in NORMAL if estimators.create(variant).unbiased]
 BIASED = [variant for variant in NORMAL if not estimators.create(variant).unbiased]
 
@@ -63,12 +61,12 @@ MUTANTS = (IncludesItself, DoublesTheDecoder)
 
 # --- by quadrature ------------------------------------------------------------------------------------------------
 
-# Nodes per sample: enough for rounding to be what is left; few enough for n^S rows. The integrand of a quadratic toy
-# is a polynomial, for which 10 nodes are exact.
-NODES = {1: 100, 2: 100, 3: 10, 4: 10}
+# Estimators that draw all their samples by one call. Two samples are the most that a fine grid has room for; the
+# integrand of a quadratic toy is a polynomial, for which ten nodes a sample are exact.
+ONE_CALL = ("reparam", "stl", "reinforce", "rloo", *EXTRA)
 QUADRATURE = [
     (variant, name)
-    for variant in UNBIASED
+    for variant in ONE_CALL
     for name in TOYS
     if name == "quadratic" or estimators.create(variant).evaluations <= 2
 ]
@@ -79,8 +77,7 @@ QUADRATURE = [
 def test_the_expected_gradient_is_exact(variant, name, kl, toy, quadrature):
     problem = toy(name, kl)
     estimator = problem.prepared(variant)
-    samples = estimator.evaluations
-    noise, weights = quadrature(samples, 10 if name == "quadratic" else NODES[samples])
+    noise, weights = quadrature(estimator.evaluations, 10 if name == "quadratic" else 100)
     gradients = problem.gradients(estimator, len(weights), noise)
     expected = (weights[:, None, None] * gradients).sum(0)
     torch.testing.assert_close(expected, problem.exact(), rtol=1e-9, atol=1e-9)
@@ -114,9 +111,8 @@ QUADRATIC = {
     **{
         f"rloo[num_samples={n}]": (
             lambda d, s, n=n: (
-                10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)
-            )
-            / n,
+                (10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)) / n
+            ),
             None,
         )
         for n in (2, 3, 4)
@@ -243,7 +239,7 @@ def test_the_mean_of_many_draws_is_the_exact_gradient(variant, name, kl, toy, la
 
 
 @pytest.mark.parametrize("name", TOYS)
-@pytest.mark.parametrize("variant", [*BIASED, *MUTANTS], ids=str)
+@pytest.mark.parametrize("variant", [*BIASED, *MUTANTS], ids=lambda value: getattr(value, "__name__", value))
 def test_a_bias_is_detected(variant, name, toy, largest_z):
     """The same test, at the same bound, must fail for estimators that are biased."""
     problem = toy(name, "analytic")
@@ -279,9 +275,7 @@ def test_the_measured_variance_is_the_closed_form(variant, toy, quadrature, larg
     n = 400_000
     problem = toy("quadratic", "none")
     estimator = problem.prepared(variant)
-    error = variance_of_sample_variance(
-        problem, estimator, *quadrature(estimator.evaluations, 16), n
-    ).sqrt()
+    error = variance_of_sample_variance(problem, estimator, *quadrature(estimator.evaluations, 16), n).sqrt()
     expected = quadratic_variances(problem, variant)
     torch.manual_seed(13)
     found = problem.gradients(estimator, n).var(0)[: len(expected)]
@@ -293,6 +287,27 @@ def test_leave_one_out_mean_leaves_exactly_one_out():
     f = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = torch.stack([torch.cat([f[:s], f[s + 1 :]]).mean(0) for s in range(5)])
     torch.testing.assert_close(leave_one_out_mean(f), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("variant", "weights"), [("reinforce[num_samples=2]", [[1, 0], [0, 1]]), ("rloo", [[1, -1], [-1, 1]])]
+)
+def test_a_sampled_kl_brings_its_value_into_the_signal_and_no_direct_gradient(variant, weights, toy):
+    """(1/S) sum_s signal_s grad log q(z_s), with f = f(z) + log p(z) - log q(z): the direct gradient of -log q would
+    leave the mean as it is, and add noise.
+    """
+    problem = toy("cosine", "sampled")
+    estimator = problem.prepared(variant)
+    torch.manual_seed(16)
+    found = problem.gradients(estimator, 6)[:, 0]
+    torch.manual_seed(16)
+    loc, log_scale, k = (leaf.detach() for leaf in problem.leaves(6))
+    objective = problem.objective([loc, log_scale, k])
+    z = objective.q.sample((2,))
+    f = (k * z).cos().squeeze(-1) + objective.prior.log_prob(z) - objective.q.log_prob(z)
+    signal = torch.einsum("st,t...->s...", torch.tensor(weights).double(), f)
+    expected = (signal[..., None] * (z - loc) / (2 * log_scale).exp()).mean(0).squeeze(-1)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 def test_rloo_is_the_sample_covariance_of_f_and_the_score(toy):
@@ -307,3 +322,30 @@ def test_rloo_is_the_sample_covariance_of_f_and_the_score(toy):
     f, score = (k * z).cos(), (z - loc) / (2 * log_scale).exp()
     covariance = ((f - f.mean(0)) * (score - score.mean(0))).sum(0) / 3
     torch.testing.assert_close(found, covariance.squeeze(-1), rtol=0, atol=1e-12)
+
+
+def test_stl_has_no_variance_where_q_is_the_posterior():
+    """p(z) = N(0, 1), p(x|z) = N(z, 1): the posterior is N(x/2, 1/2). Each draw is zero, to rounding."""
+    x = torch.tensor([-2.0, 0.3, 5.0], dtype=torch.float64)
+
+    def leaves(shift):
+        loc = (x[:, None] / 2 + shift).expand(500, 3, 1)
+        return [leaf.clone().requires_grad_() for leaf in (loc, torch.full_like(loc, -0.5 * math.log(2)))]
+
+    def gradients(variant, shift):
+        params = dict(zip(("loc", "log_scale"), leaves(shift), strict=True))
+        torch.manual_seed(15)
+        surrogate = estimators.create(variant)(
+            Objective(
+                params,
+                lambda values: Independent(Normal(values["loc"], values["log_scale"].exp()), 1),
+                lambda z: Normal(z, torch.ones(()).double()).log_prob(x[:, None]).sum(-1),
+                lambda: Independent(Normal(torch.zeros(1).double(), torch.ones(1).double()), 1),
+            )
+        )
+        return torch.stack(torch.autograd.grad(surrogate.sum(), list(params.values())))
+
+    assert float(gradients("stl", shift=0).abs().max()) < 1e-12
+    # With the score of q, or away from the posterior, there is noise.
+    assert float(gradients("reparam", shift=0).var(1).min()) > 0.1
+    assert float(gradients("stl", shift=0.5)[1].var(0).min()) > 0.1

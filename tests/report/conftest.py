@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from records import write_results
 
 from estbench.report import build
 from estbench.store import load
-from records import write_results
 
 STATUSES = {("reinforce", 0): "diverged", ("stl", 3): None, ("detached", 1): "failed"}
 STOPS = {("reinforce", 0): 800, ("detached", 1): 0}

@@ -7,12 +7,12 @@ import math
 import matplotlib as mpl
 import numpy as np
 import pytest
+from records import write_results
 
 from estbench.report import figure_bounds, figure_gradients
 from estbench.report.figures import all_figures
 from estbench.report.style import COLOURS, DASHES, MARKERS, folded, looks, plain, spread
 from estbench.store import load
-from records import write_results
 
 NAMES = ["elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput"]
 

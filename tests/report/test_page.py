@@ -9,13 +9,13 @@ import tomllib
 from html.parser import HTMLParser
 
 import pytest
+from records import write_results
 
 from estbench.errors import EstbenchError
 from estbench.report import build
 from estbench.report.notices import notices, status_line
 from estbench.report.page import spec_toml
 from estbench.store import load
-from records import write_results
 
 TWO = ["reparam", "reinforce"]
 VOID = {"meta", "link", "img", "wbr", "br"}

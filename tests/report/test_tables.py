@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from records import ESTIMATORS, behaviour, throughput_rows, write_results
 
 from estbench.report import summary
 from estbench.report.table import Column, Entry, Table, fixed, significant
 from estbench.report.tables import all_tables, cells, gradient_variance, throughput
 from estbench.store import ResultsFolder, load
-from records import ESTIMATORS, behaviour, throughput_rows, write_results
 
 
 def read(folder, name):

@@ -1,0 +1,96 @@
+"""What the tests share: an experiment of a tenth of a second, and plugins that leave no trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# A variational autoencoder of 64-8-2 pixels, units and latents, on digits that ship with scikit-learn.
+TINY = """
+name = "tiny"
+estimators = ["reparam"]
+problems = ["vae[dataset=digits,hidden=[8],latent_size=2]"]
+seeds = [0]
+
+[training]
+steps = 30
+batch_size = 16
+
+[evaluation]
+every = 10
+num_samples = 2
+examples = 20
+
+[probe]
+replicates = 3
+points = 2
+
+[throughput]
+rounds = 0
+steps = 2
+"""
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """The tiny experiment as plain data; a test may change its copy."""
+    return tomllib.loads(TINY)
+
+
+@pytest.fixture
+def tiny_file(tmp_path: Path) -> Path:
+    """The tiny experiment as a file."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
+    """Write a plugin file; what it registers is forgotten after the test."""
+    from estbench import datasets, estimators, problems
+
+    registries = [module.REGISTRY for module in (datasets, estimators, problems)]
+    known = [dict(registry._entries) for registry in registries]
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(textwrap.dedent(text), encoding="utf-8")
+        return path
+
+    yield write
+    for registry, entries in zip(registries, known, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)
+    for module in [name for name in sys.modules if name.startswith("estbench_plugin_")]:
+        del sys.modules[module]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep torch on one thread, for models so small that a second one costs more than it brings."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """What a subprocess needs to import estbench, installed or from the source tree."""
+    import estbench
+
+    source = str(Path(estbench.__file__).parents[1])
+    path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

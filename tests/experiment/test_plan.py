@@ -1,0 +1,126 @@
+"""The plan: which cells, and under which keys."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from estbench import EstbenchError, estimators, problems
+from estbench.experiment import Cell, find_experiment, make_plan, read_experiment
+from estbench.experiment.plan import cell_from_record
+from estbench.experiment.spec import experiment_from
+from estbench.registry import Resolved
+
+
+def planned(data):
+    return make_plan(experiment_from(data), estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
+
+
+@pytest.fixture
+def cell(tiny) -> Cell:
+    return planned(tiny).cells[0]
+
+
+def test_the_keys_of_the_quickstart_are_the_same_for_ever():
+    """A new key makes everybody's stored cells worthless: change it on purpose, and raise the schema's version."""
+    plan = make_plan(
+        read_experiment(find_experiment("quickstart")), estimators.REGISTRY.resolve, problems.REGISTRY.resolve
+    )
+    assert [cell.key for cell in plan] == ["9debc7eb1fd75dc45a74487ce5e7bf90b1100602976dbfd0a3e3b1e99d7b9722"]
+    assert plan.cells[0].folder == "reparam-vae-s0-9debc7eb"
+
+
+def test_a_plan_is_every_problem_with_every_seed_and_every_estimator(tiny):
+    tiny |= {"estimators": ["reparam", "reinforce"], "seeds": [3, 5], "problems": ["vae", "vae[latent_size=2]"]}
+    plan = planned(tiny)
+    assert len(plan) == 8
+    assert len({cell.key for cell in plan}) == 8
+    assert len({cell.folder for cell in plan}) == 8
+    assert [(cell.problem.label, cell.seed, cell.estimator.label) for cell in plan][:3] == [
+        ("vae", 3, "reparam"),
+        ("vae", 3, "reinforce"),
+        ("vae", 5, "reparam"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("reinforce[baseline=ema,num_samples=4]", "reinforce[num_samples=4,baseline=ema]"),
+        ("reinforce[baseline=ema,decay=0.9]", "reinforce[baseline=ema]"),
+        ("rloo[num_samples=2]", "rloo"),
+        ("rloo[]", " rloo "),
+        ('reinforce[baseline="ema"]', "reinforce[baseline=ema]"),
+    ],
+)
+def test_a_key_does_not_depend_on_how_a_variant_was_written(tiny, one, other):
+    first, second = (planned({**tiny, "estimators": [written]}).cells[0] for written in (one, other))
+    assert (first.key, first.folder, first.estimator.label) == (second.key, second.folder, second.estimator.label)
+    with pytest.raises(EstbenchError, match="are the same estimator; drop one"):
+        planned({**tiny, "estimators": ["reparam", one, other]})
+
+
+def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
+    changes = {
+        "training": {"steps": 31, "batch_size": 17, "learning_rate": 2e-3, "estimator_learning_rate": 0.1},
+        "evaluation": {"every": 11, "num_samples": 3, "examples": 21, "final_num_samples": 5, "final_examples": 7},
+        "probe": {"replicates": 4, "points": 3},
+    }
+    cell = planned(tiny).cells[0]
+    keys = [cell.key]
+    for part, settings in changes.items():
+        assert set(settings) == set(type(getattr(cell, part)).model_fields), "a setting is not tested"
+        keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_key_depends_on_seed_estimator_problem_options_and_versions(cell):
+    estimator, problem = cell.estimator, cell.problem
+    others = [
+        replace(cell, seed=1),
+        replace(cell, estimator=replace(estimator, name="stl")),
+        replace(cell, estimator=replace(estimator, version=2)),
+        replace(cell, estimator=replace(estimator, options={"x": 1})),
+        replace(cell, problem=replace(problem, name="other")),
+        replace(cell, problem=replace(problem, version=2)),
+        replace(cell, problem=replace(problem, options={**problem.options, "latent_size": 3})),
+    ]
+    assert len({cell.key, *(other.key for other in others)}) == 1 + len(others)
+
+
+def test_labels_names_questions_and_timing_are_no_part_of_a_key(tiny, cell):
+    assert replace(cell, estimator=replace(cell.estimator, label="else")).key == cell.key
+    people = {"name": "other", "question": "?", "expect": "!", "throughput": {"rounds": 3}}
+    assert planned({**tiny, **people}).cells[0].key == cell.key
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "e[x=../../x]",
+        "e[x=..]",
+        "e[x=a/b\\c]",
+        "e[x=ünïcode]",
+        "e[x=日本]",
+        "e[x=a b\n]",
+        f"e[x={'x' * 500}]",
+        "e[x='\0']",
+        "e[x=C:]",
+    ],
+)
+def test_the_name_of_a_folder_is_safe(cell, label):
+    cell = replace(cell, estimator=Resolved("e", {"x": label}, 1, label))
+    assert set(cell.folder) <= set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert Path(cell.folder).name == cell.folder
+    assert cell.folder.startswith("e-")
+    assert len(cell.folder) < 150
+    assert cell.folder.endswith(f"-vae-s0-{cell.key[:8]}")
+
+
+def test_a_cell_comes_back_from_its_record(cell):
+    again = cell_from_record(json.loads(json.dumps(cell.as_dict())))
+    assert again.key == cell.key
+    assert again == cell

@@ -1,0 +1,379 @@
+"""A results folder: whole cells, an accumulating plan, and no trust in what others wrote."""
+
+from __future__ import annotations
+
+import errno
+import json
+from dataclasses import replace
+
+import pytest
+
+from estbench import EstbenchError
+from estbench.experiment import Plan, make_plan
+from estbench.experiment.spec import experiment_from
+from estbench.registry import Resolved
+from estbench.store import ResultsFolder, Status, load
+from estbench.store.files import atomic_path, read_json, write_json, write_text
+from estbench.variant import Variant
+
+CURVE = {"step": 0, "examples": 0, "evaluations": 0, "seconds": 0.5, "split": "test", "metric": "elbo", "value": -1.5}
+MOMENT = {
+    "step": 1,
+    "trajectory": "own",
+    "space": "params",
+    "group": "loc",
+    "statistic": "variance",
+    "value": 2.0,
+    "low": 1.0,
+    "high": 4.0,
+    "replicates": 3,
+}
+ROUND = {
+    "session": "now",
+    "round": 0,
+    "problem": "vae",
+    "estimator": "reparam",
+    "reference": "reparam",
+    "batch_size": 16,
+    "steps": 2,
+    "seconds": 0.1,
+    "evaluations_per_example": 1,
+    "peak_memory_bytes": 1000,
+    "device": "cpu",
+    "device_name": "a processor",
+    "threads": 1,
+    "machine": "m",
+    "torch": "2",
+}
+
+
+def resolve(text):
+    variant = Variant.parse(text)
+    return Resolved(variant.name, variant.options, 1, text)
+
+
+def plan_of(*estimators: str, steps: int = 30, seeds: int = 1) -> Plan:
+    data = {"estimators": list(estimators), "seeds": seeds, "training": {"steps": steps}}
+    return make_plan(experiment_from(data), resolve, resolve)
+
+
+def record_of(cell, status: str = "done", **more):
+    clocks = {"training": 1.0, "evaluation": 2.0, "probe": 3.0, "writing": 4.0}
+    return {"cell": cell.as_dict(), "status": status, "stop_reason": "", "clocks": clocks, "step": 30, **more}
+
+
+def committed(folder, cell, status: str = "done", *, value: float = -1.5, keep_checkpoint: bool = False):
+    curve, moment = {**CURVE, "value": value}, MOMENT
+    folder.commit(cell, record_of(cell, status), [curve], [moment], keep_checkpoint=keep_checkpoint)
+
+
+@pytest.fixture
+def folder(tmp_path) -> ResultsFolder:
+    """A folder with the plan of one estimator, nothing computed."""
+    made = ResultsFolder(tmp_path / "results")
+    made.create()
+    made.record_plan(plan_of("reparam"))
+    return made
+
+
+@pytest.fixture
+def cell():
+    return plan_of("reparam").cells[0]
+
+
+def snapshot(path):
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+# Files
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    def write_half():
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_leaves_the_earlier_file(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.txt", "earlier")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("estbench.store.files.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_text(tmp_path / "a.txt", "later")
+    assert snapshot(tmp_path) == {"a.txt": b"earlier"}
+
+
+def test_json_carries_its_schema(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [1, "é"]})
+    assert read_json(tmp_path / "a.json") == {"schema": 1, "x": [1, "é"]}
+
+
+def test_a_newer_schema_is_refused_with_both_versions(tmp_path):
+    (tmp_path / "a.json").write_text('{"schema": 7}')
+    with pytest.raises(
+        EstbenchError, match=r"a\.json' has schema 7, and this estbench reads up to 1; upgrade estbench"
+    ):
+        read_json(tmp_path / "a.json")
+
+
+BROKEN = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"7",
+    b"{}",
+    b'{"schema": null}',
+    b'{"schema": "one"}',
+    b'{"schema": 1e999}',
+    b'{"schema": NaN}',
+    b"\xff\xfe",
+    b"[" * 100_000,
+    b'{"schema": 1',
+]
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content[:20]))
+def test_a_broken_record_is_one_line_that_names_it(folder, cell, content):
+    committed(folder, cell)
+    for path in (folder.cells / cell.folder / "cell.json", folder.plan_file):
+        path.write_bytes(content)
+        with pytest.raises(EstbenchError, match=rf"cannot read '.*{path.name}'") as caught:
+            load(folder.path)
+        assert "\n" not in str(caught.value)
+
+
+# The plan
+
+
+def test_a_folder_without_a_plan_says_what_makes_one(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(EstbenchError, match=r"is no results folder: it has no experiment\.json; make one with"):
+            load(path)
+
+
+def test_cells_of_one_protocol_accumulate(folder):
+    folder.record_plan(plan_of("stl", seeds=2))
+    folder.record_plan(plan_of("stl", "rloo"))
+    cells = folder.read_plan()["cells"]
+    assert [(cell["estimator"]["name"], cell["seed"]) for cell in cells] == [
+        ("reparam", 0),
+        ("stl", 0),
+        ("stl", 1),
+        ("rloo", 0),
+    ]
+
+
+def test_another_protocol_starts_a_new_plan_and_leaves_the_cells(folder, cell):
+    committed(folder, cell)
+    folder.record_plan(plan_of("stl", steps=60))
+    assert [cell["estimator"]["name"] for cell in folder.read_plan()["cells"]] == ["stl"]
+    assert folder.status(cell.folder) is Status.DONE
+    folder.record_plan(plan_of("reparam"))
+    assert load(folder.path).cells["status"].tolist() == ["done"]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "", ".hidden", "a/b", 5, None, ["a"]])
+def test_a_plan_cannot_lead_out_of_its_folder(folder, name):
+    plan = json.loads(folder.plan_file.read_text())
+    plan["cells"][0]["folder"] = name
+    folder.plan_file.write_text(json.dumps(plan))
+    with pytest.raises(EstbenchError, match="no name of a cell's folder"):
+        load(folder.path)
+
+
+@pytest.mark.parametrize(
+    "cells", [None, 5, "text", [5], [[]], [{}], [{"folder": "x"}], [{"folder": "x", "estimator": 3}]]
+)
+def test_a_damaged_list_of_cells_is_named(folder, cells):
+    write_json(folder.plan_file, {"cells": cells})
+    with pytest.raises(EstbenchError, match="its list of cells is damaged"):
+        load(folder.path).cells  # noqa: B018
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(EstbenchError, match=r"cannot make the results folder .*choose another with --out"):
+            ResultsFolder(path).create()
+        with pytest.raises(EstbenchError, match="is no results folder"):
+            load(path)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# Cells
+
+
+def test_a_cell_is_missing_then_begun_then_done(folder, cell):
+    assert folder.status(cell.folder) is None
+    assert not folder.has_workspace(cell.folder)
+    (folder.workspace(cell) / "checkpoint.pt").write_text("state")
+    assert folder.has_workspace(cell.folder)
+    assert folder.status(cell.folder) is None
+    committed(folder, cell)
+    assert folder.status(cell.folder) is Status.DONE
+    assert not folder.has_workspace(cell.folder)
+    assert {path.name for path in (folder.cells / cell.folder).iterdir()} == {
+        "cell.json",
+        "curves.parquet",
+        "gradients.parquet",
+    }
+    assert [path.name for path in folder.cells.iterdir()] == [cell.folder]
+
+
+def test_what_a_killed_run_left_half_written_is_no_part_of_a_record(folder, cell):
+    (folder.workspace(cell) / ".checkpoint.pt.4711.tmp").write_text("half a checkpo")
+    committed(folder, cell)
+    assert not list((folder.cells / cell.folder).glob(".*"))
+
+
+def test_an_interrupted_cell_keeps_its_checkpoint_and_takes_it_up_again(folder, cell):
+    (folder.workspace(cell) / "checkpoint.pt").write_text("state")
+    committed(folder, cell, "interrupted", keep_checkpoint=True)
+    assert (folder.cells / cell.folder / "checkpoint.pt").read_text() == "state"
+    folder.reopen(cell)
+    assert (folder.workspace(cell) / "checkpoint.pt").read_text() == "state"
+    assert folder.status(cell.folder) is Status.INTERRUPTED
+    committed(folder, cell, value=-7.0)
+    assert folder.status(cell.folder) is Status.DONE
+    assert load(folder.path).curves["value"].tolist() == [-7.0]
+    assert [path.name for path in folder.cells.iterdir()] == [cell.folder]
+
+
+def test_a_discarded_cell_is_gone(folder, cell):
+    committed(folder, cell)
+    (folder.workspace(cell) / "checkpoint.pt").write_text("state")
+    folder.discard(cell)
+    folder.discard(cell)
+    assert list(folder.cells.iterdir()) == []
+
+
+@pytest.mark.parametrize("broken", ["write_table", "write_json"])
+def test_a_reader_never_sees_half_a_cell(folder, cell, monkeypatch, broken):
+    committed(folder, cell)
+    before = snapshot(folder.cells / cell.folder)
+
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"estbench.store.folder.{broken}", full)
+    with pytest.raises(OSError, match="No space"):
+        committed(folder, cell, "failed", value=-9.0)
+    assert snapshot(folder.cells / cell.folder) == before
+    assert load(folder.path).curves["value"].tolist() == [-1.5]
+
+
+def test_a_first_commit_that_fails_leaves_the_cell_missing(folder, cell, monkeypatch):
+    monkeypatch.setattr(
+        "estbench.store.folder.write_json", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full"))
+    )
+    with pytest.raises(OSError, match="full"):
+        committed(folder, cell)
+    assert load(folder.path).cells["status"].tolist() == ["missing"]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_statuses_are_a_closed_set(folder, cell, status):
+    committed(folder, cell, status)
+    assert folder.status(cell.folder) is status
+    assert load(folder.path).cells["status"].tolist() == [status]
+    assert status.final == (status in {"done", "diverged"})
+
+
+@pytest.mark.parametrize("status", ["finished", "", None, 5, "DONE", ["done"], {}])
+def test_a_status_of_ones_own_is_refused(folder, cell, status):
+    committed(folder, cell)
+    write_json(folder.cells / cell.folder / "cell.json", record_of(cell, status))
+    with pytest.raises(EstbenchError, match="has no valid status; delete its folder and run again"):
+        folder.status(cell.folder)
+    with pytest.raises(EstbenchError, match="has no valid status; delete its folder and run again"):
+        load(folder.path)
+
+
+# Frames
+
+
+def test_the_frames_of_results_are_long_and_typed(folder, cell):
+    committed(folder, cell)
+    folder.record_plan(plan_of("stl"))
+    folder.append_throughput([ROUND])
+    results = load(folder.path)
+    assert list(results.cells.columns) == [
+        *("key", "folder", "estimator", "problem", "seed", "status", "stop_reason", "step", "examples", "evaluations"),
+        *("training_seconds", "evaluation_seconds", "probe_seconds", "writing_seconds"),
+    ]
+    assert results.cells["status"].tolist() == ["done", "missing"]
+    assert results.cells["training_seconds"].tolist()[0] == 1.0
+    assert results.cells["training_seconds"].isna().tolist() == [False, True]
+    assert list(results.curves.columns) == ["estimator", "problem", "seed", *CURVE]
+    assert list(results.gradients.columns) == ["estimator", "problem", "seed", *MOMENT]
+    assert list(results.throughput.columns) == list(ROUND)
+    for frame in (results.curves, results.gradients):
+        assert frame["estimator"].tolist() == ["reparam"]
+        assert frame["step"].dtype == frame["seed"].dtype == "int64"
+        assert frame["value"].dtype == "float64"
+
+
+def test_a_folder_with_nothing_in_it_gives_empty_frames_of_the_same_columns(folder):
+    results = load(folder.path)
+    assert list(results.curves.columns) == ["estimator", "problem", "seed", *CURVE]
+    assert list(results.gradients.columns) == ["estimator", "problem", "seed", *MOMENT]
+    assert list(results.throughput.columns) == list(ROUND)
+    assert (len(results.curves), len(results.gradients), len(results.throughput)) == (0, 0, 0)
+    assert results.cells["status"].tolist() == ["missing"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"garbage" * 100, None], ids=["empty", "short", "garbage", "truncated"]
+)
+def test_a_broken_table_is_one_line_that_names_it(folder, cell, content):
+    committed(folder, cell)
+    folder.append_throughput([ROUND])
+    results = load(folder.path)
+    for name, path in {
+        "curves": folder.cells / cell.folder / "curves.parquet",
+        "gradients": folder.cells / cell.folder / "gradients.parquet",
+        "throughput": folder.throughput_file,
+    }.items():
+        path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+        with pytest.raises(EstbenchError, match=rf"cannot read '.*{name}\.parquet': .*run again") as caught:
+            getattr(results, name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_gone_or_lacks_columns_is_named(folder, cell):
+    committed(folder, cell)
+    curves = folder.cells / cell.folder / "curves.parquet"
+    curves.write_bytes((folder.cells / cell.folder / "gradients.parquet").read_bytes())
+    with pytest.raises(EstbenchError, match=r"cannot read '.*curves\.parquet'"):
+        load(folder.path).curves  # noqa: B018
+    curves.unlink()
+    with pytest.raises(EstbenchError, match=r"cannot read '.*curves\.parquet'"):
+        load(folder.path).curves  # noqa: B018
+
+
+# Throughput
+
+
+@pytest.mark.parametrize("memory", [[1000, 2000], [None, None], [1000, None]], ids=["known", "unknown", "mixed"])
+def test_rounds_are_added_to_those_already_there(folder, memory):
+    assert folder.timed() == set()
+    for index, peak in enumerate(memory):
+        folder.append_throughput([{**ROUND, "round": index, "peak_memory_bytes": peak}])
+    folder.append_throughput([{**ROUND, "round": 2, "estimator": "stl"}])
+    assert folder.timed() == {("vae", "reparam", 16), ("vae", "stl", 16)}
+    frame = load(folder.path).throughput
+    assert frame["round"].tolist() == [0, 1, 2]
+    assert frame["peak_memory_bytes"].isna().tolist() == [*(peak is None for peak in memory), False]
+
+
+def test_two_estimators_of_one_label_have_two_folders(cell):
+    assert replace(cell, estimator=replace(cell.estimator, version=2)).folder != cell.folder

@@ -1,0 +1,157 @@
+"""The training loop: where it measures, what its clocks hold, and what a broken estimator leaves behind."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from estbench.registry import load_plugin
+from estbench.store import Status
+from estbench.training import advance
+from estbench.training.loop import evaluation_steps, probe_steps
+
+BREAKS = """
+import torch
+from estbench.estimators import Estimator, register
+
+
+@register("breaks")
+class Breaks(Estimator):
+    summary = "reparam until step 7, where it breaks"
+    supports = {{"normal"}}
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 1
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, objective):
+        surrogate = objective.f(objective.q.rsample((1,))).mean(0) - objective.kl()
+        self.calls += self.training
+        if self.training and self.calls == 7:
+            {how}
+        return surrogate
+"""
+NAN = "surrogate = surrogate * float('nan')"
+INFINITE = "surrogate = surrogate + float('inf')"
+NAN_GRADIENT = "surrogate = surrogate + (0 * objective.params['loc']).sum(-1).sqrt()"
+RAISES = "raise ValueError('broken [on] purpose')"
+MISSING_FILE = "open('/no/such/file')"
+
+
+@pytest.mark.parametrize(
+    ("last", "every", "steps"),
+    [(30, 10, {0, 10, 20, 30}), (30, 7, {0, 7, 14, 21, 28, 30}), (30, 100, {0, 30}), (1, 1, {0, 1})],
+)
+def test_bounds_are_computed_first_last_and_every_so_often(make_state, last, every, steps):
+    assert evaluation_steps(make_state(training__steps=last, evaluation__every=every)) == steps
+
+
+@pytest.mark.parametrize(
+    ("last", "points", "steps"),
+    [(30, 1, {30}), (30, 2, {1, 30}), (10_000, 5, {1, 10, 100, 1000, 10_000}), (1, 5, {1}), (3, 50, {1, 2, 3})],
+)
+def test_probes_are_spread_over_the_orders_of_magnitude(make_state, last, points, steps):
+    assert probe_steps(make_state(training__steps=last, probe__points=points)) == steps
+    assert probe_steps(make_state(training__steps=last, probe__points=points, probe__replicates=0)) == set()
+
+
+def test_a_record_holds_every_measurement(train_cell):
+    trained = train_cell("rloo[num_samples=3]", evaluation__final_num_samples=4)
+    assert trained.outcome.status is Status.DONE
+    curves, record = trained.curves, trained.record
+    for place, rows in curves.query("metric in ['elbo', 'iwae']").groupby(["split", "metric"]):
+        assert rows["step"].tolist() == [0, 10, 20, 30], place
+    assert set(curves["split"]) == {"train", "validation", "test"}
+    assert curves.query("metric == 'gradient_norm'")["step"].tolist() == [10, 20, 30]
+    assert curves.query("metric == 'iwae_final'")["split"].tolist() == ["validation", "test"]
+    assert (curves["examples"] == curves["step"] * 16).all()
+    assert (curves["evaluations"] == curves["step"] * 16 * 3).all()
+    assert sorted(trained.gradients["step"].unique()) == [1, 30]
+    assert set(trained.gradients["trajectory"]) == {"own"}
+    assert (record["step"], record["examples"], record["evaluations"]) == (30, 480, 1440)
+    assert record["facts"]["evaluations"] == 3
+    assert record["parameters"]["encoder"] == 64 * 8 + 8 + 8 * 4 + 4
+    assert record["environment"]["torch"]
+    assert record["error"] is None
+
+
+def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
+    """Time passes in three places only: a second a step, 100 a bound, 10,000 a probe."""
+    from estbench.measure import clocks
+    from estbench.training import loop
+
+    now = [0.0]
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def slow(name, seconds):
+        original = getattr(loop, name)
+
+        def function(*arguments):
+            now[0] += seconds(*arguments)
+            return original(*arguments)
+
+        monkeypatch.setattr(loop, name, function)
+
+    slow("advance", lambda _state, steps, _interrupted: steps)
+    slow("bounds", lambda *_: 100)
+    slow("probe", lambda *_: 10_000)
+    trained = train_cell()
+    assert trained.record["clocks"] == {"training": 30, "evaluation": 4 * 3 * 100, "probe": 20_000, "writing": 0}
+    assert (trained.curves["seconds"] == trained.curves["step"]).all()
+
+
+# A gradient that alone is not finite shows in the next step's surrogate.
+@pytest.mark.parametrize(("how", "step"), [(NAN, 7), (INFINITE, 7), (NAN_GRADIENT, 8)])
+def test_what_is_not_finite_is_diverged_at_that_step(train_cell, plugin, how, step):
+    load_plugin(plugin("breaks.py", BREAKS.format(how=how)))
+    trained = train_cell("breaks")
+    assert trained.outcome.status is Status.DIVERGED
+    assert trained.outcome.reason.endswith(f"not finite at step {step}")
+    assert trained.record["status"] == "diverged"
+    assert trained.record["stop_reason"] == trained.outcome.reason
+    assert trained.curves["value"].notna().all()
+    assert trained.curves["step"].unique().tolist() == [0]
+
+
+@pytest.mark.parametrize(("how", "kind"), [(RAISES, "ValueError"), (MISSING_FILE, "FileNotFoundError")])
+def test_an_estimator_that_raises_has_failed_and_says_where(train_cell, plugin, how, kind):
+    load_plugin(plugin("breaks.py", BREAKS.format(how=how)))
+    trained = train_cell("breaks")
+    assert trained.outcome.status is Status.FAILED
+    assert trained.record["error"]["type"] == kind
+    assert "breaks.py" in trained.record["error"]["traceback"]
+    assert kind in trained.record["stop_reason"]
+
+
+@pytest.mark.parametrize("returned", ["None", "3.0", "surrogate.detach()", "surrogate[:0, None] + 'x'"])
+def test_an_estimator_that_returns_something_else_has_failed(train_cell, plugin, returned):
+    load_plugin(plugin("breaks.py", BREAKS.format(how=f"return {returned}")))
+    assert train_cell("breaks").outcome.status is Status.FAILED
+
+
+def test_a_learned_baseline_trains_by_an_optimiser_of_its_own(make_state):
+    state = make_state("reinforce[baseline=nvil]", training__estimator_learning_rate=0.5)
+    model, baseline = state.optimizers
+    held = [{id(p) for group in optimizer.param_groups for p in group["params"]} for optimizer in (model, baseline)]
+    assert held == [{id(p) for p in module.parameters()} for module in (state.problem, state.estimator)]
+    assert held[1]
+    assert not held[0] & held[1]
+    assert [optimizer.param_groups[0]["lr"] for optimizer in (model, baseline)] == [1e-3, 0.5]
+    before = [p.clone() for p in state.estimator.parameters()]
+    advance(state, 3)
+    assert all(not torch.equal(old, new) for old, new in zip(before, state.estimator.parameters(), strict=True))
+
+
+def test_an_estimator_without_parameters_has_no_optimiser(make_state):
+    assert len(make_state("reinforce[baseline=ema]").optimizers) == 1
+
+
+def test_training_makes_the_bound_better(train_cell):
+    curves = train_cell(training__steps=200, training__learning_rate=1e-2).curves
+    elbo = curves.query("split == 'test' and metric == 'elbo'")["value"]
+    assert elbo.iloc[-1] > elbo.iloc[0] + 5
