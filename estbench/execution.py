@@ -33,8 +33,8 @@ from estbench.variant import Variant
 class Listener:
     """Is told what happens; this one keeps it to itself."""
 
-    def planned(self, plan: Plan, stored: int) -> None:
-        """A run begins; ``stored`` of its cells are there already."""
+    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
+        """A run begins; ``stored`` of its cells are there already, ``set_aside`` are of an earlier protocol."""
 
     def cell_started(self, cell: Cell) -> None:
         """A cell begins, or goes on from its checkpoint."""
@@ -97,8 +97,8 @@ def run(
         folder.read_plan()
     stored = {} if force else {cell.key for cell in plan if _is_stored(folder, cell)}
     folder.create()
-    folder.record_plan(plan)
-    listener.planned(plan, len(stored))
+    set_aside = folder.record_plan(plan)
+    listener.planned(plan, len(stored), set_aside)
     with Interrupts() as interrupts:
         for cell in plan:
             if cell.key in stored:

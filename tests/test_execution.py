@@ -27,7 +27,7 @@ class Told(Listener):
     def __init__(self) -> None:
         self.events = []
 
-    def planned(self, plan, stored):
+    def planned(self, plan, stored, set_aside):
         self.events.append(("planned", len(plan), stored))
 
     def cell_started(self, cell):

@@ -47,5 +47,5 @@ def print_json(data: Any) -> None:
 
 def print_table(table: Table) -> None:
     """Print one of the report's tables."""
-    rows = [[str(entry) for entry in row] for row in table.rows]
+    rows = [[f"{entry.text}\n{entry.note}".rstrip() for entry in row] for row in table.rows]
     print_rows(table.title, [column.title for column in table.columns], rows, table.caption)

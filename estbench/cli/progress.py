@@ -27,12 +27,17 @@ class Lines(Listener):
         self.index = 0
         self.started = 0.0
 
-    def planned(self, plan: Plan, stored: int) -> None:
+    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
         self.total = len(plan) - stored
         console().print(
             f"{plan.experiment.name}: {len(plan)} cells, {stored} stored, {self.total} to run",
             highlight=False,
         )
+        if set_aside:
+            console().print(
+                f"{set_aside} cells of an earlier protocol stay in the folder, out of its plan and its report",
+                highlight=False,
+            )
 
     def cell_started(self, cell: Cell) -> None:
         self.index += 1
@@ -61,8 +66,8 @@ class Bars(Lines):
         self.cells: TaskID | None = None
         self.steps: TaskID | None = None
 
-    def planned(self, plan: Plan, stored: int) -> None:
-        super().planned(plan, stored)
+    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
+        super().planned(plan, stored, set_aside)
         if self.total:
             self.cells = self.progress.add_task("cells", total=self.total)
 

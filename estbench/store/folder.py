@@ -55,18 +55,21 @@ class ResultsFolder:
             raise EstbenchError(f"cannot read '{self.plan_file}': its list of cells is damaged") from None
         return plan
 
-    def record_plan(self, plan: Plan) -> None:
+    def record_plan(self, plan: Plan) -> int:
         """Record what is planned. Cells of the same protocol accumulate; a new protocol starts a new plan.
 
         The cells of an earlier protocol stay on disk, out of the plan: numbers from different protocols are
-        never put into one table.
+        never put into one table. Returns how many were set aside.
         """
+        set_aside = 0
         protocol = _protocol_hash(plan.cells[0])
         cells = {cell.key: cell.as_dict() for cell in plan}
         if self.plan_file.exists():
             earlier = self.read_plan()
             if earlier.get("protocol") == protocol:
                 cells = {**{cell["key"]: cell for cell in earlier["cells"]}, **cells}
+            else:
+                set_aside = len(earlier["cells"])
         write_json(
             self.plan_file,
             {
@@ -75,6 +78,7 @@ class ResultsFolder:
                 "cells": list(cells.values()),
             },
         )
+        return set_aside
 
     # Cells
 

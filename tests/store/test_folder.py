@@ -161,8 +161,8 @@ def test_a_folder_without_a_plan_says_what_makes_one(tmp_path):
 
 
 def test_cells_of_one_protocol_accumulate(folder):
-    folder.record_plan(plan_of("stl", seeds=2))
-    folder.record_plan(plan_of("stl", "rloo"))
+    assert folder.record_plan(plan_of("stl", seeds=2)) == 0
+    assert folder.record_plan(plan_of("stl", "rloo")) == 0
     cells = folder.read_plan()["cells"]
     assert [(cell["estimator"]["name"], cell["seed"]) for cell in cells] == [
         ("reparam", 0),
@@ -174,7 +174,7 @@ def test_cells_of_one_protocol_accumulate(folder):
 
 def test_another_protocol_starts_a_new_plan_and_leaves_the_cells(folder, cell):
     committed(folder, cell)
-    folder.record_plan(plan_of("stl", steps=60))
+    assert folder.record_plan(plan_of("stl", steps=60)) == 1
     assert [cell["estimator"]["name"] for cell in folder.read_plan()["cells"]] == ["stl"]
     assert folder.status(cell.folder) is Status.DONE
     folder.record_plan(plan_of("reparam"))
