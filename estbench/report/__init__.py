@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,11 @@ __all__ = ["build", "summary"]
 
 
 def build(path: str | Path) -> Path:
-    """Write ``report/`` in a results folder: report.html, tables/*.{csv,md,tex}, figures/*.{svg,png}; return the page.
+    """Write ``report/`` in a results folder: report.html, tables, figures and environment.json; return the page.
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
     """
-    from estbench.report import page  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report import extract, page  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.store import ResultsFolder, load  # noqa: PLC0415
@@ -33,6 +34,8 @@ def build(path: str | Path) -> Path:
         files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
     for picture in pictures:
         files |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
+    known = {json.dumps(environment, indent=2): environment for environment in extract.environments(results)}
+    files["environment.json"] = (json.dumps([*known.values()], indent=2) + "\n").encode()
     files["report.html"] = page.render(results, tables, pictures).encode()
     folder = ResultsFolder(path).report
     try:
