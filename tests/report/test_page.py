@@ -62,7 +62,7 @@ def test_all_files_are_written(folder):
         for name in ("elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput")
         for kind in ("svg", "png")
     }
-    assert written == tables | figures | {"report.html"}
+    assert written == tables | figures | {"report.html", "environment.json"}
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
 
 
