@@ -67,7 +67,7 @@ def _scalars(curves: pd.DataFrame, gradients: pd.DataFrame) -> list[tuple[int, f
     for row in curves.to_dict("records"):
         values.setdefault(row["step"], []).append((f"{row['split']}/{row['metric']}", row["value"]))
     for row in gradients.to_dict("records"):
-        tag = "/".join(("gradients", *(row[part] for part in ("trajectory", "space", "group", "statistic"))))
+        tag = "/".join(("gradients", *(str(row[part]) for part in ("trajectory", "space", "group", "statistic"))))
         values.setdefault(row["step"], []).append((tag, row["value"]))
     # A probe has no clock of its own: its time lies between those of the evaluations around it.
     when = {step: float(np.nan_to_num(np.interp(step, steps, seconds))) if len(steps) else 0.0 for step in values}
