@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -20,9 +20,10 @@ REFRESHES_PER_SECOND = 4
 
 
 class Lines(Listener):
-    """One plain line per event."""
+    """One plain line per event; ``after_cell`` is called when a cell has left its record."""
 
-    def __init__(self) -> None:
+    def __init__(self, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
+        self.after_cell = after_cell
         self.total = 0
         self.index = 0
         self.started = 0.0
@@ -52,6 +53,8 @@ class Lines(Listener):
             highlight=False,
             soft_wrap=True,
         )
+        if self.after_cell is not None:
+            self.after_cell(folder)
 
     def timing(self, labels: list[str]) -> None:
         console().print(f"timing {escape(', '.join(labels))}", highlight=False, soft_wrap=True)
@@ -60,8 +63,8 @@ class Lines(Listener):
 class Bars(Lines):
     """The same lines above a live bar."""
 
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()
+    def __init__(self, progress: Progress, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
+        super().__init__(after_cell)
         self.progress = progress
         self.cells: TaskID | None = None
         self.steps: TaskID | None = None
@@ -93,11 +96,11 @@ def name_of(cell: Cell) -> str:
 
 
 @contextlib.contextmanager
-def progress_listener() -> Iterator[Listener]:
+def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None) -> Iterator[Listener]:
     """A listener that suits standard output."""
     if not console().is_terminal:
-        yield Lines()
+        yield Lines(after_cell)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
-        yield Bars(progress)
+        yield Bars(progress, after_cell)

@@ -2,17 +2,116 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import rich_click as click
+
+from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    from estbench.store import Results
+
+MOST_SECONDS = 3600
+
+
+def _interval(_context: click.Context, _option: click.Parameter, value: float) -> float:
+    if not (math.isfinite(value) and 0.1 <= value <= MOST_SECONDS):
+        raise click.BadParameter(f"takes 0.1 to {MOST_SECONDS} seconds, not {value:g}")
+    return value
 
 
 @click.command()
-@click.argument("folder", type=click.Path(), metavar="DIR")
-def command(folder: str) -> None:
-    """Rebuild tables, figures and report.html of a results folder, from its records alone."""
+@click.argument("folders", type=click.Path(), nargs=-1, required=True, metavar="DIR [DIR2...]")
+@click.option("--out", type=click.Path(), metavar="DIR", help="Where to write.  [default: report/ in the first DIR]")
+@click.option(
+    "--format",
+    "formats",
+    metavar="A,B,...",
+    help="Which of html, csv, md, tex, svg, png, pdf to write.  [default: all]",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
+@click.option("--watch", is_flag=True, help="Build again whenever a cell ends, until Ctrl-C (exit code 0).")
+@click.option(
+    "--interval",
+    type=float,
+    default=2.0,
+    show_default=True,
+    callback=_interval,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files, too: tensorboard/ in the report.")
+def command(
+    folders: tuple[str, ...],
+    out: str | None,
+    formats: str | None,
+    interval: float,
+    *,
+    open_page: bool,
+    watch: bool,
+    tensorboard: bool,
+) -> None:
+    """Rebuild tables, figures and report.html of results folders, from their records alone.
+
+    Several folders make one report, in report/ of the first or in --out. A cell that several folders hold
+    counts once if they agree on it; conflicting cells and different protocols are refused. Timings of
+    different machines stay apart. report/ holds the chosen formats alone; in --out nothing is removed.
+
+    A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
+    """
     from estbench import report
     from estbench.cli.console import console, print_table
-    from estbench.store import load
+    from estbench.report.formats import as_formats
+    from estbench.report.watch import REFRESH
+    from estbench.store import ResultsFolder, load_many
 
-    page = report.build(folder)
-    print_table(report.summary(load(folder)))
+    chosen = as_formats(None if formats is None else formats.split(","))
+    if open_page and "html" not in chosen:
+        raise EstbenchError("--open has no page to open; add html to --format")
+
+    def make(refresh: int | None = None) -> tuple[Results, Path]:
+        results = load_many(folders)
+        if tensorboard:  # first: where the extra is missing, nothing is written
+            from estbench.report.events import write_events
+
+            write_events(results, (Path(out) if out else ResultsFolder(results.path).report) / "tensorboard")
+        return results, report.build(results, chosen, out=out, refresh=refresh)
+
+    results, page = make(REFRESH if watch else None)
+    if open_page:
+        _open(page)
+    if watch:
+        console().print(f"watching; Ctrl-C ends it. report: {page}", soft_wrap=True, highlight=False, markup=False)
+        _watch(folders, interval, lambda: make(REFRESH)[0])
+        results, page = make()
+    print_table(report.summary(results))
     console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Results]) -> None:
+    """Rebuild at every change, until Ctrl-C; what cannot be read just now may be read after the next change."""
+    from estbench.cli.console import console
+    from estbench.report.notices import status_line
+    from estbench.report.watch import changes
+
+    try:
+        for _ in changes(folders, interval):
+            try:
+                said = status_line(rebuild())
+            except EstbenchError as error:
+                said = f"not rebuilt: {error}"
+            console().print(said, soft_wrap=True, highlight=False, markup=False)
+    except KeyboardInterrupt:
+        return
+
+
+def _open(page: Path) -> None:
+    import webbrowser
+
+    from estbench.cli.console import console
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        console(stderr=True).print(f"found no browser; open {page}", soft_wrap=True, highlight=False, markup=False)

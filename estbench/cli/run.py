@@ -53,6 +53,7 @@ from estbench.errors import EstbenchError
 )
 @click.option("--force", is_flag=True, help="Compute the cells anew.")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep each finished cell's last checkpoint.")
+@click.option("--live", is_flag=True, help="Rebuild the report after each cell; its page refreshes itself meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and compute nothing.")
 def command(
     experiment: str,
@@ -67,6 +68,7 @@ def command(
     *,
     force: bool,
     keep_checkpoints: bool,
+    live: bool,
     dry_run: bool,
 ) -> int:
     """Train what is missing of an experiment, measure, and write a report.
@@ -88,8 +90,11 @@ def command(
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
 
+    import contextlib
+
     from estbench import execution, report
     from estbench.cli.console import console, print_table
+    from estbench.cli.live import live_report
     from estbench.cli.progress import progress_listener
     from estbench.registry import load_plugin
     from estbench.store import Status
@@ -98,7 +103,7 @@ def command(
         for plugin in plugins:
             load_plugin(plugin)
         return _print_plan(execution.plan_of(chosen), out)
-    with progress_listener() as listener:
+    with live_report() if live else contextlib.nullcontext() as rebuild, progress_listener(rebuild) as listener:
         results = execution.run(
             chosen,
             out,

@@ -10,23 +10,44 @@ from typing import TYPE_CHECKING
 from estbench.errors import EstbenchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from estbench.report.table import Table
     from estbench.store import Results
 
 __all__ = ["build", "summary"]
 
 
-def build(path: str | Path) -> Path:
+def build(
+    source: str | Path | Results,
+    formats: Iterable[str] | None = None,
+    *,
+    out: str | Path | None = None,
+    refresh: int | None = None,
+) -> Path:
     """Write ``report/`` in a results folder: report.html, tables, figures and environment.json; return the page.
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
+
+    Parameters
+    ----------
+    source
+        A results folder, or results that were loaded or merged.
+    formats
+        Which of html, csv, md, tex, svg, png and pdf to write; all if not given. Without html the folder is returned.
+    out
+        Another folder to write into; nothing that is there is removed.
+    refresh
+        The page loads itself again after so many seconds, for a run that goes on.
     """
     from estbench.report import extract, page  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
+    from estbench.report.formats import chosen  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
-    from estbench.store import ResultsFolder, load  # noqa: PLC0415
+    from estbench.report.watch import refreshing  # noqa: PLC0415
+    from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
 
-    results = load(path)
+    results = source if isinstance(source, Results) else load(source)
     tables, pictures = all_tables(results), all_figures(results)
     files: dict[str, bytes] = {}
     for table in tables:
@@ -34,17 +55,22 @@ def build(path: str | Path) -> Path:
         files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
     for picture in pictures:
         files |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
+    files["report.html"] = page.render(results, tables, pictures).encode()
+    if refresh is not None:
+        files["report.html"] = refreshing(files["report.html"], refresh)
+    files = chosen(files, formats)
     known = {json.dumps(environment, indent=2): environment for environment in extract.environments(results)}
     files["environment.json"] = (json.dumps([*known.values()], indent=2) + "\n").encode()
-    files["report.html"] = page.render(results, tables, pictures).encode()
-    folder = ResultsFolder(path).report
+    folder = ResultsFolder(results.path).report if out is None else Path(out)
     try:
         _write(folder, files)
+        if out is None:
+            _remove_others(folder, files)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise  # no mistake of the user's
         raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
-    return folder / "report.html"
+    return folder / "report.html" if "report.html" in files else folder
 
 
 def summary(results: Results) -> Table:
@@ -62,7 +88,12 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             temporary.write_bytes(content)
-    for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png"}}.items():
+
+
+def _remove_others(folder: Path, files: dict[str, bytes]) -> None:
+    if "report.html" not in files:
+        (folder / "report.html").unlink(missing_ok=True)
+    for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png", ".pdf", ".csv"}}.items():
         for old in sorted((folder / kind).glob("*")):
             if old.suffix in endings and f"{kind}/{old.name}" not in files:
                 old.unlink()

@@ -21,7 +21,7 @@ ABSENT = Interval(math.nan, math.nan, math.nan, 0)
 BLOCKS = {
     "summary": ("problem",),
     "gradient_variance": ("problem", "space", "group"),
-    "throughput": ("problem",),
+    "throughput": ("problem", "machine"),
     "cells": ("problem", "seed"),
     "estimators": (),
 }

@@ -155,6 +155,15 @@ def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:
 
 def timings(results: Results) -> pd.DataFrame:
     """Timed rounds of each estimator's latest session, with the reference's time in the same round beside it."""
+    return _latest(_rounds(results), ["problem", "estimator"])
+
+
+def timings_by_machine(results: Results) -> pd.DataFrame:
+    """The same; of several folders, with the latest session on every machine: no machine hides another's."""
+    return _latest(_rounds(results), ["problem", "estimator", "machine"]) if results.others else timings(results)
+
+
+def _rounds(results: Results) -> pd.DataFrame:
     frame = results.throughput
     seconds = frame["seconds"].astype(float)
     frame = frame[np.isfinite(seconds) & (seconds > 0) & (frame["steps"] > 0)].drop_duplicates(
@@ -165,8 +174,11 @@ def timings(results: Results) -> pd.DataFrame:
     twins = twins[[*ROUND, "reference", "seconds_per_step"]].rename(
         columns={"seconds_per_step": "reference_seconds_per_step"}
     )
-    frame = frame.merge(twins, on=[*ROUND, "reference"], how="left")
+    return frame.merge(twins, on=[*ROUND, "reference"], how="left")
+
+
+def _latest(frame: pd.DataFrame, of: list[str]) -> pd.DataFrame:
     for column in ("session", "machine"):  # one session is of one machine; if not, still never pool two
-        latest = frame.groupby(["problem", "estimator"])[column].transform("max")
+        latest = frame.groupby(of)[column].transform("max")
         frame = frame[frame[column] == latest]
     return frame.reset_index(drop=True)

@@ -70,7 +70,7 @@ def _timing_places(results: Results) -> list[str]:
             f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: "
             f"{listed}."
         )
-    timed = extract.timings(results)
+    timed = extract.timings_by_machine(results)
     if timed["machine"].nunique() > 1:
         machines = ", ".join(sorted(set(map(str, timed["machine"]))))
         lines.append(f"Throughput was measured on several machines ({machines}): compare within one machine only.")

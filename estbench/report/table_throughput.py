@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
 
 def throughput(results: Results) -> Table:
-    """One row per problem and estimator: speed in its latest session, and the paired ratio to the reference."""
-    frame = extract.timings(results)
+    """One row per problem, machine and estimator: speed in its latest session, and the ratio to the reference."""
+    frame = extract.timings_by_machine(results)
+    machines = list(dict.fromkeys(frame["machine"]))
     data, rows = [], []
-    for problem in extract.problems(results):
+    for problem, machine in itertools.product(extract.problems(results), machines):
+        here = frame[(frame["problem"] == problem) & (frame["machine"] == machine)]
         for estimator in extract.estimators(results):
-            mine = frame[(frame["problem"] == problem) & (frame["estimator"] == estimator)]
+            mine = here[here["estimator"] == estimator]
             if mine.empty:
                 continue
             first = mine.iloc[0]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from estbench.store.folder import ResultsFolder
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_table
+from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,11 +20,17 @@ CLOCKS = ("training", "evaluation", "probe", "writing")
 
 @dataclass(frozen=True)
 class Results:
-    """The planned cells of one results folder and what they left behind, in long form."""
+    """The planned cells of one results folder, or of several that were merged, and what they left behind.
+
+    Frames are in long form and read when first asked for. ``homes`` names the results folder of a cell's folder
+    where that is not ``path``; ``others`` are the further results folders of a merge.
+    """
 
     path: Path
     plan: dict[str, Any]
     records: dict[str, dict[str, Any]]
+    homes: dict[str, Path] = field(default_factory=dict)
+    others: tuple[Path, ...] = ()
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -45,11 +51,15 @@ class Results:
 
     @cached_property
     def throughput(self) -> pd.DataFrame:
-        """One row per timed round."""
+        """One row per timed round; a round that several folders hold counts once."""
         import pandas as pd
 
-        path = ResultsFolder(self.path).throughput_file
-        return read_table(path, THROUGHPUT) if path.exists() else pd.DataFrame(columns=THROUGHPUT.names)
+        files = [ResultsFolder(path).throughput_file for path in (self.path, *self.others)]
+        frames = [read_arrow(file, THROUGHPUT).to_pandas() for file in files if file.exists()]
+        if not frames:
+            return pd.DataFrame(columns=THROUGHPUT.names)
+        rounds: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        return rounds.drop_duplicates(ignore_index=True) if self.others else rounds
 
     def _row(self, cell: dict[str, Any]) -> dict[str, Any]:
         record = self.records.get(cell["folder"], {})
@@ -68,21 +78,30 @@ class Results:
             **{f"{clock}_seconds": clocks.get(clock, float("nan")) for clock in CLOCKS},
         }
 
-    def _collect(self, file: str, schema: pa.Schema) -> pd.DataFrame:
-        import pandas as pd
+    def home(self, folder: str) -> Path:
+        """Where a cell's files are."""
+        return ResultsFolder(self.homes.get(folder, self.path)).cells / folder
 
-        frames = []
-        for cell in self.plan["cells"]:
-            if cell["folder"] not in self.records:
-                continue
-            frame = read_table(ResultsFolder(self.path).cells / cell["folder"] / file, schema)
-            frame.insert(0, "estimator", cell["estimator"]["label"])
-            frame.insert(1, "problem", cell["problem"]["label"])
-            frame.insert(2, "seed", cell["seed"])
-            if len(frame):
-                frames.append(frame)
-        columns = ["estimator", "problem", "seed", *schema.names]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    def _collect(self, file: str, schema: pa.Schema) -> pd.DataFrame:
+        """One table of all cells; put together in Arrow, for a thousand small frames are slow to make."""
+        import numpy as np
+        import pandas as pd
+        import pyarrow as pa
+
+        cells = [cell for cell in self.plan["cells"] if cell["folder"] in self.records]
+        tables = [read_arrow(self.home(cell["folder"]) / file, schema) for cell in cells]
+        lengths = [len(table) for table in tables]
+        labels = {
+            "estimator": [cell["estimator"]["label"] for cell in cells],
+            "problem": [cell["problem"]["label"] for cell in cells],
+            "seed": [cell["seed"] for cell in cells],
+        }
+        if not sum(lengths):
+            return pd.DataFrame(columns=[*labels, *schema.names])
+        frame: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        for at, (name, values) in enumerate(labels.items()):
+            frame.insert(at, name, pd.Series(values).take(np.repeat(np.arange(len(cells)), lengths)).to_numpy())
+        return frame
 
 
 def load(path: str | Path) -> Results:

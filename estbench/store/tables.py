@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import pandas as pd
-
 # One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
 # ``elbo`` and ``iwae``.
 CURVES = pa.schema(
@@ -75,17 +73,12 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -
 
 def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
     """Read a Parquet file as the rows that were written; raise ``EstbenchError`` where it lacks a column."""
-    rows: list[dict[str, Any]] = _read(path, schema).to_pylist()
+    rows: list[dict[str, Any]] = read_arrow(path, schema).to_pylist()
     return rows
 
 
-def read_table(path: Path, schema: pa.Schema) -> pd.DataFrame:
-    """Read a Parquet file as a data frame; raise ``EstbenchError`` where it lacks a column."""
-    frame: pd.DataFrame = _read(path, schema).to_pandas()
-    return frame
-
-
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
+def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file; raise ``EstbenchError`` where it lacks a column."""
     try:
         return pq.read_table(path, columns=schema.names).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as error:

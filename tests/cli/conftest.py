@@ -57,8 +57,8 @@ def estbench(capfd, monkeypatch) -> Callable[..., Answer]:
 def quick_report(monkeypatch) -> None:
     """Do not draw: the report has tests of its own, and takes a second."""
 
-    def build(path: Path) -> Path:
-        load(path)
+    def build(source, *_, **__) -> Path:
+        path = load(source).path if isinstance(source, (str, Path)) else source.path
         page = Path(path) / "report" / "report.html"
         page.parent.mkdir(exist_ok=True)
         page.write_text("drawn")

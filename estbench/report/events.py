@@ -1,0 +1,117 @@
+"""Curves and gradient statistics as TensorBoard event files, one run per cell.
+
+Tags are ``<split>/<metric>`` and ``gradients/<trajectory>/<space>/<group>/<statistic>``. The wall time of an event is
+the cell's start plus its *training* seconds, so TensorBoard's relative axis shows training time alone; nothing comes
+from this machine or this moment, and the same records give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from estbench.errors import EstbenchError
+from estbench.store.files import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from estbench.store import Results
+
+RUN = ["problem", "estimator", "seed"]
+# TensorBoard reads files whose names have "tfevents" in them.
+FILE = "events.out.tfevents.0.estbench"
+
+
+class Kit(NamedTuple):
+    """The classes of TensorBoard that an event file is made with."""
+
+    event: Any
+    summary: Any
+    writer: Any
+
+
+def write_events(results: Results, folder: str | Path) -> Path:
+    """Write ``folder/<cell>/events.out.tfevents.0.estbench`` for every cell with a record; return the folder.
+
+    A file whose content is the same is left alone, for TensorBoard may be reading it; those of other cells go.
+    """
+    folder, kit = Path(folder), _kit()
+    curves, gradients = (dict(iter(frame.groupby(RUN))) for frame in (results.curves, results.gradients))
+    written = set()
+    for cell in results.plan["cells"]:
+        record = results.records.get(cell["folder"])
+        if record is None:
+            continue
+        run = (cell["problem"]["label"], cell["estimator"]["label"], cell["seed"])
+        scalars = _scalars(curves.get(run, results.curves[:0]), gradients.get(run, results.gradients[:0]))
+        target = folder / cell["folder"] / FILE
+        _replace(target, _encoded(kit, scalars, _started(record)))
+        written.add(target)
+    for old in set(folder.glob(f"*/{FILE}")) - written:
+        old.unlink()
+        if not any(old.parent.iterdir()):
+            old.parent.rmdir()
+    return folder
+
+
+def _scalars(curves: pd.DataFrame, gradients: pd.DataFrame) -> list[tuple[int, float, list[tuple[str, float]]]]:
+    """Step, training seconds, and tags with their values, in the order of the steps."""
+    at = curves.drop_duplicates("step").sort_values("step")
+    steps, seconds = at["step"].to_numpy(dtype=float), at["seconds"].to_numpy(dtype=float)
+    values: dict[int, list[tuple[str, float]]] = {}
+    for row in curves.to_dict("records"):
+        values.setdefault(row["step"], []).append((f"{row['split']}/{row['metric']}", row["value"]))
+    for row in gradients.to_dict("records"):
+        tag = "/".join(("gradients", *(str(row[part]) for part in ("trajectory", "space", "group", "statistic"))))
+        values.setdefault(row["step"], []).append((tag, row["value"]))
+    # A probe has no clock of its own: its time lies between those of the evaluations around it.
+    when = {step: float(np.nan_to_num(np.interp(step, steps, seconds))) if len(steps) else 0.0 for step in values}
+    return [(step, when[step], values[step]) for step in sorted(values)]
+
+
+def _encoded(kit: Kit, scalars: list[tuple[int, float, list[tuple[str, float]]]], started: float) -> bytes:
+    """The event file of one cell."""
+    file = io.BytesIO()
+    writer = kit.writer(file)
+    writer.write(kit.event(wall_time=started, file_version="brain.Event:2").SerializeToString())
+    for step, seconds, values in scalars:
+        summary = kit.summary(value=[kit.summary.Value(tag=tag, simple_value=value) for tag, value in values])
+        writer.write(kit.event(wall_time=started + seconds, step=step, summary=summary).SerializeToString())
+    return file.getvalue()
+
+
+def _kit() -> Kit:
+    """What writes events, from the package tensorboard alone: no torch, no TensorFlow."""
+    try:
+        from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  (an optional extra)
+        from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
+        from tensorboard.summary.writer.record_writer import RecordWriter  # noqa: PLC0415
+    except ImportError:
+        raise EstbenchError(
+            "TensorBoard event files need the extra 'tensorboard': pip install 'estbench[tensorboard]'"
+        ) from None
+    return Kit(Event, Summary, RecordWriter)
+
+
+def _started(record: dict[str, Any]) -> float:
+    """When the cell began, in seconds since the epoch; the epoch itself where the record does not say."""
+    try:
+        return datetime.fromisoformat(record["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _replace(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and target.read_bytes() == content:
+            return
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise EstbenchError(f"cannot write the event file '{target}': {error.strerror or error}") from None

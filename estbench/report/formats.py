@@ -1,0 +1,32 @@
+"""The kinds of files that a report is made of, and a choice of them."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from estbench.errors import EstbenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FORMATS = ("html", "csv", "md", "tex", "svg", "png", "pdf")
+
+
+def as_formats(names: Iterable[str] | None) -> frozenset[str]:
+    """The formats that are meant, all if not given; an unknown one is an error that names the closest."""
+    if names is None:
+        return frozenset(FORMATS)
+    wanted = [name.strip().lower() for name in names if name.strip()]
+    for name in wanted:
+        if name not in FORMATS:
+            raise EstbenchError(f"unknown format '{name}'; {did_you_mean(name, FORMATS)}")
+    if not wanted:
+        raise EstbenchError(f"no format is named; known: {', '.join(FORMATS)}")
+    return frozenset(wanted)
+
+
+def chosen(files: dict[str, bytes], names: Iterable[str] | None) -> dict[str, bytes]:
+    """The files of the formats that are meant, by the ending of their names."""
+    wanted = as_formats(names)
+    return {name: content for name, content in files.items() if PurePath(name).suffix.removeprefix(".") in wanted}
