@@ -86,8 +86,8 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
         f"Share of the runs (problem {TIMES} seed, n = {count}) in which an estimator reached the target test ELBO "
         "within a factor of the cheapest estimator's cost in the same run. The target is the best bound that at least "
         "half of the estimators reached in every finished cell; a diverged run is a miss, and a miss is never counted. "
-        "Costs between two evaluations are on the straight line between them; a profile has no interval. Coinciding lines "
-        "are drawn a hair apart."
+        "Costs between two evaluations are on the straight line between them; a profile has no interval. Coinciding "
+        "lines are drawn a hair apart."
     )
     reading = (
         "How to read it: at the left edge, how often an estimator was the cheapest; at the right edge, how often it "

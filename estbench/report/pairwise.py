@@ -26,7 +26,8 @@ def pairwise(results: Results) -> Table:
     def heads(estimator: Any, problem: Any) -> tuple[Any, ...]:
         return (estimator, problem) if several else (estimator,)
 
-    pairs = " or ".join(str(count) for count in sorted({len(each.claims) // 2 for each in finals.values()}))
+    counts = {sum(not math.isnan(claim.p) for claim in each.claims.values()) // 2 for each in finals.values()}
+    pairs = " or ".join(str(count) for count in sorted(counts))
     data: list[dict[str, Any]] = []
     rows: list[tuple[Entry, ...]] = []
     rules = []

@@ -84,7 +84,8 @@ def compare(results: Results, first: str, second: str, target: float | None = No
     caption = (
         "Differences are of nats per example; ratios carry a times sign. Both are paired, by seed or by timed round, "
         "with 95 % t intervals (of ratios on the log scale); below three pairs there is none. Cost of a target: median "
-        "over cells, a miss is infinite; a crossing is known to lie between two evaluations, and the interval takes that in."
+        "over cells, where a miss is infinite; a crossing is known to lie between two evaluations, and the interval "
+        "takes that in."
     )
     return assemble(results, "compare", f"{first} against {second}", caption, lines.data, columns, lines.rows)
 
