@@ -212,9 +212,9 @@ def _not_shown(finding: Finding) -> str:
 def _without_a_bound(results: Results, problem: str, label: str) -> Verdict:
     counts = _counts(results, problem, label)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return Verdict(
-        f"{label} has no final test ELBO to compare ({ended}).", "outcome", problem, shown=False, first=label
-    )
+    where = f"On {problem}: " if len(extract.problems(results)) > 1 else ""
+    text = f"{where}{label} has no final test ELBO to compare ({ended})."
+    return Verdict(text, "outcome", problem, shown=False, first=label)
 
 
 def _counts(results: Results, problem: str, label: str) -> dict[str, int]:
