@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
 # Below three seeds a t interval says nothing: no interval is given, and the report says so.
@@ -21,6 +21,17 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+
+    def excludes(self, none: float) -> bool:
+        """Whether the interval is there and leaves out ``none``, the value that means "no difference"."""
+        return self.low > none or self.high < none  # False for NaN ends
+
+
+class Claim(NamedTuple):
+    """An interval, and the two-sided p-value of "no difference" that goes with it: p < 0.05 where it is left out."""
+
+    interval: Interval
+    p: float
 
 
 def t_quantile(degrees_of_freedom: int) -> float:
@@ -69,6 +80,47 @@ def _pairs(ours: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], 
     if first.shape != second.shape:
         raise ValueError(f"pairs need two arrays of one shape, got {first.shape} and {second.shape}")
     return first, second
+
+
+def t_p_value(values: ArrayLike) -> float:
+    """Two-sided p-value of the t test that the mean is zero; NaN below three values, as there is no interval."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.size < FEWEST_FOR_AN_INTERVAL:
+        return math.nan
+    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size)
+    if error == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(x.size - 1, -abs(mean) / error))
+
+
+def spanned_claim(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> Claim:
+    """Mean of differences that are each known to lie in a span, ``low <= value <= high``.
+
+    The estimate is that of ``value``. The interval runs from the lower end of the t interval of ``low`` to the upper
+    end of that of ``high``: it holds both the spread over seeds and what the spans leave open, so it can only be
+    wider than the t interval of exact values. The p-value is that of the end nearer to zero.
+    """
+    lows, values, highs = (np.asarray(each, dtype=np.float64) for each in (low, value, high))
+    middle, below, above = t_interval(values), t_interval(lows), t_interval(highs)
+    if middle.n < FEWEST_FOR_AN_INTERVAL:
+        return Claim(middle, math.nan)
+    p = t_p_value(lows) if below.value > 0 else t_p_value(highs) if above.value < 0 else 1.0
+    return Claim(Interval(middle.value, below.low, above.high, middle.n), p)
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """P-values adjusted for their number (Holm, 1979): rejecting those below 0.05 errs at all in 5 % of families.
+
+    Of m ordered p-values, the k-th becomes max over j <= k of min(1, (m - j + 1) p_(j)). NaN is no claim: it stays NaN
+    and is not counted.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, math.nan)
+    claims = np.flatnonzero(~np.isnan(p))
+    ordered = claims[np.argsort(p[claims], kind="stable")]
+    factors = np.arange(len(ordered), 0, -1)
+    adjusted[ordered] = np.maximum.accumulate(np.minimum(1.0, factors * p[ordered]))
+    return adjusted
 
 
 def jackknife_interval(estimate: float, leave_one_out: NDArray[np.float64], *, log: bool = False) -> Interval:

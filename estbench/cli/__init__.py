@@ -16,6 +16,7 @@ from estbench.errors import EstbenchError, did_you_mean
 COMMANDS = {
     "run": "train what is missing, measure, and write a report",
     "report": "rebuild tables, figures and report.html from the records alone",
+    "compare": "two estimators side by side, with intervals and a verdict in words",
     "status": "planned, done, diverged, failed, missing: one line a cell",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",

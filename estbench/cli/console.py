@@ -34,7 +34,7 @@ def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
         title=escape(title), title_justify="left", caption=escape(caption) or None, caption_justify="left"
     )
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(escape(column), overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)

@@ -23,6 +23,9 @@ BLOCKS = {
     "gradient_variance": ("problem", "space", "group"),
     "throughput": ("problem", "machine"),
     "cells": ("problem", "seed"),
+    "time_to_target": ("problem", "target"),
+    "equal_cost": ("problem",),
+    "compare": ("problem",),
     "estimators": (),
 }
 

@@ -1,4 +1,4 @@
-"""All figures of a report: one set per problem."""
+"""All figures of a report: one set per problem, and the profile over all of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
-from estbench.report import extract, figure_bounds, figure_gradients, figure_throughput
+from estbench.report import extract, figure_bounds, figure_gradients, figure_profile, figure_throughput
 from estbench.report.style import Picture, looks, settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def all_figures(results: Results) -> list[Picture]:
             if len(problems) > 1:
                 of_problem = [_named(picture, problem, at) for picture in of_problem]
             made += of_problem
+        profile = figure_profile.draw(results, chosen)
+        made += [profile] if profile else []
     return made
 
 

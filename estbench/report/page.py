@@ -32,7 +32,7 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
     )
     by_kind: dict[str, list[Picture]] = {"bounds": [], "gradients": [], "cost": [], "throughput": []}
     for picture in pictures:
-        by_kind[picture.kind].append(picture)
+        by_kind.setdefault(picture.kind, []).append(picture)
     return template.render(
         name=extract.setting(results, "name", default=results.path.name),
         question=extract.setting(results, "question", default=""),

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from estbench.report.equal_cost import equal_cost
+from estbench.report.pairwise import pairwise
 from estbench.report.table_gradients import gradient_variance
 from estbench.report.table_results import cells, declared, summary
 from estbench.report.table_throughput import throughput
+from estbench.report.targets import time_to_target
 
 if TYPE_CHECKING:
     from estbench.report.table import Table
     from estbench.store import Results
 
-__all__ = ["all_tables", "cells", "declared", "gradient_variance", "summary", "throughput"]
+__all__ = [
+    "all_tables",
+    "cells",
+    "declared",
+    "equal_cost",
+    "gradient_variance",
+    "pairwise",
+    "summary",
+    "throughput",
+    "time_to_target",
+]
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -21,6 +34,9 @@ def all_tables(results: Results) -> list[Table]:
         summary(results),
         gradient_variance(results),
         throughput(results),
+        time_to_target(results),
+        equal_cost(results),
+        pairwise(results),
         cells(results),
         declared(results),
     ]

@@ -111,7 +111,7 @@ def test_doctor_finds_a_broken_data_folder(estbench, here, monkeypatch):
 def test_help_lists_the_commands_and_needs_no_command(estbench, here):
     code, said, _ = estbench("--help")
     assert code == 0
-    for command in ("run", "report", "status", "list", "show", "doctor"):
+    for command in ("run", "report", "compare", "status", "list", "show", "doctor"):
         assert f" {command} " in said
         assert "Usage: " in estbench(command, "--help").out
     code, said, errors = estbench()

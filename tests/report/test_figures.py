@@ -14,7 +14,7 @@ from estbench.report.figures import all_figures
 from estbench.report.style import COLOURS, DASHES, MARKERS, folded, looks, plain, spread
 from estbench.store import load
 
-NAMES = ["elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput"]
+NAMES = ["elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput", "profile"]
 
 
 @pytest.fixture(scope="module")

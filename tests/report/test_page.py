@@ -50,16 +50,19 @@ def files(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
+COMPARISONS = ("time_to_target", "equal_cost", "pairwise")
+
+
 def test_all_files_are_written(folder):
     written = set(files(folder / "report"))
     tables = {
         f"tables/{name}.{kind}"
-        for name in ("summary", "cells", "gradient_variance", "throughput", "estimators")
+        for name in ("summary", "cells", "gradient_variance", "throughput", "estimators", *COMPARISONS)
         for kind in ("csv", "md", "tex")
     }
     figures = {
         f"figures/{name}.{kind}"
-        for name in ("elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput")
+        for name in ("elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput", "profile")
         for kind in ("svg", "png")
     }
     assert written == tables | figures | {"report.html", "environment.json"}

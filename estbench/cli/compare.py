@@ -1,0 +1,52 @@
+"""``estbench compare``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import rich_click as click
+
+
+@click.command()
+@click.argument("folder", type=click.Path(), metavar="DIR")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option(
+    "--target", type=float, metavar="NATS", help="The test ELBO to reach; by default the best that both reached."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def command(folder: str, first: str, second: str, target: float | None, *, as_json: bool) -> None:
+    """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
+    from estbench.cli.console import console, print_json, print_table
+    from estbench.errors import EstbenchError
+    from estbench.report.verdicts import pair_verdicts
+    from estbench.report.versus import checked, compare
+    from estbench.store import load
+
+    if target is not None and not math.isfinite(target):
+        raise EstbenchError(f"--target takes a number of nats, not {target}")
+    results = load(folder)
+    first, second = checked(results, first, second)
+    table, verdicts = compare(results, first, second, target), pair_verdicts(results, first, second, target)
+    if as_json:
+        said = [{**vars(verdict), "evidence": _plain(verdict.evidence)} for verdict in verdicts]
+        answer = {"folder": folder, "first": first, "second": second, "comparisons": table.data.to_dict("records")}
+        print_json(_plain({**answer, "verdicts": said}))
+        return
+    print_table(table)
+    for verdict in verdicts:
+        console().print(verdict.text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: no NaN and no infinity, which become null; NumPy's numbers as Python's."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
