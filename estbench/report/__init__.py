@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,23 +17,28 @@ __all__ = ["build", "summary"]
 
 
 def build(path: str | Path) -> Path:
-    """Write ``report/`` in a results folder: report.html, tables/*.{csv,md,tex}, figures/*.{svg,png}; return the page.
+    """Write ``report/`` in a results folder and return the page.
+
+    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and environment.json.
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
     """
-    from estbench.report import page  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report import extract, page  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
+    from estbench.report.grid import completion  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.store import ResultsFolder, load  # noqa: PLC0415
 
     results = load(path)
-    tables, pictures = all_tables(results), all_figures(results)
+    tables, pictures = [completion(results), *all_tables(results)], all_figures(results)
+    tables = [table for table in tables if len(table.data)]
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
         files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
     for picture in pictures:
-        files |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
+        files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
+    files["environment.json"] = (json.dumps(extract.distinct_environments(results), indent=2) + "\n").encode()
     files["report.html"] = page.render(results, tables, pictures).encode()
     folder = ResultsFolder(path).report
     try:
@@ -59,7 +65,7 @@ def _write(folder: Path, files: dict[str, bytes]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             temporary.write_bytes(content)
-    for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png"}}.items():
+    for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png", ".pdf", ".csv"}}.items():
         for old in sorted((folder / kind).glob("*")):
             if old.suffix in endings and f"{kind}/{old.name}" not in files:
                 old.unlink()
