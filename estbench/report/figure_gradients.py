@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from estbench.report import extract
-from estbench.report.picture import Picture, Series, owned, render, render_pdf, series
+from estbench.report.picture import Picture, Series, own, owned, render, render_pdf, series
 from estbench.report.style import WIDTH, legend_handles, text_width
 from estbench.report.table import interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
@@ -91,13 +91,15 @@ def draw(
     figure.subplots_adjust(
         left=0.095, right=0.985, top=1 - (head + 0.25) / height, bottom=0.5 / height, hspace=0.42, wspace=0.24
     )
-    figure.legend(
+    legend = figure.legend(
         handles=legend_handles(chosen),
         loc="upper left",
         bbox_to_anchor=(0.05, 1.0),
         ncols=_legend_columns(chosen),
         handlelength=3.4,
     )
+    for line, text, look in zip(legend.get_lines(), legend.get_texts(), chosen.values(), strict=True):
+        own([line, text], look)
     drawn: list[pd.DataFrame] = []
     read: list[Series] = []
     for axes, (space, group) in zip(grid.flat, panels, strict=False):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from estbench.report import extract
-from estbench.stats import Interval, t_interval
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,15 @@ def shares(frame: pd.DataFrame) -> Interval:
     return t_interval((wide["variance"] / total)[total > 0])
 
 
-def sentences(results: Results) -> list[str]:
-    """One sentence per problem and group that has both parts, at the last checkpoint that all finished cells share."""
+class Shares(NamedTuple):
+    """A sentence that begins, and how it ends for each estimator."""
+
+    beginning: str
+    endings: list[str]
+
+
+def sentences(results: Results) -> list[Shares]:
+    """One per problem and group that has both parts, at the last checkpoint that all finished cells share."""
     frame = extract.gradients(results)
     several = len(extract.problems(results)) > 1
     told = []
@@ -40,26 +47,31 @@ def sentences(results: Results) -> list[str]:
         for space, group in extract.groups(here):
             of_group = here[(here["space"] == space) & (here["group"] == group)]
             found = {label: shares(of_group[of_group["estimator"] == label]) for label in extract.estimators(results)}
-            listed = "; ".join(f"{label} {_words(share)}" for label, share in found.items() if share.n)
-            if listed:
+            endings = [f"{label}: {_words(share)}" for label, share in found.items() if share.n]
+            if endings:
                 where = f" on {problem}" if several else ""
                 told.append(
-                    f"Of the noise of the {group} gradient ({space}) at step {step:,}{where}, the estimator itself is "
-                    f"responsible for: {listed}."
+                    Shares(
+                        f"Of the noise of the {group} gradient ({space}) at step {step:,}{where}, the estimator itself "
+                        "is responsible for",
+                        endings,
+                    )
                 )
     return told
 
 
 def _words(share: Interval) -> str:
-    ends = "no interval" if share.n < 3 else f"95 % {_percent(share.low)} to {_percent(share.high)}"
-    return f"{_percent(share.value)} (n = {share.n}, {ends})"
+    value, low, high = map(_percent, share[:3])
+    if share.n < FEWEST_FOR_AN_INTERVAL:
+        return f"{value} (n = {share.n} < 3: no interval)"
+    return f"{value} ({'both ends of the interval too' if low == high == value else f'{low} to {high}'}, n = {share.n})"
 
 
 def _percent(value: float) -> str:
     """A share in percent that is never rounded to all or nothing."""
     inside = min(max(value, 0.0), 1.0)
-    if inside < 0.001:
-        return "0 %" if inside == 0 else "under 0.1 %"
-    if inside > 0.999:
-        return "100 %" if inside == 1 else "over 99.9 %"
-    return f"{100 * inside:.1f} %"
+    if 0 < inside < 0.001:
+        return "under 0.1 %"
+    if 0.999 < inside < 1:
+        return "over 99.9 %"
+    return f"{100 * inside:.3g} %"

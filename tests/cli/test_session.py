@@ -77,7 +77,12 @@ def test_the_main_session(estbench, here, tiny_file):
     assert cell.name.startswith("reparam-vae-s0-")
     assert {path.name for path in cell.iterdir()} == {"cell.json", "curves.parquet", "gradients.parquet"}
     assert {path.name for path in out.iterdir()} == {"experiment.json", "cells", "throughput.parquet", "report"}
-    assert {path.name for path in (out / "report").iterdir()} == {"report.html", "tables", "figures"}
+    assert {path.name for path in (out / "report").iterdir()} == {
+        "report.html",
+        "environment.json",
+        "tables",
+        "figures",
+    }
     first, rows = started(out), len(package.load(out).throughput)
     assert rows == 2
 
