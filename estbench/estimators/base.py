@@ -31,7 +31,7 @@ class Estimator(nn.Module):
     Options: ClassVar[type[validation.Options]] = validation.Options
     name: ClassVar[str]
     summary: ClassVar[str]
-    reference: ClassVar[str | None] = None  # a BibTeX key of estbench.estimators.references
+    reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
     supports: ClassVar[AbstractSet[str]]
     unbiased: ClassVar[bool]
     needs_differentiable_f: ClassVar[bool]

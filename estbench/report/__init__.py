@@ -25,7 +25,9 @@ def build(
     out: str | Path | None = None,
     refresh: int | None = None,
 ) -> Path:
-    """Write ``report/`` in a results folder: report.html, tables, figures and environment.json; return the page.
+    """Write ``report/`` in a results folder and return the page.
+
+    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and environment.json.
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
 
@@ -44,6 +46,7 @@ def build(
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import chosen  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
+    from estbench.report.verdicts import verdicts  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
 
@@ -54,13 +57,13 @@ def build(
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
         files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
     for picture in pictures:
-        files |= {f"figures/{picture.name}.svg": picture.svg, f"figures/{picture.name}.png": picture.png}
-    files["report.html"] = page.render(results, tables, pictures).encode()
+        files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
+    answers = [verdict.text for verdict in verdicts(results)]
+    files["report.html"] = page.render(results, tables, pictures, answers).encode()
     if refresh is not None:
         files["report.html"] = refreshing(files["report.html"], refresh)
     files = chosen(files, formats)
-    known = {json.dumps(environment, indent=2): environment for environment in extract.environments(results)}
-    files["environment.json"] = (json.dumps([*known.values()], indent=2) + "\n").encode()
+    files["environment.json"] = (json.dumps(extract.distinct_environments(results), indent=2) + "\n").encode()
     folder = ResultsFolder(results.path).report if out is None else Path(out)
     try:
         _write(folder, files)

@@ -94,6 +94,21 @@ def environments(results: Results) -> list[dict[str, Any]]:
     return [dict(found) for record in results.records.values() if (found := dig(record, "environment"))]
 
 
+def distinct_environments(results: Results) -> list[dict[str, Any]]:
+    """Each environment once, with the folders of the cells that ran in it."""
+    found: list[dict[str, Any]] = []
+    for folder, record in sorted(results.records.items()):
+        environment = dig(record, "environment")
+        if not environment:
+            continue
+        same = next((each for each in found if each["environment"] == environment), None)
+        if same is None:
+            found.append({"environment": environment, "cells": [folder]})
+        else:
+            same["cells"].append(folder)
+    return found
+
+
 def place(results: Results, folder: str) -> Place:
     """Where a cell was timed."""
     found = dig(results.records, folder, "environment", default={})
@@ -132,10 +147,10 @@ def done(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["status"] == Status.DONE]
 
 
-def gradients(results: Results) -> pd.DataFrame:
+def gradients(results: Results, trajectory: str = TRAJECTORY) -> pd.DataFrame:
     """Finite gradient statistics of the cells that are done."""
     frame = results.gradients
-    frame = frame[(frame["trajectory"] == TRAJECTORY) & np.isfinite(frame["value"].astype(float))]
+    frame = frame[(frame["trajectory"] == trajectory) & np.isfinite(frame["value"].astype(float))]
     return done(frame.merge(cells(results)[[*RUN, "status"]], on=RUN, how="left"))
 
 

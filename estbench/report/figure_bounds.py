@@ -1,30 +1,41 @@
-"""The test ELBO along training, against steps and against seconds."""
+"""The test ELBO along training, against steps, evaluations and seconds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from estbench.report import extract
-from estbench.report.style import WIDTH, Label, Picture, direct_labels, folded, render, text_width
-from estbench.report.table import TIMES, fixed
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, t_interval
+from estbench.report.picture import Picture, Series, own, owned, render, render_pdf, series
+from estbench.report.style import WIDTH, Label, direct_labels, folded, text_width
+from estbench.report.table import TIMES, fixed, interval_note
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 from estbench.store import Status
 from estbench.store.results import MISSING
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from estbench.report.style import Look
     from estbench.store import Results
 
-AXES = {"step": "training step", "seconds": "training seconds (training alone: no evaluation, no probe)"}
+NAMES = {"step": "elbo_steps", "evaluations": "elbo_evaluations", "seconds": "elbo_seconds"}
+TITLES = {
+    "step": "Test ELBO against training steps",
+    "evaluations": "Test ELBO against evaluations",
+    "seconds": "Test ELBO against training seconds",
+}
+AXES = {
+    "step": "training step",
+    "evaluations": "evaluations (calls of f for one sample of one example)",
+    "seconds": "training seconds (training alone: no evaluation, no probe)",
+}
 # How many times the typical shortfall from the highest curve still belongs on the plot.
 REACH = 2.0
 # A curve that ends only this share of the range below it is let in.
@@ -67,27 +78,64 @@ def draw(results: Results, problem: str, x: str, looks: dict[str, Look]) -> Pict
     right = 1 - (text_width(texts.values()) + 0.75) / WIDTH
     axes = figure.add_axes((LEFT, 0.55 / (height + 0.75), max(right - LEFT, 0.35), height / (height + 0.75)))
     for course in courses:
-        _lines(axes, course, x, looks[course.label], on_scale=course.label not in below)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if x == "step" else "{x:,g}"))
+        with owned(axes, looks[course.label]):
+            _lines(axes, course, x, looks[course.label], on_scale=course.label not in below)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}" if x == "seconds" else "{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set(xlabel=AXES[x], ylabel="test ELBO, nats per example", ylim=(low, high))
     axes.margins(x=0.02)
     labels = [Label((course.end - low) / (high - low), texts[course.label], looks[course.label]) for course in courses]
     direct_labels(axes, labels, height)
 
     svg, png = render(figure)
-    name = {"step": "elbo_steps", "seconds": "elbo_seconds"}[x]
-    title = {"step": "Test ELBO against training steps", "seconds": "Test ELBO against training seconds"}[x]
+    data = pd.DataFrame([row for course in courses for row in _rows(course, x)])
     missing = f" No curve: {', '.join(absent)}." if absent else ""
-    alt, caption = _alt(title, courses) + missing, _caption(courses, below, x) + missing
-    return Picture(name, "bounds", title, alt, caption, READING[x], svg, png)
+    alt, caption = _alt(TITLES[x], courses) + missing, _caption(courses, below, x) + missing
+    read = [read for course in courses for read in _readable(axes, course.label, data, x, looks[course.label])]
+    return Picture(
+        NAMES[x], "bounds", TITLES[x], alt, caption, READING[x], svg, png, render_pdf(figure), data, tuple(read)
+    )
 
 
 READING = {
     "step": "How to read it: all estimators start from the same weights and see the same minibatches, so only the "
     "estimator separates the curves. Higher is better.",
+    "evaluations": "How to read it: the same curves, each stretched by how often a step calls f: the cost that "
+    "needs no clock. Draw a vertical line at your budget and compare the heights.",
     "seconds": "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your "
     "budget and compare the heights.",
 }
+
+
+def _rows(course: Course, x: str) -> list[dict[str, Any]]:
+    """What is drawn of one estimator: means with their ends, then single runs."""
+    drawn: list[dict[str, Any]] = []
+    for at, rows in course.mean.groupby(x):
+        over = t_interval(rows["value"])
+        where = {"estimator": course.label, "seed": "mean", "status": Status.DONE.value, "step": rows["step"].iloc[0]}
+        drawn.append(where | {x: at, "elbo": over.value, "low": over.low, "high": over.high, "n": over.n})
+    for rows in (course.single, course.stopped):
+        for row in rows.to_dict("records"):
+            where = {"estimator": course.label, "seed": str(row["seed"]), "status": str(row["status"])}
+            drawn.append(
+                where | {"step": row["step"], x: row[x], "elbo": row["value"], "low": np.nan, "high": np.nan, "n": 1}
+            )
+    return drawn
+
+
+def _readable(axes: Axes, label: str, data: pd.DataFrame, x: str, look: Look) -> list[Series]:
+    """The points of one estimator's curves, in words."""
+    unit = {"step": "step {:,.0f}", "evaluations": "{:,.0f} evaluations", "seconds": "{:,.2f} seconds"}[x]
+    found: list[Series] = []
+    for seed, rows in data[data["estimator"] == label].groupby("seed", sort=False):
+        points = []
+        for row in rows.to_dict("records"):
+            over = Interval(row["elbo"], row["low"], row["high"], int(row["n"]))
+            note = interval_note(over, fixed(over.low), fixed(over.high))
+            told = note if seed == "mean" else f"seed {seed}, {row['status']}"
+            points.append((row[x], row["elbo"], f"{unit.format(row[x])}: {fixed(over.value)} nats, {told}"))
+        found += series(axes, look, points)
+    return found
 
 
 def _course(results: Results, frame: pd.DataFrame, problem: str, label: str, x: str) -> Course | None:
@@ -172,7 +220,7 @@ def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) ->
 def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
     """A faint line from where a curve ends to the edge, where its label starts."""
     where = blended_transform_factory(axes.transAxes, axes.transData)
-    axes.annotate(
+    line = axes.annotate(
         "",
         (1.005, y),
         (x, y),
@@ -189,6 +237,8 @@ def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
         },
         annotation_clip=False,
     )
+    if line.arrow_patch is not None:
+        own([line.arrow_patch], look)
 
 
 def _band(values: pd.Series[float]) -> tuple[float, float]:

@@ -1,37 +1,82 @@
-"""Gradient variance along training, and what it costs."""
+"""Along training: the gradient's variance, its signal-to-noise ratio, and its bias where it is known."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from estbench.report import extract
-from estbench.report.style import FONT, INK, SOFT, WIDTH, Picture, folded, legend_handles, render, text_width
-from estbench.report.table import TIMES, significant
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval
+from estbench.report.picture import Picture, Series, own, owned, render, render_pdf, series
+from estbench.report.style import WIDTH, legend_handles, text_width
+from estbench.report.table import interval_note, significant
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from estbench.report.style import Look
     from estbench.store import Results
 
-MEANING = (
-    "Trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch, from R = {R} "
-    "independent draws; each estimator at the weights of its own training."
-)
+
+class Quantity(NamedTuple):
+    """A statistic of the gradient as a figure shows it."""
+
+    name: str  # of the figure
+    title: str
+    axis: str
+    over_seeds: Callable[[Any], Interval]
+    meaning: str
+    reading: str
 
 
-def variance(results: Results, problem: str, looks: dict[str, Look]) -> Picture | None:
-    """Gradient variance against steps, one panel per space and group."""
-    frame = _variances(results, problem)
+QUANTITIES = {
+    "variance": Quantity(
+        "gradient_variance",
+        "Gradient variance against training steps",
+        "gradient variance",
+        log_t_interval,
+        "Trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch",
+        "How to read it: lower is less noise from the estimator; each gridline is a factor of ten or more. "
+        "Only the noise is shown: an estimator with little variance may still be biased.",
+    ),
+    "snr": Quantity(
+        "gradient_snr",
+        "Signal-to-noise ratio of the gradient against training steps",
+        "signal-to-noise ratio",
+        t_interval,
+        "Norm of the mean gradient over the root of its variance, at frozen weights and one fixed minibatch",
+        "How to read it: higher is better; at 1 the gradient is as large as its noise. Where it is far below 1, a step "
+        "goes nearly anywhere, and only the average of many steps makes progress.",
+    ),
+    "bias2": Quantity(
+        "gradient_bias",
+        "Squared bias of the gradient against training steps",
+        "squared bias",
+        t_interval,
+        "Squared distance of the mean gradient from the exact one, at frozen weights and one fixed minibatch",
+        "How to read it: lower is better. It is an unbiased estimate, so that of an unbiased estimator scatters around "
+        "zero, and half of its values cannot stand on a log scale.",
+    ),
+}
+PLACES = {
+    "own": "each estimator at the weights of its own training",
+    "shared": "all estimators at the same checkpoints of one neutral run",
+}
+
+
+def draw(
+    results: Results, problem: str, looks: dict[str, Look], statistic: str = "variance", trajectory: str = "own"
+) -> Picture | None:
+    """A statistic of the gradient against steps, one panel per space and group."""
+    quantity, frame = QUANTITIES[statistic], variances(results, problem, statistic, trajectory)
     if frame.empty:
         return None
     panels = extract.groups(frame)
@@ -46,16 +91,23 @@ def variance(results: Results, problem: str, looks: dict[str, Look]) -> Picture 
     figure.subplots_adjust(
         left=0.095, right=0.985, top=1 - (head + 0.25) / height, bottom=0.5 / height, hspace=0.42, wspace=0.24
     )
-    handles = legend_handles(chosen)
-    figure.legend(
-        handles=handles,
+    legend = figure.legend(
+        handles=legend_handles(chosen),
         loc="upper left",
         bbox_to_anchor=(0.05, 1.0),
         ncols=_legend_columns(chosen),
         handlelength=3.4,
     )
+    for line, text, look in zip(legend.get_lines(), legend.get_texts(), chosen.values(), strict=True):
+        own([line, text], look)
+    drawn: list[pd.DataFrame] = []
+    read: list[Series] = []
     for axes, (space, group) in zip(grid.flat, panels, strict=False):
-        _panel(axes, frame[(frame["space"] == space) & (frame["group"] == group)], chosen)
+        of_panel = frame[(frame["space"] == space) & (frame["group"] == group)]
+        lines = [line for label in chosen for line in _lines(of_panel[of_panel["estimator"] == label], quantity)]
+        _panel(axes, of_panel, lines, chosen, quantity)
+        drawn += [line.assign(space=space, group=group) for line in lines]
+        read += [found for line in lines for found in _readable(axes, group, line, chosen)]
         axes.set(
             title=f"{group} ({'weights' if space == 'weights' else 'variational parameters'})",
             xlabel="",
@@ -67,128 +119,82 @@ def variance(results: Results, problem: str, looks: dict[str, Look]) -> Picture 
         lowest = max(index for index in range(len(panels)) if index % columns == at)
         grid.flat[lowest].set_xlabel("training step (log scale)")
     for axes in grid[:, 0]:
-        axes.set_ylabel("gradient variance")
+        axes.set_ylabel(quantity.axis)
 
     svg, png = render(figure)
-    title = "Gradient variance against training steps"
+    shared = trajectory != extract.TRAJECTORY
+    title = f"{quantity.title}{f' ({trajectory} trajectory)' if shared else ''}"
     return Picture(
-        "gradient_variance",
+        f"{quantity.name}_{trajectory}" if shared else quantity.name,
         "gradients",
         title,
-        _alt(frame, title),
-        _caption(frame),
-        READING["variance"],
+        _alt(frame, title, quantity),
+        _caption(frame, quantity, trajectory),
+        quantity.reading,
         svg,
         png,
+        render_pdf(figure),
+        pd.concat(drawn, ignore_index=True),
+        tuple(read),
     )
 
 
-def cost(results: Results, problem: str, looks: dict[str, Look]) -> Picture | None:
-    """Variance at the last common checkpoint, alone, times evaluations and times seconds."""
-    frame = _variances(results, problem)
-    step = extract.last_common_step(frame)
-    if frame.empty or step is None:
-        return None
-    space, group = extract.groups(frame)[0]
-    frame = frame[(frame["step"] == step) & (frame["space"] == space) & (frame["group"] == group)]
-    found = {label: _interval(frame[frame["estimator"] == label]) for label in looks}
-    found = {label: interval for label, interval in found.items() if interval.n and interval.value > 0}
-    if not found:
-        return None
-    evaluations, milliseconds = _costs(results, problem)
-    panels = [("variance", dict.fromkeys(found, 1.0))]
-    panels += [
-        (title, known)
-        for title, known in (
-            (f"variance {TIMES} evaluations", evaluations),
-            (f"variance {TIMES} ms per step", milliseconds),
-        )
-        if any(label in known for label in found)
+def trajectories(results: Results) -> list[str]:
+    """Where gradients were measured: the fair comparison first."""
+    found = set(results.gradients["trajectory"])
+    return [*(name for name in ("shared", extract.TRAJECTORY) if name in found)]
+
+
+def variances(
+    results: Results, problem: str, statistic: str = "variance", trajectory: str = extract.TRAJECTORY
+) -> pd.DataFrame:
+    """Finite values of one statistic on one problem."""
+    frame = extract.gradients(results, trajectory)
+    return frame[(frame["problem"] == problem) & (frame["statistic"] == statistic)]
+
+
+def _lines(rows: pd.DataFrame, quantity: Quantity) -> list[pd.DataFrame]:
+    """What is drawn of one estimator in one panel: its mean, or each of its seeds where they are too few for one."""
+    seeds = len(set(rows["seed"]))
+    if 0 < seeds < FEWEST_FOR_AN_INTERVAL:
+        ends = {} if seeds == 1 else {"low": np.nan, "high": np.nan}  # two seeds: no interval
+        columns = ["estimator", "seed", "step", "value", "low", "high"]
+        return [
+            one.sort_values("step")[columns].assign(seed=str(seed), n=1, **ends) for seed, one in rows.groupby("seed")
+        ]
+    means = [
+        {"estimator": of_step["estimator"].iloc[0], "seed": "mean", "step": step}
+        | quantity.over_seeds(of_step["value"])._asdict()
+        for step, of_step in rows.groupby("step")
     ]
-    reference = extract.reference(results)
-
-    names = {label: folded(label) for label in found}
-    row = 0.3 if all("\n" not in name for name in names.values()) else 0.4
-    height = row * len(found) + 0.85
-    figure = Figure(figsize=(WIDTH, height))
-    grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    left = min(0.4, (text_width(names.values()) + 0.2) / WIDTH)
-    figure.subplots_adjust(left=left, right=0.975, top=1 - 0.35 / height, bottom=0.42 / height, wspace=0.12)
-    for axes, (title, factors) in zip(grid, panels, strict=True):
-        axes.set_xscale("log")
-        for at, (label, interval) in enumerate(found.items()):
-            if label in factors:
-                _dot(axes, at, interval, factors[label], looks[label])
-        if reference in found and reference in factors:
-            _ratios(
-                axes,
-                {label: found[label].value * factors[label] for label in found if label in factors},
-                reference,
-                list(found),
-            )
-        if reference in found and reference in factors:
-            axes.axvline(
-                found[reference].value * factors[reference],
-                color=SOFT,
-                linewidth=0.9,
-                linestyle=(0, (2, 2)),
-                zorder=1,
-            )
-        axes.set_title(title)
-        _few_ticks(axes)
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
-        for at in range(len(found)):
-            axes.axhline(at, color="#f0f0f0", linewidth=0.7, zorder=0)
-    grid[0].set_yticks(range(len(found)), list(names.values()))
-    grid[0].set_ylim(len(found) - 0.5, -0.5)
-
-    svg, png = render(figure)
-    title = "Gradient variance against its cost"
-    spelled = "; ".join(
-        f"{label} "
-        + ", ".join(significant(interval.value * factors[label]) for _, factors in panels if label in factors)
-        for label, interval in found.items()
-    )
-    bars = _bars(frame, "the dot is their geometric mean")
-    exact = "evaluations of f per example" + (", and milliseconds per training step" if milliseconds else "")
-    caption = (
-        f"Variance of the {group} gradient ({space}) at step {step:,}, the last checkpoint that all finished cells "
-        f"share, alone and multiplied by what a step costs; log scale. {bars} The cost is taken as exact: {exact}."
-    )
-    listed = ", ".join(name for name, _ in panels)
-    alt = f"Dot plot. {title}: {group} gradient at step {step:,}; for each estimator {listed}: {spelled}."
-    dashed = f" The dashed line is {reference}; the numbers are multiples of it." if reference in found else ""
-    return Picture("variance_cost", "cost", title, alt, caption, READING["cost"] + dashed, svg, png)
+    return [pd.DataFrame(means)] if means else []
 
 
-READING = {
-    "variance": "How to read it: lower is less noise from the estimator; each gridline is a factor of ten or more. "
-    "Only the noise is shown: an estimator with little variance may still be biased.",
-    "cost": "How to read it: averaging k draws divides the variance by k and multiplies the cost by k, so the products "
-    "stay the same; they compare estimators at equal cost. Further left is less noise for the same work.",
-}
-
-
-def _variances(results: Results, problem: str) -> pd.DataFrame:
-    frame = extract.gradients(results)
-    return frame[(frame["problem"] == problem) & (frame["statistic"] == "variance")]
-
-
-def _panel(axes: Axes, frame: pd.DataFrame, looks: dict[str, Look]) -> None:
-    for label, look in looks.items():
-        mine = frame[(frame["estimator"] == label) & (frame["value"] > 0)].sort_values("step")
-        if mine.empty:
+def _panel(
+    axes: Axes, frame: pd.DataFrame, lines: list[pd.DataFrame], looks: dict[str, Look], quantity: Quantity
+) -> None:
+    for line in lines:
+        look, mean = looks[line["estimator"].iloc[0]], line["seed"].iloc[0] == "mean"
+        above = line[line["value"] > 0]
+        if above.empty:
             continue
-        common = {"x": "step", "y": "value", "ax": axes, "color": look.colour, "legend": False}
-        common |= {"linestyle": look.linestyle, "marker": look.marker, "markeredgewidth": 0}
-        seeds = mine["seed"].nunique()
-        if seeds >= FEWEST_FOR_AN_INTERVAL:
-            sns.lineplot(mine, **common, estimator=_middle, errorbar=_band, err_kws={"alpha": 0.18, "linewidth": 0})
-        else:
-            sns.lineplot(mine, **common, units="seed", estimator=None, linewidth=1.1)
-        if seeds == 1:
-            axes.fill_between(mine["step"], mine["low"], mine["high"], color=look.colour, alpha=0.18, linewidth=0)
+        with owned(axes, look):
+            sns.lineplot(
+                above,
+                x="step",
+                y="value",
+                ax=axes,
+                color=look.colour,
+                legend=False,
+                linestyle=look.linestyle,
+                marker=look.marker,
+                markeredgewidth=0,
+                errorbar=None,
+                linewidth=1.8 if mean else 1.1,
+            )
+            # What reaches zero on a log scale is cut at the axis.
+            low = above["low"].where(above["low"].isna() | (above["low"] > 0), above["value"] * 1e-12)
+            axes.fill_between(above["step"], low, above["high"], color=look.colour, alpha=0.18, linewidth=0)
     positive = frame.loc[frame["step"] > 0, "step"]
     if len(positive):  # a checkpoint at step 0 stands beside the logarithmic part
         scale = (
@@ -196,11 +202,28 @@ def _panel(axes: Axes, frame: pd.DataFrame, looks: dict[str, Look]) -> None:
         )
         axes.set_xscale(**scale)
     axes.xaxis.set_minor_locator(NullLocator())
-    if (frame["value"] > 0).any():
+    drawn = pd.concat(lines)
+    drawn = drawn[drawn["value"] > 0]
+    if len(drawn):
         axes.set_yscale("log")
-        axes.set_ylim(*_with_decades(*axes.get_ylim()))
+        kept = [*drawn["value"], *drawn["high"].dropna(), *drawn.loc[drawn["low"] > 0, "low"]]
+        if quantity.over_seeds is t_interval:  # its ends may come arbitrarily near zero
+            kept = [*drawn["value"], *drawn["high"].dropna()]
+        pad = (max(kept) / min(kept)) ** 0.05
+        axes.set_ylim(*with_decades(min(kept) / pad, max(kept) * pad))
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _readable(axes: Axes, group: str, line: pd.DataFrame, looks: dict[str, Look]) -> list[Series]:
+    points = []
+    for row in line[line["value"] > 0].to_dict("records"):
+        over = Interval(row["value"], row["low"], row["high"], int(row["n"]))
+        note = interval_note(over, significant(over.low), significant(over.high))
+        seed = "" if row["seed"] == "mean" else f", seed {row['seed']}"
+        words = f"{group}, step {row['step']:,}{seed}: {significant(over.value)}, {note}"
+        points.append((row["step"], row["value"], words))
+    return series(axes, looks[line["estimator"].iloc[0]], points)
 
 
 def _legend_columns(looks: dict[str, Look]) -> int:
@@ -208,7 +231,7 @@ def _legend_columns(looks: dict[str, Look]) -> int:
     return max(1, min(4, int((WIDTH - 0.5) / (text_width(looks) + 0.7))))
 
 
-def _with_decades(low: float, high: float) -> tuple[float, float]:
+def with_decades(low: float, high: float) -> tuple[float, float]:
     """Limits with at least two powers of ten between them, so that a narrow range keeps its labels."""
     first, last = math.log10(low), math.log10(high)
     if math.floor(last) - math.ceil(first) >= 1:
@@ -216,84 +239,14 @@ def _with_decades(low: float, high: float) -> tuple[float, float]:
     return 10.0 ** (math.floor(first) - 0.2), 10.0 ** (max(math.ceil(last), math.floor(first) + 1) + 0.2)
 
 
-def _few_ticks(axes: Axes) -> None:
-    axes.set_xlim(*_with_decades(*axes.get_xlim()))
-    axes.xaxis.set_major_locator(LogLocator(numticks=4))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _dot(axes: Axes, at: int, interval: Interval, factor: float, look: Look) -> None:
-    if not math.isnan(interval.low):
-        axes.plot(
-            [interval.low * factor, interval.high * factor],
-            [at, at],
-            color=look.colour,
-            linewidth=1.6,
-            solid_capstyle="butt",
-        )
-    axes.plot([interval.value * factor], [at], look.marker, color=look.colour, markersize=6)
-
-
-def _ratios(axes: Axes, values: dict[str, float], reference: str, order: list[str]) -> None:
-    """Write how many times the reference each value is, on the side of the dot that has room."""
-    axes.margins(x=0.12)
-    low, high = axes.get_xlim()
-    for label, value in values.items():
-        if label == reference:
-            continue
-        rightward = math.log(value / low) < 0.55 * math.log(high / low)
-        axes.annotate(
-            f"{significant(value / values[reference])}{TIMES}",
-            (value, order.index(label)),
-            (7 if rightward else -7, 0),
-            textcoords="offset points",
-            ha="left" if rightward else "right",
-            va="center",
-            fontsize=FONT - 1.5,
-            color=INK,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-        )
-
-
-def _interval(rows: pd.DataFrame) -> Interval:
-    if len(rows) == 1:
-        only = rows.iloc[0]
-        return Interval(float(only["value"]), float(only["low"]), float(only["high"]), 1)
-    return log_t_interval(rows["value"])
-
-
-def _middle(values: Sequence[float]) -> float:
-    return log_t_interval(values).value
-
-
-def _band(values: Sequence[float]) -> tuple[float, float]:
-    interval = log_t_interval(values)
-    return interval.low, interval.high
-
-
-def _costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Evaluations per example, and milliseconds per step, of each estimator that has them."""
-    planned = extract.done(extract.cells(results))
-    planned = planned[(planned["problem"] == problem) & (planned["examples"] > 0)]
-    evaluations = (planned["evaluations"] / planned["examples"]).groupby(planned["estimator"]).mean()
-    timed = extract.timings(results)
-    timed = timed[timed["problem"] == problem]
-    if len(set(timed["machine"])) > 1:  # times of different machines are not comparable
-        timed = timed.iloc[:0]
-    milliseconds = {
-        str(label): 1e3 * log_t_interval(rows["seconds_per_step"]).value for label, rows in timed.groupby("estimator")
-    }
-    return {str(label): float(value) for label, value in evaluations.items() if value > 0}, milliseconds
-
-
-def _bars(frame: pd.DataFrame, two: str) -> str:
+def bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
     """What dots and bars are, by how many seeds there are."""
     seeds = frame.groupby("estimator", sort=False)["seed"].nunique()
     parts = []
     if (seeds >= FEWEST_FOR_AN_INTERVAL).any():
         parts.append(
-            f"Geometric mean over seeds with the 95 % t interval on the log scale ({_counts(seeds[seeds >= 3])})."
+            f"{'Geometric mean' if log else 'Mean'} over seeds with the 95 % t interval"
+            f"{' on the log scale' if log else ''} ({_counts(seeds[seeds >= 3])})."
         )
     if (seeds == 2).any():
         parts.append(f"Where n = 2 seeds, {two}; n < 3: no interval.")
@@ -308,25 +261,35 @@ def _counts(seeds: pd.Series[int]) -> str:
     return ", ".join(f"{label}: n = {count}" for label, count in seeds.items())
 
 
-def _caption(frame: pd.DataFrame) -> str:
-    parts = [MEANING.format(R=int(frame["replicates"].min())), _bars(frame, "each has its thin line")]
+def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
+    draws = f"from R = {int(frame['replicates'].min())} independent draws"
+    parts = [f"{quantity.meaning}, {draws}; {PLACES.get(trajectory, trajectory)}."]
+    log = quantity.over_seeds is log_t_interval
+    parts.append(bars(frame, "each has its thin line", log=log))
+    if not log:
+        parts.append("A band that reaches zero is cut at the axis.")
     zero = frame[frame["value"] <= 0]
     if len(zero):
         named = sorted({f"{row.estimator} ({row.group})" for row in zero.itertuples()})
-        parts.append(f"Exactly zero at some checkpoint, so not on a log scale there: {', '.join(named)}.")
+        exactly = "Exactly zero" if (zero["value"] == 0).all() else "Zero or below"
+        parts.append(
+            f"{exactly} for some seed at some checkpoint: {', '.join(named)}; a point at or below zero is not "
+            "on a log scale."
+        )
     return " ".join(parts)
 
 
-def _alt(frame: pd.DataFrame, title: str) -> str:
+def _alt(frame: pd.DataFrame, title: str, quantity: Quantity) -> str:
     step = frame["step"].max()
     space, group = extract.groups(frame)[0]
     last = frame[(frame["step"] == step) & (frame["space"] == space) & (frame["group"] == group)]
-    ends = {str(label): log_t_interval(rows["value"]).value for label, rows in last.groupby("estimator")}
+    ends = {str(label): quantity.over_seeds(rows["value"]).value for label, rows in last.groupby("estimator")}
     listed = "; ".join(
         f"{label} {significant(value)}" for label, value in sorted(ends.items(), key=lambda item: item[1])
     )
     panels = ", ".join(f"{group} ({space})" for space, group in extract.groups(frame))
+    what = quantity.axis.removeprefix("gradient ")
     return (
         f"Line charts on log scales. {title}; panels: {panels}. "
-        f"Variance of the {group} gradient at step {step:,}, lowest first: {listed}."
+        f"{what.capitalize()} of the {group} gradient at step {step:,}, lowest first: {listed}."
     )

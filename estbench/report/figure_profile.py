@@ -10,11 +10,13 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from estbench.report.comparison import CURRENCIES, comparable, finished_runs
-from estbench.report.style import WIDTH, Picture, legend_handles, render
+from estbench.report.picture import Picture, owned, render, render_pdf, series
+from estbench.report.style import WIDTH, legend_handles
 from estbench.report.table import TIMES, significant
 from estbench.report.targets import target_of, times
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from estbench.report.style import Look
     from estbench.store import Results
 
+COLUMNS = ("estimator", "currency", "factor", "share")
 Costs = dict[str, list[float]]  # by estimator, one per task
 
 
@@ -68,7 +71,8 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
     right = 1.15 * max(float(finite.max(initial=1)), 1.5)
     for axes, (currency, found) in zip(every, panels.items(), strict=True):
         for at, (label, values) in enumerate(found.items()):
-            _steps(axes, values, right, looks[label], nudge=0.004 * (at - (len(found) - 1) / 2))
+            with owned(axes, looks[label]):
+                _steps(axes, values, right, looks[label], nudge=0.004 * (at - (len(found) - 1) / 2))
         axes.set(xscale="log", xlim=(0.96, right), ylim=(-0.03, 1.05), title=CURRENCIES[currency])
         axes.set_xlabel("factor of the cheapest")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}" + TIMES))
@@ -79,8 +83,15 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
     figure.subplots_adjust(left=0.09, right=0.98, top=0.91, bottom=(0.55 + 0.24 * rows) / height, wspace=0.08)
     figure.legend(handles=legend_handles(shown), loc="lower center", ncols=3)
     svg, png = render(figure)
+    read, data = [], []
+    for axes, (currency, found) in zip(every, panels.items(), strict=True):
+        for label, values in found.items():
+            points = _points(values)
+            data += [{"estimator": label, "currency": currency, "factor": x, "share": y} for x, y in points]
+            words = [(x, y, f"{label}: {significant(100 * y)} % within {significant(x)}{TIMES}") for x, y in points]
+            read += series(axes, looks[label], words)
     title = "Performance profile: cost of the target"
-    words = "; ".join(f"{CURRENCIES[name]}: " + ", ".join(map(_said, found.items())) for name, found in panels.items())
+    said = "; ".join(f"{CURRENCIES[name]}: " + ", ".join(map(_said, found.items())) for name, found in panels.items())
     count = len(next(iter(next(iter(panels.values())).values())))
     caption = (
         f"Share of the runs (problem {TIMES} seed, n = {count}) in which an estimator reached the target test ELBO "
@@ -93,7 +104,15 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
         "How to read it: at the left edge, how often an estimator was the cheapest; at the right edge, how often it "
         "reached the target at all. Higher is better everywhere."
     )
-    return Picture("profile", "profile", title, f"Step chart. {title}. {words}.", caption, reading, svg, png)
+    alt, frame = f"Step chart. {title}. {said}.", pd.DataFrame(data, columns=list(COLUMNS))
+    pdf = render_pdf(figure)
+    return Picture("profile", "profile", title, alt, caption, reading, svg, png, pdf, frame, tuple(read))
+
+
+def _points(values: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Each factor that was reached, with the share of the runs within it."""
+    reached = np.sort(values[np.isfinite(values)])
+    return [(float(x), (at + 1) / len(values)) for at, x in enumerate(reached)]
 
 
 def _steps(axes: Axes, values: NDArray[np.float64], right: float, look: Look, nudge: float) -> None:

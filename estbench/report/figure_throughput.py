@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
 from estbench.report import extract
-from estbench.report.style import FONT, INK, WIDTH, Picture, folded, plain, render, text_width
-from estbench.report.table import TIMES, fixed, significant
+from estbench.report.picture import Picture, own, owned, render, render_pdf, series
+from estbench.report.style import FONT, INK, WIDTH, folded, plain, text_width
+from estbench.report.table import TIMES, fixed, interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from estbench.report.style import Look
     from estbench.store import Results
 
@@ -58,19 +58,22 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         legend=False,
         ax=axes,
     )
-    for at, (rate, note) in enumerate(zip(rates, notes, strict=True)):
-        if not math.isnan(rate.low):
-            halo = [withStroke(linewidth=3, foreground="white")]
-            axes.plot([rate.low, rate.high], [at, at], color=INK, linewidth=1.3, path_effects=halo)
-        axes.annotate(
-            note,
-            (1, at),
-            (8, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            va="center",
-            fontsize=FONT - 0.5,
-        )
+    for bar, label in zip(axes.patches, labels, strict=True):
+        own([bar], looks[label])
+    for at, (label, rate, note) in enumerate(zip(labels, rates, notes, strict=True)):
+        with owned(axes, looks[label]):
+            if not math.isnan(rate.low):
+                halo = [withStroke(linewidth=3, foreground="white")]
+                axes.plot([rate.low, rate.high], [at, at], color=INK, linewidth=1.3, path_effects=halo)
+            axes.annotate(
+                note,
+                (1, at),
+                (8, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=FONT - 0.5,
+            )
     axes.set(
         xlabel="training examples per second",
         ylabel="",
@@ -88,6 +91,8 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     )
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
+    for name, label in zip(axes.get_yticklabels(), labels, strict=True):
+        own([name], looks[label])
 
     svg, png = render(figure)
     title = "Training speed"
@@ -108,7 +113,20 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         "How to read it: longer is faster. The ratio at the right is the sharper comparison, because rounds are "
         "interleaved and a slow phase of the machine hits both of a pair; above 1 is slower than the reference."
     )
-    return Picture("throughput", "throughput", title, f"Bar chart. {title}: {listed}.", caption, reading, svg, png)
+    data = pd.DataFrame(
+        [
+            {"estimator": label, "examples_per_second": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+            for label, rate in zip(labels, rates, strict=True)
+        ]
+    )
+    read = []
+    for at, (label, rate, note) in enumerate(zip(labels, rates, notes, strict=True)):
+        told = interval_note(rate, fixed(rate.low, 0), fixed(rate.high, 0), "rounds")
+        words = f"{fixed(rate.value, 0)} examples per second, {told}; {note}"
+        read += series(axes, looks[label], [(rate.value, at, words)])
+    alt = f"Bar chart. {title}: {listed}."
+    pdf = render_pdf(figure)
+    return Picture("throughput", "throughput", title, alt, caption, reading, svg, png, pdf, data, tuple(read))
 
 
 def _ratio(rows: pd.DataFrame, label: str) -> str:

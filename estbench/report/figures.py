@@ -6,8 +6,9 @@ import dataclasses
 import re
 from typing import TYPE_CHECKING
 
-from estbench.report import extract, figure_bounds, figure_gradients, figure_profile, figure_throughput
-from estbench.report.style import Picture, looks, settings
+from estbench.report import extract, figure_bounds, figure_cost, figure_gradients, figure_profile, figure_throughput
+from estbench.report.picture import Picture
+from estbench.report.style import looks, settings
 
 if TYPE_CHECKING:
     from estbench.store import Results
@@ -21,10 +22,13 @@ def all_figures(results: Results) -> list[Picture]:
     with settings():
         for at, problem in enumerate(problems):
             drawn = [
-                figure_bounds.draw(results, problem, "step", chosen),
-                figure_bounds.draw(results, problem, "seconds", chosen),
-                figure_gradients.variance(results, problem, chosen),
-                figure_gradients.cost(results, problem, chosen),
+                *(figure_bounds.draw(results, problem, x, chosen) for x in figure_bounds.AXES),
+                *(
+                    figure_gradients.draw(results, problem, chosen, statistic, trajectory)
+                    for trajectory in figure_gradients.trajectories(results)
+                    for statistic in figure_gradients.QUANTITIES
+                ),
+                figure_cost.draw(results, problem, chosen),
                 figure_throughput.draw(results, problem, chosen),
             ]
             of_problem = [picture for picture in drawn if picture is not None]

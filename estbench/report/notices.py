@@ -26,7 +26,12 @@ def status_line(results: Results) -> str:
 def notices(results: Results) -> list[str]:
     """Warnings, each one or two sentences of plain text."""
     found = [*_unfinished(results), *_few_seeds(results), *_timing_places(results)]
-    return [*found, *_provenance(results), *_biased(results)]
+    return [*found, *_provenance(results), *_biased(results), *_uncertified(results)]
+
+
+def uncertified(results: Results) -> list[str]:
+    """The estimators without a passing certificate: all of them, since no record holds one."""
+    return extract.estimators(results)
 
 
 def _unfinished(results: Results) -> list[str]:
@@ -104,6 +109,13 @@ def _biased(results: Results) -> list[str]:
     if not named:
         return []
     return [f"Declared biased: {', '.join(named)}. Little variance says nothing about where a biased gradient leads."]
+
+
+def _uncertified(results: Results) -> list[str]:
+    named = uncertified(results)
+    if not named:
+        return []
+    return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]
 
 
 def _many(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from importlib import resources
@@ -11,43 +12,58 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup, escape
 
-from estbench.report import extract
-from estbench.report.notices import notices, status_line
+from estbench.report import extract, split
+from estbench.report.citations import citations
+from estbench.report.inline import inline_svg
+from estbench.report.notices import VERSIONS, notices, status_line, uncertified
+from estbench.report.style import looks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from estbench.report.style import Picture
-    from estbench.report.table import Table
+    from estbench.report.picture import Picture
+    from estbench.report.table import Entry, Table
     from estbench.store import Results
 
 
-def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture]) -> str:
-    """The page; every string from the records is escaped."""
+# Where the pictures of a kind stand in the page; one that is not here has no place in it.
+KINDS = ("bounds", "gradients", "cost", "throughput", "profile")
+
+
+def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture], verdicts: Sequence[str] = ()) -> str:
+    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(
-        resources.files(__package__).joinpath("template.html.j2").read_text(encoding="utf-8")
-    )
-    by_kind: dict[str, list[Picture]] = {"bounds": [], "gradients": [], "cost": [], "throughput": []}
+    script = _part("report.js")
+    by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
     for picture in pictures:
-        by_kind.setdefault(picture.kind, []).append(picture)
-    return template.render(
+        by_kind[picture.kind].append(picture)
+    estimators = extract.estimators(results)
+    return environment.from_string(_part("template.html.j2")).render(
         name=extract.setting(results, "name", default=results.path.name),
         question=extract.setting(results, "question", default=""),
         expect=extract.setting(results, "expect", default=""),
         status=status_line(results),
         setup=setup(results),
         notices=notices(results),
+        verdicts=list(verdicts),
+        looks=looks(estimators),
         tables={table.name: table for table in tables},
         pictures=by_kind,
-        source=_data_uri,
+        shares=split.sentences(results),
+        uncertified=uncertified(results),
+        drawing=inline_svg,
+        owners=lambda table, row: _owners(table, row, estimators),
         breakable=_breakable,
         tight=_tight,
         environment=environment_rows(results),
+        versions=versions(results),
+        citations=citations(results),
         file=f"{_file_name(results)}.toml",
         spec=spec_toml(results),
+        script=Markup(script),  # noqa: S704  (our own file)
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
@@ -71,6 +87,12 @@ def setup(results: Results) -> str:
         f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
         f"{number('evaluation', 'examples')} images per split; {probe}."
     )
+
+
+def versions(results: Results) -> str:
+    """What made the cells, in one line."""
+    rows = dict(environment_rows(results))
+    return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
 
 
 def environment_rows(results: Results) -> list[tuple[str, str]]:
@@ -131,6 +153,12 @@ def _tight(note: str) -> str:
     return re.sub(r" (?!jackknife|no interval|n =|\()", "\u00a0", note)
 
 
-def _data_uri(picture: Picture) -> str:
-    """The SVG as an image source: what it contains can neither run nor load anything."""
-    return "data:image/svg+xml;base64," + base64.b64encode(picture.svg).decode("ascii")
+def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
+    """The places in the plan of the estimators that a row is about; it is hidden with any of them."""
+    texts = [entry.text for entry, column in zip(row, table.columns, strict=True) if not column.numeric]
+    return " ".join(str(estimators.index(text)) for text in dict.fromkeys(texts) if text in estimators)
+
+
+def _part(file: str) -> str:
+    """A file that the page is made from."""
+    return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")

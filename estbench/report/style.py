@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import io
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
+from estbench.report.picture import own
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours without their yellow, which is lost on white, and four dark ones of Tol's.
 COLOURS = (
@@ -85,25 +85,12 @@ class Look(NamedTuple):
     colour: str
     dash: tuple[float, ...] | str
     marker: str
+    place: int  # in the plan
 
     @property
     def linestyle(self) -> Any:
         """The dash as matplotlib takes it."""
         return "-" if isinstance(self.dash, str) else (0, self.dash)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as files, with the words that belong to it."""
-
-    name: str
-    kind: str
-    title: str
-    alt: str
-    caption: str
-    reading: str
-    svg: bytes
-    png: bytes
 
 
 class Label(NamedTuple):
@@ -117,17 +104,9 @@ class Label(NamedTuple):
 def looks(estimators: Iterable[str]) -> dict[str, Look]:
     """One look per estimator, by its place in the plan."""
     return {
-        label: Look(COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)], MARKERS[at % len(MARKERS)])
+        label: Look(COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)], MARKERS[at % len(MARKERS)], at)
         for at, label in enumerate(estimators)
     }
-
-
-def render(figure: Figure) -> tuple[bytes, bytes]:
-    """A figure as SVG and PNG; the same figure gives the same bytes."""
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
 
 
 def plain(text: str, longest: int = 60) -> str:
@@ -172,11 +151,14 @@ def direct_labels(axes: Axes, labels: Sequence[Label], height: float) -> None:
     places = spread([min(max(label.height, 0.0), 1.0) for label in ordered], sizes)
     for label, at in zip(ordered, places, strict=True):
         from_height = min(max(label.height, 0.0), 1.0)
+        drawn: list[Artist] = []
         if label.height == from_height:
-            _line(axes, [1.005, 1.03], [from_height, at], color=label.look.colour, linewidth=0.7, alpha=0.7)
-        _line(axes, [1.035, 1.105], [at, at], color=label.look.colour, linestyle=label.look.linestyle)
-        _line(axes, [1.07], [at], color=label.look.colour, marker=label.look.marker)
-        axes.text(
+            drawn.append(
+                _line(axes, [1.005, 1.03], [from_height, at], color=label.look.colour, linewidth=0.7, alpha=0.7)
+            )
+        drawn.append(_line(axes, [1.035, 1.105], [at, at], color=label.look.colour, linestyle=label.look.linestyle))
+        drawn.append(_line(axes, [1.07], [at], color=label.look.colour, marker=label.look.marker))
+        text = axes.text(
             1.12,
             at,
             label.text,
@@ -186,6 +168,7 @@ def direct_labels(axes: Axes, labels: Sequence[Label], height: float) -> None:
             color=INK,
             fontsize=FONT - 0.5,
         )
+        own([*drawn, text], label.look)
 
 
 def legend_handles(chosen: dict[str, Look]) -> list[Line2D]:
@@ -205,5 +188,5 @@ def settings() -> Iterator[None]:
         yield
 
 
-def _line(axes: Axes, x: list[float], y: list[float], **options: object) -> None:
-    axes.add_line(Line2D(x, y, transform=axes.transAxes, clip_on=False, **options))  # type: ignore[arg-type]
+def _line(axes: Axes, x: list[float], y: list[float], **options: object) -> Line2D:
+    return axes.add_line(Line2D(x, y, transform=axes.transAxes, clip_on=False, **options))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estbench.report.equal_cost import equal_cost
+from estbench.report.grid import completion
 from estbench.report.pairwise import pairwise
 from estbench.report.table_gradients import gradient_variance
 from estbench.report.table_results import cells, declared, summary
@@ -31,6 +32,7 @@ __all__ = [
 def all_tables(results: Results) -> list[Table]:
     """Every table that the records have data for."""
     made = [
+        completion(results),
         summary(results),
         gradient_variance(results),
         throughput(results),

@@ -333,7 +333,7 @@ def test_nothing_done_says_nothing(tmp_path):
     lost = {(label, 0): None for label in ("reparam", "stl")}
     results = load(write_results(tmp_path / "r", ["reparam", "stl"], 1, statuses=lost, rounds=0))
     assert verdicts(results) == []
-    assert [table.name for table in all_tables(results)] == ["summary", "cells"]
+    assert [table.name for table in all_tables(results)] == ["completion", "summary", "cells"]
 
 
 def test_a_given_target_may_be_missed(slower):

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
+import html
 import json
 import subprocess
 import sys
 import tomllib
 from html.parser import HTMLParser
+from importlib import resources
 
+import pandas as pd
 import pytest
-from records import write_results
+from records import ENVIRONMENT, ESTIMATORS, write_results
 
 from estbench.errors import EstbenchError
+from estbench.references import BIBTEX
 from estbench.report import build
+from estbench.report import page as pages
+from estbench.report.figures import all_figures
+from estbench.report.grid import completion
 from estbench.report.notices import notices, status_line
 from estbench.report.page import spec_toml
+from estbench.report.split import sentences, shares
+from estbench.report.table import Column, Entry, Table
+from estbench.report.tables import all_tables
 from estbench.store import load
 
+FIGURES = [
+    "elbo_steps",
+    "elbo_evaluations",
+    "elbo_seconds",
+    "gradient_variance",
+    "gradient_snr",
+    "variance_cost",
+    "throughput",
+    "profile",
+]
 TWO = ["reparam", "reinforce"]
-VOID = {"meta", "link", "img", "wbr", "br"}
+VOID = {"meta", "link", "input", "wbr", "br"}
 
 
 class Reader(HTMLParser):
@@ -57,14 +80,10 @@ def test_all_files_are_written(folder):
     written = set(files(folder / "report"))
     tables = {
         f"tables/{name}.{kind}"
-        for name in ("summary", "cells", "gradient_variance", "throughput", "estimators", *COMPARISONS)
+        for name in ("completion", "summary", "cells", "gradient_variance", "throughput", "estimators", *COMPARISONS)
         for kind in ("csv", "md", "tex")
     }
-    figures = {
-        f"figures/{name}.{kind}"
-        for name in ("elbo_steps", "elbo_seconds", "gradient_variance", "variance_cost", "throughput", "profile")
-        for kind in ("svg", "png")
-    }
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
     assert written == tables | figures | {"report.html", "environment.json"}
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
 
@@ -72,22 +91,35 @@ def test_all_files_are_written(folder):
 def test_the_page_asks_nothing_of_anyone(page):
     reader = Reader(page)
     for _, attributes in reader.tags:
-        for name in ("src", "href", "srcset", "action", "poster", "data"):
+        for name in ("src", "xlink:href", "href", "srcset", "action", "poster", "data"):
             assert (attributes.get(name) or "#").startswith(("data:", "#"))
         assert not [name for name in attributes if name.startswith("on")]
-    assert not reader.named("script")
-    assert "url(" not in page
+    assert page.count("url(") == page.count("url(#")
     assert "@import" not in page
     policy = next(meta["content"] for meta in reader.named("meta") if "http-equiv" in meta)
     assert "default-src 'none'" in policy
 
 
+def test_the_one_script_is_ours_and_the_only_one_allowed(page):
+    assert len(Reader(page).named("script")) == 1
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    assert script == resources.files("estbench.report").joinpath("report.js").read_text(encoding="utf-8")
+    assert "</" not in script
+    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}';" in page
+
+
 def test_the_page_is_semantic(page):
     reader = Reader(page)
-    assert len(reader.named("caption")) == len(reader.named("table")) == 6
+    assert len(reader.named("caption")) == len(reader.named("table")) == 10
     assert {head.get("scope") for head in reader.named("th")} == {"row", "col"}
-    assert all(image["alt"] for image in reader.named("img"))
-    assert len(reader.named("img")) == 5
+    images = [svg for svg in reader.named("svg") if svg.get("role") == "img"]
+    assert len(images) == len(FIGURES)
+    assert all(len(image["aria-label"]) > 50 for image in images)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {attributes["href"][1:] for attributes in reader.named("use")}
+    assert used
+    assert used <= set(ids)
     targets = {attributes["id"] for _, attributes in reader.tags if "id" in attributes}
     assert {link["href"][1:] for link in reader.named("a")} <= targets
     assert [tag for tag, _ in reader.tags if tag in {"h1", "h2"}].count("h1") == 1
@@ -100,7 +132,97 @@ def test_the_page_leads_with_what_is_missing(page):
     assert "reinforce seed 0 at step 800" in head
     assert "4 seeds: fewer than 5" in head
     assert "Declared biased: detached" in head
+    assert f"No passing certificate: {', '.join(ESTIMATORS)}." in head
     assert "stl and reparam end close together" in body
+
+
+def test_the_sections_stand_in_order(page):
+    sections = [attributes["id"] for attributes in Reader(page).named("section") if "id" in attributes]
+    assert sections == [
+        "summary",
+        "completion",
+        "convergence",
+        "variance",
+        "throughput",
+        "target",
+        "pairwise",
+        "certificates",
+        "provenance",
+        "reproduce",
+        "cite",
+    ]
+
+
+def test_what_others_add_has_its_place(results):
+    def table(name):
+        columns = (Column("estimator", numeric=False, head=True), Column("other", numeric=False))
+        rows = ((Entry("stl"), Entry("reparam")), (Entry("none"), Entry("none")))
+        return Table(name, f"Title of {name}", "Caption.", pd.DataFrame([{"a": 1}]), columns, rows)
+
+    more = [table(name) for name in ("time_to_target", "equal_cost", "pairwise")]
+    profile = dataclasses.replace(all_figures(results)[0], name="profile", kind="profile", title="Title of profile")
+    text = pages.render(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
+    reader = Reader(text)
+    sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
+    assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]
+    places = [text.index(f"<caption>Title of {name}") for name in ("time_to_target", "equal_cost", "pairwise")]
+    assert places == sorted(places)
+    assert places[0] < text.index("<h3>Title of profile</h3>") < places[1]
+    assert "<li>stl &lt;wins&gt;</li>" in text
+    assert text.index("stl &lt;wins&gt;") < text.index("<caption>Final test bounds")
+    owners = [row.get("data-estimators") for row in reader.named("tr")]
+    assert owners.count("1 0") == 3  # hidden with stl, and with reparam
+
+
+def test_the_grid_says_how_every_cell_ended(results, page):
+    table = completion(results)
+    rows = {row[0].text: [str(entry) for entry in row[1:]] for row in table.rows}
+    assert list(rows) == list(ESTIMATORS)
+    assert rows["reinforce"] == ["diverged at step 800", "done", "done", "done"]
+    assert rows["stl"] == ["done", "done", "done", "missing"]
+    assert rows["detached"] == ["done", "failed at step 0", "done", "done"]
+    assert 'class="text is-diverged" data-value="diverged"' in page
+
+
+def test_the_share_of_the_estimator_is_that_of_the_variances(results):
+    frame = results.gradients[(results.gradients["step"] == 2000) & (results.gradients["group"] == "encoder")]
+    reparam = frame[frame["estimator"] == "reparam"]
+    wide = reparam.pivot_table(index="seed", columns="statistic", values="value")
+    expected = (wide["variance"] / (wide["variance"] + wide["data_variance"])).mean()
+    share = shares(reparam)
+    assert share.n == 4
+    assert share.value == pytest.approx(expected)
+    assert share.low < share.value < share.high
+    assert shares(reparam[reparam["statistic"] != "data_variance"]).n == 0
+    below_zero = reparam.assign(value=reparam["value"].where(reparam["statistic"] != "data_variance", -1.0))
+    assert shares(below_zero).value == 1
+    told = sentences(results)
+    assert [share.beginning.split(" gradient")[0] for share in told] == [
+        f"Of the noise of the {group}" for group in ("encoder", "decoder", "loc", "log_scale")
+    ]
+    assert told[0].endings[0].startswith(f"reparam: {100 * expected:.3g} % (")
+    assert [ending.split(":")[0] for ending in told[0].endings] == list(ESTIMATORS)
+
+
+def test_environments_are_written_once_each(tmp_path):
+    path = write_results(tmp_path / "r", TWO, 3, environments={1: {"machine": "other"}}, replicates=0, rounds=0)
+    build(path)
+    written = json.loads((path / "report" / "environment.json").read_text(encoding="utf-8"))
+    machines = {each["environment"]["machine"]: each["cells"] for each in written}
+    assert {machine: len(cells) for machine, cells in machines.items()} == {ENVIRONMENT["machine"]: 4, "other": 2}
+    assert all("-s1-" in cell for cell in machines["other"])
+
+
+def test_the_papers_are_cited(tmp_path, page):
+    assert html.escape(BIBTEX["kingma2014"], quote=False) in html.unescape(page)
+    path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0)
+    for record in path.glob("cells/reinforce-*/cell.json"):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        told["facts"]["reference"] = "mine<b>2025"
+        record.write_text(json.dumps(told), encoding="utf-8")
+    text = build(path).read_text(encoding="utf-8")
+    assert "No reference is known for: reinforce (mine&lt;b&gt;2025)." in text
+    assert "@inproceedings{kingma2014" in text
 
 
 def test_notices_name_what_is_mixed(tmp_path):
@@ -157,9 +279,9 @@ def test_every_string_of_a_record_is_escaped(tmp_path):
         told["facts"]["summary"] = EVIL
         record.write_text(json.dumps(told), encoding="utf-8")
     reader = Reader(build(path).read_text(encoding="utf-8"))
-    assert not reader.named("script")
+    assert len(reader.named("script")) == 1
     assert not reader.named("b")
-    assert len(reader.named("img")) == 5
+    assert not reader.named("img")
     assert not [a for _, attributes in reader.tags for a in attributes if a.startswith("on")]
     text = "".join(reader.text)
     assert EVIL in text
