@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ def _interval(_context: click.Context, _option: click.Parameter, value: float) -
     metavar="A,B,...",
     help="Which of html, csv, md, tex, svg, png, pdf to write.  [default: all]",
 )
+@click.option("--target", type=float, metavar="NATS", help="The test ELBO to reach; by default what all have reached.")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
 @click.option("--watch", is_flag=True, help="Build again whenever a cell ends, until Ctrl-C (exit code 0).")
 @click.option(
@@ -48,6 +50,7 @@ def command(
     folders: tuple[str, ...],
     out: str | None,
     formats: str | None,
+    target: float | None,
     interval: float,
     *,
     open_page: bool,
@@ -68,12 +71,17 @@ def command(
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
 
+    if target is not None and not math.isfinite(target):
+        raise EstbenchError(f"--target takes a number of nats, not {target}")
     chosen = as_formats(None if formats is None else formats.split(","))
     if open_page and "html" not in chosen:
         raise EstbenchError("--open has no page to open; add html to --format")
 
     def make(refresh: int | None = None) -> tuple[Results, Path]:
         results = load_many(folders)
+        if target is not None:
+            plan = {**results.plan, "experiment": {**results.plan["experiment"], "target": target}}
+            results = dataclasses.replace(results, plan=plan)
         if tensorboard:  # first: where the extra is missing, nothing is written
             from estbench.report.events import write_events
 

@@ -82,6 +82,9 @@ class Experiment(Frozen):
     name: str = Field(default="experiment", pattern=r"^[a-z0-9][a-z0-9_-]*$")
     question: str = ""
     expect: str = ""
+    target: float | None = Field(
+        default=None, description="test ELBO whose cost the report compares; by default, what all have reached"
+    )
     estimators: tuple[str, ...] = ("reparam",)
     problems: tuple[str, ...] = ("vae",)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds)] = (0,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from estbench.report import extract
@@ -33,6 +34,11 @@ class Standing(NamedTuple):
         """Whether ``first`` is shown to be better than ``second``."""
         claim = self.claims[first, second]
         return claim.p <= LEVEL and claim.interval.low > 0
+
+    @property
+    def winner(self) -> str | None:
+        """The leader, where it is shown to be ahead of every other; nobody otherwise."""
+        return None if self.rivals else self.leader
 
     @property
     def rivals(self) -> list[str]:
@@ -109,7 +115,7 @@ def equal_cost(results: Results) -> Table:
         f"({budgets}). Where a budget falls between two evaluations, the value is on the straight line between them, "
         "and the 95 % t interval takes both in. The leader has the highest mean; the differences to it are paired by "
         "seed. A star: shown to be behind, p at most 0.05 after Holm's correction for all pairs of estimators. A star "
-        "at the leader: ahead of every other. Seconds are compared within one machine only. "
+        "at the leader, and bold: ahead of every other. Seconds are compared within one machine only. "
         + " ".join(change for problem, each in found.items() if (change := change_of_winner(problem, each, len(found))))
     ).rstrip()
     return assemble(results, "equal_cost", "Equal cost", caption, data, columns, rows)
@@ -142,9 +148,10 @@ def _place(standing: Standing | None, estimator: str) -> tuple[dict[str, float],
     leads = estimator == standing.leader
     behind = Claim(ABSENT, math.nan) if leads else standing.claims[estimator, standing.leader]
     columns = {"budget": standing.budget} | columns_of({"elbo": own, "difference": behind.interval})
-    note = "leader *" if not standing.rivals else "leader"
+    wins = estimator == standing.winner
+    note = "leader *" if wins else "leader"
     if not leads:
         compared = entry(behind.interval, signed)
         star = " *" if standing.ahead(standing.leader, estimator) else ""
         compared = Entry(compared.text + star, compared.note)
-    return columns | {"p_holm": behind.p}, [entry(own, fixed), Entry(note) if leads else compared]
+    return columns | {"p_holm": behind.p}, [replace(entry(own, fixed), best=wins), Entry(note) if leads else compared]

@@ -43,6 +43,12 @@ def setting(results: Results, *keys: str, default: Any = None) -> Any:
     return dig(results.plan, "experiment", *keys, default=default)
 
 
+def target(results: Results) -> float | None:
+    """The test ELBO whose cost is compared, where one was given."""
+    given = setting(results, "target")
+    return float(given) if isinstance(given, (int, float)) else None
+
+
 def cells(results: Results) -> pd.DataFrame:
     """The planned cells, with their columns even if there are none."""
     columns = ["folder", *RUN, "status", "stop_reason", "step", "examples", "evaluations", "training_seconds"]

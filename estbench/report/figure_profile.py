@@ -14,10 +14,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
+from estbench.report import extract
 from estbench.report.comparison import CURRENCIES, comparable, finished_runs
 from estbench.report.picture import Picture, owned, render, render_pdf, series
 from estbench.report.style import WIDTH, legend_handles
-from estbench.report.table import TIMES, significant
+from estbench.report.table import TIMES, fixed, significant
 from estbench.report.targets import target_of, times
 
 if TYPE_CHECKING:
@@ -27,16 +28,19 @@ if TYPE_CHECKING:
     from estbench.report.style import Look
     from estbench.store import Results
 
+TARGET = "The target is the best bound that at least half of the estimators reached in every finished cell"
 COLUMNS = ("estimator", "currency", "factor", "share")
 Costs = dict[str, list[float]]  # by estimator, one per task
 
 
 def tasks(results: Results, currency: str) -> Costs:
-    """Costs of the target that at least half of the estimators reach, on the tasks of which all know the outcome."""
+    """Costs of the target on the tasks whose outcome all know; if none is given, one that half of them reach."""
     found = {}
     for problem, runs in finished_runs(results).items():
+        given = extract.target(results)
+        target = target_of(runs, 0.5) if given is None else given
         if len(runs) > 1 and currency in comparable(results, runs):
-            found[problem] = times(results, problem, runs, currency, target_of(runs, 0.5))
+            found[problem] = times(results, problem, runs, currency, target)
     labels = list(dict.fromkeys(label for costs in found.values() for label in costs))
     costs: Costs = {label: [] for label in labels}
     for of_problem in found.values():
@@ -88,15 +92,17 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
         for label, values in found.items():
             points = _points(values)
             data += [{"estimator": label, "currency": currency, "factor": x, "share": y} for x, y in points]
-            words = [(x, y, f"{label}: {significant(100 * y)} % within {significant(x)}{TIMES}") for x, y in points]
+            words = [(x, y, f"{100 * y:.0f} % of n = {len(values)} within {significant(x)}{TIMES}") for x, y in points]
             read += series(axes, looks[label], words)
     title = "Performance profile: cost of the target"
     said = "; ".join(f"{CURRENCIES[name]}: " + ", ".join(map(_said, found.items())) for name, found in panels.items())
     count = len(next(iter(next(iter(panels.values())).values())))
+    given = extract.target(results)
     caption = (
         f"Share of the runs (problem {TIMES} seed, n = {count}) in which an estimator reached the target test ELBO "
-        "within a factor of the cheapest estimator's cost in the same run. The target is the best bound that at least "
-        "half of the estimators reached in every finished cell; a diverged run is a miss, and a miss is never counted. "
+        "within a factor of the cheapest estimator's cost in the same run. "
+        f"{TARGET if given is None else f'The target, {fixed(given)} nats, was given'}; a diverged run is a miss, and "
+        "a miss is never counted. "
         "Costs between two evaluations are on the straight line between them; a profile has no interval. Coinciding "
         "lines are drawn a hair apart."
     )

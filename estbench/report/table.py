@@ -50,6 +50,7 @@ class Entry:
 
     text: str
     note: str = ""
+    best: bool = False  # shown to be better than every other; set in bold
 
     def __str__(self) -> str:
         return f"{self.text} {self.note}" if self.note else self.text
@@ -83,9 +84,9 @@ class Table:
     def to_markdown(self) -> str:
         """A GitHub table under its title, with the caption below."""
         lines = [
-            _markdown_row([column.title for column in self.columns]),
+            _markdown_row([_markdown(column.title) for column in self.columns]),
             "|" + "|".join("---:" if column.numeric else ":---" for column in self.columns) + "|",
-            *(_markdown_row([str(entry) for entry in row]) for row in self.rows),
+            *(_markdown_row([_markdown_entry(entry) for entry in row]) for row in self.rows),
         ]
         return f"**{_markdown(self.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(self.caption)}\n"
 
@@ -155,8 +156,13 @@ def _markdown(text: str) -> str:
     return escaped.replace("](", "]\\(")
 
 
+def _markdown_entry(entry: Entry) -> str:
+    text = f"**{_markdown(entry.text)}**" if entry.best else _markdown(entry.text)
+    return f"{text} {_markdown(entry.note)}" if entry.note else text
+
+
 def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(_markdown(cell) for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
 def _latex(text: str) -> str:
@@ -164,7 +170,8 @@ def _latex(text: str) -> str:
 
 
 def _latex_entry(entry: Entry, column: Column) -> str:
-    parts = [_latex(entry.text), rf"{{\footnotesize {_latex(entry.note)}}}" if entry.note else ""]
+    value = rf"\textbf{{{_latex(entry.text)}}}" if entry.best else _latex(entry.text)
+    parts = [value, rf"{{\footnotesize {_latex(entry.note)}}}" if entry.note else ""]
     text = " ".join(part for part in parts if part)
     if column.numeric:
         text = re.sub(r"(\d(?:\.\d+)?)e(\$-\$)?(\d+)", _power_of_ten, text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from estbench.report import extract
 from estbench.report.assemble import ABSENT, assemble, columns_of, count, entry, signed
+from estbench.report.equal_cost import standings
 from estbench.report.table import NOTHING, Column, Entry, Table, fixed
 from estbench.stats import Interval, paired_difference, t_interval
 from estbench.store import Status
@@ -16,6 +18,7 @@ from estbench.store import Status
 if TYPE_CHECKING:
     from estbench.store import Results
 
+FINAL = ("num_samples", "examples")
 T_INTERVAL = "In brackets: the 95 % t interval over n seeds; below three seeds there is none."
 
 
@@ -26,7 +29,9 @@ def summary(results: Results) -> Table:
     bounds = {"elbo": "test ELBO", "iwae": f"test IWAE-{samples}"}
     finals = {metric: extract.done(extract.final_values(results, metric)) for metric in (*bounds, "iwae_final")}
     if len(finals["iwae_final"]):
-        bounds["iwae_final"] = f"test IWAE-{extract.setting(results, 'evaluation', 'final_num_samples', default='K')}"
+        final, images = (extract.setting(results, "evaluation", f"final_{of}", default="?") for of in FINAL)
+        bounds["iwae_final"] = f"test IWAE-{final} on {images} images"
+    winners = {problem: of_problem[0].winner for problem, of_problem in standings(results).items()}
     data, rows = [], []
     for (problem, estimator), group in planned.groupby(["problem", "estimator"], sort=False):
         finished = extract.done(group)
@@ -53,7 +58,8 @@ def summary(results: Results) -> Table:
                 Entry(str(problem)),
                 Entry(f"{counts['done']} of {counts['planned']}"),
                 Entry(str(counts["diverged"])),
-                *(entry(interval, fixed) for interval in intervals.values()),
+                replace(entry(intervals["elbo"], fixed), best=estimator == winners.get(str(problem))),
+                *(entry(interval, fixed) for metric, interval in intervals.items() if metric != "elbo"),
                 Entry("reference") if estimator == reference else entry(difference, signed),
                 entry(seconds, fixed) if one_place or finished.empty else Entry(NOTHING, "timed in several places"),
                 Entry(f"{evaluations.value:,.0f}" if evaluations.n else NOTHING, f"n = {evaluations.n}"),
@@ -76,8 +82,9 @@ def summary(results: Results) -> Table:
     ]
     caption = (
         "Mean nats per example at the last step over the cells that are done; higher is better, and diverged cells are "
-        f"counted but not averaged in. {compared} {T_INTERVAL} Evaluations are calls of f for one sample of one "
-        "example, per cell."
+        f"counted but not averaged in. {compared} {T_INTERVAL} Bold: shown to be better than every other "
+        "estimator (Holm's correction for all pairs). Evaluations are calls of f for one sample of one example, per "
+        "cell."
     )
     return assemble(results, "summary", "Final test bounds", caption, data, columns, rows)
 

@@ -74,7 +74,7 @@ def verdicts(results: Results) -> list[Verdict]:
         base = base if base in runs else next(iter(runs), None)
         if base is not None:
             others = [label for label in extract.estimators(results) if label != base]
-            said += _pairs(results, problem, runs, [(base, label) for label in others])
+            said += _pairs(results, problem, runs, [(base, label) for label in others], extract.target(results))
     return said
 
 

@@ -16,7 +16,8 @@ from estbench.report.comparison import MISS, Run, Span, crossing, difference, ra
 from estbench.report.equal_cost import at_equal, change_of_winner, equal_cost, standings
 from estbench.report.figures import all_figures
 from estbench.report.pairwise import pairwise
-from estbench.report.tables import all_tables
+from estbench.report.table import MINUS, fixed
+from estbench.report.tables import all_tables, summary
 from estbench.report.targets import median, target_of, time_to_target, times
 from estbench.report.verdicts import pair_verdicts, verdicts
 from estbench.stats import t_interval
@@ -380,3 +381,27 @@ def test_times_keep_the_order_of_the_plan(results):
 
     runs = finished_runs(results)["vae"]
     assert list(times(results, "vae", runs, "step", -400.0)) == estimators(results)
+
+
+def test_the_best_is_bold_only_where_it_is_shown(tmp_path):
+    apart = load(write_results(tmp_path / "apart", ["reparam", "detached"], 5))
+    titles = [column.title for column in summary(apart).columns]
+    first, second = (dict(zip(titles, entries, strict=True)) for entries in summary(apart).rows)
+    assert [title for title, entry in first.items() if entry.best] == ["test ELBO"]
+    assert not any(entry.best for entry in second.values())
+    row = first["test ELBO"]
+    assert f"**{row.text}**" in summary(apart).to_markdown()
+    assert rf"\textbf{{{row.text.replace(MINUS, '$-$')}}}" in summary(apart).to_latex()
+    few = load(write_results(tmp_path / "few", ["reparam", "detached"], 2))
+    assert not any(entry.best for table in all_tables(few) for entries in table.rows for entry in entries)
+
+
+def test_a_target_that_is_given_is_the_one_compared(tmp_path):
+    results = load(write_results(tmp_path / "r", ["reparam", "stl"], 3, target=-126))
+    assert set(time_to_target(results).data["target"]) == {-126}
+    assert "The target was given." in time_to_target(results).caption
+    assert (
+        f"{fixed(-126)} nats, was given"
+        in next(each for each in all_figures(results) if each.kind == "profile").caption
+    )
+    assert {verdict.target for verdict in verdicts(results) if verdict.kind == "time"} == {-126}

@@ -94,7 +94,7 @@ def test_summary_counts_the_diverged_beside_n(results):
     assert shown["diverged"].text == "1"
     assert "n = 3" in shown["test ELBO"].note
     assert entries(table, "reparam")["Δ test ELBO to reparam"].text == "reference"
-    assert "test IWAE-1000" in shown
+    assert "test IWAE-1000 on 100 images" in shown
 
 
 def test_fewer_than_three_seeds_get_no_interval(tmp_path):
