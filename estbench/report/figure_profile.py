@@ -36,10 +36,10 @@ Costs = dict[str, list[float]]  # by estimator, one per task
 def tasks(results: Results, currency: str) -> Costs:
     """Costs of the target on the tasks whose outcome all know; if none is given, one that half of them reach."""
     found = {}
+    given = extract.target(results)
     for problem, runs in finished_runs(results).items():
-        given = extract.target(results)
-        target = target_of(runs, 0.5) if given is None else given
         if len(runs) > 1 and currency in comparable(results, runs):
+            target = target_of(runs, 0.5) if given is None else given
             found[problem] = times(results, problem, runs, currency, target)
     labels = list(dict.fromkeys(label for costs in found.values() for label in costs))
     costs: Costs = {label: [] for label in labels}

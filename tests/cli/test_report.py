@@ -102,6 +102,7 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environment):
     write_results(here / "r", ["reparam"], 2, statuses={("reparam", 1): None}, **LIGHT)
     page = here / "r" / "report" / "report.html"
@@ -148,6 +149,7 @@ def test_a_watch_outlives_a_folder_that_cannot_be_read_just_now(estbench, pair, 
     assert REFRESH not in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_live_run_draws_after_each_cell(estbench, here, tiny_file, monkeypatch):
     from estbench.cli import live
 

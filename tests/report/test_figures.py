@@ -99,6 +99,7 @@ def test_problems_have_files_of_their_own(tmp_path):
     assert names == [f"{name}-{end}" for end in ("1-vae", "2-vae-path-x") for name in NAMES[:3]]
 
 
+@pytest.mark.slow
 def test_the_users_settings_do_not_show(results, pictures):
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
         again = {picture.name: picture.svg for picture in all_figures(results)}
@@ -150,6 +151,7 @@ def test_the_snr_is_a_mean_over_seeds(results, pictures):
     assert drawn["n"] == len(values) == 3
 
 
+@pytest.mark.slow
 def test_bias_and_the_shared_trajectory_are_drawn_where_there_are_any(tmp_path):
     results = load(write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0))
     chosen = looks(["reparam", "detached"])

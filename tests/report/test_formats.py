@@ -52,6 +52,7 @@ def test_elsewhere_nothing_is_removed(tmp_path):
     assert not (path / "report").exists()
 
 
+@pytest.mark.slow
 def test_a_merged_report_has_the_cells_of_all(tmp_path):
     a = write_results(tmp_path / "a", ["reparam", "stl"], 3, replicates=5)
     b = write_results(tmp_path / "b", ["reparam", "detached"], 3, replicates=5)

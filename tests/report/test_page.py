@@ -153,6 +153,7 @@ def test_the_sections_stand_in_order(page):
     ]
 
 
+@pytest.mark.slow
 def test_what_others_add_has_its_place(results):
     def table(name):
         columns = (Column("estimator", numeric=False, head=True), Column("other", numeric=False))
@@ -235,6 +236,7 @@ def test_notices_name_what_is_mixed(tmp_path):
     assert "fewer than" not in told
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(tmp_path):
     first, second = (write_results(tmp_path / name / "r", TWO, 3) for name in ("a", "b"))
     build(first)

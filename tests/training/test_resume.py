@@ -146,6 +146,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(train_cell, tiny_file, tm
     assert finished.bits == train_cell(estimator, name="whole", **by_name).bits
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_run_politely_and_the_same_command_goes_on(tiny_file, tmp_path, environment):
     out = tmp_path / "results"
     command = [sys.executable, "-m", "estbench", "run", str(tiny_file), "--steps", "3000", "--out", str(out)]
