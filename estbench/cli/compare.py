@@ -7,6 +7,8 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.options import json_option
+
 
 @click.command()
 @click.argument("folder", type=click.Path(), metavar="DIR")
@@ -15,7 +17,7 @@ import rich_click as click
 @click.option(
     "--target", type=float, metavar="NATS", help="The test ELBO to reach; by default the best that both reached."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(folder: str, first: str, second: str, target: float | None, *, as_json: bool) -> None:
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
     from estbench.cli.console import console, print_json, print_table

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import rich_click as click
 
+from estbench.cli.options import json_option
+
 
 class Finding(NamedTuple):
     """One thing that was looked at; ``ok`` is nothing where it is only worth knowing."""
@@ -20,7 +22,7 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(*, as_json: bool) -> int:
     """Check this machine and this installation; exit with 1 if something is broken."""
     from estbench.cli.console import print_json, print_rows

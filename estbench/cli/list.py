@@ -7,20 +7,15 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.options import json_option, plugin_option
+
 KINDS = ("estimators", "problems", "datasets", "experiments")
 
 
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="A Python file that registers more.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@plugin_option
+@json_option
 def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> None:
     """Name what there is: estimators, problems, datasets, ready experiments."""
     from estbench.cli.console import print_json, print_rows

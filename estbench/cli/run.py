@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError
 
 
@@ -36,14 +37,7 @@ from estbench.errors import EstbenchError
     show_default=True,
     help="Where to compute.",
 )
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="A Python file that registers an estimator, problem or dataset. It is run as it is.",
-)
+@plugin_option
 @click.option(
     "--set",
     "settings",

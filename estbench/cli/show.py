@@ -6,19 +6,13 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError, did_you_mean
 
 
 @click.command()
 @click.argument("name")
-@click.option(
-    "--plugin",
-    "plugins",
-    multiple=True,
-    type=click.Path(),
-    metavar="FILE",
-    help="A Python file that registers more.",
-)
+@plugin_option
 def command(name: str, plugins: tuple[str, ...]) -> None:
     """Explain an estimator, problem, dataset or ready experiment."""
     from estbench import datasets, estimators, problems

@@ -7,10 +7,12 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.options import json_option
+
 
 @click.command()
 @click.argument("folder", type=click.Path(), metavar="DIR")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@json_option
 def command(folder: str, *, as_json: bool) -> None:
     """Show what is planned in a results folder, and how far it is: one line a cell."""
     from estbench.cli.console import console, print_json, print_rows
