@@ -136,11 +136,14 @@ def plan_of(experiment: Experiment) -> Plan:
     """The plan, once every name and option in it is known to be right and every pair to be possible."""
     plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
     for cell in plan:
-        estimators.check_supports(
-            estimators.REGISTRY.get(cell.estimator.name), problems.REGISTRY.get(cell.problem.name)
-        )
+        _check_pair(cell.estimator, cell.problem)
     estimators.REGISTRY.resolve(experiment.throughput.reference)
     return plan
+
+
+def _check_pair(estimator: Resolved, problem: Resolved) -> None:
+    options = problems.REGISTRY.options(Variant(problem.name, problem.options))
+    estimators.check_supports(estimators.REGISTRY.get(estimator.name), problems.REGISTRY.get(problem.name), options)
 
 
 def _check_problems(plan: Plan) -> dict[str, int]:
@@ -220,7 +223,7 @@ def _time_throughput(
                 **shared,
                 **row,
                 "batch_size": states[row["estimator"]].batches.batch_size,
-                "evaluations_per_example": states[row["estimator"]].estimator.evaluations,
+                "evaluations_per_example": states[row["estimator"]].evaluations_per_example,
             }
             for row in rows
         )
@@ -231,8 +234,9 @@ def _ran(folder: ResultsFolder, cell: Cell) -> bool:
 
 
 def _reference_cell(like: Cell, reference: Resolved) -> Cell | None:
-    """The reference estimator on the same problem, or nothing where it does not support the problem's latents."""
-    problem = problems.REGISTRY.get(like.problem.name)
-    if problem.latents not in estimators.REGISTRY.get(reference.name).supports:
+    """The reference estimator on the same problem, or nothing where it does not support the problem."""
+    try:
+        _check_pair(reference, like.problem)
+    except EstbenchError:
         return None
     return Cell(reference, like.problem, like.seed, like.training, like.evaluation, like.probe)

@@ -36,11 +36,11 @@ class LazyCommand(click.RichCommand):
 class LazyGroup(click.RichGroup):
     """Knows its commands by name and one line each, so that ``estbench --help`` imports next to nothing."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of a first session."""
         return [*COMMANDS]  # `list` is the name of a module of this package, once that is imported
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         """The command, not yet imported."""
         if cmd_name not in COMMANDS:
             raise EstbenchError(f"unknown command '{cmd_name}'; {did_you_mean(cmd_name, COMMANDS)}")

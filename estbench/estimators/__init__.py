@@ -1,8 +1,13 @@
 """Estimators: each turns an objective into a surrogate whose gradient estimates the objective's."""
 
-from estbench.estimators import pathwise as _pathwise  # noqa: F401  (registers detached, reparam, stl)
-from estbench.estimators import score_function as _score_function  # noqa: F401  (registers reinforce, rloo)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from estbench.estimators.base import REGISTRY, Estimator, check_supports, create, describe, names, register
 from estbench.references import BIBTEX
+
+# Every module beside this one registers its family when it is imported.
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 __all__ = ["BIBTEX", "REGISTRY", "Estimator", "check_supports", "create", "describe", "names", "register"]

@@ -32,11 +32,13 @@ class Estimator(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
-    supports: ClassVar[AbstractSet[str]]
+    supports: ClassVar[AbstractSet[str]]  # families of latents
+    bounds: ClassVar[AbstractSet[str]] = frozenset({"elbo"})  # objectives: "elbo", "multi-sample"
     unbiased: ClassVar[bool]
     needs_differentiable_f: ClassVar[bool]
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
-    evaluations: int  # of f, per example and step
+    evaluations: int | str  # of f, per example and step; a formula such as "2D" where the problem decides
+    variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
 
     def __init__(self, options: validation.Options | None = None) -> None:
         super().__init__()
@@ -44,6 +46,15 @@ class Estimator(nn.Module):
 
     def prepare(self, objective: Objective) -> None:
         """Build learned parts, whose sizes the problem decides; called once, before the first step."""
+
+    def count_evaluations(self, objective: Objective) -> int:
+        """Calls of f per example and step, as a number: where ``evaluations`` is a formula, its value here."""
+        if isinstance(self.evaluations, str):
+            raise EstbenchError(
+                f"estimator '{self.name}' declares evaluations = '{self.evaluations}';"
+                " define count_evaluations(objective), which gives its value"
+            )
+        return self.evaluations
 
     def forward(self, objective: Objective) -> Tensor:
         """Per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""
@@ -55,6 +66,7 @@ class Estimator(nn.Module):
             "summary": self.summary,
             "reference": self.reference,
             "supports": sorted(self.supports),
+            "bounds": sorted(self.bounds),
             "unbiased": self.unbiased,
             "needs_differentiable_f": self.needs_differentiable_f,
             "evaluations": self.evaluations,
@@ -106,10 +118,16 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def check_supports(estimator: type[Estimator], problem: type[Problem]) -> None:
-    """Raise ``EstbenchError`` where an estimator cannot estimate gradients for a problem's latents."""
-    if problem.latents not in estimator.supports:
+def check_supports(estimator: type[Estimator], problem: type[Problem], options: validation.Options) -> None:
+    """Raise ``EstbenchError`` where an estimator cannot estimate gradients for a problem with these options."""
+    latents, bound = problem.latents_of(options), problem.bound_of(options)
+    if latents not in estimator.supports:
         raise EstbenchError(
             f"estimator '{estimator.name}' supports {', '.join(sorted(estimator.supports))} latents, "
-            f"and problem '{problem.name}' has {problem.latents} ones; choose another of the two"
+            f"and problem '{problem.name}' has {latents} ones; choose another of the two"
+        )
+    if bound not in estimator.bounds:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' is for the {' or '.join(sorted(estimator.bounds))} objective, and problem"
+            f" '{problem.name}' has the {bound} one (importance_samples decides); choose another of the two"
         )

@@ -73,7 +73,8 @@ def _parameter_space(
     """All replicates in one forward and one backward call, or in a few where memory asks for it."""
     with torch.no_grad():
         params = problem.encode(batch)
-    chunk = max(1, ROWS // (len(batch) * estimator.evaluations))
+        evaluations = estimator.count_evaluations(problem.objective(params, batch))
+    chunk = max(1, ROWS // (len(batch) * evaluations))
     parts: dict[str, list[Tensor]] = {name: [] for name in params}
     with seeded(seed, problem.device):
         for start in range(0, replicates, chunk):

@@ -108,15 +108,15 @@ def _snr(signal: float, variance: float, left_signals: Vector, left_variances: V
 def between_examples(gradients: Tensor) -> Interval:
     r"""The share of a minibatch-mean gradient's variance that comes from drawing the minibatch.
 
-    ``gradients`` holds every example's own gradient, (R, B, D). With m_b its mean over replicates and v_b the trace
-    of its covariance, one-way analysis of variance gives
+    ``gradients`` holds every example's own gradient, (R, B, D) or (R, B, D, C). With m_b its mean over replicates and
+    v_b the trace of its covariance, one-way analysis of variance gives
 
         tr Var_x(E[g|x]) = 1/(B-1) sum_b |m_b - mbar|^2 - mean_b v_b / R,
 
     and a mean over B examples has 1/B of it. The interval is jackknife over examples.
     """
     replicates, examples = gradients.shape[:2]
-    gradients = gradients.double()
+    gradients = gradients.double().flatten(2)
     means = gradients.mean(0)
     within = gradients.sub(means).square().sum((0, 2)).div(replicates - 1).cpu().numpy()
     centred = means - means.mean(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 
@@ -9,32 +10,45 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from estbench.errors import EstbenchError
+from estbench.problems.latents import states
+
+# Values of q, or K-tuples of them, that are summed over one by one: 12 bits.
+ENUMERABLE = 4096
 Family = Callable[[Mapping[str, Tensor]], Distribution]
 
 
 class Objective:
-    r"""L = E_{q(z)}[f(z)] - KL for one minibatch, one value per example; to be maximised.
+    r"""The bound L of one minibatch, one value per example; to be maximised.
 
-    The KL divergence is written apart where it is analytic, f(z) = log p(x|z), or carried by f where it is
-    sampled, f(z) = log p(x|z) + log p(z) - log q(z). Either way L is the same number.
+        L   = E_{q(z)}[f(z)] - KL                              the ELBO
+        L_K = E[log (1/K) sum_k p(x, z_k) / q(z_k)]            the multi-sample bound of K > 1 importance samples
+
+    In the ELBO the KL divergence is written apart where it is analytic, f(z) = log p(x|z), or carried by f where it
+    is sampled, f(z) = log p(x|z) + log p(z) - log q(z). Either way L is the same number. The multi-sample bound
+    (Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519) is made from ``log_weight``.
 
     Sizes: S samples, B examples, D latents; ``*R`` are any further batch dimensions, none in training and the
-    replicates in a probe.
+    replicates in a probe. A sample's event is (D,), or (D, C) for one-hot vectors of C categories.
 
     Parameters
     ----------
     params
-        The variational parameters by name, each (*R, B, D).
+        The variational parameters by name, each (*R, B, D), or (*R, B, D, C).
     family
         Builds q from such parameters.
     log_likelihood
         log p(x|z): (S, *R, B, D) to (S, *R, B).
     prior
-        Builds p(z), with event shape (D,); called when it is first needed.
+        Builds p(z), with the event shape of q; called when it is first needed.
     context
         What was observed, (B, X): the input of learned baselines.
     kl
         KL(q || p) in closed form, () to (*R, B); without one it is sampled within f.
+    importance_samples
+        K, 1 for the ELBO.
+    expectation
+        L in closed form, () to (*R, B), where there is one; finite latents need none, for they are enumerated.
     """
 
     def __init__(
@@ -45,19 +59,23 @@ class Objective:
         prior: Callable[[], Distribution],
         context: Tensor | None = None,
         kl: Callable[[], Tensor] | None = None,
+        importance_samples: int = 1,
+        expectation: Callable[[], Tensor] | None = None,
     ) -> None:
         self.params = params
         self.q = family(params)
         self.context = context
+        self.importance_samples = importance_samples
         self.evaluations = 0
         self._family = family
         self._prior = prior
         self._log_likelihood = log_likelihood
         self._kl = kl
+        self._expectation = expectation
 
     @cached_property
     def prior(self) -> Distribution:
-        """p(z), with event shape (D,)."""
+        """p(z), with the event shape of q."""
         return self._prior()
 
     @property
@@ -86,10 +104,32 @@ class Objective:
         """Log importance weight log p(x, z) - log q(z), (S, *R, B, D) to (S, *R, B), whichever KL is in use."""
         return self._count(z) + self.prior.log_prob(z) - (q or self.q).log_prob(z)
 
+    def exact(self) -> Tensor:
+        """L itself, (*R, B), without sampling noise: in closed form, or as a sum over all that q can draw.
+
+        Raises ``EstbenchError`` where there is neither: continuous latents, or more than ``ENUMERABLE`` values.
+        """
+        if self._expectation is not None:
+            return self._expectation()
+        values = states(self.q, ENUMERABLE)
+        if values is None or len(values) ** self.importance_samples > ENUMERABLE:
+            raise EstbenchError(
+                "this objective has no exact value: its latents are continuous, or have more than"
+                f" {ENUMERABLE} values; take fewer latents (12 bits, say)"
+            )
+        ones = [1] * len(self.batch_shape)
+        z = values.view(-1, *ones, *self.q.event_shape).expand(-1, *self.batch_shape, *self.q.event_shape)
+        log_q = self.q.log_prob(z)
+        if self.importance_samples == 1:
+            return (log_q.exp() * self.f(z)).sum(0) - self.kl()
+        draws = torch.cartesian_prod(*[torch.arange(len(values), device=z.device)] * self.importance_samples)
+        bound = self.log_weight(z)[draws].logsumexp(1) - math.log(self.importance_samples)
+        return (log_q[draws].sum(1).exp() * bound).sum(0)
+
     def frozen_q(self) -> Distribution:
         """Rebuild q from detached parameters: gradients pass through z alone."""
         return self._family({name: value.detach() for name, value in self.params.items()})
 
     def _count(self, z: Tensor) -> Tensor:
-        self.evaluations += z.shape[:-1].numel()
+        self.evaluations += z.shape[: z.dim() - len(self.q.event_shape)].numel()
         return self._log_likelihood(z)

@@ -26,8 +26,18 @@ class Problem(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1
-    latents: ClassVar[str]  # "normal", "bernoulli", "categorical", ...: what an estimator must support
+    latents: ClassVar[str]  # "normal", "bernoulli", "categorical", ...: what an estimator must support by default
     data: Dataset
+
+    @classmethod
+    def latents_of(cls, options: Any) -> str:
+        """The latents that a choice of options gives."""
+        return cls.latents
+
+    @classmethod
+    def bound_of(cls, options: Any) -> str:
+        """The objective that a choice of options gives: ``elbo``, or ``multi-sample`` for K > 1 importance samples."""
+        return "elbo"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""

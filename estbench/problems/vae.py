@@ -1,18 +1,18 @@
-"""Variational autoencoders with Gaussian latents."""
+"""Variational autoencoders with normal, Bernoulli or categorical latents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Generator, Tensor, nn
-from torch.distributions import Distribution, Independent, Normal
 
 from estbench import datasets
+from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
 from estbench.validation import Options
@@ -28,26 +28,44 @@ Size = Annotated[int, Field(ge=1)]
 
 @register("vae")
 class VAE(Problem):
-    r"""Gaussian VAE on binarised images (Kingma and Welling, 2014, arXiv:1312.6114).
+    r"""Variational autoencoder on binarised images (Kingma and Welling, 2014, arXiv:1312.6114).
 
-        p(z) = N(0, I),   p(x|z) = prod_i Bernoulli(x_i; sigmoid(g_i(z))),   q(z|x) = N(mu(x), diag exp(2 s(x)))
+        p(x|z) = prod_i Bernoulli(x_i; sigmoid(g_i(z)))
         L(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z))   in nats, maximised
 
-    ``loc`` = mu and ``log_scale`` = s are two heads of one multilayer perceptron, g is another, mirrored. Pixels are
-    binarised dynamically: a fresh draw Bernoulli(intensity) at each access.
+    ``latents`` chooses the family of q(z|x) and p(z):
+
+    * ``normal``: q = N(mu(x), diag exp(2 s(x))), from ``loc`` = mu and ``log_scale`` = s; p = N(0, I);
+    * ``bernoulli``: ``latent_size`` bits, from ``logits``; p = fair coins (a sigmoid belief network, where the
+      perceptrons are linear: ``hidden=[]``);
+    * ``categorical``: ``latent_size`` one-hot vectors of ``categories``, from ``logits``; p is uniform.
+
+    ``prior=learned`` makes the parameters of p(z) weights, which start from these. ``coding=signed`` gives the
+    decoder 2z - 1 in place of z. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
+
+    The encoder is one multilayer perceptron, g is another, mirrored. Pixels are binarised dynamically: a fresh draw
+    Bernoulli(intensity) at each access.
     """
 
-    summary = "Gaussian VAE, multilayer perceptrons, Bernoulli likelihood on dynamically binarised images"
+    summary = "VAE with normal, Bernoulli or categorical latents, on dynamically binarised images"
     latents = "normal"
 
     class Options(Options):
-        """What may be chosen."""
+        """What may be chosen; ``categories`` belongs to categorical latents, ``coding`` to those that are not normal.
+
+        ``kl`` belongs to the ELBO: a multi-sample bound has no analytic part.
+        """
 
         dataset: str = "mnist5k"
+        latents: Literal["normal", "bernoulli", "categorical"] = "normal"
         latent_size: Size = 20
+        categories: Annotated[int, Field(ge=2)] = 10
         hidden: tuple[Size, ...] = (200, 200)
         activation: Literal["tanh", "relu", "leaky_relu", "elu"] = "tanh"
+        prior: Literal["fixed", "learned"] = "fixed"
+        coding: Literal["binary", "signed"] = "binary"
         kl: Literal["analytic", "sampled"] = "analytic"
+        importance_samples: Size = 1
 
         @field_validator("dataset")
         @classmethod
@@ -55,17 +73,36 @@ class VAE(Problem):
             datasets.REGISTRY.get(value)
             return value
 
+        @model_validator(mode="after")
+        def _applicable(self) -> VAE.Options:
+            idle = {
+                "categories": self.latents != "categorical" and f"latents={self.latents}",
+                "coding": self.latents == "normal" and "latents=normal",
+                "kl": self.importance_samples > 1 and f"importance_samples={self.importance_samples}",
+            }
+            for option, reason in idle.items():
+                if reason and getattr(self, option) != type(self).model_fields[option].default:
+                    raise ValueError(f"option '{option}' has no effect with {reason}; drop it")
+            return self
+
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
         self.options = options or VAE.Options()
         self.data = datasets.load(self.options.dataset)
-        latents, hidden = self.options.latent_size, self.options.hidden
-        self.encoder = _perceptron([self.data.size, *hidden, 2 * latents], self.options.activation)
-        self.decoder = _perceptron([latents, *reversed(hidden), self.data.size], self.options.activation)
-        self.prior_loc: Tensor
-        self.prior_scale: Tensor
-        self.register_buffer("prior_loc", torch.zeros(latents), persistent=False)
-        self.register_buffer("prior_scale", torch.ones(latents), persistent=False)
+        self.family: Latents = _latents(self.options)
+        hidden, activation = self.options.hidden, self.options.activation
+        self.encoder = _perceptron([self.data.size, *hidden, self.family.outputs], activation)
+        self.decoder = _perceptron([self.family.inputs, *reversed(hidden), self.data.size], activation)
+        learned = self.options.prior == "learned"
+        self.learned_prior = nn.Parameter(torch.zeros(self.family.outputs)) if learned else None
+
+    @classmethod
+    def latents_of(cls, options: Any) -> str:
+        return str(options.latents)
+
+    @classmethod
+    def bound_of(cls, options: Any) -> str:
+        return "elbo" if options.importance_samples == 1 else "multi-sample"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
@@ -75,39 +112,48 @@ class VAE(Problem):
         ).lt_(intensities)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """``loc`` and ``log_scale`` of q(z|x), each (B, D)."""
-        loc, log_scale = self.encoder(x).chunk(2, dim=-1)
-        return {"loc": loc, "log_scale": log_scale}
+        """The parameters of q(z|x) by name, each (B, D), or (B, D, C)."""
+        return self.family.split(self.encoder(x))
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
         """L for observations x, (B, X), at variational parameters of (*R, B, D)."""
+        prior = self.prior_parameters()
 
         def log_likelihood(z: Tensor) -> Tensor:
-            logits = self.decoder(z)
+            inputs = self.family.flat(z)
+            logits = self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)
             return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
-        def kl() -> Tensor:
-            loc, log_scale = params["loc"], params["log_scale"]
-            return 0.5 * (loc.square() + (2 * log_scale).exp() - 2 * log_scale - 1).sum(-1)
+        return Objective(
+            params,
+            self.family.family,
+            log_likelihood,
+            lambda: self.family.family(prior),
+            x,
+            (lambda: self.family.kl(params, prior)) if self.options.kl == "analytic" else None,
+            self.options.importance_samples,
+        )
 
-        return Objective(params, _family, log_likelihood, self.prior, x, kl if self.options.kl == "analytic" else None)
-
-    def prior(self) -> Distribution:
-        """p(z) = N(0, I), event shape (D,)."""
-        return _diagonal_normal(self.prior_loc, self.prior_scale)
+    def prior_parameters(self) -> dict[str, Tensor]:
+        """The parameters of p(z) by name, each (D,), or (D, C)."""
+        weight = next(self.decoder.parameters())
+        outputs = weight.new_zeros(self.family.outputs) if self.learned_prior is None else self.learned_prior
+        return self.family.split(outputs)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Weights of the encoder and of the decoder; the prior has none."""
-        return {"encoder": list(self.encoder.parameters()), "decoder": list(self.decoder.parameters())}
+        """Weights of the encoder, of the decoder and, where it is learned, of the prior."""
+        groups = {"encoder": list(self.encoder.parameters()), "decoder": list(self.decoder.parameters())}
+        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}
 
 
-def _family(params: Mapping[str, Tensor]) -> Distribution:
-    return _diagonal_normal(params["loc"], params["log_scale"].exp())
-
-
-def _diagonal_normal(loc: Tensor, scale: Tensor) -> Distribution:
-    # Argument checks would cost more than the distribution; a non-finite objective is caught by the training loop.
-    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+def _latents(options: VAE.Options) -> Latents:
+    match options.latents:
+        case "normal":
+            return NormalLatents(options.latent_size)
+        case "bernoulli":
+            return BernoulliLatents(options.latent_size)
+        case "categorical":
+            return CategoricalLatents(options.latent_size, options.categories)
 
 
 def _perceptron(sizes: list[int], activation: str) -> nn.Sequential:

@@ -54,6 +54,12 @@ class State:
         """Examples seen so far."""
         return self.step * self.batches.batch_size
 
+    @property
+    def evaluations_per_example(self) -> int:
+        """Calls of f per example and step."""
+        with torch.no_grad():
+            return self.estimator.count_evaluations(self.problem(self.problem.observe(*_example(self.problem))))
+
     def save(self, path: Path, clocks: Mapping[str, float]) -> None:
         """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
         content = {

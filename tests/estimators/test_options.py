@@ -9,6 +9,7 @@ import pytest
 from estbench import estimators
 from estbench.errors import EstbenchError
 from estbench.problems import Problem
+from estbench.validation import Options
 
 WRONG = {
     "rloo[num_samples=1]": "num_samples: input should be greater than or equal to 2, got 1",
@@ -71,6 +72,6 @@ def test_an_estimator_is_refused_for_latents_that_it_does_not_support():
         name = "coins"
         latents = "bernoulli"
 
-    estimators.check_supports(estimators.REGISTRY.get("reinforce"), Coins)
+    estimators.check_supports(estimators.REGISTRY.get("reinforce"), Coins, Options())
     with pytest.raises(EstbenchError, match="'reparam' supports normal latents, and problem 'coins' has bernoulli"):
-        estimators.check_supports(estimators.REGISTRY.get("reparam"), Coins)
+        estimators.check_supports(estimators.REGISTRY.get("reparam"), Coins, Options())

@@ -1,0 +1,184 @@
+"""Small problems in double precision whose gradients are known exactly: what an estimator is proved on.
+
+A setting has a few examples, a few latents, and a decoder of a few weights. Finite latents are enumerated; normal
+ones are integrated by Gauss-Hermite quadrature with enough nodes for the last digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estbench.problems import Objective
+from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+
+# Of quadrature per latent: the integrands are smooth and of moderate scale.
+NODES = 48
+EXAMPLES = 2
+WEIGHTS = "weights"  # the group of the decoder, beside the names of the variational parameters
+Integrand = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One small problem.
+
+    ``params`` holds the variational parameters by name, (B, D) or (B, D, C) each; ``weights`` the decoder's own,
+    (B, P), a copy for each example, so that their gradients stay apart. ``integrand`` maps a flat sample,
+    (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B).
+    """
+
+    name: str
+    latents: Latents
+    params: dict[str, Tensor]
+    weights: Tensor
+    integrand: Integrand
+    analytic_kl: bool
+    importance_samples: int = 1
+
+    @property
+    def bound(self) -> str:
+        """``elbo`` or ``multi-sample``, as an estimator declares it."""
+        return "elbo" if self.importance_samples == 1 else "multi-sample"
+
+    @property
+    def norm_groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The groups whose gradients are measured together: the variational parameters, and the decoder's weights."""
+        return (tuple(self.params), (WEIGHTS,))
+
+    def leaves(self, *replicates: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """The variational parameters and the weights as leaves, (*replicates, B, ...) each."""
+        return {
+            name: value.expand(*replicates, *value.shape).to(dtype, copy=True).contiguous().requires_grad_()
+            for name, value in {**self.params, WEIGHTS: self.weights}.items()
+        }
+
+    def objective(self, leaves: Mapping[str, Tensor]) -> Objective:
+        """The objective at such leaves; nothing is shared between examples or replicates."""
+        params = {name: leaves[name] for name in self.params}
+        weights = leaves[WEIGHTS]
+        standard = {name: torch.zeros_like(value) for name, value in params.items()}
+
+        def log_likelihood(z: Tensor) -> Tensor:
+            return self.integrand(self.latents.flat(z), weights)
+
+        def expectation() -> Tensor:
+            return self._quadrature(objective)
+
+        objective = Objective(
+            params,
+            self.latents.family,
+            log_likelihood,
+            lambda: self.latents.family(standard),
+            weights.detach(),
+            (lambda: self.latents.kl(params, standard)) if self.analytic_kl else None,
+            self.importance_samples,
+            expectation if self.latents.name == "normal" else None,
+        )
+        return objective
+
+    def exact(self) -> dict[str, Tensor]:
+        """The exact gradient of L, summed over examples, by group: (B, ...) each, one row an example's own."""
+        leaves = self.leaves()
+        gradients = torch.autograd.grad(self.objective(leaves).exact().sum(), list(leaves.values()))
+        return dict(zip(leaves, gradients, strict=True))
+
+    def _quadrature(self, objective: Objective) -> Tensor:
+        """L for normal latents, (*R, B): a sum over a grid of noise, with the weights of its density."""
+        count = self.importance_samples
+        latents = objective.q.event_shape[0]
+        abscissae, masses = np.polynomial.hermite_e.hermegauss(NODES)
+        axes = [torch.tensor(abscissae, dtype=torch.float64)] * (latents * count)
+        noise = torch.cartesian_prod(*axes).view(-1, count, latents)
+        mass = torch.cartesian_prod(*[torch.tensor(masses / masses.sum())] * (latents * count)).view(len(noise), -1)
+        probability = mass.prod(1)
+        loc, scale = objective.params["loc"], objective.params["log_scale"].exp()
+        ones = [1] * (loc.dim() - 1)
+        z = loc + scale * noise.view(-1, *ones, latents)  # (N * K, *R, B, D)
+        if count == 1:
+            values = objective.f(z) - objective.kl()
+        else:
+            log_weights = objective.log_weight(z).view(len(noise), count, *objective.batch_shape)
+            values = log_weights.logsumexp(1) - math.log(count)
+        return torch.einsum("n,n...->...", probability, values)
+
+
+def settings_for(supports: set[str] | frozenset[str], bounds: set[str] | frozenset[str]) -> list[Setting]:
+    """The settings for such latents and objectives: at least three for each family of latents."""
+    return [setting for setting in SETTINGS if setting.latents.name in supports and setting.bound in bounds]
+
+
+def _quadratic(z: Tensor, w: Tensor) -> Tensor:
+    """A coupled quadratic: -1/2 sum_i (z_i - w_i)^2 + z_1 z_D / 2."""
+    return -0.5 * (z - w).square().sum(-1) + 0.5 * z[..., 0] * z[..., -1]
+
+
+def _cosine(z: Tensor, w: Tensor) -> Tensor:
+    """cos(w . z) + w . z."""
+    projection = (w * z).sum(-1)
+    return projection.cos() + projection
+
+
+def _decoder(z: Tensor, w: Tensor) -> Tensor:
+    """Log-likelihood of three pixels, 1, 0 and 1, whose logits are linear in z: a sigmoid belief network."""
+    logits = w[..., :1] + (w * z).sum(-1, keepdim=True) * z.new_tensor([1.0, -0.5, 2.0])
+    pixels = z.new_tensor([1.0, 0.0, 1.0])
+    return -torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, pixels.expand_as(logits), reduction="none"
+    ).sum(-1)
+
+
+def _exponential(z: Tensor, w: Tensor) -> Tensor:
+    """exp(w . z / 2): no polynomial of low degree."""
+    return (0.5 * (w * z).sum(-1)).exp()
+
+
+INTEGRANDS: dict[str, Integrand] = {
+    "quadratic": _quadratic,
+    "cosine": _cosine,
+    "decoder": _decoder,
+    "exponential": _exponential,
+}
+
+
+def _setting(latents: Latents, integrand: str, *, analytic_kl: bool, samples: int = 1) -> Setting:
+    """A setting with moderate parameters, drawn once and for all from a seed of its name."""
+    kl = "multi-sample" if samples > 1 else f"{'analytic' if analytic_kl else 'sampled'} KL"
+    name = f"{latents.name}, {integrand}, {kl}"
+    generator = torch.Generator().manual_seed(sum(map(ord, name)))
+    outputs, weights = (
+        2 * torch.rand(EXAMPLES, size, generator=generator, dtype=torch.float64) - 1
+        for size in (latents.outputs, latents.inputs)
+    )
+    params = latents.split(0.8 * outputs)
+    if "log_scale" in params:
+        params["log_scale"] = 0.5 * params["log_scale"] - 0.2
+    weights = weights + 0.3
+    return Setting(name, latents, params, weights, INTEGRANDS[integrand], analytic_kl, samples)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    _setting(NormalLatents(2), "quadratic", analytic_kl=True),
+    _setting(NormalLatents(2), "cosine", analytic_kl=False),
+    _setting(NormalLatents(2), "decoder", analytic_kl=True),
+    _setting(BernoulliLatents(3), "quadratic", analytic_kl=True),
+    _setting(BernoulliLatents(3), "exponential", analytic_kl=False),
+    _setting(BernoulliLatents(3), "decoder", analytic_kl=True),
+    _setting(CategoricalLatents(2, 3), "quadratic", analytic_kl=True),
+    _setting(CategoricalLatents(2, 3), "exponential", analytic_kl=False),
+    _setting(CategoricalLatents(2, 3), "decoder", analytic_kl=True),
+    _setting(NormalLatents(1), "quadratic", analytic_kl=False, samples=3),
+    _setting(NormalLatents(1), "cosine", analytic_kl=False, samples=2),
+    _setting(NormalLatents(1), "decoder", analytic_kl=False, samples=3),
+    _setting(BernoulliLatents(2), "quadratic", analytic_kl=False, samples=3),
+    _setting(BernoulliLatents(2), "exponential", analytic_kl=False, samples=2),
+    _setting(BernoulliLatents(2), "decoder", analytic_kl=False, samples=3),
+    _setting(CategoricalLatents(1, 3), "quadratic", analytic_kl=False, samples=3),
+    _setting(CategoricalLatents(1, 3), "exponential", analytic_kl=False, samples=2),
+    _setting(CategoricalLatents(1, 3), "decoder", analytic_kl=False, samples=3),
+)

@@ -1,0 +1,56 @@
+"""Noise given the discrete sample that it produced: the other half of the Gumbel-max trick and of its binary case."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def perturbed(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    """Logits plus Gumbel noise, (*sample_shape, *B, C): their argmax is a categorical sample (Gumbel, 1954)."""
+    return logits + gumbel(logits.new_empty(*sample_shape, *logits.shape))
+
+
+def perturbed_given(logits: Tensor, one_hot: Tensor) -> Tensor:
+    r"""A draw of the perturbed logits given their argmax, both (..., C); live in the logits.
+
+    With normalised log p, the largest is T ~ Gumbel(0), whatever its place k, and the others are Gumbels cut at T
+    (Maddison, Tarlow and Minka, 2014, arXiv:1411.0030):
+
+        z_k = T,   z_i = -log(exp(-T) + E_i / p_i),   E_i ~ Exp(1)
+    """
+    log_p = logits.log_softmax(-1)
+    largest = gumbel(torch.empty_like(one_hot[..., :1]))
+    exponential = torch.empty_like(one_hot).exponential_()
+    others = -torch.logaddexp(-largest, exponential.log() - log_p)
+    return torch.where(one_hot.bool(), largest, others)
+
+
+def logistic(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    """Logits plus logistic noise, (*sample_shape, *B, D): positive with probability sigmoid(logits)."""
+    return logits + open_uniform(logits.new_empty(*sample_shape, *logits.shape)).logit()
+
+
+def logistic_given(logits: Tensor, bits: Tensor) -> Tensor:
+    r"""A draw of the logistic variable given its sign, both (..., D); live in the logits (Tucker et al., 2017).
+
+        z = logit theta + logit v',   v' = v theta + (1 - theta) where b = 1,   v' = v (1 - theta) where b = 0
+
+    v' must stay differentiable in theta: held fixed, it biases every estimator that is made from it.
+    """
+    theta = logits.sigmoid()
+    v = open_uniform(torch.empty_like(bits))
+    uniform = torch.where(bits.bool(), v * theta + (1 - theta), v * (1 - theta))
+    eps = torch.finfo(uniform.dtype).eps
+    return logits + uniform.clamp(eps, 1 - eps).logit()
+
+
+def gumbel(like: Tensor) -> Tensor:
+    """Standard Gumbel noise, of the shape, precision and device of ``like``."""
+    return -torch.empty_like(like).exponential_().clamp(min=torch.finfo(like.dtype).tiny).log()
+
+
+def open_uniform(like: Tensor) -> Tensor:
+    """Uniform noise on the open interval (0, 1): its logit is finite."""
+    eps = torch.finfo(like.dtype).eps
+    return torch.rand_like(like).clamp(eps, 1 - eps)
