@@ -56,7 +56,7 @@ class RQMC(Coupled):
         copies, *batch, latents = like.shape
         samples = math.prod(sample_shape)
         noise: Tensor = torch.special.ndtri(scrambled_sobol(copies, (*batch, samples * latents), like))
-        return noise.unflatten(-1, (samples, latents)).movedim(-2, 0).reshape(*sample_shape, *like.shape)
+        return noise.view(copies, *batch, samples, latents).movedim(-2, 0).reshape(*sample_shape, *like.shape)
 
 
 def scrambled_sobol(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
