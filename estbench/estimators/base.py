@@ -34,8 +34,8 @@ class Estimator(nn.Module):
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
     supports: ClassVar[AbstractSet[str]]  # families of latents
     bounds: ClassVar[AbstractSet[str]] = frozenset({"elbo"})  # objectives: "elbo", "multi-sample"
-    unbiased: ClassVar[bool]
-    needs_differentiable_f: ClassVar[bool]
+    unbiased: bool  # this and the next may depend on the options: then __init__ sets them
+    needs_differentiable_f: bool
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
     evaluations: int | str  # of f, per example and step; a formula such as "2D" where the problem decides
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own

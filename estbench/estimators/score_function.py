@@ -8,9 +8,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from estbench.estimators.base import Estimator, register
-from estbench.estimators.baselines import Baseline, ExponentialMovingAverage, InputDependent, Zero
+from estbench.estimators.baselines import Baseline, ExponentialMovingAverage, InputDependent, Optimal, Zero
 from estbench.problems import Objective
+from estbench.problems.continuous import IMPLICIT
 from estbench.validation import Options
+
+# The score function needs a sample and its density, and nothing else.
+EVERY = frozenset({"normal", "bernoulli", "categorical"}) | IMPLICIT
 
 
 def leave_one_out_mean(f: Tensor) -> Tensor:
@@ -33,28 +37,47 @@ class Reinforce(Estimator):
         grad E_q[f(z)] = E_q[(f(z) - b) grad log q(z)]   for any b that does not depend on z
 
     ``baseline=none`` takes b = 0. ``ema`` is a moving average of past values of f. ``nvil`` adds a network of the
-    input to it (Mnih and Gregor, 2014, arXiv:1402.0030), trained to predict f, without the variance normalisation
-    that would rescale the gradient. Both are state from *before* the step: a baseline that has seen the sample that
-    it is subtracted from would bias the estimate.
+    input to it (Mnih and Gregor, 2014, arXiv:1402.0030), trained to predict f. Both are state from *before* the step:
+    a baseline that has seen the sample that it is subtracted from would bias the estimate. ``optimal`` is the scalar
+    of least variance, estimated for each example from ``baseline_draws`` separate draws.
+
+    ``normalise`` is the other half of NVIL: (f - b) / max(1, sd), with sd^2 a moving average of past (f - b)^2. Its
+    mean has the gradient's direction and not its length, so it is declared biased, and its variance compares with
+    the others' only after multiplication by sd^2.
     """
 
-    summary = "score function, with baseline none, ema or nvil"
+    summary = "score function, with baseline none, ema, nvil or optimal"
     reference = "williams1992"
-    supports = frozenset({"normal", "bernoulli", "categorical"})
+    supports = EVERY
     unbiased = True
     needs_differentiable_f = False
+    variants = (
+        "reinforce[num_samples=3]",
+        "reinforce[baseline=ema]",
+        "reinforce[baseline=nvil]",
+        "reinforce[baseline=nvil,normalise=true]",
+        "reinforce[baseline=optimal]",
+    )
 
     class Options(Options):
-        """What may be chosen; ``decay`` belongs to ``ema`` and ``nvil``, ``hidden`` to ``nvil``."""
+        """What may be chosen; of the baselines, each option after ``baseline`` belongs to some."""
 
         num_samples: Annotated[int, Field(ge=1)] = 1
-        baseline: Literal["none", "ema", "nvil"] = "none"
+        baseline: Literal["none", "ema", "nvil", "optimal"] = "none"
         decay: float = Field(default=0.9, ge=0, lt=1)
         hidden: Annotated[int, Field(ge=1)] = 100
+        normalise: bool = False
+        baseline_draws: Annotated[int, Field(ge=1)] = 10
 
         @model_validator(mode="after")
         def _applicable(self) -> Reinforce.Options:
-            for option, baselines in (("decay", {"ema", "nvil"}), ("hidden", {"nvil"})):
+            owners = {
+                "decay": {"ema", "nvil"},
+                "hidden": {"nvil"},
+                "normalise": {"nvil"},
+                "baseline_draws": {"optimal"},
+            }
+            for option, baselines in owners.items():
                 changed = getattr(self, option) != type(self).model_fields[option].default
                 if changed and self.baseline not in baselines:
                     raise ValueError(f"option '{option}' has no effect with baseline={self.baseline}; drop it")
@@ -62,15 +85,19 @@ class Reinforce(Estimator):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
-        self.evaluations = self.options.num_samples
+        self.unbiased = not self.options.normalise
         self.baseline: Baseline
         match self.options.baseline:
             case "ema":
                 self.baseline = ExponentialMovingAverage(self.options.decay)
             case "nvil":
                 self.baseline = InputDependent(self.options.decay, self.options.hidden)
+            case "optimal":
+                self.baseline = Optimal(self.options.baseline_draws)
             case _:
                 self.baseline = Zero()
+        self.evaluations = self.options.num_samples + self.baseline.evaluations
+        self.spread = ExponentialMovingAverage(self.options.decay) if self.options.normalise else None
 
     def prepare(self, objective: Objective) -> None:
         self.baseline.prepare(objective)
@@ -79,9 +106,12 @@ class Reinforce(Estimator):
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, objective.frozen_q())
         signal = f.detach() - self.baseline(objective)
-        surrogate = score_function_surrogate(objective, z, f, signal)
+        weight = signal if self.spread is None else signal / self.spread(objective).sqrt().clamp(min=1)
+        surrogate = score_function_surrogate(objective, z, f, weight)
         if self.training:
             self.baseline.update(f.detach())
+            if self.spread is not None:
+                self.spread.update(signal.detach().square())
         if self.training and signal.requires_grad:
             # Ascending -signal^2 / 2 fits a learned baseline to f, and moves nothing else: f is detached in it.
             surrogate = surrogate - 0.5 * signal.square().mean(0)
@@ -99,9 +129,10 @@ class RLOO(Estimator):
 
     summary = "score function, each sample's baseline being the mean of the others"
     reference = "kool2019"
-    supports = frozenset({"normal", "bernoulli", "categorical"})
+    supports = EVERY
     unbiased = True
     needs_differentiable_f = False
+    variants = ("rloo[num_samples=4]",)
 
     class Options(Options):
         """What may be chosen."""

@@ -16,6 +16,7 @@ class Latents(Protocol):
     name: str  # what an estimator must support
     outputs: int  # numbers that an encoder emits for one example
     inputs: int  # numbers that a decoder takes for one sample
+    closed_form_kl: bool  # whether kl() is there; elsewhere the KL is sampled
 
     def split(self, outputs: Tensor) -> dict[str, Tensor]:
         """Variational parameters by name from an encoder's outputs, (*B, outputs)."""
@@ -34,6 +35,7 @@ class NormalLatents:
     """D independent normals, from ``loc`` and ``log_scale``, (*B, D) each; zeros are the standard normal."""
 
     name = "normal"
+    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs, self.inputs = 2 * size, size
@@ -63,6 +65,7 @@ class BernoulliLatents:
     """
 
     name = "bernoulli"
+    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs = self.inputs = size
@@ -87,6 +90,7 @@ class CategoricalLatents:
     """
 
     name = "categorical"
+    closed_form_kl = True
 
     def __init__(self, size: int, categories: int) -> None:
         self.shape = (size, categories)

@@ -128,7 +128,11 @@ class Objective:
 
     def frozen_q(self) -> Distribution:
         """Rebuild q from detached parameters: gradients pass through z alone."""
-        return self._family({name: value.detach() for name, value in self.params.items()})
+        return self.q_of({name: value.detach() for name, value in self.params.items()})
+
+    def q_of(self, params: Mapping[str, Tensor]) -> Distribution:
+        """Build what q would be with other parameters, of the same names and of any batch dimensions."""
+        return self._family(params)
 
     def _count(self, z: Tensor) -> Tensor:
         self.evaluations += z.shape[: z.dim() - len(self.q.event_shape)].numel()

@@ -1,4 +1,4 @@
-"""Variational autoencoders with normal, Bernoulli or categorical latents."""
+"""Variational autoencoders: one encoder and decoder for every family of latents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Generator, Tensor, nn
 
 from estbench import datasets
+from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
@@ -38,7 +39,13 @@ class VAE(Problem):
     * ``normal``: q = N(mu(x), diag exp(2 s(x))), from ``loc`` = mu and ``log_scale`` = s; p = N(0, I);
     * ``bernoulli``: ``latent_size`` bits, from ``logits``; p = fair coins (a sigmoid belief network, where the
       perceptrons are linear: ``hidden=[]``);
-    * ``categorical``: ``latent_size`` one-hot vectors of ``categories``, from ``logits``; p is uniform.
+    * ``categorical``: ``latent_size`` one-hot vectors of ``categories``, from ``logits``; p is uniform;
+    * ``gamma``: from ``log_concentration`` and ``log_rate``; p = Exp(1);
+    * ``beta``: from ``log_alpha`` and ``log_beta``; p is uniform on (0, 1);
+    * ``dirichlet``: ``latent_size`` points of the simplex with ``categories`` corners, from ``log_concentration``; p is
+      uniform;
+    * ``student-t``: from ``loc``, ``log_scale`` and ``log_excess_df`` = log(df - 2); p is the t with df = 3. Its KL has
+      no closed form and is always sampled.
 
     ``prior=learned`` makes the parameters of p(z) weights, which start from these. ``coding=signed`` gives the
     decoder 2z - 1 in place of z. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
@@ -47,17 +54,17 @@ class VAE(Problem):
     Bernoulli(intensity) at each access.
     """
 
-    summary = "VAE with normal, Bernoulli or categorical latents, on dynamically binarised images"
+    summary = "VAE with normal, discrete or other continuous latents, on dynamically binarised images"
     latents = "normal"
 
     class Options(Options):
-        """What may be chosen; ``categories`` belongs to categorical latents, ``coding`` to those that are not normal.
+        """What may be chosen; ``categories`` is for categorical and Dirichlet latents, ``coding`` for those in [0, 1].
 
-        ``kl`` belongs to the ELBO: a multi-sample bound has no analytic part.
+        ``kl`` belongs to the ELBO, for a multi-sample bound has no analytic part, and to latents with a closed form.
         """
 
         dataset: str = "mnist5k"
-        latents: Literal["normal", "bernoulli", "categorical"] = "normal"
+        latents: Literal["normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t"] = "normal"
         latent_size: Size = 20
         categories: Annotated[int, Field(ge=2)] = 10
         hidden: tuple[Size, ...] = (200, 200)
@@ -75,10 +82,12 @@ class VAE(Problem):
 
         @model_validator(mode="after")
         def _applicable(self) -> VAE.Options:
+            latents = f"latents={self.latents}"
             idle = {
-                "categories": self.latents != "categorical" and f"latents={self.latents}",
-                "coding": self.latents == "normal" and "latents=normal",
-                "kl": self.importance_samples > 1 and f"importance_samples={self.importance_samples}",
+                "categories": self.latents not in {"categorical", "dirichlet"} and latents,
+                "coding": self.latents in {"normal", "gamma", "student-t"} and latents,
+                "kl": (self.importance_samples > 1 and f"importance_samples={self.importance_samples}")
+                or (self.latents == "student-t" and latents),
             }
             for option, reason in idle.items():
                 if reason and getattr(self, option) != type(self).model_fields[option].default:
@@ -118,6 +127,7 @@ class VAE(Problem):
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
         """L for observations x, (B, X), at variational parameters of (*R, B, D)."""
         prior = self.prior_parameters()
+        analytic = self.options.kl == "analytic" and self.family.closed_form_kl
 
         def log_likelihood(z: Tensor) -> Tensor:
             inputs = self.family.flat(z)
@@ -130,7 +140,7 @@ class VAE(Problem):
             log_likelihood,
             lambda: self.family.family(prior),
             x,
-            (lambda: self.family.kl(params, prior)) if self.options.kl == "analytic" else None,
+            (lambda: self.family.kl(params, prior)) if analytic else None,
             self.options.importance_samples,
         )
 
@@ -154,6 +164,14 @@ def _latents(options: VAE.Options) -> Latents:
             return BernoulliLatents(options.latent_size)
         case "categorical":
             return CategoricalLatents(options.latent_size, options.categories)
+        case "gamma":
+            return GammaLatents(options.latent_size)
+        case "beta":
+            return BetaLatents(options.latent_size)
+        case "dirichlet":
+            return DirichletLatents(options.latent_size, options.categories)
+        case "student-t":
+            return StudentTLatents(options.latent_size)
 
 
 def _perceptron(sizes: list[int], activation: str) -> nn.Sequential:
