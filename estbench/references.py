@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 BIBTEX = {
+    "bengio2013": r"""@article{bengio2013,
+  author = {Bengio, Yoshua and L{\'e}onard, Nicholas and Courville, Aaron},
+  title = {Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation},
+  journal = {arXiv preprint},
+  year = {2013},
+  eprint = {1308.3432},
+  archiveprefix = {arXiv}
+}""",
     "buchholz2018": """@inproceedings{buchholz2018,
   author = {Buchholz, Alexander and Wenzel, Florian and Mandt, Stephan},
   title = {Quasi-{Monte} {Carlo} Variational Inference},
   booktitle = {International Conference on Machine Learning},
   year = {2018},
   eprint = {1807.01604},
+  archiveprefix = {arXiv}
+}""",
+    "dimitriev2021": """@inproceedings{dimitriev2021,
+  author = {Dimitriev, Alek and Zhou, Mingyuan},
+  title = {{ARMS}: Antithetic-{REINFORCE}-Multi-Sample Gradient for Binary Variables},
+  booktitle = {International Conference on Machine Learning},
+  year = {2021},
+  eprint = {2105.14141},
+  archiveprefix = {arXiv}
+}""",
+    "dong2020": """@inproceedings{dong2020,
+  author = {Dong, Zhe and Mnih, Andriy and Tucker, George},
+  title = {{DisARM}: An Antithetic Gradient Estimator for Binary Latent Variables},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {33},
+  year = {2020},
+  eprint = {2006.10680},
   archiveprefix = {arXiv}
 }""",
     "figurnov2018": """@inproceedings{figurnov2018,
@@ -18,6 +43,22 @@ BIBTEX = {
   volume = {31},
   year = {2018},
   eprint = {1805.08498},
+  archiveprefix = {arXiv}
+}""",
+    "grathwohl2018": """@inproceedings{grathwohl2018,
+  author = {Grathwohl, Will and Choi, Dami and Wu, Yuhuai and Roeder, Geoffrey and Duvenaud, David},
+  title = {Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient Estimation},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+  eprint = {1711.00123},
+  archiveprefix = {arXiv}
+}""",
+    "gu2016": """@inproceedings{gu2016,
+  author = {Gu, Shixiang and Levine, Sergey and Sutskever, Ilya and Mnih, Andriy},
+  title = {{MuProp}: Unbiased Backpropagation for Stochastic Neural Networks},
+  booktitle = {International Conference on Learning Representations},
+  year = {2016},
+  eprint = {1511.05176},
   archiveprefix = {arXiv}
 }""",
     "hammersley1956": """@article{hammersley1956,
@@ -42,6 +83,14 @@ BIBTEX = {
   title = {Buy 4 {REINFORCE} Samples, Get a Baseline for Free!},
   booktitle = {Deep Reinforcement Learning Meets Structured Prediction, ICLR Workshop},
   year = {2019}
+}""",
+    "maddison2017": """@inproceedings{maddison2017,
+  author = {Maddison, Chris J. and Mnih, Andriy and Teh, Yee Whye},
+  title = {The Concrete Distribution: A Continuous Relaxation of Discrete Random Variables},
+  booktitle = {International Conference on Learning Representations},
+  year = {2017},
+  eprint = {1611.00712},
+  archiveprefix = {arXiv}
 }""",
     "mohamed2020": """@article{mohamed2020,
   author = {Mohamed, Shakir and Rosca, Mihaela and Figurnov, Michael and Mnih, Andriy},
@@ -78,6 +127,15 @@ BIBTEX = {
   eprint = {1703.03864},
   archiveprefix = {arXiv}
 }""",
+    "shi2022": """@inproceedings{shi2022,
+  author = {Shi, Jiaxin and Zhou, Yuhao and Hwang, Jessica and Titsias, Michalis K. and Mackey, Lester},
+  title = {Gradient Estimation with Discrete {Stein} Operators},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {35},
+  year = {2022},
+  eprint = {2202.09497},
+  archiveprefix = {arXiv}
+}""",
     "spall1992": """@article{spall1992,
   author = {Spall, James C.},
   title = {Multivariate Stochastic Approximation Using a Simultaneous Perturbation Gradient Approximation},
@@ -87,6 +145,32 @@ BIBTEX = {
   pages = {332--341},
   year = {1992}
 }""",
+    "titsias2015": r"""@inproceedings{titsias2015,
+  author = {Titsias, Michalis K. and L{\'a}zaro-Gredilla, Miguel},
+  title = {Local Expectation Gradients for Black Box Variational Inference},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {28},
+  year = {2015},
+  eprint = {1503.01494},
+  archiveprefix = {arXiv}
+}""",
+    "titsias2022": """@inproceedings{titsias2022,
+  author = {Titsias, Michalis K. and Shi, Jiaxin},
+  title = {Double Control Variates for Gradient Estimation in Discrete Latent Variable Models},
+  booktitle = {International Conference on Artificial Intelligence and Statistics},
+  year = {2022},
+  eprint = {2111.05300},
+  archiveprefix = {arXiv}
+}""",
+    "tucker2017": """@inproceedings{tucker2017,
+  author = {Tucker, George and Mnih, Andriy and Maddison, Chris J. and Lawson, Dieterich and Sohl-Dickstein, Jascha},
+  title = {{REBAR}: Low-Variance, Unbiased Gradient Estimates for Discrete Latent Variable Models},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {30},
+  year = {2017},
+  eprint = {1703.07370},
+  archiveprefix = {arXiv}
+}""",
     "williams1992": """@article{williams1992,
   author = {Williams, Ronald J.},
   title = {Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning},
@@ -94,5 +178,13 @@ BIBTEX = {
   volume = {8},
   pages = {229--256},
   year = {1992}
+}""",
+    "yin2019": """@inproceedings{yin2019,
+  author = {Yin, Mingzhang and Zhou, Mingyuan},
+  title = {{ARM}: Augment-{REINFORCE}-Merge Gradient for Stochastic Binary Networks},
+  booktitle = {International Conference on Learning Representations},
+  year = {2019},
+  eprint = {1807.11143},
+  archiveprefix = {arXiv}
 }""",
 }

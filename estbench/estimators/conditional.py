@@ -4,6 +4,30 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, Independent, OneHotCategorical
+
+from estbench.problems import Objective
+
+
+def is_categorical(q: Distribution) -> bool:
+    """Whether q draws one-hot vectors, and not bits."""
+    return isinstance(q.base_dist if isinstance(q, Independent) else q, OneHotCategorical)
+
+
+def coupled(objective: Objective, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A sample of q, its noise before rounding, and a second draw of that noise given the sample: all (*B, *event).
+
+    Both noises are live in ``logits``, which q is made from. The sample is one-hot at the largest of the perturbed
+    log-probabilities, or the sign of the logistic variable.
+    """
+    if is_categorical(objective.q):
+        log_p = logits.log_softmax(-1)  # perturbed_given is of this scale
+        noise = perturbed(log_p)
+        sample = torch.zeros_like(noise).scatter(-1, noise.argmax(-1, keepdim=True), 1.0)
+        return sample, noise, perturbed_given(log_p, sample)
+    noise = logistic(logits)
+    sample = (noise > 0).to(noise)
+    return sample, noise, logistic_given(logits, sample)
 
 
 def perturbed(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
@@ -34,15 +58,15 @@ def logistic(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
 def logistic_given(logits: Tensor, bits: Tensor) -> Tensor:
     r"""A draw of the logistic variable given its sign, both (..., D); live in the logits (Tucker et al., 2017).
 
-        z = logit theta + logit v',   v' = v theta + (1 - theta) where b = 1,   v' = v (1 - theta) where b = 0
+        z = logit theta + logit v',   v' = v (1 - theta) where b = 0,   1 - v' = v theta where b = 1
 
-    v' must stay differentiable in theta: held fixed, it biases every estimator that is made from it.
+    with v uniform. v' must stay differentiable in theta: held fixed, it biases every estimator that is made from it.
+    Each case is written by the tail that it lies in, which keeps its digits where theta is close to 0 or 1.
     """
-    theta = logits.sigmoid()
-    v = open_uniform(torch.empty_like(bits))
-    uniform = torch.where(bits.bool(), v * theta + (1 - theta), v * (1 - theta))
-    eps = torch.finfo(uniform.dtype).eps
-    return logits + uniform.clamp(eps, 1 - eps).logit()
+    positive = bits.bool()
+    tail = open_uniform(torch.empty_like(bits)) * torch.where(positive, logits, -logits).sigmoid()
+    noise = tail.clamp(min=torch.finfo(tail.dtype).tiny).logit()
+    return logits + torch.where(positive, -noise, noise)
 
 
 def gumbel(like: Tensor) -> Tensor:
