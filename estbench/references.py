@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 BIBTEX = {
+    "fan2022": """@inproceedings{fan2022,
+  author = {Fan, Ting-Han and Chi, Ta-Chung and Rudnicky, Alexander I. and Ramadge, Peter J.},
+  title = {Training Discrete Deep Generative Models via Gapped Straight-Through Estimator},
+  booktitle = {International Conference on Machine Learning},
+  year = {2022},
+  eprint = {2206.07235},
+  archiveprefix = {arXiv}
+}""",
+    "jang2017": """@inproceedings{jang2017,
+  author = {Jang, Eric and Gu, Shixiang and Poole, Ben},
+  title = {Categorical Reparameterization with {Gumbel}-Softmax},
+  booktitle = {International Conference on Learning Representations},
+  year = {2017},
+  eprint = {1611.01144},
+  archiveprefix = {arXiv}
+}""",
     "kingma2014": """@inproceedings{kingma2014,
   author = {Kingma, Diederik P. and Welling, Max},
   title = {Auto-Encoding Variational {Bayes}},
@@ -17,6 +33,48 @@ BIBTEX = {
   booktitle = {Deep Reinforcement Learning Meets Structured Prediction, ICLR Workshop},
   year = {2019}
 }""",
+    "kool2020": """@inproceedings{kool2020,
+  author = {Kool, Wouter and van Hoof, Herke and Welling, Max},
+  title = {Estimating Gradients for Discrete Random Variables by Sampling without Replacement},
+  booktitle = {International Conference on Learning Representations},
+  year = {2020},
+  eprint = {2002.06043},
+  archiveprefix = {arXiv}
+}""",
+    "liang2018": """@inproceedings{liang2018,
+  author = {Liang, Chen and Norouzi, Mohammad and Berant, Jonathan and Le, Quoc V. and Lao, Ni},
+  title = {Memory Augmented Policy Optimization for Program Synthesis and Semantic Parsing},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {31},
+  year = {2018},
+  eprint = {1807.02322},
+  archiveprefix = {arXiv}
+}""",
+    "liu2019": """@inproceedings{liu2019,
+  author = {Liu, Runjing and Regier, Jeffrey and Tripuraneni, Nilesh and Jordan, Michael I. and McAuliffe, Jon D.},
+  title = {{Rao}-{Blackwellized} Stochastic Gradients for Discrete Distributions},
+  booktitle = {International Conference on Machine Learning},
+  year = {2019},
+  eprint = {1810.04777},
+  archiveprefix = {arXiv}
+}""",
+    "liu2023": """@inproceedings{liu2023,
+  author = {Liu, Liyuan and Dong, Chengyu and Liu, Xiaodong and Yu, Bin and Gao, Jianfeng},
+  title = {Bridging Discrete and Backpropagation: Straight-Through and Beyond},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume = {36},
+  year = {2023},
+  eprint = {2304.08612},
+  archiveprefix = {arXiv}
+}""",
+    "paulus2021": """@inproceedings{paulus2021,
+  author = {Paulus, Max B. and Maddison, Chris J. and Krause, Andreas},
+  title = {{Rao}-{Blackwellizing} the Straight-Through {Gumbel}-Softmax Gradient Estimator},
+  booktitle = {International Conference on Learning Representations},
+  year = {2021},
+  eprint = {2010.04838},
+  archiveprefix = {arXiv}
+}""",
     "roeder2017": """@inproceedings{roeder2017,
   author = {Roeder, Geoffrey and Wu, Yuhuai and Duvenaud, David},
   title = {Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference},
@@ -26,6 +84,13 @@ BIBTEX = {
   eprint = {1703.09194},
   archiveprefix = {arXiv}
 }""",
+    "shekhovtsov2023": """@inproceedings{shekhovtsov2023,
+  author = {Shekhovtsov, Alexander},
+  title = {Cold Analysis of {Rao}-{Blackwellized} Straight-Through {Gumbel}-Softmax Gradient Estimator},
+  booktitle = {International Conference on Machine Learning},
+  pages = {30931--30955},
+  year = {2023}
+}""",
     "williams1992": """@article{williams1992,
   author = {Williams, Ronald J.},
   title = {Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning},
@@ -33,5 +98,13 @@ BIBTEX = {
   volume = {8},
   pages = {229--256},
   year = {1992}
+}""",
+    "yin2019arsm": """@inproceedings{yin2019arsm,
+  author = {Yin, Mingzhang and Yue, Yuguang and Zhou, Mingyuan},
+  title = {{ARSM}: Augment-{REINFORCE}-Swap-Merge Estimator for Gradient Backpropagation Through Categorical Variables},
+  booktitle = {International Conference on Machine Learning},
+  year = {2019},
+  eprint = {1905.01413},
+  archiveprefix = {arXiv}
 }""",
 }
