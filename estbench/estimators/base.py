@@ -34,7 +34,7 @@ class Estimator(nn.Module):
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
     supports: ClassVar[AbstractSet[str]]  # families of latents
     bounds: ClassVar[AbstractSet[str]] = frozenset({"elbo"})  # objectives: "elbo", "multi-sample"
-    unbiased: ClassVar[bool]
+    unbiased: bool  # of a class, with its default options; an instance may differ
     needs_differentiable_f: ClassVar[bool]
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
     evaluations: int | str  # of f, per example and step; a formula such as "2D" where the problem decides
