@@ -1,0 +1,51 @@
+"""What the estimators of the multi-sample bound share: their facts, and the algebra of importance weights.
+
+    L_K = E[Lhat],   Lhat = log (1/K) sum_k w_k,   w_k = p(x, z_k) / q(z_k),   v_k = w_k / sum_l w_l
+
+(Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519.) K is the objective's own; it is no option of an estimator.
+Log weights have shape (K, *R, B).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from estbench.errors import EstbenchError
+from estbench.estimators.base import Estimator
+from estbench.problems import Objective
+
+
+class MultiSample(Estimator):
+    """Base of them: one evaluation for each of the K importance samples."""
+
+    bounds = frozenset({"multi-sample"})
+    evaluations = "K"
+
+    def count_evaluations(self, objective: Objective) -> int:
+        return objective.importance_samples
+
+
+def bound(log_weights: Tensor) -> Tensor:
+    """Lhat, (K, *batch) to (*batch). Its gradient is sum_k v_k grad log w_k."""
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+def log_sum_of_others(log_weights: Tensor, guess: Tensor | None = None) -> Tensor:
+    """log(sum_{l != k} w_l + what_k) for each k, (K, *batch) to (K, *batch).
+
+    ``guess`` holds log what_k, which stands in for the weight that is left out; without one that is zero.
+    """
+    count = len(log_weights)
+    if count < 2:
+        raise EstbenchError(
+            "this estimator compares an importance sample with the others and needs at least 2;"
+            f" the objective has importance_samples={count}"
+        )
+    own = torch.eye(count, dtype=torch.bool, device=log_weights.device).view(
+        count, count, *[1] * (log_weights.dim() - 1)
+    )
+    # Row k holds all log weights, the k-th of them replaced.
+    return log_weights.where(~own, -math.inf if guess is None else guess).logsumexp(1)
