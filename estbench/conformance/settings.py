@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class Setting:
 
     ``params`` holds the variational parameters by name, (B, D) or (B, D, C) each; ``weights`` the decoder's own,
     (B, P), a copy for each example, so that their gradients stay apart. ``integrand`` maps a flat sample,
-    (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B).
+    (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B). ``accuracy`` is that of the latents' own
+    sampler, relative to the gradient's norm, where it is not exact: a bias of no more than this is no defect.
     """
 
     name: str
@@ -40,21 +42,19 @@ class Setting:
     integrand: Integrand
     analytic_kl: bool
     importance_samples: int = 1
+    accuracy: float = 0.0
 
     @property
     def bound(self) -> str:
         """``elbo`` or ``multi-sample``, as an estimator declares it."""
         return "elbo" if self.importance_samples == 1 else "multi-sample"
 
-    @property
-    def norm_groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The groups whose gradients are measured together: the variational parameters, and the decoder's weights."""
-        return (tuple(self.params), (WEIGHTS,))
-
-    def leaves(self, *replicates: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    def leaves(
+        self, *replicates: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+    ) -> dict[str, Tensor]:
         """The variational parameters and the weights as leaves, (*replicates, B, ...) each."""
         return {
-            name: value.expand(*replicates, *value.shape).to(dtype, copy=True).contiguous().requires_grad_()
+            name: value.expand(*replicates, *value.shape).to(device, dtype, copy=True).contiguous().requires_grad_()
             for name, value in {**self.params, WEIGHTS: self.weights}.items()
         }
 
@@ -84,9 +84,18 @@ class Setting:
 
     def exact(self) -> dict[str, Tensor]:
         """The exact gradient of L, summed over examples, by group: (B, ...) each, one row an example's own."""
+        return dict(self._exact)
+
+    @cached_property
+    def _exact(self) -> dict[str, Tensor]:
         leaves = self.leaves()
         gradients = torch.autograd.grad(self.objective(leaves).exact().sum(), list(leaves.values()))
         return dict(zip(leaves, gradients, strict=True))
+
+    def scale(self, group: str) -> float:
+        """Norm of the exact gradient that a group is part of: all variational parameters, or the decoder's weights."""
+        names = [WEIGHTS] if group == WEIGHTS else list(self.params)
+        return math.sqrt(sum(float(self._exact[name].square().sum()) for name in names))
 
     def _quadrature(self, objective: Objective) -> Tensor:
         """L for normal latents, (*R, B): a sum over a grid of noise, with the weights of its density."""

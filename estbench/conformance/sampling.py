@@ -1,0 +1,83 @@
+"""Independent draws of an estimator's gradient in a setting, and their moments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from estbench.conformance.settings import Setting
+from estbench.errors import EstbenchError
+from estbench.estimators import Estimator
+
+# Numbers (replicates x examples x samples) of one call: fits the cache.
+ROWS = 100_000
+Gradients = dict[str, Tensor]
+
+
+def gradients(
+    estimator: Estimator,
+    setting: Setting,
+    *replicates: int,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> Gradients:
+    """Independent estimates of the gradient by group, (*R, B, ...) each, with torch's current random state."""
+    leaves = setting.leaves(*replicates, dtype=dtype, device=device)
+    return slopes(estimator(setting.objective(leaves)).sum(), leaves)
+
+
+def slopes(total: Tensor, leaves: dict[str, Tensor]) -> Gradients:
+    """The gradient of a number by leaf, zero where it does not depend on one."""
+    if not total.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, retain_graph=True)
+    return {
+        name: torch.zeros_like(leaf) if gradient is None else gradient.detach()
+        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
+    }
+
+
+def distance(first: Gradients, second: Gradients, setting: Setting) -> float:
+    """The largest difference of a coordinate, relative to the norm of the exact gradient."""
+    return max(float((first[group] - second[group]).abs().max()) / setting.scale(group) for group in first)
+
+
+class Moments:
+    """Mean and variance (ddof = 1) of every coordinate of the gradient, taken in chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean: Gradients = {}
+        self._squares: Gradients = {}
+
+    @property
+    def variance(self) -> Gradients:
+        """By group, (B, ...) each."""
+        return {group: squares / (self.count - 1) for group, squares in self._squares.items()}
+
+    @property
+    def error(self) -> Gradients:
+        """The standard error of the mean, by group."""
+        return {group: (variance / self.count).sqrt() for group, variance in self.variance.items()}
+
+    def add(self, gradients: Gradients) -> None:
+        """Take in R draws, (R, B, ...) by group (Chan, Golub and LeVeque: moments of a union from its parts')."""
+        size = len(next(iter(gradients.values())))
+        share = size / (self.count + size)
+        for group, gradient in gradients.items():
+            center = gradient.mean(0)
+            if not center.isfinite().all():
+                raise EstbenchError(f"the gradient of {group} is not finite in some of {size} draws")
+            squares = (gradient - center).square().sum(0)
+            shift = center - self.mean.get(group, center)
+            self._squares[group] = self._squares.get(group, 0.0) + squares + shift.square() * (self.count * share)
+            self.mean[group] = self.mean.get(group, center) + shift * share
+        self.count += size
+
+
+def draw(moments: Moments, estimator: Estimator, setting: Setting, count: int) -> None:
+    """Take in draws, with torch's current random state, until there are ``count``."""
+    evaluations = estimator.count_evaluations(setting.objective(setting.leaves()))
+    chunk = max(1, ROWS // (len(setting.weights) * evaluations))
+    while moments.count < count:
+        moments.add(gradients(estimator, setting, min(chunk, count - moments.count)))

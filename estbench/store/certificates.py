@@ -1,0 +1,185 @@
+"""Certificates: what ``estbench check`` found out about an estimator, on disk, and whether it still holds.
+
+A certificate belongs to one choice of options and to the very source that was checked. Those of the estimators that
+ship with estbench are part of the package; those of a user's own lie in ``results/certificates/``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import re
+import sys
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+
+from estbench.errors import EstbenchError
+from estbench.store.files import read_json, write_json, write_text
+from estbench.validation import Frozen, validated
+
+FOLDER = Path("results") / "certificates"
+SHIPPED = Path(__file__).parents[1] / "certificates.json"
+
+
+class Outcome(StrEnum):
+    """How a check ended; what was not applicable, or could not be decided, is never counted as passed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not applicable"
+
+
+class CertificateStatus(StrEnum):
+    """What is known about an estimator with its options."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    STALE = "stale"  # its source has changed since
+    OTHER = "other options"  # the estimator passed with others than these
+    NONE = "none"
+
+
+class Check(Frozen):
+    """One thing that was checked, and the evidence for its outcome."""
+
+    name: str
+    outcome: Outcome
+    evidence: str
+    setting: str = ""  # the small problem that it was checked on
+    settings: int = 1  # how many it stands for
+    strain: float = 0.0  # how much of the allowed deviation is used up; above 1 it fails
+    message: str = ""  # of a failure: what was expected, what was measured, the usual causes
+    numbers: dict[str, float] = {}
+
+
+class Certificate(Frozen):
+    """All checks of one estimator with one choice of options."""
+
+    label: str
+    fingerprint: str
+    outcome: Outcome
+    bias: float | None = None  # the largest that was measured, relative to the gradient's norm; of biased ones
+    versions: dict[str, str] = {}
+    seconds: float = 0.0
+    checks: tuple[Check, ...]
+
+    def condensed(self) -> Certificate:
+        """The same with one line for each kind of check: the worst of its settings."""
+        kinds: dict[str, list[Check]] = {}
+        for check in self.checks:
+            kinds.setdefault(check.name, []).append(check)
+        return self.model_copy(update={"checks": tuple(worst(checks) for checks in kinds.values())})
+
+
+SEVERITY = (Outcome.NOT_APPLICABLE, Outcome.PASSED, Outcome.INCONCLUSIVE, Outcome.FAILED)
+
+
+def worst(checks: list[Check]) -> Check:
+    """The check that decides over several of a kind; it says how many it stands for."""
+    decisive = max(checks, key=lambda check: (SEVERITY.index(check.outcome), check.strain))
+    count = sum(check.settings for check in checks if check.outcome is not Outcome.NOT_APPLICABLE)
+    return decisive.model_copy(update={"settings": count})
+
+
+def fingerprint(entry: type) -> str:
+    """SHA-256 of the source that an estimator is made of: its module, those beside it that it uses, its version."""
+    digest = hashlib.sha256(str(getattr(entry, "version", 1)).encode())
+    for name in sorted(_sources(entry.__module__)):
+        try:
+            digest.update(inspect.getsource(sys.modules[name]).encode())
+        except (OSError, TypeError, KeyError):  # typed in, not read from a file: nothing that could be compared
+            return ""
+    return digest.hexdigest()
+
+
+def status(label: str, source: str, *folders: Path) -> CertificateStatus:
+    """What is known about the variant ``label`` whose source has the fingerprint ``source``.
+
+    The user's own certificates, in ``folders`` or ``results/certificates/``, count before those that ship.
+    """
+    certificates = known(label, *folders)
+    valid = next((certificate for certificate in certificates if certificate.fingerprint == source), None)
+    if valid is not None:
+        return CertificateStatus(valid.outcome)
+    if certificates:
+        return CertificateStatus.STALE
+    name = label.partition("[")[0]
+    if name != label and status(name, source, *folders) is CertificateStatus.PASSED:
+        return CertificateStatus.OTHER
+    return CertificateStatus.NONE
+
+
+def known(label: str, *folders: Path) -> list[Certificate]:
+    """Every certificate of the variant ``label``, the user's own first."""
+    own = [_read(_file(folder, label)) for folder in dict.fromkeys((*folders, FOLDER))]
+    found = [*own, shipped().get(label)]
+    return [certificate for certificate in found if certificate is not None and certificate.label == label]
+
+
+def save(certificate: Certificate, folder: Path = FOLDER) -> Path:
+    """Write a certificate into a folder, over an earlier one of the same variant."""
+    path = _file(folder, certificate.label)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EstbenchError(f"cannot make '{folder}': {error.strerror}; choose another with --out") from None
+    write_json(path, certificate.model_dump(mode="json"))
+    return path
+
+
+def shipped() -> dict[str, Certificate]:
+    """The certificates that are part of the package, by label."""
+    if not SHIPPED.is_file():
+        return {}
+    return dict(_shipped(SHIPPED, SHIPPED.stat().st_mtime_ns))
+
+
+def record(certificates: list[Certificate], labels: set[str]) -> None:
+    """Put certificates among those of the package; of the others, those of ``labels`` stay."""
+    kept = {label: certificate for label, certificate in shipped().items() if label in labels}
+    merged = kept | {certificate.label: certificate.condensed() for certificate in certificates}
+    entries = [merged[label].model_dump(mode="json", exclude_defaults=True) for label in sorted(merged)]
+    lines = ",\n".join(json.dumps(entry) for entry in entries)
+    write_text(SHIPPED, f'{{"schema": 1, "certificates": [\n{lines}\n]}}\n')
+
+
+@lru_cache(maxsize=1)
+def _shipped(path: Path, _changed: int) -> dict[str, Certificate]:
+    listed = read_json(path, "reinstall estbench")["certificates"]
+    certificates = [validated(Certificate, entry, f"'{path.name}'") for entry in listed]
+    return {certificate.label: certificate for certificate in certificates}
+
+
+def _file(folder: Path, label: str) -> Path:
+    return folder / f"{re.sub(r'[^a-z0-9._]+', '-', label.lower()).strip('-.')[:120]}.json"
+
+
+def _read(path: Path) -> Certificate | None:
+    """A certificate; what cannot be read as one is none."""
+    if not path.is_file():
+        return None
+    try:
+        data = read_json(path)
+        data.pop("schema")
+        return validated(Certificate, data, f"'{path}'")
+    except EstbenchError:
+        return None
+
+
+def _sources(module: str) -> set[str]:
+    """A module and those of its package that it takes classes or functions from, directly or not; not the base."""
+    package = module.rpartition(".")[0]
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in sys.modules:
+            continue
+        found.add(name)
+        origins = {str(getattr(value, "__module__", None)) for value in vars(sys.modules[name]).values()}
+        waiting += [o for o in origins if package and o.startswith(f"{package}.") and o != f"{package}.base"]
+    return found | {module}
