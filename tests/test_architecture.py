@@ -17,6 +17,7 @@ GROUND = {"experiment", "store", "stats", "errors", "references", "registry", "v
 # From top to bottom; parts of one floor may not import each other, except where the design names an order.
 FLOORS = [
     {"cli"},
+    {"reproduction"},
     {"conformance", "report", "execution"},
     {"training"},
     {"measure"},

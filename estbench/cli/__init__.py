@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "planned, done, diverged, failed, missing: one line a cell",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",
+    "reproduce": "put claims of the literature to the test: reproduction cards",
     "doctor": "check this machine and this installation",
 }
 

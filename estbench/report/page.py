@@ -35,12 +35,12 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    script = _part("report.js")
+    script = part("report.js")
     by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
     for picture in pictures:
         by_kind[picture.kind].append(picture)
     estimators = extract.estimators(results)
-    return environment.from_string(_part("template.html.j2")).render(
+    return environment.from_string(part("template.html.j2")).render(
         name=extract.setting(results, "name", default=results.path.name),
         question=extract.setting(results, "question", default=""),
         expect=extract.setting(results, "expect", default=""),
@@ -62,6 +62,7 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
         citations=citations(results),
         file=f"{_file_name(results)}.toml",
         spec=spec_toml(results),
+        style=Markup(part("report.css")),  # noqa: S704  (our own file)
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
@@ -159,6 +160,6 @@ def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
     return " ".join(str(estimators.index(text)) for text in dict.fromkeys(texts) if text in estimators)
 
 
-def _part(file: str) -> str:
+def part(file: str) -> str:
     """A file that the page is made from."""
     return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")

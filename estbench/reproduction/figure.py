@@ -1,0 +1,80 @@
+"""The figure of a card: what was measured, with its interval, over what theory or the paper says."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from estbench.report.picture import Picture, render, render_pdf
+from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings
+
+HEIGHT = 2.7  # inches of a row of panels
+ACROSS = 3  # panels
+
+
+def draw(outcome: dict[str, Any]) -> Picture | None:
+    """A panel for each value of ``panel``, a line for each series; nothing for a card without points."""
+    frame = pd.DataFrame(outcome["points"])
+    if frame.empty:
+        return None
+    card = outcome["card"]
+    with settings():
+        figure = _figure(frame, outcome["axes"], outcome["log_axes"])
+        svg, png = render(figure)
+        pdf = render_pdf(figure)
+    theory = " Dashes: what theory says." if "expected" in frame and bool(frame["expected"].notna().any()) else ""
+    return Picture(
+        name=card["name"],
+        kind="reproduction",
+        title=card["claim"],
+        alt=f"{card['claim']} Series: {', '.join(map(str, frame['series'].unique()))}.",
+        caption=f"{card['computed']} Points: measured; bars: 95 % intervals.{theory}",
+        reading=f"Paper: {card['paper']}, {card['where']}.",
+        svg=svg,
+        png=png,
+        pdf=pdf,
+        data=frame,
+    )
+
+
+def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool]) -> Figure:
+    panels = list(dict.fromkeys(frame["panel"]))
+    columns = min(ACROSS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    chosen = looks(dict.fromkeys(frame["series"]))
+    for place, axes in enumerate(grid.flat):
+        if place >= len(panels):
+            axes.set_visible(False)
+            continue
+        mine = frame[frame["panel"] == panels[place]]
+        for label, unordered in mine.groupby("series", sort=False):
+            look, points = chosen[str(label)], unordered.sort_values("x")
+            below = (points["value"] - points["low"]).clip(lower=0).fillna(0)
+            above = (points["high"] - points["value"]).clip(lower=0).fillna(0)
+            axes.errorbar(
+                points["x"],
+                points["value"],
+                yerr=[below, above],
+                color=look.colour,
+                marker=look.marker,
+                linestyle="-" if "expected" not in points or points["expected"].isna().all() else "none",
+                markersize=3.5,
+                elinewidth=1.0,
+            )
+            if "expected" in points and points["expected"].notna().any():
+                axes.plot(points["x"], points["expected"], color=look.colour, linestyle="--", linewidth=1.1)
+        axes.set_title(plain(str(panels[place])))
+        axes.set_xlabel(plain(labels[0]), color=INK)
+        if place % columns == 0:
+            axes.set_ylabel(plain(labels[1]), color=INK)
+        if logs[0]:
+            axes.set_xscale("log")
+        if logs[1]:
+            axes.set_yscale("log")
+    figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=4)
+    return figure

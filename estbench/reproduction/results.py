@@ -1,0 +1,101 @@
+"""What reproductions leave behind: one JSON document per card, and a table, figures and a page made from them all.
+
+results/reproductions/
+  cards/<name>.json           the card as it was, what was measured, the environment
+  reproductions.{csv,md,tex}  the table
+  figures/<name>.{svg,png,pdf,csv}
+  reproductions.html          everything on one page
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from estbench.errors import EstbenchError
+from estbench.report.inline import inline_svg
+from estbench.report.page import part
+from estbench.report.picture import Picture
+from estbench.reproduction.card import Card
+from estbench.reproduction.figure import draw
+from estbench.reproduction.outcome import Outcome
+from estbench.reproduction.tables import table
+from estbench.store.files import atomic_path, read_json, write_json
+
+PAGE = "reproductions.html"
+
+
+def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
+    """Keep one outcome; it takes the place of an earlier one of the same card."""
+    content = {
+        **outcome.as_dict(),
+        "axes": list(outcome.measured.axes) if outcome.measured else ["", ""],
+        "log_axes": list(outcome.measured.log_axes) if outcome.measured else [False, False],
+        "environment": environment,
+    }
+    path = folder / "cards" / f"{outcome.card.name}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, _finite(content))
+    except OSError as error:
+        raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """The outcomes that a folder holds, by card."""
+    return [read_json(path, "run `estbench reproduce` again") for path in sorted((folder / "cards").glob("*.json"))]
+
+
+def write_page(cards: Sequence[Card], folder: Path) -> Path:
+    """Write the table, the figures and the page of all recorded outcomes; return the page."""
+    outcomes = recorded(folder)
+    summary = table(cards, outcomes)
+    pictures = {outcome["card"]["name"]: draw(outcome) for outcome in outcomes}
+    files = {
+        "reproductions.csv": summary.to_csv().encode(),
+        "reproductions.md": summary.to_markdown().encode(),
+        "reproductions.tex": summary.to_latex().encode(),
+        PAGE: _page(cards, outcomes, summary, pictures).encode(),
+    }
+    for picture in filter(None, pictures.values()):
+        files |= {f"figures/{picture.name}.{ending}": content for ending, content in picture.files().items()}
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
+    return folder / PAGE
+
+
+def _page(
+    cards: Sequence[Card], outcomes: Sequence[dict[str, Any]], summary: Any, pictures: dict[str, Picture | None]
+) -> str:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        style=Markup(part("report.css")),  # noqa: S704  (our own file)
+        cards=cards,
+        outcomes={outcome["card"]["name"]: outcome for outcome in outcomes},
+        table=summary,
+        pictures=pictures,
+        drawing=inline_svg,
+    )
+
+
+def _finite(value: Any) -> Any:
+    """As JSON has it: no NaN and no infinity, which become null."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return json.loads(json.dumps(value, default=float))
