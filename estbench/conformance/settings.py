@@ -23,6 +23,7 @@ NODES = 48
 EXAMPLES = 2
 WEIGHTS = "weights"  # the group of the decoder, beside the names of the variational parameters
 Integrand = Callable[[Tensor, Tensor], Tensor]
+Expectation = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Setting:
     (B, P), a copy for each example, so that their gradients stay apart. ``integrand`` maps a flat sample,
     (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B). ``accuracy`` is that of the latents' own
     sampler, relative to the gradient's norm, where it is not exact: a bias of no more than this is no defect.
+    ``expectation`` is L from the parameters and weights where it is known in closed form, (*R, B).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Setting:
     analytic_kl: bool
     importance_samples: int = 1
     accuracy: float = 0.0
+    expectation: Expectation | None = None
 
     @property
     def bound(self) -> str:
@@ -68,7 +71,7 @@ class Setting:
             return self.integrand(self.latents.flat(z), weights)
 
         def expectation() -> Tensor:
-            return self._quadrature(objective)
+            return self.expectation(params, weights) if self.expectation else self._quadrature(objective)
 
         objective = Objective(
             params,
@@ -78,7 +81,7 @@ class Setting:
             weights.detach(),
             (lambda: self.latents.kl(params, standard)) if self.analytic_kl else None,
             self.importance_samples,
-            expectation if self.latents.name == "normal" else None,
+            expectation if self.expectation or self.latents.name == "normal" else None,
         )
         return objective
 
@@ -119,7 +122,9 @@ class Setting:
 
 def settings_for(supports: set[str] | frozenset[str], bounds: set[str] | frozenset[str]) -> list[Setting]:
     """The settings for such latents and objectives: at least three for each family of latents."""
-    return [setting for setting in SETTINGS if setting.latents.name in supports and setting.bound in bounds]
+    return [
+        setting for setting in (*SETTINGS, *CONTINUOUS) if setting.latents.name in supports and setting.bound in bounds
+    ]
 
 
 def _quadratic(z: Tensor, w: Tensor) -> Tensor:
@@ -191,3 +196,6 @@ SETTINGS: tuple[Setting, ...] = (
     _setting(CategoricalLatents(1, 3), "exponential", analytic_kl=False, samples=2),
     _setting(CategoricalLatents(1, 3), "decoder", analytic_kl=False, samples=3),
 )
+
+# Made of the class above, and so imported after it.
+from estbench.conformance.continuous_settings import SETTINGS as CONTINUOUS  # noqa: E402

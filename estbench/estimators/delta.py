@@ -78,7 +78,7 @@ def expansion(f: Callable[[Tensor], Tensor], loc: Tensor) -> tuple[Tensor, Tenso
     """Value, gradient and Hessian of f at loc of (*batch, D): (*batch), (*batch, D) and (*batch, D, D), detached."""
     point = loc.detach().requires_grad_()
     value = f(point[None])[0]
-    (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True)
+    (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True, materialize_grads=True)
     rows = [
         torch.autograd.grad(part.sum(), point, retain_graph=True, materialize_grads=True)[0]
         for part in slope.unbind(-1)

@@ -43,8 +43,8 @@ class EvolutionStrategies(Estimator):
         g = (F(phi + c e) - F(phi - c e)) e / (2 c),   e ~ N(0, I),   F(phi) = f(mu + s eps)
 
     An unbiased estimate of the gradient of the *smoothed* objective E_e[E_{q(phi + c e)} f], and so biased by O(c^2)
-    for L itself; the KL is not smoothed, for it is analytic or, as -log q within f, held at phi. The noise is that of a directional derivative: it grows with the number
-    of parameters. A third evaluation, at phi, is for the decoder.
+    for L itself; the KL is not smoothed, for it is analytic or, as -log q within f, held at phi. The noise is that of a
+    directional derivative: it grows with the number of parameters. A third evaluation, at phi, is for the decoder.
     """
 
     summary = "finite difference of f in a normal direction of the variational parameters"
