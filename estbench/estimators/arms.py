@@ -24,8 +24,8 @@ NODES = 24
 class ARMS(Estimator):
     r"""Antithetic REINFORCE with multiple samples (Dimitriev and Zhou, 2021, arXiv:2105.14141).
 
-        grad_i ~ theta_i (1 - theta_i) / (theta_i - rho_i) * (1/S) sum_s (f(b_s) - mean_{r != s} f(b_r)) b_si
-        rho_i = P(b_si = b_ri = 1),   r != s
+        grad_i ~ k_i (1/S) sum_s (f(b_s) - mean_{r != s} f(b_r)) (b_si - theta_i)
+        k_i = theta_i (1 - theta_i) / (theta_i - rho_i),   rho_i = P(b_si = b_ri = 1) for r != s
 
     The S samples are marginally from q and negatively dependent: each latent has its own S uniforms from a copula.
     Leave-one-out differences of dependent samples are too small, and the factor in front makes up for that exactly.
@@ -68,8 +68,9 @@ class ARMS(Estimator):
         drawn = uniforms(logits.new_empty(samples, *logits.shape)) < rarer
         bits = torch.where(logits < 0, drawn, ~drawn).to(logits)
         f = objective.f(bits, objective.frozen_q())
+        score = bits - logits.sigmoid()
         signal = f.detach() - leave_one_out_mean(f.detach())
-        return gradient_surrogate(objective, f, factor(rarer, samples) * (signal[..., None] * bits).mean(0))
+        return gradient_surrogate(objective, f, factor(rarer, samples) * (signal[..., None] * score).mean(0))
 
 
 def dirichlet_uniforms(like: Tensor) -> Tensor:

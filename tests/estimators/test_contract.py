@@ -241,7 +241,7 @@ def test_declared_facts_are_plain_and_complete(name):
     assert facts["name"] == name
     assert len(facts["summary"].splitlines()) == 1
     assert facts["supports"]
-    assert facts["evaluations"] >= 1
+    assert facts["evaluations"]  # a number, or a formula
     assert facts["reference"] is None or facts["reference"] in estimators.BIBTEX
     assert facts["documentation"]
 

@@ -1,0 +1,41 @@
+"""Local expectation gradients: exact in the mean, by enumeration; without variance where latents do not interact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from bits import BITS, ONE_HOT, enumerated, enumerated_setting, name_of, objective_of, prepared
+
+
+@pytest.mark.parametrize("setting", [*BITS, *ONE_HOT], ids=name_of)
+def test_the_mean_over_all_samples_is_the_exact_gradient(setting):
+    estimator = prepared("local-expectation", setting.objective(setting.leaves()))
+    for found, exact in enumerated_setting(estimator, setting, samples=1).values():
+        torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("categories", [None, 4])
+def test_no_variance_where_f_is_a_sum_over_latents(categories):
+    torch.manual_seed(1)
+    shape = (2, 3) if categories is None else (2, 3, categories)
+    logits, slope = torch.randn(shape, dtype=torch.float64), torch.randn(shape[1:], dtype=torch.float64)
+
+    def f(z):
+        terms = z * slope if categories is None else (z * slope).sum(-1)
+        return (terms.exp() + terms).sum(-1)
+
+    estimator = prepared("local-expectation", objective_of(logits, f, categories))
+    mean, variance = enumerated(estimator, logits, f, 1, categories)
+    leaf = logits.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(objective_of(leaf, f, categories).exact().sum(), [leaf])
+    torch.testing.assert_close(mean, exact, rtol=0, atol=1e-12)
+    assert variance.max() < 1e-26
+
+
+@pytest.mark.parametrize(("shape", "categories", "evaluations"), [((2, 5), None, 6), ((2, 3, 4), 4, 10)])
+def test_one_evaluation_for_the_sample_and_one_for_every_neighbour(shape, categories, evaluations):
+    objective = objective_of(torch.zeros(shape, requires_grad=True), lambda z: z.flatten(2).sum(-1), categories)
+    estimator = prepared("local-expectation", objective)
+    assert estimator.count_evaluations(objective) == evaluations
+    estimator(objective)
+    assert objective.evaluations == evaluations * 2
