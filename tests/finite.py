@@ -17,6 +17,11 @@ EXPONENTIAL = [BY_NAME[f"{latents}, exponential, sampled KL"] for latents in ("b
 DECODER = [BY_NAME[f"{latents}, decoder, analytic KL"] for latents in ("bernoulli", "categorical")]
 
 
+def named(settings):
+    """For ``parametrize``: each setting under its name."""
+    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
+
+
 @dataclass
 class Enumerated:
     """The estimate for each outcome of the noise, (N, B, ...) by group, and the outcomes' probabilities, (N, B)."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from finite import DECODER, EXPONENTIAL, QUADRATIC, Enumerated, estimate
+from finite import DECODER, EXPONENTIAL, QUADRATIC, Enumerated, estimate, named
 
 from estbench import estimators
 from estbench.conformance import bias_tests
@@ -20,10 +21,6 @@ CATEGORICAL = [setting for setting in FINITE if setting.latents.name == "categor
 COORDINATES = 200  # more than all z-scores that an estimator is judged by here
 
 
-def named(settings):
-    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
-
-
 def nodes(logit):
     """Points and weights on (0, 1), exact for what is linear between the places where a bit flips."""
     p = 1 / (1 + np.exp(-logit))
@@ -31,13 +28,12 @@ def nodes(logit):
     points, weights = np.polynomial.legendre.leggauss(2)
     pairs = itertools.pairwise(ends)
     parts = [((b - a) * points / 2 + (a + b) / 2, (b - a) * weights / 2) for a, b in pairs]
-    return (torch.tensor(np.concatenate(column)) for column in zip(*parts, strict=True))
+    return tuple(torch.tensor(np.concatenate(column)) for column in zip(*parts, strict=True))
 
 
 def over_noise(estimator, setting, monkeypatch):
     """Bits: the estimate is piecewise linear in each latent's noise, so that quadrature by pieces is exact."""
-    columns = [[nodes(float(logit)) for logit in row] for row in setting.params["logits"]]
-    grids = [[tuple(column) for column in row] for row in columns]
+    grids = [[nodes(float(logit)) for logit in row] for row in setting.params["logits"]]
     u = torch.stack([torch.cartesian_prod(*[points for points, _ in row]) for row in grids], 1)  # (N, B, D)
     weight = torch.stack([torch.cartesian_prod(*[mass for _, mass in row]).prod(-1) for row in grids], 1)
     monkeypatch.setattr(arsm, "_dirichlet", lambda logits: torch.stack([1 - u, u], -1))
@@ -55,8 +51,7 @@ def test_the_expected_gradient_is_exact_for_three_bits(setting, name, monkeypatc
 def test_for_bits_both_are_arm(setting, monkeypatch):
     """(f(1[u > 1 - theta]) - f(1[u < theta])) (u - 1/2), node by node."""
     found = [over_noise(estimators.create(name), setting, monkeypatch) for name in ("ars", "arsm")]
-    pi = arsm._dirichlet(None)
-    u = pi[..., 0]
+    u = arsm._dirichlet(None)[..., 1]
     leaves = setting.leaves(len(u))
     objective = setting.objective(leaves)
     theta = leaves["logits"].detach().sigmoid()
@@ -87,9 +82,7 @@ def test_averaging_over_reference_categories_lowers_the_variance(setting):
 @pytest.mark.parametrize(("categories", "pairs"), [(2, 2), (3, 4), (10, 46)])
 def test_the_evaluations_follow_the_formula(categories, pairs):
     latents = type(CATEGORICAL[0].latents)(2, categories)
-    from dataclasses import replace
-
-    setting = replace(
+    setting = dataclasses.replace(
         CATEGORICAL[2],
         latents=latents,
         params={"logits": torch.zeros(2, 2, categories, dtype=torch.float64)},

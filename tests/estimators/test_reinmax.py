@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from finite import DECODER, EXPONENTIAL, QUADRATIC, bias, distribution_and_states, over_samples
+from finite import DECODER, EXPONENTIAL, QUADRATIC, bias, distribution_and_states, named, over_samples
 
 from estbench import estimators
 from estbench.errors import EstbenchError
@@ -14,10 +14,6 @@ from estbench.estimators.jacobians import softmax_jacobian
 
 FINITE = [*QUADRATIC, *EXPONENTIAL, *DECODER]
 NAMES = ("reinmax", "zgr")
-
-
-def named(settings):
-    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
 
 
 def cubic(z, w):

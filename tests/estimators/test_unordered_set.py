@@ -15,6 +15,7 @@ from finite import (
     codes_of,
     distribution_and_states,
     estimate,
+    named,
     ordered_probability,
     over_ordered_draws,
     over_samples,
@@ -28,10 +29,6 @@ from estbench.estimators.unordered_set import leave_one_out_ratios
 FINITE = [*QUADRATIC, *EXPONENTIAL, *DECODER]
 BASELINES = {"unordered-set": "built-in", "sum-and-sample": "sum"}
 MODULES = {"unordered-set": unordered_set, "sum-and-sample": sum_and_sample}
-
-
-def named(settings):
-    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
 
 
 def enumerated(name, setting, draws, monkeypatch, baseline=None):
