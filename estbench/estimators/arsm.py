@@ -104,6 +104,6 @@ def _swaps(size: int, device: torch.device) -> Tensor:
 def _values(objective: Objective, logits: Tensor, pi: Tensor, swaps: Tensor) -> Tensor:
     """f at the samples after each of P permutations, (P, *R, B, C): (P, *R, B), live in the model's weights."""
     order = swaps[..., None, :].expand(len(swaps), *pi.shape)
-    codes = (pi.expand(order.shape).gather(-1, order).log() - logits.detach()).argmin(-1)
+    codes = (pi.log().expand(order.shape).gather(-1, order) - logits.detach()).argmin(-1)
     z = events(objective, F.one_hot(codes, logits.shape[-1]).to(logits))
     return objective.f(z, objective.frozen_q())

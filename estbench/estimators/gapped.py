@@ -42,7 +42,11 @@ class GappedST(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         logits = category_logits(objective)
         hard = one_hot(objective, objective.q.sample((1,)))
-        top = logits.amax(-1, keepdim=True)
-        shifted = torch.where(hard.bool(), top, torch.minimum(logits, top - self.options.gap))
-        p = torch.softmax(shifted / self.options.temperature, -1)
+        p = torch.softmax(gapped_logits(logits, hard, self.options.gap) / self.options.temperature, -1)
         return straight_through_surrogate(objective, hard, softmax_jacobian(p, logits) / self.options.temperature)
+
+
+def gapped_logits(logits: Tensor, hard: Tensor, gap: float) -> Tensor:
+    """The logits eta + m, (S, *R, B, D, C), at which the drawn category leads by ``gap``."""
+    top = logits.amax(-1, keepdim=True)
+    return torch.where(hard.bool(), top, torch.minimum(logits, top - gap))

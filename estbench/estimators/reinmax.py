@@ -22,7 +22,7 @@ class ReinMax(Estimator):
 
     At tau = 1 the mean is exact where f is quadratic in every latent, products of different latents included: then
     f(e_c) - f(e_k) = (e_c - e_k)' (g(e_c) + g(e_k)) / 2 for the gradient g of f. It is biased from the third order
-    on. tau > 1 trades variance for bias.
+    on. tau > 1 adds bias, mostly for less variance.
     """
 
     summary = "second-order straight-through: exact on quadratics at temperature 1"

@@ -23,9 +23,9 @@ class UnorderedSet(Estimator):
         R(S, s) = p(S given that s was first) / p(S)
         b_s = sum_{t in S} q(t) R_s(S, t) f(t),   R_s the same ratio of what follows s;   R_s(S, s) = 1
 
-    The leave-one-out ratio R is the chance ratio that takes the order out of sum-and-sample, whose variance is
-    never smaller. b_s estimates E[f] from the others and has the same mean whichever s was first, so the estimate
-    stays unbiased. ``baseline=none`` takes b = 0.
+    The leave-one-out ratio R averages ``sum-and-sample`` over the orders in which S can have come: without baselines
+    its variance is never smaller. b_s estimates E[f] from the whole set as drawn after s; its mean is E[f] whichever
+    s was first, so the estimate stays unbiased. ``baseline=none`` takes b = 0.
 
     The values are those of all D latents together, C^D in number, drawn by stochastic beam search. Where each has next
     to no mass, q(s) R -> 1/k and b_s -> the mean of the others: ``rloo``. Where q is concentrated, or k is C^D, it is

@@ -1,0 +1,97 @@
+"""Expectations over all that a finite latent, or a draw without replacement, can be: for tests of exactness."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from estbench.conformance.settings import SETTINGS
+from estbench.problems.latents import states
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+QUADRATIC = [BY_NAME[f"{latents}, quadratic, analytic KL"] for latents in ("bernoulli", "categorical")]
+EXPONENTIAL = [BY_NAME[f"{latents}, exponential, sampled KL"] for latents in ("bernoulli", "categorical")]
+DECODER = [BY_NAME[f"{latents}, decoder, analytic KL"] for latents in ("bernoulli", "categorical")]
+
+
+def named(settings):
+    """For ``parametrize``: each setting under its name."""
+    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
+
+
+@dataclass
+class Enumerated:
+    """The estimate for each outcome of the noise, (N, B, ...) by group, and the outcomes' probabilities, (N, B)."""
+
+    gradients: dict[str, Tensor]
+    probabilities: Tensor
+
+    def mean(self, group):
+        """The expected estimate, (B, ...)."""
+        return self._expectation(self.gradients[group])
+
+    def variance(self, group):
+        """Trace of the covariance, summed over examples."""
+        return float(self._expectation((self.gradients[group] - self.mean(group)).square()).sum())
+
+    def _expectation(self, values):
+        return torch.einsum("nb,nb...->b...", self.probabilities, values)
+
+    def assert_exact(self, setting, groups=None):
+        """The mean is the exact gradient."""
+        exact = setting.exact()
+        torch.testing.assert_close(self.probabilities.sum(0), torch.ones(self.probabilities.shape[1]).double())
+        for group in groups or exact:
+            torch.testing.assert_close(self.mean(group), exact[group], rtol=1e-10, atol=1e-12)
+
+
+def estimate(estimator, setting, replicates, sample=None):
+    """Gradients by group, (R, B, ...), where ``q.sample`` gives ``sample``."""
+    leaves = setting.leaves(replicates)
+    objective = setting.objective(leaves)
+    if sample is not None:
+        objective.q.sample = lambda shape: sample if tuple(shape) == (len(sample),) else None
+    surrogate = estimator.eval()(objective)
+    assert surrogate.shape == (replicates, len(setting.weights))
+    return dict(zip(leaves, torch.autograd.grad(surrogate.sum(), list(leaves.values())), strict=True))
+
+
+def over_samples(estimator, setting):
+    """All that one draw from q can be."""
+    q, values = distribution_and_states(setting)
+    sample = values[None, :, None].expand(1, -1, len(setting.weights), *q.event_shape)
+    return Enumerated(estimate(estimator, setting, len(values), sample), q.log_prob(sample[0]).exp())
+
+
+def bias(found, setting):
+    """Norm of the bias of the variational parameters' gradient, relative to that gradient's."""
+    exact = setting.exact()["logits"]
+    return float((found.mean("logits") - exact).norm() / exact.norm())
+
+
+def over_ordered_draws(estimator, setting, draws, monkeypatch, module):
+    """All that ``draws`` values drawn without replacement can be, in their order."""
+    q, values = distribution_and_states(setting)
+    order = torch.tensor(list(itertools.permutations(range(len(values)), draws))).T  # (k, N)
+    p = q.log_prob(values[:, None]).exp()[order]  # (k, N, B)
+    codes = codes_of(values)[order][:, :, None].expand(-1, -1, len(setting.weights), -1)
+    monkeypatch.setattr(module, "without_replacement", lambda log_p, count: codes)
+    return Enumerated(estimate(estimator, setting, order.shape[1]), ordered_probability(p))
+
+
+def ordered_probability(p):
+    """Of k values drawn without replacement in this order, (k, ...) to (...)."""
+    return (p / (1 - (p.cumsum(0) - p))).prod(0)
+
+
+def distribution_and_states(setting):
+    q = setting.latents.family(setting.params)
+    return q, states(q)
+
+
+def codes_of(values):
+    """Categories, (N, D), of bits or one-hot vectors."""
+    return values.long() if values.dim() == 2 else values.argmax(-1)
