@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, OneHotCategorical, kl_divergence
 
@@ -74,7 +75,9 @@ class BernoulliLatents:
         return _independent(Bernoulli(logits=params["logits"], validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        return kl_divergence(self.family(q), self.family(p))
+        # torch's own does not broadcast a prior of (D,) against q of (*B, D).
+        q_logits, p_logits = q["logits"], p["logits"]
+        return (q_logits.sigmoid() * (q_logits - p_logits) + F.softplus(p_logits) - F.softplus(q_logits)).sum(-1)
 
     def flat(self, z: Tensor) -> Tensor:
         return z
