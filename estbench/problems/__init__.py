@@ -1,7 +1,13 @@
 """Problems: data and models that yield an objective for each minibatch."""
 
-from estbench.problems import vae as _vae  # noqa: F401  (registers vae)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from estbench.problems.objective import Objective
 from estbench.problems.problem import REGISTRY, Problem, create, describe, names, register
+
+# Every module beside this one registers its problem when it is imported.
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
 __all__ = ["REGISTRY", "Objective", "Problem", "create", "describe", "names", "register"]

@@ -1,0 +1,85 @@
+"""Expected costs of bits, with their gradients and the variances of four estimators in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from estbench.problems.latents import BernoulliLatents
+from estbench.problems.problem import register
+from estbench.problems.toy import Toy
+from estbench.validation import Options
+
+
+@register("bernoulli_toy")
+class BernoulliToy(Toy):
+    r"""Expected cost of D independent bits (Tucker et al., 2017, arXiv:1703.07370; Grathwohl et al., 2018).
+
+        L = -sum_i E|b_i - t|^p,   b_i ~ Bernoulli(theta_i),   theta = sigmoid(logits)
+        E|b - t|^p = theta (1 - t)^p + (1 - theta) t^p
+
+    One bit and p = 2 with t = 0.45 is the toy of REBAR, t = 0.499 that of RELAX, t = 0.49 that of ARM; the nearer t is
+    to 1/2, the smaller the difference between the two costs. 128 bits and p = 1.5, 2 or 3 is that of ReinMax. Costs
+    are summed over bits. The cost is defined for relaxed bits too.
+
+    ``variance`` has the variance of single estimates in closed form, for D = 1.
+    """
+
+    summary = "expected cost |b - t|^p of bits, in closed form"
+    latents = "bernoulli"
+    parameter_names = ("logits",)
+
+    class Options(Options):
+        """What may be chosen; ``theta`` is where every bit starts."""
+
+        target: float = Field(default=0.45, ge=0, le=1)
+        power: float = Field(default=2.0, ge=1)
+        bits: Annotated[int, Field(ge=1)] = 1
+        theta: float = Field(default=0.5, gt=0, lt=1)
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or BernoulliToy.Options()
+        theta, size = self.options.theta, self.options.bits
+        self.family = BernoulliLatents(size)
+        self.logits = nn.Parameter(torch.full((size,), math.log(theta) - math.log1p(-theta)))
+
+    def cost(self, z: Tensor) -> Tensor:
+        return (z - self.options.target).abs().pow(self.options.power).sum(-1)
+
+    def expected_cost(self, params: Mapping[str, Tensor]) -> Tensor:
+        theta, target, power = params["logits"].sigmoid(), self.options.target, self.options.power
+        return (theta * (1 - target) ** power + (1 - theta) * target**power).sum(-1)
+
+
+Estimator = Literal["reinforce", "rloo", "arm", "disarm"]
+
+
+def variance(estimator: Estimator, theta: float, target: float, power: float = 2.0) -> float:
+    r"""Variance of one estimate of d E[f(b)] / d logit for one bit, f(b) = |b - t|^p.
+
+    With D = f(1) - f(0), p = theta (1 - theta), m = min(theta, 1 - theta) and M = 1 - m; all but ``reinforce`` take
+    two evaluations:
+
+        reinforce   p ((1 - theta) f(1) + theta f(0))^2
+        rloo        D^2 p (1 - 2 p) / 2
+        arm         (2/3) D^2 (1/8 - (1/2 - m)^3) - D^2 p^2      (Yin and Zhou, 2019)
+        disarm      D^2 M^2 m (1 - 2 m) / 2                      (Dong, Mnih and Tucker, 2020)
+    """
+    one, zero = (1 - target) ** power, target**power
+    d2, p = (one - zero) ** 2, theta * (1 - theta)
+    m = min(theta, 1 - theta)
+    match estimator:
+        case "reinforce":
+            return p * ((1 - theta) * one + theta * zero) ** 2
+        case "rloo":
+            return d2 * p * (1 - 2 * p) / 2
+        case "arm":
+            return 2 / 3 * d2 * (1 / 8 - (1 / 2 - m) ** 3) - d2 * p**2
+        case "disarm":
+            return d2 * (1 - m) ** 2 * m * (1 - 2 * m) / 2
