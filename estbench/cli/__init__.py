@@ -17,6 +17,8 @@ COMMANDS = {
     "run": "train what is missing, measure, and write a report",
     "report": "rebuild tables, figures and report.html from the records alone",
     "compare": "two estimators side by side, with intervals and a verdict in words",
+    "check": "put estimators to the test: the certificate",
+    "new": "write a new estimator and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line a cell",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",

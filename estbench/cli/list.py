@@ -34,17 +34,26 @@ def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
 
 def _estimators() -> list[dict[str, Any]]:
     from estbench import estimators
+    from estbench.store import certificates
 
-    columns = {
-        "unbiased": "unbiased",
-        "latents": "supports",
-        "evaluations": "evaluations",
-        "differentiable f": "needs_differentiable_f",
-        "reference": "reference",
-        "summary": "summary",
-    }
-    found = [estimators.describe(name) for name in estimators.names()]
-    return [{"name": entry["name"], **{column: entry[fact] for column, fact in columns.items()}} for entry in found]
+    found = []
+    for name in estimators.names():
+        cls, facts = estimators.REGISTRY.get(name), estimators.describe(name)
+        found.append(
+            {
+                "name": name,
+                "family": cls.__module__.rpartition(".")[2].replace("_", " "),
+                "unbiased": facts["unbiased"],
+                "latents": facts["supports"],
+                "bounds": facts["bounds"],
+                "evaluations": facts["evaluations"],
+                "differentiable f": facts["needs_differentiable_f"],
+                "reference": facts["reference"],
+                "certificate": str(certificates.status(name, certificates.fingerprint(cls))),
+                "summary": facts["summary"],
+            }
+        )
+    return found
 
 
 def _problems() -> list[dict[str, Any]]:

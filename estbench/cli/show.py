@@ -25,6 +25,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     experiments = shipped_experiments()
     if name in estimators.names():
         _print_entry(estimators.describe(name))
+        _print_certificates(name)
     elif name in problems.names():
         _print_entry(problems.describe(name))
     elif name in datasets.names():
@@ -52,3 +53,18 @@ def _print_entry(entry: dict[str, Any]) -> None:
         click.echo(f"{fact.replace('_', ' ')}: {shown}")
     if reference in BIBTEX:
         click.echo(f"\n{BIBTEX[reference]}")
+
+
+def _print_certificates(name: str) -> None:
+    """What is proved of an estimator with its defaults, and with the further options that it declares."""
+    from estbench import estimators
+    from estbench.conformance import variants
+    from estbench.store import certificates
+
+    source = certificates.fingerprint(estimators.REGISTRY.get(name))
+    click.echo("\ncertificates (estbench check):")
+    for label in variants(name):
+        click.echo(f"  {label}: {certificates.status(label, source)}")
+        valid = [each for each in certificates.known(label) if each.fingerprint == source]
+        for check in valid[0].condensed().checks if valid and label == name else ():
+            click.echo(f"    {check.name}: {check.outcome}; {check.evidence}")

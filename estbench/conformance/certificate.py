@@ -13,7 +13,6 @@ from estbench.conformance import contract, enumeration, facts, known, unbiasedne
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
-from estbench.estimators import Estimator
 from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
 
 PerSetting = Callable[[Subject, Setting], Verdict]
@@ -105,6 +104,3 @@ def _attempt(name: str, setting: str, check: Callable[[], Verdict]) -> Check:
     )
 
 
-def make_subject(label: str, make: Callable[[], Estimator]) -> Subject:
-    """A subject that need not be registered."""
-    return Subject(label, make)

@@ -139,12 +139,16 @@ def _cosine(z: Tensor, w: Tensor) -> Tensor:
 
 
 def _decoder(z: Tensor, w: Tensor) -> Tensor:
-    """Log-likelihood of three pixels, 1, 0 and 1, whose logits are linear in z: a sigmoid belief network."""
+    """Log-likelihood of three pixels, 1, 0 and 1, whose logits are linear in z: a sigmoid belief network.
+
+    In units of that of fair pixels: a constant that changes no gradient and would only be noise to score functions.
+    """
     logits = w[..., :1] + (w * z).sum(-1, keepdim=True) * z.new_tensor([1.0, -0.5, 2.0])
     pixels = z.new_tensor([1.0, 0.0, 1.0])
-    return -torch.nn.functional.binary_cross_entropy_with_logits(
+    cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits(
         logits, pixels.expand_as(logits), reduction="none"
-    ).sum(-1)
+    )
+    return (math.log(2) - cross_entropy).sum(-1)
 
 
 def _exponential(z: Tensor, w: Tensor) -> Tensor:

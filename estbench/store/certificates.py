@@ -74,6 +74,15 @@ class Certificate(Frozen):
             kinds.setdefault(check.name, []).append(check)
         return self.model_copy(update={"checks": tuple(worst(checks) for checks in kinds.values())})
 
+    def complaints(self) -> list[str]:
+        """What did not pass, in words: one line for each kind of check, where it is worst."""
+        undecided = (Outcome.FAILED, Outcome.INCONCLUSIVE)
+        bad = [check for check in self.condensed().checks if check.outcome in undecided]
+        return [
+            f"{check.name} {check.outcome}{f' in {check.setting!r}' if check.setting else ''}: {check.message}"
+            for check in bad
+        ]
+
 
 SEVERITY = (Outcome.NOT_APPLICABLE, Outcome.PASSED, Outcome.INCONCLUSIVE, Outcome.FAILED)
 

@@ -1,0 +1,96 @@
+"""``estbench check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from estbench.cli.options import json_option, plugin_option
+from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    from estbench.store.certificates import Certificate
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="NAME[opts]...")
+@click.option("--all", "everything", is_flag=True, help="Check every estimator that is known.")
+@plugin_option
+@click.option(
+    "--out", type=click.Path(), metavar="DIR", help="Where the certificates go.  [default: results/certificates]"
+)
+@click.option("--record", is_flag=True, help="Put them among those that ship with estbench: for its developers.")
+@json_option
+def command(
+    names: tuple[str, ...],
+    plugins: tuple[str, ...],
+    out: str | None,
+    *,
+    everything: bool,
+    record: bool,
+    as_json: bool,
+) -> int:
+    """Put estimators to the test: one certificate each, with the evidence for every check.
+
+    Small problems with exact gradients prove the mean, the variance where theory knows it, the declared
+    facts and the contract. NAME is checked with its defaults and with the further options that it declares;
+    NAME[opts] with those alone. Exit code 1 if one does not pass.
+    """
+    from estbench.cli.console import print_json
+    from estbench.registry import load_plugin
+    from estbench.store import certificates
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    labels = _labels(names, everything=everything)
+    if record and (plugins or out):
+        raise EstbenchError("--record is for the estimators that ship with estbench; drop --plugin and --out")
+    made = []
+    from estbench.conformance import certify
+
+    for label in labels:
+        certificate = certify(label)
+        made.append(certificate)
+        if not record:
+            certificates.save(certificate, Path(out) if out else certificates.FOLDER)
+        if not as_json:
+            _print(certificate, brief=everything)
+    if record:
+        certificates.record(made, set(_labels((), everything=True)))
+    if as_json:
+        print_json([certificate.model_dump(mode="json") for certificate in made])
+    bad = sum(certificate.outcome != "passed" for certificate in made)
+    if not as_json and len(made) > 1:
+        click.echo(f"{len(made) - bad} of {len(made)} certificates passed")
+    return 1 if bad else 0
+
+
+def _labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
+    """The variants to check, each once."""
+    from estbench import estimators
+    from estbench.conformance import variants
+
+    if everything == bool(names):
+        raise EstbenchError("name the estimators to check, or say --all; `estbench list estimators` names them")
+    wanted = [
+        [estimators.REGISTRY.resolve(name).label] if "[" in name else variants(name)
+        for name in (names or estimators.names())
+    ]
+    return list(dict.fromkeys(label for labels in wanted for label in labels))
+
+
+def _print(certificate: Certificate, *, brief: bool) -> None:
+    """A table of checks, or one line where all is well and many are checked."""
+    from estbench.cli.console import print_rows
+
+    if not brief or certificate.outcome != "passed":
+        rows = [
+            (check.name, str(check.outcome), str(check.settings or ""), check.evidence)
+            for check in certificate.condensed().checks
+        ]
+        print_rows(certificate.label, ("check", "outcome", "settings", "evidence (where it is tightest)"), rows)
+        for line in certificate.complaints():
+            click.echo(line)
+    click.echo(f"{certificate.label}: {certificate.outcome}, {certificate.seconds:.1f} s")
