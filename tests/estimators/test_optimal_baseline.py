@@ -130,8 +130,17 @@ def test_the_normalised_gradient_has_the_direction_and_another_length():
 
 
 def test_a_small_spread_is_not_blown_up():
-    fresh, plain = (draws(nvil(normalise, steps=0), 5, seed=8) for normalise in (True, False))
-    assert torch.equal(fresh["loc"], plain["loc"])
+    plain, normalised = nvil(normalise=False), nvil(normalise=True)
+    normalised.spread.mean.fill_(0.25 * float(normalised.spread.weight))
+    assert torch.equal(draws(plain, 5, seed=8)["loc"], draws(normalised, 5, seed=8)["loc"])
+
+
+def test_before_there_is_a_spread_there_is_no_score():
+    """Nothing is left but the KL's gradient, and the decoder's."""
+    found = draws(nvil(normalise=True, steps=0), 5, kl="analytic")
+    loc = columns()[0]
+    torch.testing.assert_close(found["loc"][..., 0], -loc.expand(5, -1))
+    assert bool(found["k"].ne(0).all())
 
 
 def test_the_network_learns_from_the_signal_as_it_is():
