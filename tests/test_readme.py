@@ -27,14 +27,14 @@ def blocks(language):
 def test_the_example_estimator_is_short_and_runs(tmp_path):
     (example,) = [block for block in blocks("python") if "@register" in block]
     assert len(example.splitlines()) < 30
-    plugin = tmp_path / "antithetic.py"
+    plugin = tmp_path / "mirror.py"
     plugin.write_text(example, encoding="utf-8")
     settings = [argument for setting in TINY for argument in ("--set", setting)]
     arguments = [
         "--plugin",
         str(plugin),
         "-e",
-        "antithetic",
+        "mirror",
         "-e",
         "reparam",
         "--steps",

@@ -16,9 +16,9 @@ class Antithetic(Coupled):
 
         (g(eps) + g(-eps)) / 2,   eps ~ N(0, I)
 
-    The part of g that is odd in eps cancels. For a pathwise ``base`` that is all the noise of d/dmu of a quadratic;
-    for a score function, whose score for mu is odd itself, it is the *even* part of f that cancels, and with it the
-    need for a baseline there.
+    The part of g that is odd in eps cancels. For a pathwise ``base`` that is all the noise of d/dmu of a quadratic.
+    For a score function, whose score for mu is odd itself, the *even* part of f cancels there, and any constant with
+    it; for log sigma, whose score is even, a constant stays and a baseline is needed as before.
     """
 
     summary = "mean of any estimator over the noise and its negative"
@@ -27,14 +27,12 @@ class Antithetic(Coupled):
     unbiased = True
     needs_differentiable_f = True
     variants = ("antithetic[base=reinforce]", "antithetic[base=rloo]")
-    copies = 2
 
     class Options(CoupledOptions):
         """What may be chosen."""
 
     def __init__(self, options: Options | None = None) -> None:
-        super().__init__(options)
-        self.evaluations = self.copies * self.base.evaluations
+        super().__init__(options, copies=2)
 
     def noise(self, sample_shape: tuple[int, ...], like: Tensor) -> Tensor:
         half = torch.randn(*sample_shape, 1, *like.shape[1:], dtype=like.dtype, device=like.device)

@@ -38,11 +38,12 @@ class Coupled(Estimator):
     remembers of a step (a moving average) it takes in once, after all copies have used what was there before.
     """
 
-    copies: int
-
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None, copies: int) -> None:
         super().__init__(options)
+        self.copies = copies
         self.base = create(self.options.base)
+        below = self.base.evaluations
+        self.evaluations = f"{copies} ({below})" if isinstance(below, str) else copies * below
         self.unbiased = self.base.unbiased
         self.needs_differentiable_f = self.base.needs_differentiable_f
 

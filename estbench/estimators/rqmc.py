@@ -13,7 +13,6 @@ from torch.quasirandom import SobolEngine
 
 from estbench.estimators.base import register
 from estbench.estimators.coupled import Coupled, CoupledOptions
-from estbench.validation import Options
 
 
 @register("rqmc")
@@ -46,10 +45,9 @@ class RQMC(Coupled):
                 raise ValueError(f"a Sobol sequence is even at powers of two alone; take {1 << value.bit_length()}")
             return value
 
-    def __init__(self, options: Options | None = None) -> None:
-        super().__init__(options)
-        self.copies = self.options.num_points
-        self.evaluations = self.copies * self.base.evaluations
+    def __init__(self, options: RQMC.Options | None = None) -> None:
+        options = options or RQMC.Options()
+        super().__init__(options, copies=options.num_points)
 
     def noise(self, sample_shape: tuple[int, ...], like: Tensor) -> Tensor:
         """The draws of one call are further dimensions of the points: S D in all."""

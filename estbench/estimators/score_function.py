@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -41,9 +42,9 @@ class Reinforce(Estimator):
     a baseline that has seen the sample that it is subtracted from would bias the estimate. ``optimal`` is the scalar
     of least variance, estimated for each example from ``baseline_draws`` separate draws.
 
-    ``normalise`` is the other half of NVIL: (f - b) / max(1, sd), with sd^2 a moving average of past (f - b)^2. Its
-    mean has the gradient's direction and not its length, so it is declared biased, and its variance compares with
-    the others' only after multiplication by sd^2.
+    ``normalise`` is the other half of NVIL: (f - b) / max(1, sd), with sd^2 a moving average of past (f - b)^2; in the
+    first step there is none, and no score either. The mean has the gradient's direction and not its length, so this is
+    declared biased, and its variance compares with the others' only after multiplication by sd^2.
     """
 
     summary = "score function, with baseline none, ema, nvil or optimal"
@@ -106,8 +107,7 @@ class Reinforce(Estimator):
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, objective.frozen_q())
         signal = f.detach() - self.baseline(objective)
-        weight = signal if self.spread is None else signal / self.spread(objective).sqrt().clamp(min=1)
-        surrogate = score_function_surrogate(objective, z, f, weight)
+        surrogate = score_function_surrogate(objective, z, f, signal * self._scale(objective))
         if self.training:
             self.baseline.update(f.detach())
             if self.spread is not None:
@@ -116,6 +116,13 @@ class Reinforce(Estimator):
             # Ascending -signal^2 / 2 fits a learned baseline to f, and moves nothing else: f is detached in it.
             surrogate = surrogate - 0.5 * signal.square().mean(0)
         return surrogate
+
+    def _scale(self, objective: Objective) -> Tensor | float:
+        if self.spread is None:
+            return 1.0
+        # A first step as long as f is large would stay in the optimiser's memory for hundreds of steps.
+        spread = self.spread(objective).sqrt()
+        return torch.where(spread > 0, 1 / spread.clamp(min=1), 0.0)
 
 
 @register("rloo")
