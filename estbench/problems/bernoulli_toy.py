@@ -18,7 +18,7 @@ from estbench.validation import Options
 
 @register("bernoulli_toy")
 class BernoulliToy(Toy):
-    r"""Expected cost of D independent bits (Tucker et al., 2017, arXiv:1703.07370; Grathwohl et al., 2018).
+    r"""Expected cost of D independent bits (Tucker et al., 2017, arXiv:1703.07370).
 
         L = -sum_i E|b_i - t|^p,   b_i ~ Bernoulli(theta_i),   theta = sigmoid(logits)
         E|b - t|^p = theta (1 - t)^p + (1 - theta) t^p

@@ -24,7 +24,7 @@ VARIANCE = 2 / 3  # of q; the posterior's is 1/2
 
 @register("linear_gaussian")
 class LinearGaussian(Problem):
-    r"""A linear-Gaussian model (Rainforth et al., 2018, section 4, arXiv:1802.04537).
+    r"""A linear-Gaussian model (Rainforth et al., 2018, arXiv:1802.04537).
 
         z ~ N(mu, I),   x|z ~ N(z, I),   q(z|x) = N(A x + b, (2/3) I)
         p(z|x) = N((x + mu) / 2, I / 2),   p(x) = N(mu, 2 I)
