@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
+from estbench import validation
 from estbench.problems.objective import ENUMERABLE, Objective
 from estbench.problems.problem import Problem, register
 from estbench.problems.vae import VAE
-from estbench.validation import Options
 
 
 @register("sbn_tiny")
@@ -28,7 +28,7 @@ class TinySBN(Problem):
     summary = "tiny VAE with Bernoulli or categorical latents on digits; exact gradient by enumeration"
     latents = "bernoulli"
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``categories`` belongs to categorical latents."""
 
         latents: Literal["bernoulli", "categorical"] = "bernoulli"
