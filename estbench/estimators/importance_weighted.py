@@ -15,9 +15,8 @@ class IWAE(MultiSample):
 
         z_k = z(phi, eps_k):   grad L_K = E[sum_k v_k d log w_k / d phi]
 
-    d log w_k is total: through z_k, and directly through -log q. The direct part has mean zero and a variance that
-    does not vanish as K grows, while the mean does: the signal-to-noise ratio of the encoder's gradient falls as
-    K^-1/2 (Rainforth et al., 2018, arXiv:1802.04537).
+    d log w_k is total: through z_k, and directly through -log q. As K grows, the mean of the encoder's gradient shrinks
+    faster than its noise: the signal-to-noise ratio falls as K^-1/2 (Rainforth et al., 2018, arXiv:1802.04537).
     """
 
     summary = "pathwise gradient of the multi-sample bound"

@@ -31,7 +31,7 @@ def score_surrogate(objective: Objective, z: Tensor, log_weights: Tensor, signal
 
 @register("reinforce-iwae")
 class ReinforceIWAE(MultiSample):
-    r"""Score function on the bound, c_k = 0 (Mnih and Rezende, 2016, arXiv:1602.06725, section 2.3).
+    r"""Score function on the bound, c_k = 0 (Mnih and Rezende, 2016, arXiv:1602.06725).
 
     Every sample is credited with the whole bound, whoever made it: the variance is that of Lhat, which may be
     hundreds of nats, times that of the scores. ``vimco`` is what makes it usable.
@@ -88,9 +88,8 @@ class OVIS(MultiSample):
 
         c_k = log (1/K) sum_{l != k} w_l - gamma (v_k + log(1 - 1/K))
 
-    ``gamma=0`` has no weight of the sample's own in it, and is unbiased. ``gamma=1`` approaches the optimal baseline
-    as K grows, but its v_k depends on z_k: at finite K it is biased, by gamma E[sum_k v_k s_k]. It cancels the -v_k
-    of the gradient, which is what keeps the signal from vanishing with K.
+    ``gamma=0`` has no weight of the sample's own in it, and is unbiased. With ``gamma=1`` the v_k in it depends on z_k
+    and cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
     """
 
     summary = "score function on the multi-sample bound, the asymptotically optimal baseline (biased for gamma > 0)"

@@ -17,8 +17,8 @@ class ReweightedWakeSleep(MultiSample):
         encoder:  sum_k v_k grad_phi log q(z_k)          decoder:  sum_k v_k grad_theta log p(x, z_k)
 
     The decoder ascends L_K. The encoder *descends* KL(p(z|x) || q), by self-normalised importance sampling: it is no
-    gradient of L_K at any K, and of that KL only as K grows. It needs no baseline, because the v_k sum to one. The
-    fixed point is the same where q can be the posterior.
+    gradient of L_K at any K, and of that KL only as K grows. Its signals v_k lie between 0 and 1, so it needs no
+    baseline. Where q can be the posterior, that is the optimum of both.
     """
 
     summary = "reweighted wake-sleep, wake-phase update of q (biased: it descends KL(p || q))"

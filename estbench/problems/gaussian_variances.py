@@ -7,7 +7,7 @@ With z = m + s e, e ~ N(0, 1), the estimates of d E[c(z)] / d m and d E[c(z)] / 
     measure-valued    (c(m + s W) - c(m - s W)) / (sqrt(2 pi) s)       (c(m + s M) - c(m + s U M)) / s
 
 W ~ Weibull(scale sqrt 2, shape 2) is shared by both terms; M is double-sided Maxwell and U uniform on (0, 1), so that
-U M is normal (Mohamed et al., 2020, arXiv:1906.10652, sections 3 and 6). The gradient with respect to log s is s times
+U M is normal (Mohamed et al., 2020, arXiv:1906.10652). The gradient with respect to log s is s times
 that with respect to s, and its variance s^2 times.
 
 The moments come from E[e^(i a e)] = exp(-a^2 / 2) for the cosine and, for the exponential, from
