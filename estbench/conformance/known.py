@@ -110,9 +110,7 @@ def _bump() -> Iterator[Known]:
 def _rloo(samples: int) -> Form:
     """RLOO is the sample covariance of f and the score; its variance with respect to loc, for (z - k)^2."""
     n = samples
-    return lambda d, s: (
-        10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)
-    ) / n
+    return lambda d, s: (10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)) / n
 
 
 def _one_bit(label: str, form: Callable[[Tensor, Tensor], Tensor]) -> Known:
@@ -153,7 +151,7 @@ FACTS: tuple[Known, ...] = (
         lambda d, s: d**4 / s**2 + 14 * d**2 + 15 * s**2,
         lambda d, s: s**2 * (2 * d**4 / s**2 + 60 * d**2 + 74 * s**2),
     ),
-    _quadratic("reparam", lambda d, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
+    _quadratic("reparam", lambda _, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
     _quadratic("rloo", _rloo(2)),
     _quadratic("rloo[num_samples=3]", _rloo(3)),
     _quadratic("rloo[num_samples=4]", _rloo(4)),
