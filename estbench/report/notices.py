@@ -18,7 +18,7 @@ SAID = {
     CertificateStatus.INCONCLUSIVE: "inconclusive",
     CertificateStatus.STALE: "of another version of its source",
     CertificateStatus.OTHER: "passed with other options",
-    CertificateStatus.NONE: "never checked",
+    CertificateStatus.NONE: "none",
 }
 VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 

@@ -25,7 +25,11 @@ QUICK = [
     (mutants.StickingTheLandingIWAE, "exact mean", ["loc[", "expected", "measured", "Usual causes"]),
 ]
 STATISTICAL = [
-    (mutants.IncludesItself, "unbiased", ["expected", "measured", "times the exact gradient", "a baseline that has seen the sample"]),
+    (
+        mutants.IncludesItself,
+        "unbiased",
+        ["expected", "measured", "times the exact gradient", "a baseline that has seen the sample"],
+    ),
     (mutants.DetachedRebar, "unbiased", ["logits[", "expected", "z = ", "noise that is detached"]),
     (mutants.StickingTheLandingIWAE, "unbiased", ["expected", "measured", "z = "]),
     (mutants.DoublesTheDecoder, "unbiased", ["weights[", "2 times the exact gradient", "is added twice"]),

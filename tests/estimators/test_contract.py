@@ -32,7 +32,6 @@ def test_a_weight_in_the_encoder_gets_the_chain_rule_s_gradient(name, kl):
         torch.testing.assert_close(first, second, rtol=0, atol=1e-11)
 
 
-
 @pytest.mark.parametrize("name", estimators.names())
 def test_declared_facts_are_plain_and_complete(name):
     facts = estimators.describe(name)
