@@ -48,10 +48,9 @@ def command(
     if record and (plugins or out):
         raise EstbenchError("--record is for the estimators that ship with estbench; drop --plugin and --out")
     made = []
-    from estbench.conformance import certify
+    from estbench.conformance import certify_each
 
-    for label in labels:
-        certificate = certify(label)
+    for certificate in certify_each(labels, plugins):
         made.append(certificate)
         if not record:
             certificates.save(certificate, Path(out) if out else certificates.FOLDER)

@@ -1,6 +1,6 @@
 """Conformance: what every estimator must prove before it is called right."""
 
-from estbench.conformance.certificate import certify, certify_subject, variants
+from estbench.conformance.certificate import certify, certify_each, certify_subject, variants
 from estbench.conformance.settings import Setting, settings_for
 from estbench.conformance.subject import Subject
 from estbench.conformance.unbiasedness import BiasTest, bias_tests
@@ -15,6 +15,7 @@ __all__ = [
     "Subject",
     "bias_tests",
     "certify",
+    "certify_each",
     "certify_subject",
     "settings_for",
     "variants",

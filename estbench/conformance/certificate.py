@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -13,6 +17,7 @@ from estbench.conformance import contract, enumeration, facts, known, unbiasedne
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
+from estbench.registry import load_plugin
 from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
 
 PerSetting = Callable[[Subject, Setting], Verdict]
@@ -41,6 +46,26 @@ def certify(variant: str, *, quick: bool = False) -> Certificate:
     """Check a registered estimator, ``name[option=value,...]``; ``quick`` leaves out what is sampled at length."""
     label = estimators.REGISTRY.resolve(variant).label
     return certify_subject(Subject(label, lambda: estimators.create(label)), quick=quick)
+
+
+def certify_each(labels: Sequence[str], plugins: Iterable[str] = ()) -> Iterator[Certificate]:
+    """Certificates one after the other; where there are several, made by as many processes as there are cores.
+
+    Each process has one thread and loads the ``plugins``.
+    """
+    workers = min(len(labels), os.cpu_count() or 1)
+    if workers <= 1:
+        yield from map(certify, labels)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (tuple(plugins),)) as pool:
+        yield from pool.map(certify, labels)
+
+
+def _start_worker(plugins: tuple[str, ...]) -> None:
+    torch.set_num_threads(1)
+    for plugin in plugins:
+        load_plugin(plugin)
 
 
 def variants(name: str) -> list[str]:
@@ -91,16 +116,14 @@ def _attempt(name: str, setting: str, check: Callable[[], Verdict]) -> Check:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
         found = Verdict(Outcome.FAILED, "it raised an error", " ".join(message.split()))
-    finite = {key: float(number) for key, number in found.numbers.items() if abs(number) < float("inf")}
-    strain = min(found.strain, 1e300) if found.strain == found.strain else 1e300  # noqa: PLR0124  (a NaN is no number)
+    finite = {key: float(number) for key, number in found.numbers.items() if math.isfinite(number)}
+    strain = found.strain if math.isfinite(found.strain) else 1e300
     return Check(
         name=name,
         setting=setting,
         outcome=found.outcome,
         evidence=found.evidence,
         message=found.message,
-        strain=float(strain),
+        strain=strain,
         numbers=finite,
     )
-
-

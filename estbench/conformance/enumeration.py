@@ -86,7 +86,7 @@ def expectation(estimator: Estimator, setting: Setting) -> Expectation | None:
             chosen = values[position : position + sample_shape[0]]
             position += sample_shape[0]
             if setting.latents.name == "normal":
-                return q.base_dist.loc + q.base_dist.scale * chosen  # type: ignore[attr-defined]
+                return q.mean + q.stddev * chosen
             return chosen.expand(len(chosen), *q.batch_shape, *q.event_shape)
 
         return sample

@@ -8,16 +8,22 @@ Dong, Mnih and Tucker (2020, arXiv:2006.10680), or derived by hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from estbench.conformance import toys
+from estbench.conformance.settings import Setting
 from estbench.conformance.theory import Known
 from estbench.estimators import Estimator
+from estbench.problems.latents import BernoulliLatents, CategoricalLatents
 
 Form = Callable[[Tensor, Tensor], Tensor]
+BITS = BernoulliLatents(3)
+CATEGORIES = CategoricalLatents(2, 3)
+QUADRATIC = toys.gaussian("quadratic", toys.QUADRATIC)
 
 
 def facts_of(label: str) -> list[Known]:
@@ -30,7 +36,7 @@ def _quadratic(label: str, loc: Form | None, log_scale: Form | None = None) -> K
     mean, deviation, k = (toys.column(values) for values in zip(*toys.QUADRATIC, strict=True))
     forms = {"loc": loc, "log_scale": log_scale}
     variance = {group: form(mean - k, deviation) for group, form in forms.items() if form is not None}
-    return Known(label, "f = (z - k)^2", toys.gaussian("quadratic", toys.QUADRATIC), variance)
+    return Known(label, "f = (z - k)^2", QUADRATIC, variance)
 
 
 def _constant_baselines() -> Iterator[Known]:
@@ -110,9 +116,7 @@ def _bump() -> Iterator[Known]:
 def _rloo(samples: int) -> Form:
     """RLOO is the sample covariance of f and the score; its variance with respect to loc, for (z - k)^2."""
     n = samples
-    return lambda d, s: (
-        10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)
-    ) / n
+    return lambda d, s: (10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)) / n
 
 
 def _one_bit(label: str, form: Callable[[Tensor, Tensor], Tensor]) -> Known:
@@ -140,11 +144,15 @@ def _disarm_bit(theta: Tensor, t: Tensor) -> Tensor:
     return 0.5 * (1 - 2 * t) ** 2 * (1 - m) ** 2 * m * (1 - 2 * m)
 
 
-def _no_variance_at_the_posterior(label: str, importance_samples: int = 1) -> Known:
-    """Only the decoder's gradient is noisy there."""
-    setting = toys.posterior(importance_samples)
-    nothing = {group: torch.zeros_like(value) for group, value in setting.params.items()}
-    return Known(label, "no variance where q is the posterior", setting, nothing)
+def _no_variance(label: str, claim: str, setting: Setting) -> Known:
+    """Every draw is the exact gradient of the variational parameters."""
+    return Known(label, claim, setting, {group: torch.zeros_like(value) for group, value in setting.params.items()})
+
+
+def _exact_mean(label: str, cost: str) -> Iterator[Known]:
+    """The mean is exact on such f, of bits and of categories, though not on others."""
+    for latents in (BITS, CATEGORIES):
+        yield Known(label, f"exact mean where f is {cost} in z", toys.discrete(latents, cost), exact_mean=True)
 
 
 FACTS: tuple[Known, ...] = (
@@ -153,7 +161,7 @@ FACTS: tuple[Known, ...] = (
         lambda d, s: d**4 / s**2 + 14 * d**2 + 15 * s**2,
         lambda d, s: s**2 * (2 * d**4 / s**2 + 60 * d**2 + 74 * s**2),
     ),
-    _quadratic("reparam", lambda d, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
+    _quadratic("reparam", lambda _, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
     _quadratic("rloo", _rloo(2)),
     _quadratic("rloo[num_samples=3]", _rloo(3)),
     _quadratic("rloo[num_samples=4]", _rloo(4)),
@@ -164,5 +172,22 @@ FACTS: tuple[Known, ...] = (
     _one_bit("rloo", _rloo_bit),
     _one_bit("arm", _arm_bit),
     _one_bit("disarm", _disarm_bit),
-    _no_variance_at_the_posterior("stl"),
+    _no_variance("disarm", "no variance at theta = 1 / 2", toys.bits(((0.5, 0.45), (0.5, 0.499)))),
+    _quadratic("antithetic[base=reinforce]", lambda d, _: 8 * d**2),
+    Known("antithetic", "no variance of loc on quadratics", QUADRATIC, {"loc": torch.zeros_like(QUADRATIC.weights)}),
+    _quadratic(
+        "measure-valued",
+        lambda d, _: (16 / math.pi - 4) * d**2,
+        lambda d, s: s**2 * (4 * d**2 + 4 * s**2),
+    ),
+    _no_variance("delta", "no variance on quadratics", QUADRATIC),
+    _no_variance("stl", "no variance where q is the posterior", toys.posterior()),
+    _no_variance("dreg", "no variance where q is the posterior", toys.posterior(importance_samples=2)),
+    _no_variance("stl-iwae", "no variance where q is the posterior", toys.posterior(importance_samples=2)),
+    _no_variance("enumeration", "no variance", toys.discrete(CATEGORIES, "quadratic")),
+    _no_variance("local-expectation", "no variance on one bit", toys.bits()),
+    _no_variance("muprop", "no variance where f is linear in z", toys.discrete(BITS, "linear")),
+    *_exact_mean("straight-through", "linear"),
+    *_exact_mean("reinmax", "quadratic"),
+    *_exact_mean("zgr", "quadratic"),
 )

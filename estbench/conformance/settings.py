@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -120,7 +121,7 @@ class Setting:
         return torch.einsum("n,n...->...", probability, values)
 
 
-def settings_for(supports: set[str] | frozenset[str], bounds: set[str] | frozenset[str]) -> list[Setting]:
+def settings_for(supports: AbstractSet[str], bounds: AbstractSet[str]) -> list[Setting]:
     """The settings for such latents and objectives: at least three for each family of latents."""
     return [
         setting for setting in (*SETTINGS, *CONTINUOUS) if setting.latents.name in supports and setting.bound in bounds
@@ -195,10 +196,10 @@ SETTINGS: tuple[Setting, ...] = (
     _setting(NormalLatents(1), "decoder", analytic_kl=False, samples=3),
     _setting(BernoulliLatents(2), "quadratic", analytic_kl=False, samples=3),
     _setting(BernoulliLatents(2), "exponential", analytic_kl=False, samples=2),
-    _setting(BernoulliLatents(2), "decoder", analytic_kl=False, samples=3),
+    _setting(BernoulliLatents(2), "decoder", analytic_kl=False, samples=2),
     _setting(CategoricalLatents(1, 3), "quadratic", analytic_kl=False, samples=3),
     _setting(CategoricalLatents(1, 3), "exponential", analytic_kl=False, samples=2),
-    _setting(CategoricalLatents(1, 3), "decoder", analytic_kl=False, samples=3),
+    _setting(CategoricalLatents(1, 3), "decoder", analytic_kl=False, samples=2),
 )
 
 # Made of the class above, and so imported after it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from estbench.conformance.settings import EXAMPLES, WEIGHTS, Setting, settings_for
+from estbench.conformance.settings import EXAMPLES, Setting, settings_for
 from estbench.estimators import Estimator
 from estbench.measure.randomness import seeded
 
@@ -55,10 +55,9 @@ class Subject:
         estimator = self.fresh(setting, dtype).train()
         learned = list(estimator.parameters())
         optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE, maximize=True) if learned else None
-        if estimator.state_dict():
-            with seeded(1, torch.device("cpu")):
-                for _ in range(WARM_UP):
-                    train_step(estimator, setting, optimizer, dtype)
+        with seeded(1, torch.device("cpu")):
+            for _ in range(WARM_UP):
+                train_step(estimator, setting, optimizer, dtype)
         return estimator.eval()
 
     def prepared(self, setting: Setting, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
@@ -82,6 +81,3 @@ def train_step(
         optimizer.zero_grad()
         surrogate.backward()
         optimizer.step()
-
-
-__all__ = ["WEIGHTS", "Subject", "train_step"]

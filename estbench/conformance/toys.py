@@ -24,7 +24,7 @@ def column(values: list[float] | tuple[float, ...]) -> Tensor:
 
 
 def gaussian(cost: str, rows: tuple[tuple[float, float, float], ...]) -> Setting:
-    """q = N(m, s^2) and a cost f(z; k): ``quadratic`` (z - k)^2, ``cosine`` cos(k z), ``bump`` exp(-k z^2)."""
+    """The cost f(z; k) of z ~ N(m, s^2): ``quadratic`` (z - k)^2, ``cosine`` cos(k z), ``bump`` exp(-k z^2)."""
     integrand = {
         "quadratic": lambda z, k: (z - k).square().sum(-1),
         "cosine": lambda z, k: (k * z).cos().sum(-1),
@@ -36,7 +36,7 @@ def gaussian(cost: str, rows: tuple[tuple[float, float, float], ...]) -> Setting
 
 
 def bits(rows: tuple[tuple[float, float], ...] = BITS) -> Setting:
-    """q = Bernoulli(theta) and the cost (b - t)^2: the toy of REBAR and RELAX."""
+    """The cost (b - t)^2 of b ~ Bernoulli(theta): the toy of REBAR and RELAX."""
     theta, target = (column(values) for values in zip(*rows, strict=True))
     return Setting(
         f"one bit, {rows}",

@@ -20,7 +20,7 @@ from scipy import stats
 from estbench.conformance.sampling import Moments, draw
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
-from estbench.conformance.verdict import Verdict, deviation, verdict
+from estbench.conformance.verdict import Verdict, deviation
 from estbench.estimators import Estimator
 from estbench.measure.randomness import seeded
 from estbench.store.certificates import Outcome
@@ -117,8 +117,8 @@ def unbiased(subject: Subject, setting: Setting) -> Verdict:
         "bias": max(test.bias for test in tests),
     }
     if not worst.unbiased:
-        return verdict(False, evidence, worst.message, worst.z / worst.threshold, **numbers)
+        return Verdict(Outcome.FAILED, evidence, worst.message, worst.z / worst.threshold, numbers)
     if detectable > DETECTABLE + setting.accuracy:
         said = f"after {worst.replicates:,} draws, a bias below {detectable:.1%} of the gradient could go unseen"
         return Verdict(Outcome.INCONCLUSIVE, evidence, said, worst.z / worst.threshold, numbers)
-    return verdict(True, evidence, strain=worst.z / worst.threshold, **numbers)
+    return Verdict(Outcome.PASSED, evidence, "", worst.z / worst.threshold, numbers)

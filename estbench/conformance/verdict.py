@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -26,7 +28,7 @@ class Verdict(NamedTuple):
     evidence: str
     message: str = ""
     strain: float = 0.0
-    numbers: dict[str, float] = {}
+    numbers: Mapping[str, float] = MappingProxyType({})
 
 
 def verdict(ok: bool, evidence: str, message: str = "", strain: float = 0.0, **numbers: float) -> Verdict:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from estbench.store import Status
+from estbench.store import Status, certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,6 +88,19 @@ def facts(results: Results, estimator: str) -> dict[str, Any]:
         if declared:
             return dict(declared)
     return {}
+
+
+def certificate(results: Results, estimator: str) -> str:
+    """The status of an estimator's certificate: as its cells recorded it, or of one that was made since."""
+    planned = cells(results)
+    folders = planned.loc[planned["estimator"] == estimator, "folder"]
+    claims = [claim for folder in folders if (claim := dig(results.records, folder, "certificate"))]
+    found = {str(dig(claim, "status", default="")) for claim in claims}
+    if found <= {str(certificates.CertificateStatus.PASSED)}:
+        return next(iter(found), str(certificates.CertificateStatus.NONE))
+    sources = {str(dig(claim, "fingerprint", default="")) for claim in claims}
+    since = {certificates.status(estimator, source, certificates.beside(results.path)) for source in sources}
+    return str(next(iter(since))) if len(since) == 1 else str(certificates.CertificateStatus.STALE)
 
 
 def statuses(results: Results) -> Counter[str]:

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 from estbench.report import extract
 from estbench.store import Status
+from estbench.store.certificates import CertificateStatus
 
 if TYPE_CHECKING:
     from estbench.store import Results
 
 # Fewer seeds give wide intervals; the report says so.
 ENOUGH_SEEDS = 5
+SAID = {
+    CertificateStatus.FAILED: "it failed",
+    CertificateStatus.INCONCLUSIVE: "inconclusive",
+    CertificateStatus.STALE: "of another version of its source",
+    CertificateStatus.OTHER: "passed with other options",
+    CertificateStatus.NONE: "none",
+}
 VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 
 
@@ -30,8 +38,13 @@ def notices(results: Results) -> list[str]:
 
 
 def uncertified(results: Results) -> list[str]:
-    """The estimators without a passing certificate: all of them, since no record holds one."""
-    return extract.estimators(results)
+    """The estimators whose cells were not made by code with a passing certificate, each with what there is instead."""
+    found = {label: extract.certificate(results, label) for label in extract.estimators(results)}
+    return [
+        f"{label} ({SAID[CertificateStatus(said)]})"
+        for label, said in found.items()
+        if said != CertificateStatus.PASSED
+    ]
 
 
 def _unfinished(results: Results) -> list[str]:

@@ -160,6 +160,7 @@ def declared(results: Results) -> Table:
         row = {
             "estimator": estimator,
             "summary": str(facts.get("summary", "")),
+            "certificate": extract.certificate(results, estimator),
             "unbiased": _said(facts.get("unbiased"), "yes", "no"),
             "differentiable_f": _said(facts.get("needs_differentiable_f"), "needed", "not needed"),
             "evaluations": str(facts.get("evaluations", "")),
@@ -171,6 +172,7 @@ def declared(results: Results) -> Table:
     titles = [
         "estimator",
         "what it is",
+        "certificate",
         "unbiased",
         "differentiable f",
         "evaluations per example",

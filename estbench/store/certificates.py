@@ -15,6 +15,8 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
+from pydantic import Field
+
 from estbench.errors import EstbenchError
 from estbench.store.files import read_json, write_json, write_text
 from estbench.validation import Frozen, validated
@@ -53,7 +55,7 @@ class Check(Frozen):
     settings: int = 1  # how many it stands for
     strain: float = 0.0  # how much of the allowed deviation is used up; above 1 it fails
     message: str = ""  # of a failure: what was expected, what was measured, the usual causes
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float] = Field(default_factory=dict)
 
 
 class Certificate(Frozen):
@@ -63,7 +65,7 @@ class Certificate(Frozen):
     fingerprint: str
     outcome: Outcome
     bias: float | None = None  # the largest that was measured, relative to the gradient's norm; of biased ones
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0
     checks: tuple[Check, ...]
 
@@ -120,6 +122,17 @@ def status(label: str, source: str, *folders: Path) -> CertificateStatus:
     if name != label and status(name, source, *folders) is CertificateStatus.PASSED:
         return CertificateStatus.OTHER
     return CertificateStatus.NONE
+
+
+def claim(label: str, entry: type, results: Path) -> dict[str, str]:
+    """What is known about an estimator as a run into ``results`` finds it, for its records."""
+    source = fingerprint(entry)
+    return {"status": str(status(label, source, beside(results))), "fingerprint": source}
+
+
+def beside(results: Path) -> Path:
+    """Where the certificates of a user's own estimators are, for the results in ``results/<experiment>/``."""
+    return results.parent / FOLDER.name
 
 
 def known(label: str, *folders: Path) -> list[Certificate]:

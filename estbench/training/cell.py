@@ -13,7 +13,7 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell
 from estbench.measure import Clocks, describe_environment
 from estbench.measure.randomness import seeded
-from estbench.store import ResultsFolder, Status
+from estbench.store import ResultsFolder, Status, certificates
 from estbench.training.loop import Outcome, train
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
 
@@ -67,7 +67,7 @@ def run_cell(
             state.save(checkpoint, clocks.seconds)
     folder.commit(
         cell,
-        _record(cell, outcome, state, clocks, device, started, error),
+        _record(cell, folder, outcome, state, clocks, device, started, error),
         state.curves if state else [],
         state.gradients if state else [],
         keep_checkpoint=keep_checkpoint or outcome.status is Status.INTERRUPTED,
@@ -77,6 +77,7 @@ def run_cell(
 
 def _record(
     cell: Cell,
+    folder: ResultsFolder,
     outcome: Outcome,
     state: State | None,
     clocks: Clocks,
@@ -101,6 +102,7 @@ def _record(
             "examples": state.examples,
             "evaluations": state.evaluations,
             "facts": state.estimator.facts(),
+            "certificate": certificates.claim(cell.estimator.label, type(state.estimator), folder.path),
             "parameters": {name: sum(weight.numel() for weight in group) for name, group in groups.items()},
             "fingerprints": {
                 "initial_weights": fingerprint(initial_problem(cell, device)),

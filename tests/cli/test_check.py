@@ -1,0 +1,177 @@
+"""`estbench check` and `estbench new`: the loop of somebody who writes an estimator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from estbench.store import certificates, load
+
+BIASED = '''
+from estbench.estimators import Estimator, register
+
+
+@register("mine")
+class Mine(Estimator):
+    """The baseline is the mean of all samples: also of the one that it is subtracted from."""
+
+    summary = "a baseline that includes its sample"
+    supports = {"bernoulli"}
+    unbiased = True
+    needs_differentiable_f = False
+    evaluations = 2
+
+    def forward(self, objective):
+        z = objective.q.sample((2,))
+        f = objective.f(z, objective.frozen_q())
+        signal = (f - f.mean(0)).detach()
+        return (f + signal * objective.q.log_prob(z)).mean(0) - objective.kl()
+'''
+TINY = ("--problem", "vae[dataset=digits,hidden=[8],latent_size=2]", "--steps", 10, "--set", "evaluation.examples=20")
+QUIET = ("--set", "probe.replicates=0", "--set", "throughput.rounds=0")
+
+
+def test_a_certificate_is_a_table_and_a_file(estbench, here):
+    code, said, errors = estbench("check", "stl")
+    assert (code, errors) == (0, "")
+    for words in ("exact mean", "unbiased", "max |z| = ", "would show", "decoder gradient", "known exactness"):
+        assert words in said
+    assert "stl: passed" in said.splitlines()[-1]
+    assert [path.name for path in Path("results/certificates").iterdir()] == ["stl.json"]
+
+
+def test_a_certificate_for_programs(estbench, here):
+    code, said, _ = estbench("check", "stl", "--json", "--out", "elsewhere")
+    assert code == 0
+    (answer,) = json.loads(said)
+    assert (answer["label"], answer["outcome"]) == ("stl", "passed")
+    (one, *_) = [check for check in answer["checks"] if check["name"] == "unbiased"]
+    assert {"z", "bound", "n", "detectable"} <= set(one["numbers"])
+    assert json.loads(Path("elsewhere/stl.json").read_text())["checks"] == answer["checks"]
+
+
+def test_a_defect_fails_with_a_message_that_helps(estbench, here, plugin):
+    path = plugin("mine.py", BIASED)
+    code, said, errors = estbench("check", "--plugin", path, "mine")
+    assert (code, errors) == (1, "")
+    assert "mine: failed" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("exact mean failed in 'bernoulli")]
+    for words in ("logits[", "expected", "measured", "times the exact gradient", "a baseline that has seen the sample"):
+        assert words in line
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "name the estimators to check, or say --all"),
+        (("stl", "--all"), "name the estimators to check, or say --all"),
+        (("stll",), "did you mean 'stl'"),
+        (("rloo[num_samples=1]",), "greater than or equal to 2"),
+        (("stl", "--record", "--out", "x"), "drop --plugin and --out"),
+    ],
+)
+def test_misuse_of_check(refused, arguments, complaint):
+    assert complaint in refused("check", *arguments)
+
+
+@pytest.mark.slow
+def test_a_name_is_checked_with_its_variants_and_a_variant_alone(estbench, here, monkeypatch):
+    from estbench import estimators
+
+    monkeypatch.setattr(estimators.REGISTRY.get("rloo"), "variants", ("rloo[num_samples=3]",))
+    code, said, _ = estbench("check", "rloo[num_samples=2]")  # the default, however it is written
+    assert code == 0
+    assert [line for line in said.splitlines() if ": passed" in line][-1].startswith("rloo: passed")
+    code, said, _ = estbench("check", "rloo")
+    assert code == 0
+    assert "2 of 2 certificates passed" in said
+
+
+def test_recording_puts_it_among_those_that_ship(estbench, here, tmp_path, monkeypatch):
+    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "certificates.json")
+    assert estbench("check", "stl", "--record").code == 0
+    assert list(certificates.shipped()) == ["stl"]
+    assert not Path("results").exists()
+    assert len({check.name for check in certificates.shipped()["stl"].checks}) == len(
+        certificates.shipped()["stl"].checks
+    )
+
+
+def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, tmp_path):
+    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    path = plugin("mine.py", BIASED)
+
+    def listed():
+        entries = json.loads(estbench("list", "estimators", "--plugin", path, "--json").out)["estimators"]
+        return {entry["name"]: entry for entry in entries}["mine"]
+
+    entry = listed()
+    assert entry["certificate"] == "none"
+    assert entry["latents"] == ["bernoulli"]
+    assert entry["differentiable f"] is False
+    assert "mine: none" in estbench("show", "mine", "--plugin", path).out
+    estbench("check", "--plugin", path, "mine")
+    assert listed()["certificate"] == "failed"
+    said = estbench("show", "mine", "--plugin", path).out
+    assert "mine: failed" in said
+    assert "exact mean: failed; relative error" in said
+
+
+def test_what_new_writes_passes_its_certificate_and_runs(estbench, here, plugin):
+    name, file = "my-est", "my_est.py"
+    code, said, errors = estbench("new", name)
+    assert (code, errors) == (0, "")
+    assert sorted(path.name for path in here.iterdir()) == [file, f"test_{file}"]
+    assert f"estbench check --plugin {file} {name}" in said
+    assert estbench("check", "--plugin", file, name).code == 0
+    assert estbench("run", "--plugin", file, "-e", name, "--out", "results/x", *TINY, *QUIET).code == 0
+    (record,) = load("results/x").records.values()
+    assert record["certificate"]["status"] == "passed"
+    assert "No passing certificate" not in Path("results/x/report/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_test_that_new_writes_passes(estbench, here, environment):
+    estbench("new", "my-est")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_est.py"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("rloo", "exists already"),
+        ("My-Est", "is no estimator name"),
+        ("2nd", "is no estimator name"),
+        ("../x", "is no estimator name"),
+    ],
+)
+def test_misuse_of_new(refused, name, complaint):
+    assert complaint in refused("new", name)
+
+
+@pytest.mark.parametrize("file", ["my_est.py", "test_my_est.py"])
+def test_new_overwrites_nothing(refused, here, file):
+    (here / file).write_text("mine")
+    assert f"'{file}' exists already, and is not overwritten" in refused("new", "my-est")
+
+
+def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkeypatch, tmp_path):
+    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    assert estbench("run", "-e", "stl", "--out", "results/x", *TINY, *QUIET).code == 0
+    page = Path("results/x/report/report.html")
+    assert "No passing certificate: stl (none)." in page.read_text()
+    estbench("check", "stl")
+    estbench("report", "results/x")
+    assert "No passing certificate" not in page.read_text()

@@ -1,0 +1,49 @@
+"""Every registered estimator, with each choice of options that it declares, holds its certificate.
+
+A new estimator is tested by existing. What is quick and has no chance in its verdict runs with every change; the
+statistical rest is slow, and its family-wise false-alarm rate of 1e-4 is that of a fixed seed.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from estbench import estimators
+from estbench.conformance import certify, variants
+from estbench.store import certificates
+
+LABELS = [label for name in estimators.names() for label in variants(name)]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(one_thread):
+    """Tensors this small are slower on two."""
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_its_deterministic_checks_pass(label):
+    certificate = certify(label, quick=True)
+    assert certificate.complaints() == []
+    assert certificate.outcome == "passed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", LABELS)
+def test_its_certificate_passes(label):
+    certificate = certify(label)
+    assert certificate.complaints() == []
+    assert certificate.outcome == "passed"
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_its_shipped_certificate_is_of_this_source(label):
+    """Made anew by `estbench check --all --record`."""
+    source = certificates.fingerprint(estimators.REGISTRY.get(label.partition("[")[0]))
+    shipped = certificates.shipped()
+    assert label in shipped
+    assert shipped[label].outcome == "passed"
+    assert shipped[label].fingerprint == source
+
+
+def test_no_certificate_ships_without_its_estimator():
+    assert sorted(certificates.shipped()) == sorted(LABELS)

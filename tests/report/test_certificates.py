@@ -1,0 +1,72 @@
+"""What a report says about the certificates of its estimators."""
+
+from __future__ import annotations
+
+import pytest
+from records import write_results
+
+from estbench.report import extract
+from estbench.report.notices import notices, uncertified
+from estbench.store import certificates, load
+from estbench.store.certificates import Certificate, Check, Outcome
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of two estimators; nothing ships, and nothing lies in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    return load(write_results(tmp_path / "results" / "r", ["reparam", "stl"], 2, replicates=0, rounds=0))
+
+
+def claim(results, estimator, *statuses, source="abc"):
+    """Put a claim into each of an estimator's records."""
+    cells = extract.cells(results)
+    folders = cells.loc[cells["estimator"] == estimator, "folder"]
+    for folder, status in zip(folders, statuses, strict=True):
+        results.records[folder]["certificate"] = {"status": status, "fingerprint": source}
+
+
+def made_since(results, label, outcome, source="abc"):
+    check = Check(name="precision", outcome=outcome, evidence="")
+    certificate = Certificate(label=label, fingerprint=source, outcome=outcome, checks=(check,))
+    certificates.save(certificate, certificates.beside(results.path))
+
+
+def test_records_without_a_claim_have_none(results):
+    assert uncertified(results) == ["reparam (none)", "stl (none)"]
+
+
+def test_what_passed_is_not_named(results):
+    claim(results, "reparam", "passed", "passed")
+    assert uncertified(results) == ["stl (none)"]
+    claim(results, "stl", "passed", "passed")
+    assert uncertified(results) == []
+    assert not any("certificate" in notice for notice in notices(results))
+
+
+def test_all_cells_must_have_passed(results):
+    claim(results, "reparam", "passed", "failed")
+    assert extract.certificate(results, "reparam") == "none"
+
+
+@pytest.mark.parametrize(("outcome", "said"), [(Outcome.FAILED, "it failed"), (Outcome.INCONCLUSIVE, "inconclusive")])
+def test_one_that_was_made_since_counts(results, outcome, said):
+    claim(results, "reparam", "none", "none")
+    made_since(results, "reparam", outcome)
+    assert uncertified(results)[0] == f"reparam ({said})"
+    made_since(results, "reparam", Outcome.PASSED)
+    assert uncertified(results) == ["stl (none)"]
+
+
+def test_one_of_another_source_does_not(results):
+    claim(results, "reparam", "none", "none")
+    made_since(results, "reparam", Outcome.PASSED, source="later")
+    assert uncertified(results)[0] == "reparam (of another version of its source)"
+
+
+@pytest.mark.parametrize("broken", [None, 3, "passed", [], {"status": 7}, {"status": "sure"}])
+def test_a_claim_that_makes_no_sense_is_none(results, broken):
+    for record in results.records.values():
+        record["certificate"] = broken
+    assert uncertified(results) == ["reparam (none)", "stl (none)"]

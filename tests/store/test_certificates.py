@@ -1,0 +1,167 @@
+"""Certificates on disk: what is read is what was written, and what it says holds for one source and no other."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from estbench.errors import EstbenchError
+from estbench.store import certificates
+from estbench.store.certificates import Certificate, CertificateStatus, Check, Outcome, fingerprint, known, save, status
+
+
+def certificate(label="mine[depth=2]", outcome=Outcome.PASSED, source="abc", checks=None):
+    made = checks or (Check(name="precision", outcome=outcome, evidence="float32 and float64", setting="one"),)
+    return Certificate(
+        label=label, fingerprint=source, outcome=outcome, checks=made, versions={"torch": "2"}, seconds=1.5
+    )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ships(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "shipped.json")
+
+
+def test_what_is_saved_is_found_again():
+    path = save(certificate())
+    assert path.as_posix() == "results/certificates/mine-depth-2.json"
+    assert known("mine[depth=2]") == [certificate()]
+    assert json.loads(path.read_text())["outcome"] == "passed"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED, Outcome.INCONCLUSIVE])
+def test_a_certificate_holds_for_its_own_source(outcome):
+    assert status("mine[depth=2]", "abc") is CertificateStatus.NONE
+    save(certificate(outcome=outcome))
+    assert status("mine[depth=2]", "abc") == outcome
+    assert status("mine[depth=2]", "another") is CertificateStatus.STALE
+    assert status("mine[depth=3]", "abc") is CertificateStatus.NONE
+
+
+def test_other_options_of_one_that_passed_are_said_to_be_that():
+    save(certificate("mine"))
+    assert status("mine[depth=3]", "abc") is CertificateStatus.OTHER
+    assert status("mine[depth=3]", "another") is CertificateStatus.NONE
+    save(certificate("mine", Outcome.FAILED))
+    assert status("mine[depth=3]", "abc") is CertificateStatus.NONE
+
+
+def test_the_user_s_own_comes_before_the_one_that_ships(tmp_path):
+    certificates.record([certificate("mine"), certificate("other")], {"mine", "other"})
+    assert status("mine", "abc") is CertificateStatus.PASSED
+    save(certificate("mine", Outcome.FAILED), tmp_path / "elsewhere")
+    assert status("mine", "abc") is CertificateStatus.PASSED
+    assert status("mine", "abc", tmp_path / "elsewhere") is CertificateStatus.FAILED
+    # A stale one of the user's own does not hide a valid one.
+    save(certificate("other", Outcome.FAILED, source="old"))
+    assert status("other", "abc") is CertificateStatus.PASSED
+
+
+def test_what_ships_is_condensed_and_loses_what_is_no_longer_there():
+    checks = tuple(
+        Check(name="unbiased", outcome=outcome, evidence=f"strain {strain}", setting=setting, strain=strain)
+        for setting, outcome, strain in (
+            ("one", Outcome.PASSED, 0.2),
+            ("two", Outcome.PASSED, 0.9),
+            ("three", Outcome.NOT_APPLICABLE, 0.0),
+        )
+    )
+    certificates.record([certificate("mine", checks=checks), certificate("gone")], {"mine", "gone"})
+    certificates.record([], {"mine"})
+    assert list(certificates.shipped()) == ["mine"]
+    (check,) = certificates.shipped()["mine"].checks
+    assert (check.setting, check.settings, check.strain) == ("two", 2, 0.9)
+
+
+def test_what_did_not_pass_is_said_once_for_each_kind():
+    checks = tuple(
+        Check(name=name, outcome=outcome, evidence="", setting="here", strain=strain, message=f"{strain} too much")
+        for name, outcome, strain in (
+            ("unbiased", Outcome.FAILED, 2.0),
+            ("unbiased", Outcome.FAILED, 3.0),
+            ("supports", Outcome.INCONCLUSIVE, 0.0),
+            ("precision", Outcome.PASSED, 0.0),
+        )
+    )
+    assert certificate(outcome=Outcome.FAILED, checks=checks).complaints() == [
+        "unbiased failed in 'here': 3.0 too much",
+        "supports inconclusive in 'here': 0.0 too much",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"schema": 1}', '{"schema": 99}', '{"schema": 1, "label": 3}', "[]", "null"]
+)
+def test_a_damaged_certificate_is_none(text):
+    path = save(certificate("mine"))
+    path.write_text(text)
+    assert status("mine", "abc") is CertificateStatus.NONE
+
+
+def test_a_certificate_of_another_label_is_not_taken():
+    save(certificate("mine[a=1]")).rename("results/certificates/mine-a-2.json")
+    assert known("mine[a=2]") == []
+
+
+@pytest.mark.parametrize("label", ["../../evil", "..", "/etc/passwd", "a" * 500])
+def test_a_label_cannot_leave_the_folder(label, tmp_path):
+    path = save(certificate(label), tmp_path / "certificates")
+    assert path.resolve().parent == tmp_path / "certificates"
+
+
+def test_a_folder_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EstbenchError, match="choose another with --out"):
+        save(certificate(), tmp_path / "file")
+
+
+# --- fingerprints -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Write the modules of a package of two families, and import one class anew."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def load(**modules):
+        import importlib
+        import linecache
+
+        for name in [name for name in sys.modules if name == "zoo" or name.startswith("zoo.")]:
+            del sys.modules[name]
+        for name, text in {"__init__": "", "base": "class Base:\n    pass\n", **modules}.items():
+            (folder / f"{name}.py").write_text(text)
+        importlib.invalidate_caches()
+        linecache.clearcache()
+        return importlib.import_module("zoo.mine").Mine
+
+    return load
+
+
+MINE = "from zoo.base import Base\nfrom zoo.shared import helper\n\n\nclass Mine(Base):\n    version = 1\n"
+SHARED = "def helper():\n    return 1\n"
+
+
+def test_a_change_of_its_source_is_a_change_of_its_fingerprint(package):
+    first = fingerprint(package(mine=MINE, shared=SHARED))
+    assert first == fingerprint(package(mine=MINE, shared=SHARED))
+    assert first != fingerprint(package(mine=f"{MINE}    x = 1\n", shared=SHARED))
+    assert first != fingerprint(package(mine=MINE.replace("version = 1", "version = 2"), shared=SHARED))
+
+
+def test_what_it_shares_counts_and_what_it_does_not_use_does_not(package):
+    first = fingerprint(package(mine=MINE, shared=SHARED))
+    assert first != fingerprint(package(mine=MINE, shared=SHARED.replace("1", "2")))
+    assert first == fingerprint(package(mine=MINE, shared=SHARED, other="x = 1\n"))
+    assert first == fingerprint(package(mine=MINE, shared=SHARED, base="class Base:\n    facts = 1\n"))
+
+
+def test_what_was_typed_in_has_no_fingerprint():
+    typed = type("Typed", (), {"__module__": "nowhere"})
+    assert fingerprint(typed) == ""
