@@ -53,8 +53,8 @@ class BernoulliToy(Toy):
         return (z - self.options.target).abs().pow(self.options.power).sum(-1)
 
     def expected_cost(self, params: Mapping[str, Tensor]) -> Tensor:
-        theta, target, power = params["logits"].sigmoid(), self.options.target, self.options.power
-        return (theta * (1 - target) ** power + (1 - theta) * target**power).sum(-1)
+        theta, (one, zero) = params["logits"].sigmoid(), _costs(self.options.target, self.options.power)
+        return (theta * one + (1 - theta) * zero).sum(-1)
 
 
 Estimator = Literal["reinforce", "rloo", "arm", "disarm"]
@@ -71,7 +71,7 @@ def variance(estimator: Estimator, theta: float, target: float, power: float = 2
         arm         (2/3) D^2 (1/8 - (1/2 - m)^3) - D^2 p^2      (Yin and Zhou, 2019)
         disarm      D^2 M^2 m (1 - 2 m) / 2                      (Dong, Mnih and Tucker, 2020)
     """
-    one, zero = (1 - target) ** power, target**power
+    one, zero = _costs(target, power)
     d2, p = (one - zero) ** 2, theta * (1 - theta)
     m = min(theta, 1 - theta)
     match estimator:
@@ -83,3 +83,8 @@ def variance(estimator: Estimator, theta: float, target: float, power: float = 2
             return 2 / 3 * d2 * (1 / 8 - (1 / 2 - m) ** 3) - d2 * p**2
         case "disarm":
             return d2 * (1 - m) ** 2 * m * (1 - 2 * m) / 2
+
+
+def _costs(target: float, power: float) -> tuple[float, float]:
+    """|b - t|^p for b = 1 and b = 0."""
+    return math.pow(1 - target, power), math.pow(target, power)

@@ -1,0 +1,119 @@
+"""The linear-Gaussian model, whose posterior and evidence are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
+
+from estbench.datasets import Dataset
+from estbench.problems.latents import NormalLatents
+from estbench.problems.objective import Objective
+from estbench.problems.problem import Problem, register
+from estbench.validation import Options
+
+SPLITS = (1024, 256, 256)
+VARIANCE = 2 / 3  # of q; the posterior's is 1/2
+
+
+@register("linear_gaussian")
+class LinearGaussian(Problem):
+    r"""A linear-Gaussian model (Rainforth et al., 2018, section 4, arXiv:1802.04537).
+
+        z ~ N(mu, I),   x|z ~ N(z, I),   q(z|x) = N(A x + b, (2/3) I)
+        p(z|x) = N((x + mu) / 2, I / 2),   p(x) = N(mu, 2 I)
+
+    mu is learned, A and b are the encoder, q's variance is fixed and is not the posterior's. The bound is largest at
+    mu = mean(x), A = I / 2, b = mu / 2; the weights start there, displaced by ``perturbation`` times standard normal
+    noise. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
+
+    The 1,024 training points are drawn once and for all from the model with a mu of its own. mu is the parameter of
+    the prior, so its group is ``prior``; it stands for all that a generative network would learn. The KL is always
+    sampled, as in the paper: an analytic one would leave mu's gradient without noise. At K = 1 L is known:
+
+        L = log p(x) - KL(q(z|x) || p(z|x))
+    """
+
+    summary = "linear-Gaussian model with known posterior and evidence, K importance samples"
+    latents = "normal"
+
+    class Options(Options):
+        """What may be chosen."""
+
+        dimensions: Annotated[int, Field(ge=1)] = 20
+        importance_samples: Annotated[int, Field(ge=1)] = 1
+        perturbation: float = Field(default=0.01, ge=0)
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or LinearGaussian.Options()
+        size = self.options.dimensions
+        self.data = _draw(size)
+        self.family = NormalLatents(size)
+        self.encoder = nn.Linear(size, size)
+        self.mu = nn.Parameter(torch.from_numpy(self.data.train.mean(0)))
+        with torch.no_grad():
+            self.encoder.weight.copy_(torch.eye(size) / 2)
+            self.encoder.bias.copy_(self.mu / 2)
+            for weight in self.parameters():
+                weight.add_(torch.randn(weight.shape), alpha=self.options.perturbation)
+
+    @classmethod
+    def bound_of(cls, options: Any) -> str:
+        return "elbo" if options.importance_samples == 1 else "multi-sample"
+
+    def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
+        return intensities
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """``loc`` and ``log_scale``, (B, D) each; the second is a constant."""
+        return _parameters(self.encoder(x), VARIANCE)
+
+    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
+        def expectation() -> Tensor:
+            return self.log_evidence(x) - self.family.kl(params, self.posterior(x))
+
+        return Objective(
+            params,
+            self.family.family,
+            lambda z: _normal(z, 1.0).log_prob(x),
+            lambda: _normal(self.mu, 1.0),
+            x,
+            importance_samples=self.options.importance_samples,
+            expectation=expectation if self.options.importance_samples == 1 else None,
+        )
+
+    def posterior(self, x: Tensor) -> dict[str, Tensor]:
+        """The parameters of p(z|x), by the names of q's, (B, D) each."""
+        return _parameters((x + self.mu) / 2, 0.5)
+
+    def log_evidence(self, x: Tensor) -> Tensor:
+        """The evidence log p(x), (B,)."""
+        return _normal(self.mu, 2.0).log_prob(x)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """A and b, and mu."""
+        return {"encoder": list(self.encoder.parameters()), "prior": [self.mu]}
+
+
+def _parameters(mean: Tensor, variance: float) -> dict[str, Tensor]:
+    return {"loc": mean, "log_scale": torch.full_like(mean, 0.5 * math.log(variance))}
+
+
+def _normal(mean: Tensor, variance: float) -> Distribution:
+    return NormalLatents(mean.shape[-1]).family(_parameters(mean, variance))
+
+
+def _draw(size: int) -> Dataset:
+    """Data from the model at a mu of its own; the draw belongs to the problem's definition."""
+    rng = np.random.RandomState(0)
+    mu = rng.standard_normal(size)
+    points = mu + math.sqrt(2) * rng.standard_normal((sum(SPLITS), size))
+    train, validation, test = np.split(points.astype(np.float32), np.cumsum(SPLITS)[:-1])
+    return Dataset("linear_gaussian", train, validation, test, shape=(1, size))

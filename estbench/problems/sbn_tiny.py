@@ -1,0 +1,83 @@
+"""Small discrete VAEs whose gradient is known exactly, as a sum over everything that q can draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from torch import Generator, Tensor, nn
+
+from estbench.problems.objective import ENUMERABLE, Objective
+from estbench.problems.problem import Problem, register
+from estbench.problems.vae import VAE
+from estbench.validation import Options
+
+
+@register("sbn_tiny")
+class TinySBN(Problem):
+    r"""A sigmoid belief network small enough for its gradient to be enumerated (Neal, 1992), on 8 x 8 digits.
+
+        L(x) = sum_z q(z|x) (log p(x|z) + log p(z) - log q(z|x))
+
+    It is the linear ``vae`` on scikit-learn's digits with ``latent_size`` bits, or one-hot vectors of ``categories``.
+    ``Objective.exact`` sums over all their values, at most 4,096 of them (12 bits); with ``importance_samples`` = K,
+    over all K-tuples of values, at most as many.
+    """
+
+    summary = "tiny VAE with Bernoulli or categorical latents on digits; exact gradient by enumeration"
+    latents = "bernoulli"
+
+    class Options(Options):
+        """What may be chosen; ``categories`` belongs to categorical latents."""
+
+        latents: Literal["bernoulli", "categorical"] = "bernoulli"
+        latent_size: Annotated[int, Field(ge=1)] = 6
+        categories: Annotated[int, Field(ge=2)] = 4
+        kl: Literal["analytic", "sampled"] = "analytic"
+        importance_samples: Annotated[int, Field(ge=1)] = 1
+
+        @model_validator(mode="after")
+        def _enumerable(self) -> TinySBN.Options:
+            idle = {
+                "categories": self.latents == "bernoulli" and "latents=bernoulli",
+                "kl": self.importance_samples > 1 and f"importance_samples={self.importance_samples}",
+            }
+            for option, reason in idle.items():
+                if reason and getattr(self, option) != type(self).model_fields[option].default:
+                    raise ValueError(f"option '{option}' has no effect with {reason}; drop it")
+            base = 2 if self.latents == "bernoulli" else self.categories
+            # In powers, so that absurd sizes cost nothing.
+            if base ** min(self.latent_size * self.importance_samples, 64) > ENUMERABLE:
+                raise ValueError(
+                    f"{base}^{self.latent_size * self.importance_samples} values are too many to enumerate;"
+                    f" at most {ENUMERABLE}: take fewer latents, categories or importance samples"
+                )
+            return self
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or TinySBN.Options()
+        idle = {"categories"} if self.options.latents == "bernoulli" else set()
+        self.vae = VAE(VAE.Options(dataset="digits", hidden=(), **self.options.model_dump(exclude=idle)))
+        self.data = self.vae.data
+
+    @classmethod
+    def latents_of(cls, options: Any) -> str:
+        return str(options.latents)
+
+    @classmethod
+    def bound_of(cls, options: Any) -> str:
+        return VAE.bound_of(options)
+
+    def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
+        return self.vae.observe(intensities, generator)
+
+    def encode(self, x: Tensor) -> Mapping[str, Tensor]:
+        return self.vae.encode(x)
+
+    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
+        return self.vae.objective(params, x)
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.vae.groups()
