@@ -102,5 +102,3 @@ def _attempt(name: str, setting: str, check: Callable[[], Verdict]) -> Check:
         strain=float(strain),
         numbers=finite,
     )
-
-

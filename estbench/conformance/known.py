@@ -110,9 +110,7 @@ def _bump() -> Iterator[Known]:
 def _rloo(samples: int) -> Form:
     """RLOO is the sample covariance of f and the score; its variance with respect to loc, for (z - k)^2."""
     n = samples
-    return lambda d, s: (
-        10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)
-    ) / n
+    return lambda d, s: (10 * s**2 + 12 * d**2 - (n - 2) / (n - 1) * 4 * d**2 + (4 * d**2 + 2 * s**2) / (n - 1)) / n
 
 
 def _one_bit(label: str, form: Callable[[Tensor, Tensor], Tensor]) -> Known:
