@@ -13,6 +13,7 @@ from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, sett
 
 HEIGHT = 2.7  # inches of a row of panels
 ACROSS = 3  # panels
+DECADES = 20  # a logarithmic axis over less than this has hardly a label
 
 
 def draw(outcome: dict[str, Any]) -> Picture | None:
@@ -72,7 +73,7 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
         axes.set_xlabel(plain(labels[0]), color=INK)
         if place % columns == 0:
             axes.set_ylabel(plain(labels[1]), color=INK)
-        if logs[0]:
+        if logs[0] and mine["x"].min() > 0 and mine["x"].max() > DECADES * mine["x"].min():
             axes.set_xscale("log")
         if logs[1]:
             axes.set_yscale("log")
