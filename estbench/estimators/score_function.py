@@ -43,8 +43,9 @@ class Reinforce(Estimator):
     of least variance, estimated for each example from ``baseline_draws`` separate draws.
 
     ``normalise`` is the other half of NVIL: (f - b) / max(1, sd), with sd^2 a moving average of past (f - b)^2; in the
-    first step there is none, and no score either. The mean has the gradient's direction and not its length, so this is
-    declared biased, and its variance compares with the others' only after multiplication by sd^2.
+    first step there is none, and no gradient either. An analytic KL is divided alike (with the weights of a learned
+    prior): left as it is, it would weigh sd times too much. The mean has the gradient's direction and not its length,
+    so this is declared biased, and its variance compares with the others' only after multiplication by sd^2.
     """
 
     summary = "score function, with baseline none, ema, nvil or optimal"
@@ -107,7 +108,11 @@ class Reinforce(Estimator):
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, objective.frozen_q())
         signal = f.detach() - self.baseline(objective)
-        surrogate = score_function_surrogate(objective, z, f, signal * self._scale(objective))
+        scale = self._scale(objective)
+        surrogate = score_function_surrogate(objective, z, f, scale * signal)
+        if self.spread is not None:
+            kl = objective.kl()
+            surrogate = surrogate + (1 - scale) * (kl - kl.detach())
         if self.training:
             self.baseline.update(f.detach())
             if self.spread is not None:
