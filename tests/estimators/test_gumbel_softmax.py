@@ -9,7 +9,7 @@ from torch.distributions import RelaxedOneHotCategorical, kl_divergence
 
 from estbench import estimators
 from estbench.conformance import bias_tests
-from estbench.conformance.unbiasedness import gradients
+from estbench.conformance.sampling import gradients
 from estbench.estimators.conditional import perturbed, perturbed_given
 from estbench.estimators.gapped import gapped_logits
 from estbench.estimators.gumbel_softmax import concrete_log_density
