@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from estbench.registry import load_plugin
 from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
 
 PerSetting = Callable[[Subject, Setting], Verdict]
+Part = tuple[tuple[Check, ...], float]
 
 # In the order in which they are shown. What is quick and has no chance in its verdict is tested with every change.
 QUICK: dict[str, PerSetting] = {
@@ -37,35 +39,37 @@ QUICK: dict[str, PerSetting] = {
     "devices": contract.devices,
     "save and load": contract.save_and_load,
 }
-EXACT_MEAN = "exact mean"
-UNBIASED = "unbiased"
 BIASED = "declared bias"
+# Fewer settings than this are not worth the start of another process.
+PARTS_EACH = 8
 
 
 def certify(variant: str, *, quick: bool = False) -> Certificate:
     """Check a registered estimator, ``name[option=value,...]``; ``quick`` leaves out what is sampled at length."""
-    label = estimators.REGISTRY.resolve(variant).label
-    return certify_subject(Subject(label, lambda: estimators.create(label)), quick=quick)
+    return certify_subject(_registered(estimators.REGISTRY.resolve(variant).label), quick=quick)
+
+
+def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
+    """Check an estimator that need not be registered."""
+    return _certificate(subject, [_part(subject, setting, quick=quick) for setting in (None, *subject.settings)])
 
 
 def certify_each(labels: Sequence[str], plugins: Iterable[str] = ()) -> Iterator[Certificate]:
-    """Certificates one after the other; where there are several, made by as many processes as there are cores.
+    """Certificates one after the other; where there is much to do, made by as many processes as there are cores.
 
     Each process has one thread and loads the ``plugins``.
     """
-    workers = min(len(labels), os.cpu_count() or 1)
+    subjects = [_registered(label) for label in labels]
+    parts = [(subject.label, at) for subject in subjects for at in range(len(subject.settings) + 1)]
+    workers = min(len(parts) // PARTS_EACH, os.cpu_count() or 1)
     if workers <= 1:
-        yield from map(certify, labels)
+        yield from map(certify_subject, subjects)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _start_worker, (tuple(plugins),)) as pool:
-        yield from pool.map(certify, labels)
-
-
-def _start_worker(plugins: tuple[str, ...]) -> None:
-    torch.set_num_threads(1)
-    for plugin in plugins:
-        load_plugin(plugin)
+        done = pool.map(_numbered_part, parts)
+        for subject in subjects:
+            yield _certificate(subject, list(itertools.islice(done, len(subject.settings) + 1)))
 
 
 def variants(name: str) -> list[str]:
@@ -74,38 +78,63 @@ def variants(name: str) -> list[str]:
     return [estimators.REGISTRY.resolve(variant).label for variant in (name, *cls.variants)]
 
 
-def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
-    """Check an estimator that need not be registered."""
+def _registered(label: str) -> Subject:
+    return Subject(label, lambda: estimators.create(label))
+
+
+def _start_worker(plugins: tuple[str, ...]) -> None:
+    torch.set_num_threads(1)
+    for plugin in plugins:
+        load_plugin(plugin)
+
+
+def _numbered_part(part: tuple[str, int]) -> Part:
+    label, at = part
+    subject = _registered(label)
+    return _part(subject, (None, *subject.settings)[at], quick=False)
+
+
+def _part(subject: Subject, setting: Setting | None, *, quick: bool) -> Part:
+    """The checks in one setting, or those of the estimator as a whole; and the seconds that they took."""
     started = time.perf_counter()
-    checks = tuple(_checks(subject, quick=quick))
-    outcome = worst(list(checks)).outcome
+    checks = _in_setting(subject, setting, quick=quick) if setting else _as_a_whole(subject, quick=quick)
+    return tuple(checks), time.perf_counter() - started
+
+
+def _certificate(subject: Subject, parts: Iterable[Part]) -> Certificate:
+    found, seconds = zip(*parts, strict=True)
+    checks = tuple(itertools.chain.from_iterable(found))
     return Certificate(
         label=subject.label,
         fingerprint=fingerprint(type(subject.facts)),
-        outcome=outcome,
+        outcome=worst(list(checks)).outcome,
         bias=next((check.numbers["bias"] for check in checks if check.name == BIASED and check.numbers), None),
         versions={"estbench": __version__, "torch": str(torch.__version__)},
-        seconds=round(time.perf_counter() - started, 1),
+        seconds=round(sum(seconds), 1),
         checks=checks,
     )
 
 
-def _checks(subject: Subject, *, quick: bool) -> Iterator[Check]:
+def _as_a_whole(subject: Subject, *, quick: bool) -> Iterator[Check]:
     yield _attempt("supports", "", lambda: facts.supports(subject))
-    per_setting = dict(QUICK)
-    if subject.facts.unbiased:
-        per_setting[EXACT_MEAN] = enumeration.exact_mean
-    if not quick:
-        per_setting["order of the batch"] = contract.permutation
-        if subject.facts.unbiased:
-            per_setting[UNBIASED] = unbiasedness.unbiased
-    for name, check in per_setting.items():
-        for setting in subject.settings:
-            yield _attempt(name, setting.name, lambda check=check, setting=setting: check(subject, setting))  # type: ignore[misc]
-    if not quick and not subject.facts.unbiased:
+    if quick:
+        return
+    if not subject.facts.unbiased:
         yield _attempt(BIASED, "", lambda: facts.biased(subject))
-    for fact in [] if quick else known.facts_of(subject.label):
+    for fact in known.facts_of(subject.label):
         yield _attempt(fact.kind, fact.claim, lambda fact=fact: fact.check(subject))  # type: ignore[misc]
+
+
+def _in_setting(subject: Subject, setting: Setting, *, quick: bool) -> Iterator[Check]:
+    checks = dict(QUICK)
+    if subject.facts.unbiased:
+        checks["exact mean"] = enumeration.exact_mean
+    if not quick:
+        checks["order of the batch"] = contract.permutation
+        if subject.facts.unbiased:
+            checks["unbiased"] = unbiasedness.unbiased
+    for name, check in checks.items():
+        yield _attempt(name, setting.name, lambda check=check: check(subject, setting))  # type: ignore[misc]
 
 
 def _attempt(name: str, setting: str, check: Callable[[], Verdict]) -> Check:

@@ -259,7 +259,7 @@ def _changed(setting: Setting, example: int) -> Setting:
     samples = []
     for each in (setting.params, params):
         with seeded(18, CPU):
-            samples.append(setting.latents.family(each).sample((2,)))
+            samples.append(setting.latents.family(each).sample((DRAWS,)))  # enough that some are rejected
     kept = [index for index in range(EXAMPLES) if index != example]
     same_noise = torch.equal(samples[0][:, kept], samples[1][:, kept])
     return dataclasses.replace(setting, params=params if same_noise else setting.params, weights=other(setting.weights))

@@ -197,7 +197,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting(BernoulliLatents(2), "quadratic", analytic_kl=False, samples=3),
     _setting(BernoulliLatents(2), "exponential", analytic_kl=False, samples=2),
     _setting(BernoulliLatents(2), "decoder", analytic_kl=False, samples=2),
-    _setting(CategoricalLatents(1, 3), "quadratic", analytic_kl=False, samples=3),
+    _setting(CategoricalLatents(1, 3), "quadratic", analytic_kl=False, samples=2),
     _setting(CategoricalLatents(1, 3), "exponential", analytic_kl=False, samples=2),
     _setting(CategoricalLatents(1, 3), "decoder", analytic_kl=False, samples=2),
 )
