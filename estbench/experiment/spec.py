@@ -46,6 +46,16 @@ class Probe(Frozen):
 
     replicates: int = Field(default=100, description="independent draws of the gradient; 0 for no probe")
     points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
+    shared: str | None = Field(
+        default=None, description="the estimator of a neutral run at whose checkpoints all others are measured too"
+    )
+    tracking_steps: int = Field(
+        default=200, ge=0, description="steps that learned parts of an estimator take at each shared checkpoint"
+    )
+    reference: str | None = Field(
+        default=None, description="what bias is measured against: 'exact', or an estimator; none if not given"
+    )
+    reference_replicates: int = Field(default=1000, ge=3, description="draws of an estimated reference")
 
     @field_validator("replicates")
     @classmethod

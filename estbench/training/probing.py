@@ -1,0 +1,144 @@
+"""Where gradients are measured: along a run of its own, and at the checkpoints of one neutral run.
+
+An estimator's *own* trajectory is what its user will see, and each estimator is then at other weights. The *shared*
+trajectory is the fair comparison: all estimators at the same checkpoints of a run that the neutral estimator trained,
+on the same minibatch and with the same seeds. An estimator's learned parts (a baseline, a control variate) first take
+some training steps there, at weights that stand still, and are then frozen.
+
+The neutral run depends on the problem, the seed and the protocol alone. Its checkpoints are kept in the results
+folder, ``trajectories/<key>/<step>.pt``, where the first cell that needs one leaves it for the others. Each is written
+whole and is the same whoever writes it, so cells may come in any order, at once, and again; a checkpoint that is
+missing or damaged is only computed anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from estbench import estimators, problems
+from estbench.errors import EstbenchError
+from estbench.estimators import Estimator
+from estbench.experiment import Cell, stream_seed
+from estbench.measure import Reference, estimated_reference, exact_reference, probe
+from estbench.measure.randomness import seeded
+from estbench.problems import Problem
+from estbench.registry import Resolved
+from estbench.training.batches import Batches
+from estbench.training.state import State, initial_estimator, noise_seed, optimizer_of
+from estbench.training.step import advance
+from estbench.variant import Variant
+
+
+def record_moments(
+    state: State, problem: Problem, estimator: Estimator, batch: Tensor, step: int, trajectory: str
+) -> None:
+    """Probe an estimator at a problem's weights, and add the rows to the cell's."""
+    protocol, seed = state.cell.probe, state.cell.seed
+    moments = probe(
+        problem,
+        estimator,
+        batch,
+        protocol.replicates,
+        stream_seed(seed, "probe", step=step),
+        reference=_reference(state, problem, batch, step),
+    )
+    state.gradients += [{"step": step, "trajectory": trajectory, **row} for row in moments.rows]
+
+
+def probe_shared(
+    state: State, trajectories: Path, steps: Iterable[int], batch: Tensor, interrupted: Callable[[], bool]
+) -> bool:
+    """Probe the cell's estimator at each of the neutral run's ``steps``; whether all could be done.
+
+    What an interrupted cell has measured already is kept, and not measured again.
+    """
+    done = {row["step"] for row in state.gradients if row["trajectory"] == "shared"}
+    neutral = neutral_cell(state.cell)
+    folder = trajectories / neutral.key[:16]
+    for step in sorted(set(steps) - done):
+        if interrupted():
+            return False
+        with seeded(noise_seed(neutral), state.device):
+            run = State(neutral, state.device)
+            if not _bring_to(run, step, folder, interrupted):
+                return False
+        with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
+            estimator = tracked(state.cell, run.problem, step)
+        record_moments(state, run.problem, estimator, batch, step, "shared")
+    return True
+
+
+def neutral_cell(cell: Cell) -> Cell:
+    """The run that a cell's shared checkpoints come from."""
+    return dataclasses.replace(cell, estimator=_supported(str(cell.probe.shared), cell))
+
+
+def check_probe(cell: Cell) -> None:
+    """Raise ``EstbenchError`` where a cell's probe names an estimator that there is not, or that cannot serve."""
+    if cell.probe.shared is not None:
+        _supported(cell.probe.shared, cell)
+    if cell.probe.reference not in {None, "exact"}:
+        resolved = _supported(str(cell.probe.reference), cell)
+        if not estimators.REGISTRY.get(resolved.name).unbiased:
+            raise EstbenchError(
+                f"probe.reference: '{resolved.label}' is biased itself; choose an unbiased estimator, or 'exact'"
+            )
+
+
+def _supported(variant: str, cell: Cell) -> Resolved:
+    resolved = estimators.REGISTRY.resolve(variant)
+    options = problems.REGISTRY.options(Variant(cell.problem.name, cell.problem.options))
+    estimators.check_supports(estimators.REGISTRY.get(resolved.name), problems.REGISTRY.get(cell.problem.name), options)
+    return resolved
+
+
+def tracked(cell: Cell, problem: Problem, step: int) -> Estimator:
+    """The cell's estimator as it has learned to be at these weights, which stand still."""
+    estimator = initial_estimator(cell, problem)
+    learned = [*estimator.parameters()]
+    if not learned and not any(True for _ in estimator.buffers()):
+        return estimator
+    rate = cell.training.estimator_learning_rate or cell.training.learning_rate
+    optimizer = optimizer_of(estimator, rate) if learned else None
+    seed = stream_seed(cell.seed, "data", tracking=step)
+    batches = Batches(problem, cell.training.batch_size, seed)
+    for _ in range(cell.probe.tracking_steps):
+        surrogate = estimator(problem(next(batches))).mean()
+        if optimizer is not None:
+            optimizer.zero_grad()
+            surrogate.backward(inputs=learned)
+            optimizer.step()
+    return estimator
+
+
+def _bring_to(run: State, step: int, folder: Path, interrupted: Callable[[], bool]) -> bool:
+    """Load the neutral run's checkpoint at ``step``, or train up to there from the last one that there is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = sorted((int(path.stem) for path in folder.glob("[0-9]*.pt")), reverse=True)
+    for earlier in known:
+        if earlier <= step and run.restore(folder / f"{earlier}.pt") is not None and run.step == earlier:
+            break
+    if run.step < step:
+        advance(run, step - run.step, interrupted)
+        if run.step == step:
+            run.save(folder / f"{step}.pt", {})
+    return run.step == step
+
+
+def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Reference | None:
+    """What bias is measured against here; nothing where the protocol asks for nothing."""
+    protocol = state.cell.probe
+    if protocol.reference is None:
+        return None
+    if protocol.reference == "exact":
+        return exact_reference(problem, batch)
+    estimator = estimators.create(protocol.reference)
+    with torch.no_grad():
+        estimator.prepare(problem(batch))
+    seed = stream_seed(state.cell.seed, "probe", step=step, reference=protocol.reference)
+    return estimated_reference(problem, estimator.to(problem.device), batch, protocol.reference_replicates, seed)
