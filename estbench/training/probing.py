@@ -68,7 +68,14 @@ def probe_shared(
             if not _bring_to(run, step, folder, interrupted):
                 return False
         with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
-            estimator = tracked(state.cell, run.problem, step)
+            estimator = tracked(
+                initial_estimator(state.cell, run.problem),
+                run.problem,
+                steps=state.cell.probe.tracking_steps,
+                batch_size=state.batches.batch_size,
+                learning_rate=state.cell.training.estimator_learning_rate or state.cell.training.learning_rate,
+                seed=stream_seed(state.cell.seed, "data", tracking=step),
+            )
         record_moments(state, run.problem, estimator, batch, step, "shared")
     return True
 
@@ -97,17 +104,19 @@ def _supported(variant: str, cell: Cell) -> Resolved:
     return resolved
 
 
-def tracked(cell: Cell, problem: Problem, step: int) -> Estimator:
-    """The cell's estimator as it has learned to be at these weights, which stand still."""
-    estimator = initial_estimator(cell, problem)
+def tracked(
+    estimator: Estimator, problem: Problem, *, steps: int, batch_size: int, learning_rate: float, seed: int
+) -> Estimator:
+    """The estimator as it learns to be at these weights, which stand still; one without any state stays as it is.
+
+    With torch's current random state for its noise; ``seed`` is that of the minibatches.
+    """
     learned = [*estimator.parameters()]
     if not learned and not any(True for _ in estimator.buffers()):
         return estimator
-    rate = cell.training.estimator_learning_rate or cell.training.learning_rate
-    optimizer = optimizer_of(estimator, rate) if learned else None
-    seed = stream_seed(cell.seed, "data", tracking=step)
-    batches = Batches(problem, cell.training.batch_size, seed)
-    for _ in range(cell.probe.tracking_steps):
+    optimizer = optimizer_of(estimator, learning_rate) if learned else None
+    batches = Batches(problem, batch_size, seed)
+    for _ in range(steps):
         surrogate = estimator(problem(next(batches))).mean()
         if optimizer is not None:
             optimizer.zero_grad()
@@ -135,10 +144,23 @@ def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Refe
     protocol = state.cell.probe
     if protocol.reference is None:
         return None
-    if protocol.reference == "exact":
-        return exact_reference(problem, batch)
-    estimator = estimators.create(protocol.reference)
+    seed = stream_seed(state.cell.seed, "probe", step=step, reference=protocol.reference)
+    return reference_of(protocol.reference, problem, batch, protocol.reference_replicates, seed)
+
+
+def reference_of(
+    name: str, problem: Problem, batch: Tensor, replicates: int, seed: int, *, layers: bool = False
+) -> Reference:
+    """The exact gradient, for ``exact``, or that of an estimator by name from many draws."""
+    if name == "exact":
+        return exact_reference(problem, batch, layers=layers)
+    estimator = prepared(name, problem, batch)
+    return estimated_reference(problem, estimator, batch, replicates, seed, layers=layers)
+
+
+def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
+    """An estimator, its learned parts sized for the problem."""
+    estimator = estimators.create(variant)
     with torch.no_grad():
         estimator.prepare(problem(batch))
-    seed = stream_seed(state.cell.seed, "probe", step=step, reference=protocol.reference)
-    return estimated_reference(problem, estimator.to(problem.device), batch, protocol.reference_replicates, seed)
+    return estimator.to(problem.device)

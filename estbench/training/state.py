@@ -87,7 +87,7 @@ class State:
 
     def restore(self, path: Path) -> dict[str, float] | None:
         """Go on from a checkpoint and return its clocks; nothing where there is none that belongs to this cell."""
-        content = _read_checkpoint(path)
+        content = read_checkpoint(path)
         if content is None or content.get("key") != self.cell.key:
             return None
         self.problem.load_state_dict(content["problem"])
@@ -141,7 +141,7 @@ def optimizer_of(module: nn.Module, learning_rate: float) -> torch.optim.Optimiz
     return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
     if not path.exists():
         return None
