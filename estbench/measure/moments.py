@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Vector = NDArray[np.float64]
 COLUMNS = ("space", "group", "statistic", "value", "low", "high", "replicates")
 BATCHES = 10
+FEWEST_BATCHES = 3  # for a jackknife
 
 
 @dataclass(frozen=True)
@@ -183,18 +184,20 @@ def summarise(tally: Tally) -> dict[str, Interval]:
 
 def grouped_jackknife(value: float, left: Vector) -> Interval:
     """A jackknife over batches; no interval where there are fewer than three."""
-    if left.size < 3:
+    if left.size < FEWEST_BATCHES:
         return Interval(value, math.nan, math.nan, left.size)
     return jackknife_interval(value, left)
 
 
 def _snr(signal: float, variance: float, left_signals: Vector, left_variances: Vector) -> Interval:
     """The interval is that of the squared ratio, whose ends are cut at zero before the root is taken."""
-    if variance <= 0 or np.any(left_variances <= 0):
+    if variance <= 0 or (left_variances.size >= FEWEST_BATCHES and np.any(left_variances <= 0)):
         # Without noise the ratio is infinite, or undefined; neither is a number to report.
         return Interval(math.nan, math.nan, math.nan, left_signals.size)
-    squared = grouped_jackknife(signal / variance, left_signals / left_variances)
-    value, low, high = (math.sqrt(max(0.0, part)) if part == part else part for part in squared[:3])  # noqa: PLR0124
+    if left_variances.size < FEWEST_BATCHES:
+        return Interval(math.sqrt(max(0.0, signal) / variance), math.nan, math.nan, left_signals.size)
+    squared = jackknife_interval(signal / variance, left_signals / left_variances)
+    value, low, high = (math.sqrt(max(0.0, part)) for part in squared[:3])
     return Interval(value, low, high, squared.n)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 COSTS = {
     "variance": None,
     f"variance {TIMES} evaluations": "evaluations",
-    f"variance {TIMES} ms per gradient": "milliseconds",
+    f"variance {TIMES} ms": "milliseconds",
 }
 
 
@@ -31,17 +31,19 @@ def draw(frame: pd.DataFrame, looks: dict[str, Look]) -> tuple[bytes, bytes]:
     variances = frame[(frame["statistic"] == "variance") & (frame["value"] > 0)]
     groups = list(dict.fromkeys(zip(variances["space"], variances["group"], strict=True)))
     groups.sort(key=lambda pair: pair[0] != "weights")
-    height = 0.5 + len(groups) * (0.55 + 0.24 * len(looks))
+    height = 0.6 + len(groups) * (0.55 + 0.24 * len(looks))
     figure = Figure(figsize=(WIDTH, height))
     grid = figure.subplots(max(1, len(groups)), len(COSTS), squeeze=False)
     names = {label: folded(label) for label in looks}
     left = min(0.4, (text_width(names.values()) + 0.2) / WIDTH)
-    figure.subplots_adjust(left=left, right=0.975, top=1 - 0.35 / height, bottom=0.4 / height, wspace=0.14, hspace=0.75)
+    figure.subplots_adjust(left=left, right=0.975, top=1 - 0.35 / height, bottom=0.5 / height, wspace=0.14, hspace=0.75)
     for line, (space, group) in zip(grid, groups, strict=False):
         here = variances[(variances["space"] == space) & (variances["group"] == group)]
         for axes, (title, cost) in zip(line, COSTS.items(), strict=True):
             _panel(axes, here, cost, looks)
-            axes.set_title(f"{group} ({space}): {title}" if axes is line[0] else title)
+            if (space, group) == groups[-1]:
+                axes.set_xlabel(title)
+        line[0].set_title(f"{group} ({space})")
         line[0].set_yticks(range(len(looks)), list(names.values()))
         for axes in line[1:]:
             axes.set_yticks(range(len(looks)), [])
