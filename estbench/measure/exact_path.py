@@ -34,7 +34,7 @@ def tally_params(
     with seeded(seed, problem.device):
         for count in chunks:
             for name, gradient in _expanded_gradients(problem, estimator, batch, params, count).items():
-                tally = tallies.setdefault(("params", name), Tally(params[name].numel(), params[name]))
+                tally = tallies.setdefault(("params", name), Tally(params[name].numel(), params[name], pooled=False))
                 add_params(tally, gradient)
 
 
@@ -84,10 +84,8 @@ def between_examples(
 
     With m_b these means, of R replicates, 1/(B-1) sum_b |m_b - mbar|^2 less the estimator's share is the variance
     between examples, and a mean over B has 1/B of it. The interval is jackknife over at most ``BATCHES`` batches of
-    examples. Nothing is returned for modules that mix examples, where one of them has no gradient of its own.
+    examples. For modules that treat the examples one by one: see ``separate``.
     """
-    if not separate(problem, batch):
-        return {}
     examples, replicates = len(batch), sum(chunks)
     batches = min(BATCHES, examples)
     weights = [weight for group in groups.values() for weight in group]
@@ -137,12 +135,12 @@ def _between(sums: list[Tensor], squares: Vector, sizes: Vector, within: float) 
 @torch.no_grad()
 def separate(problem: Problem, batch: Tensor) -> bool:
     """Whether the modules treat the examples one by one, as a batch normalisation does not."""
-    whole, first = problem.encode(batch), problem.encode(batch[:1])
+    whole, first = problem.encode(batch), problem.encode(batch[:2])
     tolerance = 1e-8 if next(iter(whole.values())).dtype == torch.float64 else 1e-4
-    if not all(torch.allclose(whole[name][:1], first[name], rtol=tolerance, atol=tolerance) for name in whole):
+    if not all(torch.allclose(whole[name][:2], first[name], rtol=tolerance, atol=tolerance) for name in whole):
         return False
     with seeded(0, problem.device):
         z = problem.objective(whole, batch).q.sample((1,))
-    together = problem.objective(whole, batch).f(z)[:, :1]
-    alone = problem.objective(first, batch[:1]).f(z[:, :1])
+    together = problem.objective(whole, batch).f(z)[:, :2]
+    alone = problem.objective(first, batch[:2]).f(z[:, :2])
     return torch.allclose(together, alone, rtol=tolerance, atol=tolerance)

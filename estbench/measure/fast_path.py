@@ -124,7 +124,7 @@ class FastPath:
         like = next(iter(self.params.values())).detach()
         sizes = {("params", name): value.numel() for name, value in self.params.items()}
         sizes |= {("weights", group): _numel(self.plan.weights(group)) for group in self.plan.layers}
-        return {place: Tally(size, like) for place, size in sizes.items()}
+        return {place: Tally(size, like, pooled=place[0] == "weights") for place, size in sizes.items()}
 
     def tally(self, drawn: Drawn, tallies: Mapping[tuple[str, str], Tally]) -> None:
         """Take a chunk into the tallies by space and group."""

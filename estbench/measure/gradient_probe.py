@@ -109,7 +109,7 @@ def measured(
     exact_path.tally_params(problem, estimator, batch, chunks, seed, tallies)
     exact_path.tally_weights(problem, estimator, batch, groups, replicates, seed, tallies)
     extra = {}
-    if len(batch) >= FEWEST:
+    if len(batch) >= FEWEST and exact_path.separate(problem, batch):
         singly = even_chunks(replicates, largest_chunk(problem, estimator, batch[:1], replicates))
         extra = exact_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies)
     return tallies, extra, reason

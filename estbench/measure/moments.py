@@ -86,7 +86,8 @@ class Examples:
 class Tally:
     """What is kept of the replicates of one group of weights, or of one variational parameter: sums by batch."""
 
-    def __init__(self, size: int, like: Tensor) -> None:
+    def __init__(self, size: int, like: Tensor, *, pooled: bool = True) -> None:
+        self.pooled = pooled  # all examples' gradients are of the same weights, and their mean is the gradient
         self.sums = like.new_zeros(BATCHES, size)  # of gradients; a chunk adds its own to ``slot`` in place
         self.sizes = np.zeros(BATCHES)
         self.noise: list[Tensor] = []  # (n,) of each chunk
@@ -178,7 +179,7 @@ def summarise(tally: Tally) -> dict[str, Interval]:
     if isinstance(tally.across, Tensor) and len(tally.across) >= 3:
         products = tally.across / tally.looks_across
         products.diagonal().copy_(torch.as_tensor(tally.squares) / tally.count)
-        found["data_variance"] = between_examples(products)
+        found["data_variance"] = between_examples(products, signal if tally.pooled else None)
     return found
 
 
@@ -201,14 +202,15 @@ def _snr(signal: float, variance: float, left_signals: Vector, left_variances: V
     return Interval(value, low, high, squared.n)
 
 
-def between_examples(products: Tensor) -> Interval:
+def between_examples(products: Tensor, mean_norm2: float | None = None) -> Interval:
     r"""The share of a minibatch-mean gradient's variance that comes from drawing the minibatch.
 
     ``products`` are unbiased for the inner products m_b . m_c of the examples' mean gradients, (B, B):
 
         tr Var_x(E[g|x]) = 1/(B-1) (sum_b m_b . m_b - 1/B sum_bc m_b . m_c),
 
-    and a mean over B examples has 1/B of it. The interval is jackknife over examples.
+    and a mean over B examples has 1/B of it. ``mean_norm2`` is the mean of all products, where more replicates than
+    they were taken from have given a better one. The interval is jackknife over examples.
     """
     found = products.double().cpu().numpy()
     examples = len(found)
@@ -216,7 +218,11 @@ def between_examples(products: Tensor) -> Interval:
     value = (own.sum() - rows.sum() / examples) / (examples - 1)
     left_rows = rows.sum() - 2 * rows + own
     left = (own.sum() - own - left_rows / (examples - 1)) / (examples - 2)
-    return jackknife_interval(value / examples, left / examples)
+    interval = jackknife_interval(value / examples, left / examples)
+    if mean_norm2 is None:
+        return interval
+    shift = (rows.sum() / examples - examples * mean_norm2) / (examples - 1) / examples
+    return Interval(interval.value + shift, interval.low + shift, interval.high + shift, interval.n)
 
 
 def even_chunks(count: int, largest: int) -> list[int]:

@@ -137,9 +137,9 @@ def test_the_data_s_share_is_that_of_both_paths():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("rows", "varying", "count"), [(1, True, 6), (1, False, 6), (3, True, 5), (40, True, 2)])
+@pytest.mark.parametrize(("rows", "varying", "count"), [(1, True, 6), (1, False, 6), (2, True, 5), (40, True, 2)])
 def test_factors_know_what_the_gradients_are(rows, varying, count, bias):
-    """Against outer products: 1, 3 and 40 rows per example, the last of which are formed."""
+    """Against outer products: 1, 2 and 40 rows per example, the last of which are formed."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(rows, count if varying else 1, 4, 7, generator=generator, dtype=torch.float64)
     deltas = torch.randn(rows, count, 4, 5, generator=generator, dtype=torch.float64)

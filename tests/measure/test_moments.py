@@ -159,7 +159,7 @@ def test_the_data_s_share_finds_the_variance_of_a_random_effects_model(between, 
 
     def one():
         gradients = math.sqrt(between) * normal(1, 8, 2) + math.sqrt(within) * normal(4, 8, 2)
-        tally = Tally(1, gradients)
+        tally = Tally(1, gradients, pooled=False)
         for chunk in gradients.split(2):
             squares, examples = spread_of(chunk, across=True)
             tally.add(squares.sum(1) / 64, examples)
