@@ -87,14 +87,12 @@ def command(
     from estbench.measure.environment import choose_device
     from estbench.registry import load_plugin
     from estbench.report import probed
-    from estbench.training.probe_alone import check_variants, probe_alone
+    from estbench.training.probe_alone import check_names, probe_alone
 
     for plugin in plugins:
         load_plugin(plugin)
     places = _places(problem, checkpoint, results, seed, choose_device(device))
-    labels = {place.name: check_variants(place.problem, [*estimators]) for place in places}
-    if reference not in {None, "exact"}:
-        check_variants(places[0].problem, [str(reference)])
+    labels = {place.name: check_names(place.problem, [*estimators], reference) for place in places}
     measured: list[Probed] = []
     for place in places:
         measured += probe_alone(

@@ -5,8 +5,8 @@ r"""Bias of a gradient estimate: against the exact gradient, or against a refere
 
 Both are unbiased for |E g - g*|^2: without the last terms, an unbiased estimator would be shown a bias of its own
 noise. The jackknife runs over batches of both sides. ``bias_bound`` is the equivalence bound: with 95 % confidence the
-bias is below this share of the reference's length (the upper end of the two-sided interval, so with some to spare). ``cosine`` is that of the angle between the two means, each length
-being the unbiased one.
+bias is below this share of the reference's length (it is the upper end of the two-sided interval, with some to spare).
+``cosine`` is that of the angle between the two means, each length being the unbiased one.
 """
 
 from __future__ import annotations

@@ -251,5 +251,5 @@ def rows_of(space: str, tallies: Iterable[tuple[str, Tally]]) -> list[dict[str, 
 
 
 def row(space: str, group: str, statistic: str, interval: Interval, replicates: int) -> dict[str, Any]:
-    """One row of the table."""
-    return dict(zip(COLUMNS, (space, group, statistic, *interval[:3], replicates), strict=True))
+    """One row of the table, of plain numbers: a NumPy scalar would make a checkpoint unreadable to weights_only."""
+    return dict(zip(COLUMNS, (space, group, statistic, *map(float, interval[:3]), replicates), strict=True))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from estbench import estimators
 from estbench.estimators import Estimator
 from estbench.experiment import stream_seed
 from estbench.measure import Moments, measure_throughput, probe
@@ -18,7 +16,7 @@ from estbench.problems import Problem
 from estbench.stats import Interval, log_t_interval
 from estbench.training.batches import fixed_observations
 from estbench.training.places import Place
-from estbench.training.probing import prepared, reference_of, tracked
+from estbench.training.probing import check_reference, checked, prepared, reference_of, tracked
 
 ROUNDS = 8
 STEPS = 5
@@ -79,19 +77,12 @@ def probe_alone(
     return [Probed(place.name, label, moments[label], costs[label], seconds[label]) for label in ready]
 
 
-def check_variants(problem: Problem, variants: list[str]) -> list[str]:
-    """Labels of the estimators; ``EstbenchError`` for one that is unknown, or that does not support the problem."""
-    labels = []
-    for variant in variants:
-        resolved = estimators.REGISTRY.resolve(variant)
-        estimators.check_supports(estimators.REGISTRY.get(resolved.name), type(problem), options_of(problem))
-        labels.append(resolved.label)
-    return list(dict.fromkeys(labels))
-
-
-def options_of(problem: Problem) -> Any:
-    """The options that a problem was built with."""
-    return getattr(problem, "options", type(problem).Options())
+def check_names(problem: Problem, variants: list[str], reference: str | None) -> list[str]:
+    """Labels of the estimators; ``EstbenchError`` for one that is unknown, or that cannot serve on the problem."""
+    options = getattr(problem, "options", type(problem).Options())
+    if reference is not None:
+        check_reference(reference, type(problem), options)
+    return list(dict.fromkeys(checked(variant, type(problem), options).label for variant in variants))
 
 
 def _seconds(problem: Problem, ready: dict[str, Estimator], batch: Tensor, seed: int) -> dict[str, Interval]:

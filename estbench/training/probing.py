@@ -31,6 +31,7 @@ from estbench.registry import Resolved
 from estbench.training.batches import Batches
 from estbench.training.state import State, initial_estimator, noise_seed, optimizer_of
 from estbench.training.step import advance
+from estbench.validation import Options
 from estbench.variant import Variant
 
 
@@ -82,25 +83,34 @@ def probe_shared(
 
 def neutral_cell(cell: Cell) -> Cell:
     """The run that a cell's shared checkpoints come from."""
-    return dataclasses.replace(cell, estimator=_supported(str(cell.probe.shared), cell))
+    return dataclasses.replace(cell, estimator=estimators.REGISTRY.resolve(str(cell.probe.shared)))
 
 
 def check_probe(cell: Cell) -> None:
     """Raise ``EstbenchError`` where a cell's probe names an estimator that there is not, or that cannot serve."""
-    if cell.probe.shared is not None:
-        _supported(cell.probe.shared, cell)
-    if cell.probe.reference not in {None, "exact"}:
-        resolved = _supported(str(cell.probe.reference), cell)
-        if not estimators.REGISTRY.get(resolved.name).unbiased:
-            raise EstbenchError(
-                f"probe.reference: '{resolved.label}' is biased itself; choose an unbiased estimator, or 'exact'"
-            )
-
-
-def _supported(variant: str, cell: Cell) -> Resolved:
-    resolved = estimators.REGISTRY.resolve(variant)
+    problem = problems.REGISTRY.get(cell.problem.name)
     options = problems.REGISTRY.options(Variant(cell.problem.name, cell.problem.options))
-    estimators.check_supports(estimators.REGISTRY.get(resolved.name), problems.REGISTRY.get(cell.problem.name), options)
+    if cell.probe.shared is not None:
+        checked(cell.probe.shared, problem, options)
+    if cell.probe.reference is not None:
+        check_reference(cell.probe.reference, problem, options)
+
+
+def check_reference(name: str, problem: type[Problem], options: Options) -> None:
+    """Raise ``EstbenchError`` for a reference that is unknown, does not support the problem, or is biased itself."""
+    if name == "exact":
+        return
+    resolved = checked(name, problem, options)
+    if not estimators.REGISTRY.get(resolved.name).unbiased:
+        raise EstbenchError(
+            f"the reference '{resolved.label}' is biased itself; choose an unbiased estimator, or 'exact'"
+        )
+
+
+def checked(variant: str, problem: type[Problem], options: Options) -> Resolved:
+    """An estimator spelled out; ``EstbenchError`` for one that is unknown or does not support the problem."""
+    resolved = estimators.REGISTRY.resolve(variant)
+    estimators.check_supports(estimators.REGISTRY.get(resolved.name), problem, options)
     return resolved
 
 

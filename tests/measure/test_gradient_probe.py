@@ -288,6 +288,8 @@ def test_every_group_and_parameter_is_reported_once():
     expected += [("weights", group, s) for group in ("encoder", "decoder") for s in (*plain, "data_variance")]
     assert found == expected
     assert {row["replicates"] for row in moments.rows} == {4}
+    # Nothing but plain numbers: checkpoints hold these rows, and are read with weights_only.
+    assert {type(row[name]) for row in moments.rows for name in ("value", "low", "high")} == {float}
 
 
 def test_a_group_that_nothing_depends_on_has_a_gradient_of_zero(linear_gaussian, batch):
