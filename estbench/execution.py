@@ -26,7 +26,7 @@ from estbench.measure.environment import choose_device
 from estbench.measure.randomness import seeded
 from estbench.registry import Resolved, load_plugin
 from estbench.store import Results, ResultsFolder, Status, load
-from estbench.training import Interrupts, Outcome, State, advance, run_cell
+from estbench.training import Interrupts, Outcome, State, advance, check_probe, run_cell
 from estbench.variant import Variant
 
 
@@ -137,6 +137,7 @@ def plan_of(experiment: Experiment) -> Plan:
     plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
     for cell in plan:
         _check_pair(cell.estimator, cell.problem)
+        check_probe(cell)
     estimators.REGISTRY.resolve(experiment.throughput.reference)
     return plan
 

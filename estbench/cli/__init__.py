@@ -15,6 +15,7 @@ from estbench.errors import EstbenchError, did_you_mean
 
 COMMANDS = {
     "run": "train what is missing, measure, and write a report",
+    "probe": "measure gradient variance, bias and cost at frozen weights, without training",
     "report": "rebuild tables, figures and report.html from the records alone",
     "compare": "two estimators side by side, with intervals and a verdict in words",
     "check": "put estimators to the test: the certificate",

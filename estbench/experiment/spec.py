@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.validation import Frozen, validated
@@ -46,6 +46,16 @@ class Probe(Frozen):
 
     replicates: int = Field(default=100, description="independent draws of the gradient; 0 for no probe")
     points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
+    shared: str | None = Field(
+        default=None, description="the estimator of a neutral run at whose checkpoints all others are measured too"
+    )
+    tracking_steps: int = Field(
+        default=200, ge=0, description="steps that learned parts of an estimator take at each shared checkpoint"
+    )
+    reference: str | None = Field(
+        default=None, description="what bias is measured against: 'exact', or an estimator; none if not given"
+    )
+    reference_replicates: int = Field(default=1000, ge=3, description="draws of an estimated reference")
 
     @field_validator("replicates")
     @classmethod
@@ -53,6 +63,14 @@ class Probe(Frozen):
         if value != 0 and value < 3:
             raise ValueError(f"takes at least 3 replicates for an interval, or 0 for no probe, not {value}")
         return value
+
+    @model_serializer(mode="wrap")
+    def _what_is_asked_for(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what has no effect: no key depends on it, and none changed when it became possible."""
+        data: dict[str, Any] = dump(self)
+        idle = [*(("shared", "tracking_steps") if self.shared is None else ())]
+        idle += [*(("reference", "reference_replicates") if self.reference is None else ())]
+        return {name: value for name, value in data.items() if name not in idle}
 
 
 class Throughput(Frozen):

@@ -7,25 +7,41 @@ change of minibatch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
-from estbench.measure.moments import COLUMNS, Moments, between_examples, moments_of
+from estbench.measure import exact_path
+from estbench.measure.bias import Reference, bias_rows
+from estbench.measure.fast_path import FastPath, rehearse
+from estbench.measure.groups import groups_of
+from estbench.measure.heavy_tails import FEWEST_EFFECTIVE, effective_number
+from estbench.measure.linear_layers import NotPerExampleError
+from estbench.measure.moments import BATCHES, Moments, Tally, even_chunks, row, rows_of
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
-from estbench.stats import Interval
 
-# Replicates are kept when they fit here, and drawn a second time when they do not.
-STORED_BYTES = 256 * 2**20
-# Rows (replicates x examples x samples) of one call of f in parameter space.
-ROWS = 8192
+# Rows (replicates x examples x samples) of one call of f. On a CPU, what fits the cache is twice as fast as what
+# does not; a GPU wants many rows.
+ROWS = {"cpu": 1024, "cuda": 65_536}
+FEWEST = 3
+Tallies = dict[tuple[str, str], Tally]
 
 
-def probe(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int = 100, seed: int = 0) -> Moments:
+def probe(
+    problem: Problem,
+    estimator: Estimator,
+    batch: Tensor,
+    replicates: int = 100,
+    seed: int = 0,
+    *,
+    layers: bool = False,
+    reference: Reference | None = None,
+    path: Literal["auto", "exact"] = "auto",
+) -> Moments:
     """Measure the moments of the gradient of the minibatch-mean surrogate.
 
     Parameters
@@ -38,6 +54,12 @@ def probe(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int
         R, the number of independent draws of the gradient, at least 3.
     seed
         Of the draws. The same seed gives the same draws to estimators that consume noise alike.
+    layers
+        Split the groups by layer: ``encoder.0``, ``encoder.1``, ...
+    reference
+        What the mean gradient is compared with: see ``exact_reference`` and ``estimated_reference``.
+    path
+        ``exact`` takes one backward call per replicate even where the fast path applies.
 
     Returns
     -------
@@ -45,94 +67,102 @@ def probe(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int
     name whose row b is 1/B times example b's own; it isolates the estimator from the network. ``weights``: the
     gradient with respect to the weights of each group. In nats squared per unit of the parameter squared.
     """
-    if replicates < 3:
-        raise EstbenchError(f"a probe takes at least 3 replicates for an interval, got {replicates}")
+    if replicates < FEWEST:
+        raise EstbenchError(f"a probe takes at least {FEWEST} replicates for an interval, got {replicates}")
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
     training = estimator.training
     estimator.eval()
     try:
-        rows = [*_parameter_space(problem, estimator, batch, replicates, seed)]
-        rows += _weight_space(problem, estimator, batch, replicates, seed)
+        tallies, extra, reason = measured(problem, estimator, batch, replicates, seed, layers=layers, path=path)
     finally:
         estimator.train(training)
-    return Moments(
-        tuple(
-            dict(zip(COLUMNS, (space, group, statistic, *interval[:3], replicates), strict=True))
-            for space, group, statistic, interval in rows
-        )
-    )
+    rows = [
+        *rows_of("params", ((group, tally) for (space, group), tally in tallies.items() if space == "params")),
+        *_weight_rows(tallies, extra),
+        *(bias_rows(tallies, reference) if reference else ()),
+    ]
+    return Moments(tuple(rows), "exact" if reason else "fast", reason, tuple(_warnings(tallies)))
 
 
-Row = tuple[str, str, str, Interval]
-
-
-def _parameter_space(
-    problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, seed: int
-) -> Iterator[Row]:
-    """All replicates in one forward and one backward call, or in a few where memory asks for it."""
-    with torch.no_grad():
-        params = problem.encode(batch)
-        evaluations = estimator.count_evaluations(problem.objective(params, batch))
-    chunk = max(1, ROWS // (len(batch) * evaluations))
-    parts: dict[str, list[Tensor]] = {name: [] for name in params}
-    with seeded(seed, problem.device):
-        for start in range(0, replicates, chunk):
-            count = min(chunk, replicates - start)
-            expanded = {
-                name: value.expand(count, *value.shape).clone().requires_grad_() for name, value in params.items()
-            }
-            surrogate = estimator(problem.objective(expanded, batch)).mean(-1).sum()
-            for name, gradient in zip(expanded, _gradients(surrogate, list(expanded.values())), strict=True):
-                parts[name].append(gradient)
-    for name, chunks in parts.items():
-        gradients = torch.cat(chunks)
-        flat = gradients.flatten(1)
-        for statistic, interval in moments_of(lambda flat=flat: flat.unbind(), replicates).items():  # type: ignore[misc]
-            yield "params", name, statistic, interval
-        if len(batch) >= 3:
-            yield "params", name, "data_variance", between_examples(gradients * len(batch))
-
-
-def _weight_space(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, seed: int) -> Iterator[Row]:
-    """One backward call per replicate: exact for any module."""
-    groups = problem.groups()
-    draw = _replicates(problem, estimator, batch, groups, replicates, seed)
-    size = sum(weight.numel() * weight.element_size() for weights in groups.values() for weight in weights)
-    if replicates * size <= STORED_BYTES:
-        draw = list(draw()).__iter__
-    for group in groups:
-        moments = moments_of(lambda group=group: (gradients[group] for gradients in draw()), replicates)  # type: ignore[misc]
-        for statistic, interval in moments.items():
-            yield "weights", group, statistic, interval
-
-
-def _replicates(
+def measured(
     problem: Problem,
     estimator: Estimator,
     batch: Tensor,
-    groups: dict[str, list[nn.Parameter]],
     replicates: int,
     seed: int,
-) -> Callable[[], Iterator[dict[str, Tensor]]]:
-    """A function that draws the groups' flat gradients, (P,) each, R times over; the same ones at each call."""
-    weights = [weight for group in groups.values() for weight in group]
+    *,
+    layers: bool = False,
+    path: Literal["auto", "exact"] = "auto",
+) -> tuple[Tallies, dict[str, Any], str]:
+    """What a probe is made from: tallies, the data's variance where they lack it, and why the path was not fast."""
+    groups = groups_of(problem, layers=layers)
+    chunks = even_chunks(replicates, largest_chunk(problem, estimator, batch, replicates))
+    reason = "asked for"
+    if path == "auto":
+        try:
+            fast = FastPath(problem, estimator, batch, groups)
+            return fast_tallies(fast, even_chunks(replicates, min(chunks[0], rehearse(fast, seed))), seed), {}, ""
+        except NotPerExampleError as complaint:
+            reason = str(complaint)
+    tallies: Tallies = {}
+    exact_path.tally_params(problem, estimator, batch, chunks, seed, tallies)
+    exact_path.tally_weights(problem, estimator, batch, groups, replicates, seed, tallies)
+    extra = {}
+    if len(batch) >= FEWEST and exact_path.separate(problem, batch):
+        singly = even_chunks(replicates, largest_chunk(problem, estimator, batch[:1], replicates))
+        extra = exact_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies)
+    return tallies, extra, reason
 
-    def draw() -> Iterator[dict[str, Tensor]]:
-        with seeded(seed, problem.device):
-            for _ in range(replicates):
-                gradients = iter(_gradients(estimator(problem(batch)).mean(), weights))
-                yield {name: torch.cat([next(gradients).flatten() for _ in group]) for name, group in groups.items()}
 
-    return draw
+def fast_tallies(fast: FastPath, chunks: list[int], seed: int) -> Tallies:
+    """Draw chunks of replicates, and keep their sums."""
+    tallies = fast.tallies()
+    with seeded(seed, fast.problem.device):
+        for count in chunks:
+            fast.tally(fast.draw(count), tallies)
+    return tallies
 
 
-def _gradients(surrogate: Tensor, inputs: list[Tensor] | list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of a scalar, zero where it does not depend on an input."""
-    if not surrogate.requires_grad:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    found = torch.autograd.grad(surrogate, inputs, allow_unused=True)
-    return [
-        torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip(inputs, found, strict=True)
-    ]
+def estimated_reference(
+    problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, seed: int = 0, *, layers: bool = False
+) -> Reference:
+    """The mean gradient of a reference estimator, from draws of its own: give it another seed than the probe's."""
+    training = estimator.training
+    estimator.eval()
+    try:
+        tallies, _, _ = measured(problem, estimator, batch, replicates, seed, layers=layers)
+    finally:
+        estimator.train(training)
+    return Reference(estimator.name, {place: tally.mean for place, tally in tallies.items()}, tallies)
+
+
+def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> int:
+    """Replicates of one call: few enough for the cache, and for ``BATCHES`` batches of them."""
+    with torch.no_grad():
+        evaluations = estimator.count_evaluations(problem.objective(problem.encode(batch), batch))
+    rows = ROWS.get(problem.device.type, ROWS["cpu"])
+    return max(2, min(rows // (len(batch) * max(evaluations, 1)), replicates // BATCHES))
+
+
+def _weight_rows(tallies: Tallies, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for (space, group), tally in tallies.items():
+        if space == "weights":
+            rows += rows_of(space, [(group, tally)])
+            if group in extra:
+                rows.append(row(space, group, "data_variance", extra[group], tally.count))
+    return rows
+
+
+def _warnings(tallies: Tallies) -> list[str]:
+    """Groups whose variance a few draws decide, so that its interval is not to be trusted."""
+    found = []
+    for (space, group), tally in tallies.items():
+        effective = effective_number(tally.deviations)
+        if effective < FEWEST_EFFECTIVE and tally.count >= 2 * FEWEST_EFFECTIVE:
+            found.append(
+                f"{group} ({space}): heavy tails; {tally.count} replicates count as {effective:.1f}, and the interval"
+                " of its variance may be too short; take more replicates"
+            )
+    return found

@@ -1,23 +1,21 @@
 r"""Moments of a gradient estimate from R independent replicates g_1 ... g_R at frozen weights.
 
-    variance    tr Cov(g)        = 1/(R-1) sum_r |g_r - gbar|^2
-    mean_norm2  |E g|^2          = |gbar|^2 - variance / R          (unbiased: the U-statistic of pairs r != s)
+    variance    tr Cov(g)                    noise of the estimator, the minibatch being fixed
+    mean_norm2  |E g|^2  = |gbar|^2 - variance / R                  (unbiased: a plug-in would never reach zero)
     snr         |E g| / sqrt(tr Cov(g)) = sqrt(max(0, mean_norm2) / variance)
+    data_variance        noise of drawing the minibatch, Var_x(E[g|x]) of a mean over its B examples
+    bias2       |E g - g*|^2 = |gbar - g*|^2 - variance / R         (unbiased too, so it may fall below zero)
 
-A plug-in SNR, |gbar| / sqrt(variance), would never fall below about 1/sqrt(R), however small the signal. Intervals
-are jackknife over replicates (on the log scale for the variance), with R - 1 degrees of freedom. Their 95 % is
-nominal: it holds for light tails and is optimistic for heavy ones, which plain score-function gradients have.
-
-No R x R matrix is needed: with d_r = |g_r - gbar|^2 and e_r = gbar . (g_r - gbar), leaving replicate r out gives
-
-    sum_{s != r} |g_s - gbar_(r)|^2 = sum_s d_s - d_r R/(R-1)
-    |gbar_(r)|^2                    = |gbar|^2 - 2 e_r/(R-1) + d_r/(R-1)^2.
+Replicates come in chunks, and nothing is kept of a chunk but sums, so memory does not grow with R. A replicate's own
+number is its squared deviation from the mean of its chunk of n, times n / (n - 1): each is unbiased for the variance,
+and their interval is that of ``heavy_tails``. What involves the mean has a jackknife over at most ``BATCHES`` batches
+of replicates, and the data's variance one over examples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from estbench.measure.heavy_tails import skewed_mean_interval
 from estbench.stats import Interval, jackknife_interval
 
 if TYPE_CHECKING:
@@ -33,13 +32,22 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 COLUMNS = ("space", "group", "statistic", "value", "low", "high", "replicates")
+BATCHES = 10
+FEWEST_BATCHES = 3  # for a jackknife
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What a probe found: rows of space, group, statistic, value, low, high, replicates."""
+    """What a probe found: rows of space, group, statistic, value, low, high, replicates.
+
+    ``path`` is how the weights were measured, ``fast`` or ``exact``, and ``reason`` why it was not the fast one;
+    ``warnings`` name what to distrust.
+    """
 
     rows: tuple[dict[str, Any], ...]
+    path: str = "exact"
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def table(self) -> pd.DataFrame:
@@ -56,72 +64,192 @@ class Moments:
         raise KeyError((space, group, statistic))
 
 
-def moments_of(replicates: Callable[[], Iterable[Tensor]], count: int) -> dict[str, Interval]:
-    """Variance, squared norm of the mean, and SNR, of ``count`` flat gradients, each (P,).
+@dataclass(frozen=True)
+class Examples:
+    """What a chunk tells about the examples' own gradients, whose mean over the minibatch is the gradient.
 
-    ``replicates`` is called twice and must give the same gradients both times: first for their mean, then for the
-    deviations from it. So a caller may store them or draw them again, as memory allows.
+    ``within``: (B,), unbiased for the trace of each one's covariance. ``squares``: (B,), for the squared norm of each
+    one's mean. ``across``: (B, B), for the inner products of the means of two, its diagonal without meaning; nothing
+    where a chunk was not asked for it.
     """
-    total: Tensor | None = None
-    for gradient in replicates():
-        total = gradient.to(torch.float64, copy=True) if total is None else total.add_(gradient)
-    if total is None:
-        raise ValueError("no replicates")
-    exact = total / count
-    mean = exact.to(gradient.dtype)
-    deviations, products = np.empty(count), np.empty(count)
-    for index, gradient in enumerate(replicates()):
-        deviation = gradient - mean
-        deviations[index] = float(deviation @ deviation)
-        products[index] = float(mean @ deviation)
-    return summarise(float(exact @ exact), deviations, products)
+
+    within: Tensor
+    squares: Tensor
+    across: Tensor | None
+
+    def __add__(self, other: Examples) -> Examples:
+        """Of two sets of weights together, whose gradients are stacked: inner products add."""
+        across = None if self.across is None or other.across is None else self.across + other.across
+        return Examples(self.within + other.within, self.squares + other.squares, across)
 
 
-def summarise(mean_norm2: float, deviations: Vector, products: Vector) -> dict[str, Interval]:
-    """Statistics and intervals from |gbar|^2, d_r and e_r, the last two of shape (R,)."""
-    count = deviations.size
-    variance = deviations.sum() / (count - 1)
-    left_variances = (deviations.sum() - deviations * count / (count - 1)) / (count - 2)
-    # Rounding may leave a hair below zero where all but one replicate agree.
-    left_variances = np.maximum(left_variances, 0.0)
-    signal = mean_norm2 - variance / count
-    left_signals = (
-        mean_norm2 - 2 * products / (count - 1) + deviations / (count - 1) ** 2 - left_variances / (count - 1)
-    )
-    return {
-        "variance": jackknife_interval(variance, left_variances, log=True),
-        "mean_norm2": jackknife_interval(signal, left_signals),
-        "snr": _snr(signal, variance, left_signals, left_variances),
+class Tally:
+    """What is kept of the replicates of one group of weights, or of one variational parameter: sums by batch."""
+
+    def __init__(self, size: int, like: Tensor, *, pooled: bool = True) -> None:
+        self.pooled = pooled  # all examples' gradients are of the same weights, and their mean is the gradient
+        self.sums = like.new_zeros(BATCHES, size)  # of gradients; a chunk adds its own to ``slot`` in place
+        self.sizes = np.zeros(BATCHES)
+        self.noise: list[Tensor] = []  # (n,) of each chunk
+        self.within: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+        self.across: Tensor | float = 0.0
+        self.looks_across = 0
+
+    @property
+    def slot(self) -> Tensor:
+        """Where the next chunk adds the sum of its gradients, (P,)."""
+        return self.sums[len(self.noise) % BATCHES]
+
+    def add(self, noise: Tensor, examples: Examples | None = None) -> None:
+        """Take in a chunk whose sum is in its slot: (n,) squared deviations, and the examples' own gradients."""
+        size = noise.numel()
+        self.sizes[len(self.noise) % BATCHES] += size
+        self.noise.append(noise)
+        if examples is not None:
+            self.within = self.within + examples.within.double() * size
+            self.squares = self.squares + examples.squares.double() * size
+            if examples.across is not None:
+                self.across = self.across + examples.across.double()
+                self.looks_across += 1
+
+    @property
+    def wants_across(self) -> bool:
+        """Whether inner products of different examples are still asked for; some replicates' are enough."""
+        return self.looks_across < BATCHES
+
+    @property
+    def count(self) -> int:
+        """R, the replicates so far."""
+        return int(self.sizes.sum())
+
+    @property
+    def deviations(self) -> Vector:
+        """One number per replicate, (R,), each unbiased for the variance."""
+        found: Vector = torch.cat(self.noise).double().cpu().numpy()
+        return found
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean gradient, (P,)."""
+        return self.sums.sum(0, dtype=torch.float64) / self.count
+
+    def batches(self, origin: Tensor | None = None) -> Batches:
+        """What intervals of the mean's distance from ``origin`` (zero if not given) are made from."""
+        used = min(len(self.noise), BATCHES)
+        sums, sizes = self.sums[:used], self.sizes[:used]
+        if origin is not None:
+            sums = sums.double() - origin.double() * torch.as_tensor(sizes, device=sums.device)[:, None]
+        noise = [sum(float(part.sum()) for part in self.noise[at::BATCHES]) for at in range(used)]
+        return Batches(sizes, np.array(noise), (sums @ sums.T).double().cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Sizes n_k and noise of the batches, (K,), and inner products of the sums of their gradients, (K, K)."""
+
+    sizes: Vector
+    noise: Vector
+    gram: Vector
+
+    def norm2(self) -> tuple[float, Vector]:
+        """|mean|^2 - variance / R, of all replicates and with each batch left out."""
+        total, rows = self.gram.sum(), self.gram.sum(1)
+        count, left = self.sizes.sum(), self.sizes.sum() - self.sizes
+        value = (total - self.noise.sum()) / count**2
+        without = (total - 2 * rows + np.diag(self.gram) - (self.noise.sum() - self.noise)) / np.maximum(left, 1) ** 2
+        return float(value), without
+
+    def variances(self) -> Vector:
+        """The variance with each batch left out, (K,)."""
+        left: Vector = (self.noise.sum() - self.noise) / np.maximum(self.sizes.sum() - self.sizes, 1)
+        return left
+
+
+def summarise(tally: Tally) -> dict[str, Interval]:
+    """All statistics of one group, in the order of the table."""
+    batches = tally.batches()
+    variance = skewed_mean_interval(tally.deviations)
+    signal, left = batches.norm2()
+    found = {
+        "variance": variance,
+        "mean_norm2": grouped_jackknife(signal, left),
+        "snr": _snr(signal, variance.value, left, batches.variances()),
     }
+    if isinstance(tally.across, Tensor) and len(tally.across) >= 3:
+        products = tally.across / tally.looks_across
+        products.diagonal().copy_(torch.as_tensor(tally.squares) / tally.count)
+        found["data_variance"] = between_examples(products, signal if tally.pooled else None)
+    return found
+
+
+def grouped_jackknife(value: float, left: Vector) -> Interval:
+    """A jackknife over batches; no interval where there are fewer than three."""
+    if left.size < FEWEST_BATCHES:
+        return Interval(value, math.nan, math.nan, left.size)
+    return jackknife_interval(value, left)
 
 
 def _snr(signal: float, variance: float, left_signals: Vector, left_variances: Vector) -> Interval:
     """The interval is that of the squared ratio, whose ends are cut at zero before the root is taken."""
-    if variance == 0 or np.any(left_variances == 0):
+    if variance <= 0 or (left_variances.size >= FEWEST_BATCHES and np.any(left_variances <= 0)):
         # Without noise the ratio is infinite, or undefined; neither is a number to report.
         return Interval(math.nan, math.nan, math.nan, left_signals.size)
+    if left_variances.size < FEWEST_BATCHES:
+        return Interval(math.sqrt(max(0.0, signal) / variance), math.nan, math.nan, left_signals.size)
     squared = jackknife_interval(signal / variance, left_signals / left_variances)
     value, low, high = (math.sqrt(max(0.0, part)) for part in squared[:3])
     return Interval(value, low, high, squared.n)
 
 
-def between_examples(gradients: Tensor) -> Interval:
+def between_examples(products: Tensor, mean_norm2: float | None = None) -> Interval:
     r"""The share of a minibatch-mean gradient's variance that comes from drawing the minibatch.
 
-    ``gradients`` holds every example's own gradient, (R, B, D) or (R, B, D, C). With m_b its mean over replicates and
-    v_b the trace of its covariance, one-way analysis of variance gives
+    ``products`` are unbiased for the inner products m_b . m_c of the examples' mean gradients, (B, B):
 
-        tr Var_x(E[g|x]) = 1/(B-1) sum_b |m_b - mbar|^2 - mean_b v_b / R,
+        tr Var_x(E[g|x]) = 1/(B-1) (sum_b m_b . m_b - 1/B sum_bc m_b . m_c),
 
-    and a mean over B examples has 1/B of it. The interval is jackknife over examples.
+    and a mean over B examples has 1/B of it. ``mean_norm2`` is the mean of all products, where more replicates than
+    they were taken from have given a better one. The interval is jackknife over examples.
     """
-    replicates, examples = gradients.shape[:2]
-    gradients = gradients.double().flatten(2)
-    means = gradients.mean(0)
-    within = gradients.sub(means).square().sum((0, 2)).div(replicates - 1).cpu().numpy()
-    centred = means - means.mean(0)
-    deviations = centred.square().sum(-1).cpu().numpy()
-    estimate = deviations.sum() / (examples - 1) - within.mean() / replicates
-    left_between = (deviations.sum() - deviations * examples / (examples - 1)) / (examples - 2)
-    left_within = (within.sum() - within) / (examples - 1)
-    return jackknife_interval(estimate / examples, (left_between - left_within / replicates) / examples)
+    found = products.double().cpu().numpy()
+    examples = len(found)
+    own, rows = np.diag(found), found.sum(1)
+    value = (own.sum() - rows.sum() / examples) / (examples - 1)
+    left_rows = rows.sum() - 2 * rows + own
+    left = (own.sum() - own - left_rows / (examples - 1)) / (examples - 2)
+    interval = jackknife_interval(value / examples, left / examples)
+    if mean_norm2 is None:
+        return interval
+    shift = (rows.sum() / examples - examples * mean_norm2) / (examples - 1) / examples
+    return Interval(interval.value + shift, interval.low + shift, interval.high + shift, interval.n)
+
+
+def even_chunks(count: int, largest: int) -> list[int]:
+    """``count`` in even parts of at most ``largest``, but never of one alone: a deviation takes two."""
+    parts = max(1, min(-(-count // max(largest, 1)), count // 2))
+    return [count // parts + (index < count % parts) for index in range(parts)]
+
+
+def centred_squares(vectors: Tensor) -> Tensor:
+    """Squared deviation of each from the mean of all n, times n / (n - 1): (n, ..., P) to (n, ...)."""
+    count = len(vectors)
+    # From the first one, so that equal vectors have a deviation of exactly zero.
+    deviations = vectors - vectors[:1]
+    deviations -= deviations.mean(0)
+    squares: Tensor = torch.linalg.vector_norm(deviations, dim=-1).square() * (count / (count - 1))
+    return squares
+
+
+def rows_of(space: str, tallies: Iterable[tuple[str, Tally]]) -> list[dict[str, Any]]:
+    """The table's rows of some groups."""
+    return [
+        row(space, group, statistic, interval, tally.count)
+        for group, tally in tallies
+        for statistic, interval in summarise(tally).items()
+    ]
+
+
+def row(space: str, group: str, statistic: str, interval: Interval, replicates: int) -> dict[str, Any]:
+    """One row of the table, of plain numbers: a NumPy scalar would make a checkpoint unreadable to weights_only."""
+    return dict(zip(COLUMNS, (space, group, statistic, *map(float, interval[:3]), replicates), strict=True))

@@ -21,6 +21,7 @@ ABSENT = Interval(math.nan, math.nan, math.nan, 0)
 BLOCKS = {
     "summary": ("problem",),
     "gradient_variance": ("problem", "space", "group"),
+    "gradient_variance_shared": ("problem", "space", "group"),
     "throughput": ("problem", "machine"),
     "cells": ("problem", "seed"),
     "time_to_target": ("problem", "target"),
@@ -63,10 +64,10 @@ def columns_of(intervals: dict[str, Interval]) -> dict[str, float | int]:
     }
 
 
-def entry(interval: Interval, write: Callable[[float], str], *, unit: str = "", jackknife: bool = False) -> Entry:
-    """A value with its interval and n as small print; ``jackknife`` marks the interval of a single probe."""
-    if jackknife and interval.n and not math.isnan(interval.low):
-        return Entry(write(interval.value), f"[{write(interval.low)}, {write(interval.high)}] jackknife, n = 1")
+def entry(interval: Interval, write: Callable[[float], str], *, unit: str = "", one_probe: bool = False) -> Entry:
+    """A value with its interval and n as small print; ``one_probe`` marks the interval of a single probe."""
+    if one_probe and interval.n and not math.isnan(interval.low):
+        return Entry(write(interval.value), f"[{write(interval.low)}, {write(interval.high)}] within one probe, n = 1")
     return Entry(write(interval.value), interval_note(interval, write(interval.low), write(interval.high), unit))
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from estbench.report import extract
+from estbench.report.costs import costs
 from estbench.report.figure_gradients import bars, variances, with_decades
 from estbench.report.picture import Picture, own, owned, render, render_pdf, series
 from estbench.report.style import FONT, INK, SOFT, WIDTH, folded, text_width
@@ -40,7 +41,7 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     found = {label: interval for label, interval in found.items() if interval.n and interval.value > 0}
     if not found:
         return None
-    evaluations, milliseconds = _costs(results, problem)
+    evaluations, milliseconds = costs(results, problem)
     panels = [("variance", dict.fromkeys(found, 1.0))]
     panels += [
         (title, known)
@@ -179,18 +180,3 @@ def _interval(rows: pd.DataFrame) -> Interval:
         only = rows.iloc[0]
         return Interval(float(only["value"]), float(only["low"]), float(only["high"]), 1)
     return log_t_interval(rows["value"])
-
-
-def _costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Evaluations per example, and milliseconds per step, of each estimator that has them."""
-    planned = extract.done(extract.cells(results))
-    planned = planned[(planned["problem"] == problem) & (planned["examples"] > 0)]
-    evaluations = (planned["evaluations"] / planned["examples"]).groupby(planned["estimator"]).mean()
-    timed = extract.timings(results)
-    timed = timed[timed["problem"] == problem]
-    if len(set(timed["machine"])) > 1:  # times of different machines are not comparable
-        timed = timed.iloc[:0]
-    milliseconds = {
-        str(label): 1e3 * log_t_interval(rows["seconds_per_step"]).value for label, rows in timed.groupby("estimator")
-    }
-    return {str(label): float(value) for label, value in evaluations.items() if value > 0}, milliseconds

@@ -247,7 +247,7 @@ def bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
     if (seeds == 2).any():
         parts.append(f"Where n = 2 seeds, {two}; n < 3: no interval.")
     if (seeds == 1).any():
-        parts.append("Where n = 1 seed, the interval is the probe's own: the 95 % jackknife over its R draws.")
+        parts.append("Where n = 1 seed, the interval is the probe's own, over its R draws.")
     return " ".join(parts)
 
 

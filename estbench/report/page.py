@@ -151,7 +151,7 @@ def _breakable(text: str) -> Markup:
 
 def _tight(note: str) -> str:
     """Small print that may break before its n, not inside its interval."""
-    return re.sub(r" (?!jackknife|no interval|n =|\()", "\u00a0", note)
+    return re.sub(r" (?!within one|no interval|n =|\()", "\u00a0", note)
 
 
 def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:

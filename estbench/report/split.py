@@ -61,13 +61,13 @@ def sentences(results: Results) -> list[Shares]:
 
 
 def _words(share: Interval) -> str:
-    value, low, high = map(_percent, share[:3])
+    value, low, high = map(percent, share[:3])
     if share.n < FEWEST_FOR_AN_INTERVAL:
         return f"{value} (n = {share.n} < 3: no interval)"
     return f"{value} ({'both ends of the interval too' if low == high == value else f'{low} to {high}'}, n = {share.n})"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     """A share in percent that is never rounded to all or nothing."""
     inside = min(max(value, 0.0), 1.0)
     if 0 < inside < 0.001:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from estbench.report import extract
 from estbench.report.assemble import ABSENT, assemble, columns_of, entry
-from estbench.report.table import Column, Entry, Table, significant
+from estbench.report.costs import costs
+from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, significant
 from estbench.stats import Interval, log_t_interval, paired_ratio, t_interval
 
 if TYPE_CHECKING:
     from estbench.store import Results
 
+OPTIONAL = ("data_variance", "bias2", "bias_bound", "cosine")
 
-def gradient_variance(results: Results) -> Table:
+PLACES = {
+    "own": "each estimator at the weights of its own training",
+    "shared": "all estimators at the same checkpoint of one neutral run",
+}
+
+
+def gradient_variance(results: Results, trajectory: str = extract.TRAJECTORY) -> Table:
     """One row per space, group and estimator at the last checkpoint that all finished cells of a problem share."""
-    frame, reference = extract.gradients(results), extract.reference(results)
-    statistics = ["variance", "snr", "mean_norm2", "data_variance"]
-    optional = [name for name in ("data_variance", "bias2") if (frame["statistic"] == name).any()]
-    statistics = [*statistics[:3], *optional]
+    frame, reference = extract.gradients(results, trajectory), extract.reference(results)
+    optional = [name for name in OPTIONAL if (frame["statistic"] == name).any()]
+    statistics = ["variance", "snr", "mean_norm2", *optional]
     data: list[dict[str, Any]] = []
     rows = []
     for problem in extract.problems(results):
@@ -29,6 +37,7 @@ def gradient_variance(results: Results) -> Table:
         if step is None:
             continue
         here = here[here["step"] == step]
+        evaluations, milliseconds = costs(results, problem)
         for space, group in extract.groups(here):
             of_group = here[(here["space"] == space) & (here["group"] == group)]
             baseline = of_group[(of_group["estimator"] == reference) & (of_group["statistic"] == "variance")].set_index(
@@ -45,6 +54,10 @@ def gradient_variance(results: Results) -> Table:
                 if estimator != reference and len(shared):
                     ratio = paired_ratio(values["variance"]["value"].loc[shared], baseline.loc[shared])
                 replicates = int(mine["replicates"].min())
+                products = {
+                    name: _times(intervals["variance"], known.get(str(estimator)))
+                    for name, known in (("evaluations", evaluations), ("milliseconds", milliseconds))
+                }
                 where = {
                     "problem": problem,
                     "space": space,
@@ -56,6 +69,7 @@ def gradient_variance(results: Results) -> Table:
                     where
                     | columns_of(intervals)
                     | columns_of({"variance_ratio": ratio})
+                    | columns_of({f"variance_x_{name}": product for name, product in products.items()})
                     | {
                         "reference": reference or "",
                         "seeds": mine["seed"].nunique(),
@@ -68,9 +82,10 @@ def gradient_variance(results: Results) -> Table:
                         Entry(str(estimator)),
                         Entry(str(problem)),
                         Entry(f"{group} ({space})"),
-                        entry(intervals["variance"], significant, jackknife=one_seed),
+                        entry(intervals["variance"], significant, one_probe=one_seed),
                         Entry("reference") if estimator == reference else entry(ratio, significant),
-                        *(entry(intervals[name], significant, jackknife=one_seed) for name in statistics[1:]),
+                        *(Entry(significant(product.value)) for product in products.values()),
+                        *(_entry(name, intervals[name], one_probe=one_seed) for name in statistics[1:]),
                     )
                 )
     titles = {
@@ -78,6 +93,8 @@ def gradient_variance(results: Results) -> Table:
         "mean_norm2": "|mean|²",
         "data_variance": "data variance",
         "bias2": "squared bias",
+        "bias_bound": "bias below, of |mean|",
+        "cosine": "cosine to the reference",
     }
     columns = [
         Column("estimator", numeric=False, head=True),
@@ -85,20 +102,45 @@ def gradient_variance(results: Results) -> Table:
         Column("gradient of", numeric=False),
         Column("variance"),
         Column(f"ratio to {reference}" if reference else "ratio"),
+        Column(f"variance {TIMES} evaluations"),
+        Column(f"variance {TIMES} ms"),
         *(Column(titles[name]) for name in statistics[1:]),
     ]
     steps = " and ".join(f"{step:,}" for step in sorted({row["step"] for row in data}))
     draws = " or ".join(str(count) for count in sorted({row["replicates"] for row in data}))
+    bias = (
+        " Squared bias: unbiased, against the reference gradient; below: the bound of the bias that 95 % confidence "
+        "allows, as a share of that gradient's length, the largest over seeds."
+        if "bias2" in optional
+        else ""
+    )
     caption = (
         "Variance: trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch, "
-        f"from R = {draws} independent draws; each estimator at the weights of its own training, at the last "
-        f"checkpoint that all finished cells share (step {steps}). |mean|²: squared norm of the mean gradient. "
-        "Data variance: what drawing the minibatch adds. The variance and its ratio: geometric mean over n seeds "
-        "with the 95 % t interval on the log scale, the ratio paired by seed; the rest: mean with the 95 % t "
-        "interval. With one seed the interval is the probe's own: the 95 % jackknife over its R draws. "
-        "Two seeds get none."
+        f"from R = {draws} independent draws; {PLACES[trajectory]}, at the last "
+        f"checkpoint that all finished cells share (step {steps}). Times evaluations of f per example and times "
+        "milliseconds per training step it is the variance at equal cost. |mean|²: squared norm of the mean gradient. "
+        f"Data variance: what drawing the minibatch adds.{bias} The variance and its ratio: geometric mean over n "
+        "seeds with the 95 % t interval on the log scale, the ratio paired by seed; the rest: mean with the 95 % t "
+        "interval. With one seed the interval is the probe's own, over its R draws. Two seeds get none."
     )
-    return assemble(results, "gradient_variance", "Gradient variance", caption, data, columns, rows)
+    name, title = "gradient_variance", "Gradient variance"
+    if trajectory != extract.TRAJECTORY:
+        name, title = f"{name}_{trajectory}", f"{title} ({trajectory} trajectory)"
+    return assemble(results, name, title, caption, data, columns, rows)
+
+
+def _times(interval: Interval, factor: float | None) -> Interval:
+    """An interval in other units; nothing where the factor is not known."""
+    if factor is None:
+        return ABSENT
+    value, low, high, n = interval
+    return Interval(value * factor, low * factor, high * factor, n)
+
+
+def _entry(statistic: str, interval: Interval, *, one_probe: bool) -> Entry:
+    if statistic != "bias_bound":
+        return entry(interval, significant, one_probe=one_probe)
+    return Entry(f"{significant(100 * interval.value)} %" if interval.n else NOTHING)
 
 
 def _over_seeds(statistic: str, values: pd.DataFrame) -> Interval:
@@ -106,6 +148,9 @@ def _over_seeds(statistic: str, values: pd.DataFrame) -> Interval:
     if len(values) == 1:
         only = values.iloc[0]
         return Interval(float(only["value"]), float(only["low"]), float(only["high"]), 1)
+    if statistic == "bias_bound":
+        largest = float(values["value"].max()) if len(values) else math.nan
+        return Interval(largest, 0.0, largest, len(values))
     # The others are unbiased estimates, which may fall below zero.
     over = log_t_interval if statistic == "variance" else t_interval
     return over(values["value"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from estbench.report.equal_cost import equal_cost
 from estbench.report.grid import completion
 from estbench.report.pairwise import pairwise
-from estbench.report.table_gradients import gradient_variance
+from estbench.report.table_gradients import PLACES, gradient_variance
 from estbench.report.table_results import cells, declared, summary
 from estbench.report.table_throughput import throughput
 from estbench.report.targets import time_to_target
@@ -34,7 +34,7 @@ def all_tables(results: Results) -> list[Table]:
     made = [
         completion(results),
         summary(results),
-        gradient_variance(results),
+        *(gradient_variance(results, trajectory) for trajectory in PLACES if _measured(results, trajectory)),
         throughput(results),
         time_to_target(results),
         equal_cost(results),
@@ -43,3 +43,7 @@ def all_tables(results: Results) -> list[Table]:
         declared(results),
     ]
     return [table for table in made if len(table.data)]
+
+
+def _measured(results: Results, trajectory: str) -> bool:
+    return bool((results.gradients["trajectory"] == trajectory).any())

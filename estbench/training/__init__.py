@@ -2,7 +2,9 @@
 
 from estbench.training.cell import run_cell
 from estbench.training.interrupts import Interrupts
-from estbench.training.loop import Outcome, advance, train
+from estbench.training.loop import Outcome, train
+from estbench.training.probing import check_probe
 from estbench.training.state import State
+from estbench.training.step import advance
 
-__all__ = ["Interrupts", "Outcome", "State", "advance", "run_cell", "train"]
+__all__ = ["Interrupts", "Outcome", "State", "advance", "check_probe", "run_cell", "train"]

@@ -53,6 +53,7 @@ def run_cell(
                 checkpoint_seconds=checkpoint_seconds,
                 interrupted=interrupted,
                 on_step=on_step,
+                trajectories=folder.path / "trajectories",
             )
         except CheckpointError:
             raise

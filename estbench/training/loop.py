@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from estbench.experiment import stream_seed
-from estbench.measure import Clocks, bounds, probe
+from estbench.measure import Clocks, bounds
 from estbench.store import Status
 from estbench.training.batches import fixed_observations
+from estbench.training.probing import probe_shared, record_moments
 from estbench.training.state import State
+from estbench.training.step import advance
 
 SPLITS = ("train", "validation", "test")
 # Steps between looks at the progress bar, at non-finite values and at the checkpoint's clock.
@@ -38,17 +40,25 @@ def train(
     checkpoint_seconds: float,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
+    trajectories: Path | None = None,
 ) -> Outcome:
     """Train to the last step, measuring on the way; ``state`` collects the curves and the gradients' moments.
 
     Measuring leaves training bit-identical: every measurement has its own stream of randomness. On an interruption
-    the run stops between two steps, with a checkpoint from which it goes on to the same bits.
+    the run stops between two steps, with a checkpoint from which it goes on to the same bits. ``trajectories`` is
+    where the checkpoints of neutral runs are kept, for the probe that all estimators share.
     """
     last = state.cell.training.steps
     observations = {split: _observations(state, split) for split in SPLITS}
     probe_batch = fixed_observations(state.problem, "train", state.batches.batch_size, _seed(state, "probe"))
     saved = time.monotonic()
 
+    if state.cell.probe.shared and trajectories:
+        with clocks("probe"):
+            complete = probe_shared(state, trajectories, probe_steps(state), probe_batch, interrupted)
+        if not complete:
+            state.save(checkpoint, clocks.seconds)
+            return Outcome(Status.INTERRUPTED, f"stopped at step {state.step}; run again to go on")
     if state.step == 0 and (complaint := measure(state, clocks, observations, probe_batch)):
         return Outcome(Status.DIVERGED, complaint)
     while state.step < last:
@@ -71,27 +81,6 @@ def train(
     return Outcome(Status.DONE)
 
 
-def advance(state: State, steps: int, interrupted: Callable[[], bool] = lambda: False) -> list[Tensor]:
-    """Take training steps: gradient ascent on the minibatch-mean surrogate, whose values are returned."""
-    problem, estimator, optimizers = state.problem, state.estimator, state.optimizers
-    parameters = [*problem.parameters(), *estimator.parameters()]
-    surrogates = []
-    for _ in range(steps):
-        objective = problem(next(state.batches))
-        surrogate = estimator(objective).mean()
-        for parameter in parameters:  # what Optimizer.zero_grad does, without its profiling hooks: 2 % of a step
-            parameter.grad = None
-        surrogate.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-        state.step += 1
-        state.evaluations += objective.evaluations
-        surrogates.append(surrogate.detach())
-        if interrupted():
-            break
-    return surrogates
-
-
 def measure(state: State, clocks: Clocks, observations: dict[str, Tensor], probe_batch: Tensor) -> str:
     """Take the measurements that are due at this step; return a complaint where a bound is not finite."""
     if state.step in evaluation_steps(state):
@@ -108,9 +97,7 @@ def measure(state: State, clocks: Clocks, observations: dict[str, Tensor], probe
                 _final_bound(state, clocks)
     if state.step in probe_steps(state):
         with clocks("probe"):
-            seed = stream_seed(state.cell.seed, "probe", step=state.step)
-            moments = probe(state.problem, state.estimator, probe_batch, state.cell.probe.replicates, seed)
-        state.gradients += [{"step": state.step, "trajectory": "own", **row} for row in moments.rows]
+            record_moments(state, state.problem, state.estimator, probe_batch, state.step, "own")
     return ""
 
 

@@ -41,9 +41,9 @@ class State:
         self.batches = Batches(self.problem, cell.training.batch_size, stream_seed(cell.seed, "data"))
         self.estimator = initial_estimator(cell, self.problem)
         rate = cell.training.learning_rate
-        self.optimizers = [_adam(self.problem, rate)]
+        self.optimizers = [optimizer_of(self.problem, rate)]
         if any(True for _ in self.estimator.parameters()):
-            self.optimizers.append(_adam(self.estimator, cell.training.estimator_learning_rate or rate))
+            self.optimizers.append(optimizer_of(self.estimator, cell.training.estimator_learning_rate or rate))
         self.step = 0
         self.evaluations = 0
         self.curves: Rows = []
@@ -87,7 +87,7 @@ class State:
 
     def restore(self, path: Path) -> dict[str, float] | None:
         """Go on from a checkpoint and return its clocks; nothing where there is none that belongs to this cell."""
-        content = _read_checkpoint(path)
+        content = read_checkpoint(path)
         if content is None or content.get("key") != self.cell.key:
             return None
         self.problem.load_state_dict(content["problem"])
@@ -136,11 +136,12 @@ def _example(problem: Problem) -> tuple[torch.Tensor, torch.Generator]:
     return intensities, torch.Generator(problem.device).manual_seed(0)
 
 
-def _adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+def optimizer_of(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser of a run: Adam, which ascends."""
     return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
     if not path.exists():
         return None

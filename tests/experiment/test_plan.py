@@ -67,14 +67,26 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
     changes = {
         "training": {"steps": 31, "batch_size": 17, "learning_rate": 2e-3, "estimator_learning_rate": 0.1},
         "evaluation": {"every": 11, "num_samples": 3, "examples": 21, "final_num_samples": 5, "final_examples": 7},
-        "probe": {"replicates": 4, "points": 3},
+        "probe": {"replicates": 4, "points": 3, "shared": "stl", "reference": "exact"},
     }
     cell = planned(tiny).cells[0]
     keys = [cell.key]
     for part, settings in changes.items():
-        assert set(settings) == set(type(getattr(cell, part)).model_fields), "a setting is not tested"
+        dependent = {"tracking_steps", "reference_replicates"}  # of the probe: without what they depend on, idle
+        assert set(settings) == set(type(getattr(cell, part)).model_fields) - dependent, "a setting is not tested"
         keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("needed", "setting"), [({"shared": "stl"}, "tracking_steps"), ({"reference": "stl"}, "reference_replicates")]
+)
+def test_a_setting_of_the_probe_counts_only_where_it_has_an_effect(tiny, needed, setting):
+    def key(**probe):
+        return planned({**tiny, "probe": {**tiny["probe"], **probe}}).cells[0].key
+
+    assert key(**{setting: 77}) == key()
+    assert key(**needed, **{setting: 77}) != key(**needed) != key()
 
 
 def test_a_key_depends_on_seed_estimator_problem_options_and_versions(cell):

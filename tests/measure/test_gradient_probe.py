@@ -10,7 +10,10 @@ import torch
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.measure import gradient_probe, probe
+from estbench.measure import Moments, gradient_probe, probe
+from estbench.measure.exact_path import tally_params
+from estbench.measure.moments import even_chunks
+from estbench.measure.moments import rows_of as rows_of_space
 
 VARIANTS = (
     "reparam",
@@ -44,10 +47,12 @@ def rows_of(moments, space):
     return {(row["group"], row["statistic"]): row for row in moments.rows if row["space"] == space}
 
 
-@pytest.fixture
-def without_weight_space(monkeypatch):
-    """Weight space takes one backward call per replicate; many thousands of replicates are for parameter space."""
-    monkeypatch.setattr(gradient_probe, "_weight_space", lambda *_: iter(()))
+def params_alone(problem, estimator, batch, replicates, seed):
+    """Moments in parameter space: weight space takes a backward call per replicate where the fast path is closed."""
+    tallies = {}
+    chunks = even_chunks(replicates, gradient_probe.largest_chunk(problem, estimator, batch, replicates))
+    tally_params(problem, estimator.eval(), batch, chunks, seed, tallies)
+    return Moments(tuple(rows_of_space("params", ((name, tally) for (_, name), tally in tallies.items()))))
 
 
 # --- against closed forms -----------------------------------------------------------------------------------------
@@ -74,12 +79,11 @@ def moments_per_example(problem, batch, variant):
     return means, torch.stack(variances)
 
 
-@pytest.mark.usefixtures("without_weight_space")
 @pytest.mark.parametrize("variant", ["reparam", "reinforce"])
 def test_moments_in_parameter_space_are_the_closed_forms(variant, linear_gaussian, batch, largest_z):
     """R = 20,000; the interval's own width tells the error: value within its z bound of the closed form."""
     problem = linear_gaussian()
-    moments = probe(problem, prepared(variant, problem, batch), batch, replicates=20_000, seed=5)
+    moments = params_alone(problem, prepared(variant, problem, batch), batch, 20_000, 5)
     means, variances = moments_per_example(problem, batch, variant)
     allowed = largest_z(8) / 1.96
     for index, name in enumerate(("loc", "log_scale")):
@@ -114,11 +118,8 @@ def test_moments_in_weight_space_are_the_closed_forms(variant, linear_gaussian, 
     check(moments, ("weights", "encoder", "mean_norm2"), mean @ mean, allowed)
 
 
-@pytest.mark.usefixtures("without_weight_space")
 @pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "detached"])
-def test_the_share_of_the_minibatch_is_the_spread_of_the_exact_gradients(
-    variant, linear_gaussian, batch, largest_z, monkeypatch
-):
+def test_the_share_of_the_minibatch_is_the_spread_of_the_exact_gradients(variant, linear_gaussian, batch, largest_z):
     """Against 1/B times the variance, over the six examples, of the exact gradient of each.
 
     With these examples fixed, the estimate's error comes from the replicates' noise in the six means, v_b / R each:
@@ -126,13 +127,16 @@ def test_the_share_of_the_minibatch_is_the_spread_of_the_exact_gradients(
     """
     problem = linear_gaussian()
     estimator = prepared(variant, problem, batch)
-    gradients = []
-    original = gradient_probe.between_examples
-    monkeypatch.setattr(gradient_probe, "between_examples", lambda g: gradients.append(g) or original(g))
-    table = rows_of(probe(problem, estimator, batch, replicates=20_000, seed=7), "params")
+    table = rows_of(params_alone(problem, estimator, batch, 20_000, 7), "params")
     means, _ = moments_per_example(problem, batch, "reparam")
+    params = {
+        name: value.detach().expand(20_000, *value.shape).clone().requires_grad_()
+        for name, value in problem.encode(batch).items()
+    }
+    torch.manual_seed(1)
+    (own,) = torch.autograd.grad(estimator(problem.objective(params, batch)).sum(), [params["loc"]])
     # Only loc: the mean gradient of log_scale is the same for all examples here.
-    count, mean, own = len(batch), means[0], gradients[0].squeeze(-1)
+    count, mean, own = len(batch), means[0], own.squeeze(-1)
     expected = float(mean.var()) / count
     error = (4 * ((mean - mean.mean()).square() * own.var(0)).sum() / 20_000).sqrt() / (count - 1) / count
     assert abs(table["loc", "data_variance"]["value"] - expected) < largest_z(6) * float(error)
@@ -143,10 +147,11 @@ def test_the_share_of_the_minibatch_is_the_spread_of_the_exact_gradients(
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_weight_space_is_a_loop_of_backward_calls(variant, brute_force_moments):
+def test_the_exact_path_is_a_loop_of_backward_calls(variant):
     problem, batch = small_vae()
     estimator = prepared(variant, problem, batch)
-    table = rows_of(probe(problem, estimator, batch, replicates=6, seed=8), "weights")
+    moments = probe(problem, estimator, batch, replicates=6, seed=8, path="exact")
+    assert (moments.path, moments.reason) == ("exact", "asked for")
     estimator.eval()
     collected = {group: [] for group in problem.groups()}
     torch.manual_seed(8)
@@ -155,50 +160,44 @@ def test_weight_space_is_a_loop_of_backward_calls(variant, brute_force_moments):
         estimator(problem(batch)).mean().backward()
         for group, weights in problem.groups().items():
             collected[group].append(np.concatenate([weight.grad.numpy().ravel() for weight in weights]))
-    noiseless = {"encoder"} if variant == "detached" else set()
     for group, gradients in collected.items():
-        if group in noiseless:
-            assert table[group, "variance"]["value"] == pytest.approx(0, abs=1e-25)
+        pairs = np.stack(gradients).reshape(3, 2, -1)  # chunks of two, each a batch of its own
+        noise = np.sum((pairs[:, 0] - pairs[:, 1]) ** 2, 1) / 2
+        mean = pairs.mean((0, 1))
+        if variant == "detached" and group == "encoder":
+            assert moments.value("weights", group, "variance") == 0
             continue
-        for statistic, expected in brute_force_moments(np.stack(gradients)).items():
-            row = table[group, statistic]
-            assert (row["value"], row["low"], row["high"]) == pytest.approx(expected, rel=1e-10), (group, statistic)
-            assert row["replicates"] == 6
+        assert moments.value("weights", group, "variance") == pytest.approx(noise.mean(), rel=1e-10)
+        expected = mean @ mean - noise.mean() / 6
+        assert moments.value("weights", group, "mean_norm2") == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.parametrize("path", ["auto", "exact"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_parameter_space_is_the_estimator_on_replicated_parameters(variant, brute_force_moments):
+def test_parameter_space_is_the_estimator_on_replicated_parameters(variant, path):
+    """Six replicates in chunks of two, drawn one after the other."""
     problem, batch = small_vae()
     estimator = prepared(variant, problem, batch)
-    table = rows_of(probe(problem, estimator, batch, replicates=6, seed=8), "params")
-    params = {
-        name: value.detach().expand(6, -1, -1).clone().requires_grad_() for name, value in problem.encode(batch).items()
-    }
+    table = rows_of(probe(problem, estimator, batch, replicates=6, seed=8, path=path), "params")
+    encoded = {name: value.detach() for name, value in problem.encode(batch).items()}
     torch.manual_seed(8)
-    (estimator.eval()(problem.objective(params, batch)).sum() / len(batch)).backward()
-    for name, value in params.items():
-        gradients = value.grad.flatten(1).numpy()
-        if variant == "detached":
-            assert table[name, "variance"]["value"] == pytest.approx(0, abs=1e-25)
-            continue
-        for statistic, expected in brute_force_moments(gradients).items():
-            row = table[name, statistic]
-            assert (row["value"], row["low"], row["high"]) == pytest.approx(expected, rel=1e-10), (name, statistic)
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_replicates_that_do_not_fit_are_drawn_again_to_the_same_numbers(variant, monkeypatch):
-    problem, batch = small_vae()
-    estimator = prepared(variant, problem, batch)
-    stored = probe(problem, estimator, batch, replicates=5, seed=9)
-    monkeypatch.setattr(gradient_probe, "STORED_BYTES", 0)
-    again = probe(problem, estimator, batch, replicates=5, seed=9)
-    assert repr(stored.rows) == repr(again.rows)  # repr, because a NaN is not equal to itself
+    drawn = {name: [] for name in encoded}
+    for _ in range(3):
+        params = {name: value.expand(2, -1, -1).clone().requires_grad_() for name, value in encoded.items()}
+        (estimator.eval()(problem.objective(params, batch)).sum() / len(batch)).backward()
+        for name, value in params.items():
+            drawn[name].append(value.grad.flatten(1).numpy())
+    for name, pairs in drawn.items():
+        noise = np.array([np.sum((first - second) ** 2) / 2 for first, second in pairs])
+        mean = np.concatenate(pairs).mean(0)
+        assert table[name, "variance"]["value"] == pytest.approx(noise.mean(), rel=1e-10)
+        assert table[name, "mean_norm2"]["value"] == pytest.approx(mean @ mean - noise.mean() / 6, rel=1e-10)
+        assert table[name, "variance"]["replicates"] == 6
 
 
 @pytest.mark.parametrize("rows", [1, 12, 29])
 def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch, linear_gaussian, batch, largest_z):
-    """Chunks of 1, 2 and 4 replicates of 6 examples: 1,501 of them against the closed form."""
+    """Chunks of 2, 2 and 4 replicates of 6 examples: 1,501 of them against the closed form."""
     problem = linear_gaussian()
     estimator = prepared("reparam", problem, batch)
     sizes = []
@@ -208,36 +207,27 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
         sizes.append(params["loc"].shape[:-2].numel())
         return count(params, x)
 
-    monkeypatch.setattr(gradient_probe, "ROWS", rows)
+    monkeypatch.setitem(gradient_probe.ROWS, "cpu", rows)
     monkeypatch.setattr(problem, "objective", counted)
-    moments = probe(problem, estimator, batch, replicates=1501, seed=10)
-    chunks = sizes[1:-1501]  # the first is a look at the cost of one example
+    moments = params_alone(problem, estimator, batch, 1501, 10)
+    chunks = sizes[1:]  # the first is a look at the cost of one example
     assert sum(chunks) == 1501
-    assert max(chunks) == max(1, rows // len(batch))
+    assert max(chunks) <= max(3, rows // len(batch))
     means, variances = moments_per_example(problem, batch, "reparam")
     for index, name in enumerate(("loc", "log_scale")):
         check(moments, ("params", name, "variance"), variances[index].sum() / 36, largest_z(6) / 1.96, log=True)
         check(moments, ("params", name, "mean_norm2"), means[index].square().sum() / 36, largest_z(6) / 1.96)
 
 
-def test_replicates_are_independent(linear_gaussian, batch, monkeypatch, largest_z):
-    """Successive replicates do not correlate: lag-one autocorrelation of 3,000 of them, in both spaces."""
+def test_replicates_are_independent(linear_gaussian, batch, largest_z):
+    """Successive squared deviations do not correlate: lag-one autocorrelation of 3,000 of them, in both spaces."""
     problem = linear_gaussian()
-    seen = []
-    original = gradient_probe.moments_of
-
-    def spying(replicates, count):
-        seen.append(torch.stack(list(replicates())))
-        return original(replicates, count)
-
-    monkeypatch.setattr(gradient_probe, "moments_of", spying)
-    monkeypatch.setattr(gradient_probe, "ROWS", 6 * 700)
-    probe(problem, prepared("reparam", problem, batch), batch, replicates=3000, seed=11)
-    assert [gradients.shape for gradients in seen] == [(3000, 6), (3000, 6), (3000, 3), (3000, 2), (3000, 2)]
-    for gradients in seen[:4]:
-        centred = gradients - gradients.mean(0)
-        lagged = (centred[1:] * centred[:-1]).mean(0) / centred.square().mean(0)
-        assert float(lagged.abs().max()) * math.sqrt(3000) < largest_z(6 + 6 + 3 + 2)
+    tallies, _, _ = gradient_probe.measured(problem, prepared("reparam", problem, batch).eval(), batch, 3000, 11)
+    noises = [tally.deviations for place, tally in tallies.items() if place != ("weights", "unused")]
+    for noise in noises:
+        centred = noise - noise.mean()
+        lagged = (centred[1:] * centred[:-1]).mean() / (centred**2).mean()
+        assert abs(lagged) * math.sqrt(3000) < largest_z(len(noises))
 
 
 # --- probing changes nothing --------------------------------------------------------------------------------------
@@ -268,7 +258,7 @@ def test_probing_leaves_everything_as_it_was(variant, training):
 def test_probing_leaves_everything_as_it_was_after_an_error(monkeypatch):
     problem, batch = small_vae()
     estimator = prepared("reinforce[baseline=ema]", problem, batch)
-    monkeypatch.setattr(problem, "groups", lambda: 1 / 0)
+    monkeypatch.setattr(problem, "encode", lambda _: 1 / 0)
     torch.manual_seed(12)
     state = torch.get_rng_state()
     with pytest.raises(ZeroDivisionError):
@@ -295,9 +285,11 @@ def test_every_group_and_parameter_is_reported_once():
     found = [(row["space"], row["group"], row["statistic"]) for row in moments.rows]
     plain = ("variance", "mean_norm2", "snr")
     expected = [("params", name, s) for name in ("loc", "log_scale") for s in (*plain, "data_variance")]
-    expected += [("weights", group, s) for group in ("encoder", "decoder") for s in plain]
+    expected += [("weights", group, s) for group in ("encoder", "decoder") for s in (*plain, "data_variance")]
     assert found == expected
     assert {row["replicates"] for row in moments.rows} == {4}
+    # Nothing but plain numbers: checkpoints hold these rows, and are read with weights_only.
+    assert {type(row[name]) for row in moments.rows for name in ("value", "low", "high")} == {float}
 
 
 def test_a_group_that_nothing_depends_on_has_a_gradient_of_zero(linear_gaussian, batch):
@@ -337,3 +329,29 @@ def test_too_few_replicates_are_an_error_that_says_how_many(linear_gaussian, bat
     problem = linear_gaussian()
     with pytest.raises(EstbenchError, match=f"at least 3 replicates for an interval, got {replicates}"):
         probe(problem, prepared("reparam", problem, batch), batch, replicates=replicates)
+
+
+@pytest.mark.parametrize("path", ["auto", "exact"])
+def test_layers_split_the_groups(path):
+    """The variances of a group's layers add up to its own; so do the squared norms and the data's share."""
+    problem, batch = small_vae()
+    estimator = prepared("reparam", problem, batch)
+    whole = probe(problem, estimator, batch, replicates=8, path=path)
+    split = probe(problem, estimator, batch, replicates=8, layers=True, path=path)
+    assert split.path == {"auto": "fast", "exact": "exact"}[path]
+    assert {row["group"] for row in split.rows if row["space"] == "weights"} == {
+        f"{group}.{layer}" for group in ("encoder", "decoder") for layer in (0, 1)
+    }
+    for group in ("encoder", "decoder"):
+        for statistic in ("variance", "mean_norm2", "data_variance"):
+            parts = sum(split.value("weights", f"{group}.{layer}", statistic) for layer in (0, 1))
+            assert parts == pytest.approx(whole.value("weights", group, statistic), rel=1e-9)
+
+
+def test_heavy_tails_are_warned_of(linear_gaussian, batch):
+    """One example, one coordinate, plain REINFORCE: a few draws are nearly all of its noise."""
+    problem = linear_gaussian()
+    light = probe(problem, prepared("reparam", problem, batch), batch, replicates=60)
+    assert light.warnings == ()
+    heavy = probe(problem, prepared("reinforce", problem, batch[:1]), batch[:1], replicates=60, seed=3)
+    assert any("heavy tails; 60 replicates count as" in warning for warning in heavy.warnings)

@@ -136,7 +136,7 @@ def test_with_one_seed_the_interval_is_the_probes_own(tmp_path):
     table = gradient_variance(load(path))
     found = row(table, space="weights", group="encoder")
     assert (found["variance_low"], found["variance_high"]) == (frame["low"].item(), frame["high"].item())
-    assert "jackknife" in table.rows[0][2].note
+    assert "within one probe" in table.rows[0][2].note
 
 
 def test_gradients_are_compared_at_the_last_checkpoint_all_finished_cells_have(tmp_path):

@@ -99,7 +99,7 @@ def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
 
     slow("advance", lambda _state, steps, _interrupted: steps)
     slow("bounds", lambda *_: 100)
-    slow("probe", lambda *_: 10_000)
+    slow("record_moments", lambda *_: 10_000)
     trained = train_cell()
     assert trained.record["clocks"] == {"training": 30, "evaluation": 4 * 3 * 100, "probe": 20_000, "writing": 0}
     assert (trained.curves["seconds"] == trained.curves["step"]).all()

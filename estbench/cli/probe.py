@@ -1,0 +1,171 @@
+"""``estbench probe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from estbench.cli.options import json_option, plugin_option
+from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    import torch
+
+    from estbench.training.places import Place
+    from estbench.training.probe_alone import Probed
+
+
+@click.command(no_args_is_help=False)
+@click.option(
+    "-e",
+    "--estimator",
+    "estimators",
+    multiple=True,
+    default=("reparam",),
+    show_default=True,
+    metavar="NAME[opts]",
+    help="Estimators to measure, the first being what the others are compared with. May be repeated.",
+)
+@click.option("--problem", metavar="NAME[opts]", help="The problem.  [default: vae, or the checkpoint's]")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights to measure at.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Measure at all weights that a results folder kept (`run --keep-checkpoints`).",
+)
+@click.option("--replicates", type=click.IntRange(3), default=100, show_default=True, help="Draws of the gradient.")
+@click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Examples in the minibatch.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, minibatch and draws.")
+@click.option(
+    "--reference",
+    metavar="exact|NAME[opts]",
+    help="What bias is measured against: the exact gradient, or an unbiased estimator with ten times the draws.",
+)
+@click.option(
+    "--tracking-steps",
+    type=click.IntRange(0),
+    default=200,
+    show_default=True,
+    help="Steps that learned parts of an estimator take first, at these weights.",
+)
+@click.option("--layers", is_flag=True, help="Split the weights by layer.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@plugin_option
+@json_option
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the table and the figure there.")
+def command(
+    estimators: tuple[str, ...],
+    problem: str | None,
+    checkpoint: Path | None,
+    results: Path | None,
+    replicates: int,
+    batch_size: int,
+    seed: int,
+    reference: str | None,
+    tracking_steps: int,
+    *,
+    layers: bool,
+    device: str,
+    plugins: tuple[str, ...],
+    as_json: bool,
+    out: Path | None,
+) -> None:
+    """Measure gradient variance, bias and cost at frozen weights, without training.
+
+    All estimators are measured at the same weights, on the same minibatch, with the same seeds: those of a
+    fresh model, of a checkpoint, or of a results folder.
+    """
+    if checkpoint and results:
+        raise EstbenchError("--checkpoint and --results are two places; give one of them")
+    if results and problem:
+        raise EstbenchError("--results knows its problems; drop --problem")
+
+    from estbench.cli.console import console, print_json, print_table
+    from estbench.measure.environment import choose_device
+    from estbench.registry import load_plugin
+    from estbench.report import probed
+    from estbench.training.probe_alone import check_names, probe_alone
+
+    for plugin in plugins:
+        load_plugin(plugin)
+    places = _places(problem, checkpoint, results, seed, choose_device(device))
+    labels = {place.name: check_names(place.problem, [*estimators], reference) for place in places}
+    measured: list[Probed] = []
+    for place in places:
+        measured += probe_alone(
+            place,
+            labels[place.name],
+            replicates=replicates,
+            batch_size=batch_size,
+            seed=seed,
+            reference=reference,
+            reference_replicates=10 * replicates,
+            tracking_steps=tracking_steps,
+            layers=layers,
+        )
+    frame = probed.frame_of(_rows(measured))
+    table = probed.table(frame)
+    if as_json:
+        print_json({"rows": frame.astype(object).where(frame.notna(), None).to_dict("records"), **_facts(measured)})
+    else:
+        print_table(table)
+        for line in [*probed.sentences(frame), *_remarks(measured)]:
+            console().print(line, highlight=False, markup=False)
+    if out:
+        for path in probed.write(out, table, frame):
+            console(stderr=True).print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _places(
+    problem: str | None, checkpoint: Path | None, results: Path | None, seed: int, device: torch.device
+) -> list[Place]:
+    from estbench.training import places
+
+    if results:
+        return places.in_results(results, device)
+    if checkpoint:
+        return [places.at_checkpoint(checkpoint, problem, device)]
+    return [places.fresh(problem or "vae", seed, device)]
+
+
+def _rows(measured: list[Probed]) -> list[dict[str, Any]]:
+    """The moments in long form, with the cost beside each."""
+    return [
+        {
+            "place": each.place,
+            "estimator": each.estimator,
+            **row,
+            "evaluations": each.evaluations,
+            "milliseconds": each.milliseconds.value,
+        }
+        for each in measured
+        for row in each.moments.rows
+    ]
+
+
+def _facts(measured: list[Probed]) -> dict[str, Any]:
+    return {
+        "paths": [
+            {
+                "place": each.place,
+                "estimator": each.estimator,
+                "path": each.moments.path,
+                "reason": each.moments.reason,
+            }
+            for each in measured
+        ],
+        "warnings": [warning for each in measured for warning in each.moments.warnings],
+    }
+
+
+def _remarks(measured: list[Probed]) -> list[str]:
+    """How the weights were measured, and what to distrust."""
+    lines = []
+    for each in measured:
+        why = f" ({each.moments.reason})" if each.moments.reason else ""
+        lines.append(f"{each.estimator}: {each.moments.path} path{why}")
+        lines += [f"  warning: {warning}" for warning in each.moments.warnings]
+    return lines

@@ -1,0 +1,224 @@
+r"""Inner products of per-example weight gradients, without the gradients.
+
+The gradient of one example b in replicate r with respect to a linear layer is a sum of outer products over the T rows
+that went through it (samples, or places of a convolution), delta_t a_t^T, with a_t the layer's input, a 1 appended for
+the bias, and delta_t the gradient at its output. Inner products of two such gradients need the vectors alone:
+
+    <g, g'> = sum_{t t'} (delta_t . delta'_t') (a_t . a'_t' + 1)
+
+Where the input does not change with the replicate (an encoder) this is (|a|^2 + 1) delta . delta'. Where T is so large
+that the outer product is smaller than its factors (a convolution), the gradient itself is formed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from estbench.measure.moments import Examples, centred_squares, even_chunks
+
+Layer = nn.Linear | nn.Conv2d
+# Rows (replicates x T) of one example whose inner products are all taken.
+BLOCK = 32
+# Below this share of the squared norms, deviations are taken in double precision.
+CANCELLING = 1e-3
+
+
+class NotPerExampleError(Exception):
+    """Why the gradients of single examples cannot be read off the layers."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a layer: what went in and what came out."""
+
+    layer: Layer
+    input: Tensor
+    output: Tensor
+
+
+@contextlib.contextmanager
+def recorded(layers: list[Layer]) -> Iterator[list[Call]]:
+    """Note every call of the layers that a gradient can come back through."""
+    calls: list[Call] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if output.requires_grad:
+            calls.append(Call(layer, inputs[0].detach(), output))  # type: ignore[arg-type]
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A layer's inputs and output gradients: (T, n, B, inputs), n = 1 where they do not vary, and (T, n, B, outputs).
+
+    ``places`` is 1, or the number of positions of a convolution, which are part of T.
+    """
+
+    inputs: Tensor
+    deltas: Tensor
+    bias: bool
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the input is the same in all replicates."""
+        return self.inputs.shape[1] == 1 and self.inputs.shape[0] == 1
+
+    @property
+    def explicit(self) -> bool:
+        """Whether the gradient itself is smaller than its factors."""
+        rows, inputs, outputs = self.inputs.shape[0], self.inputs.shape[-1], self.deltas.shape[-1]
+        return rows * (inputs + outputs) > inputs * outputs
+
+    @property
+    def examples(self) -> int:
+        """B."""
+        return self.deltas.shape[2]
+
+    @property
+    def numbers(self) -> int:
+        """Size of all gradients, were they formed."""
+        return self.inputs.shape[-1] * self.deltas[0].numel()
+
+    def gradients(self, replicates: slice = slice(None)) -> Tensor:
+        """The gradients themselves, (n, B, P)."""
+        deltas = self.deltas[:, replicates]
+        inputs = self.inputs.expand(-1, self.deltas.shape[1], -1, -1)[:, replicates]
+        found = torch.einsum("tnbo,tnbi->nboi", deltas, inputs).flatten(2)
+        return torch.cat([found, deltas.sum(0)], -1) if self.bias else found
+
+    def weighted(self, chosen: Tensor) -> Factors:
+        """Every gradient times a number of its own, (n, B)."""
+        return Factors(self.inputs, self.deltas * chosen[..., None], self.bias)
+
+    def add_to(self, total: Tensor) -> None:
+        """Add the gradients of the minibatch mean, summed over replicates, to a vector of (P,)."""
+        if self.fixed:
+            deltas, inputs = self.deltas[0].sum(0), self.inputs[0, 0]
+        else:
+            deltas = self.deltas.flatten(0, 2)
+            inputs = self.inputs.expand(-1, self.deltas.shape[1], -1, -1).flatten(0, 2)
+        shape = (deltas.shape[1], inputs.shape[1])
+        scale = 1 / self.deltas.shape[2]
+        total[: shape[0] * shape[1]].view(shape).addmm_(deltas.T, inputs, alpha=scale)
+        if self.bias:
+            # As a product: a sum over rows takes torch several times as long on a CPU.
+            total[shape[0] * shape[1] :].addmv_(deltas.T, deltas.new_ones(len(deltas)), alpha=scale)
+
+    def spread(self, *, across: bool) -> tuple[Tensor, Examples]:
+        """Squared deviations and squared norms of the examples' own gradients, (n, B), and what examples share."""
+        if self.explicit:
+            return spread_of(self.gradients(), across=across)
+        if self.fixed:
+            return self._fixed_spread()
+        parts = [self._block(block) for block in _slices(*self.deltas.shape[:2])]
+        centred, raw = (torch.cat(part) for part in zip(*parts, strict=True))
+        return centred, _examples(centred, raw, self._across() if across else None)
+
+    def _fixed_spread(self) -> tuple[Tensor, Examples]:
+        deltas, inputs = self.deltas[0], self.inputs[0, 0]
+        gram = inputs @ inputs.T + int(self.bias)
+        scale = gram.diagonal()
+        centred = scale * centred_squares(deltas)
+        raw = scale * torch.linalg.vector_norm(deltas, dim=-1).square()
+        mean = deltas.mean(0)
+        return centred, _examples(centred, raw, gram * (mean @ mean.T))
+
+    def _block(self, block: slice) -> tuple[Tensor, Tensor]:
+        """(m, B) each, of a block of m replicates, from the m x m inner products of each example."""
+        centred, raw = self._centred(block, self.inputs.dtype)
+        if float(centred.sum()) < CANCELLING * float(raw.sum()):
+            centred, raw = self._centred(block, torch.float64)
+        return centred.to(self.inputs.dtype), raw.to(self.inputs.dtype)
+
+    def _centred(self, block: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        deltas = self.deltas[:, block].to(dtype)
+        inputs = self.inputs.expand(-1, self.deltas.shape[1], -1, -1)[:, block].to(dtype)
+        rows, count, examples = deltas.shape[:3]
+        gram = (_gram(inputs) + int(self.bias)) * _gram(deltas)  # (B, T m, T m)
+        gram = gram.view(examples, rows, count, rows, count).sum((1, 3))
+        raw = gram.diagonal(dim1=1, dim2=2)
+        centred = raw - 2 * gram.mean(2) + gram.mean((1, 2))[:, None]
+        return centred.clamp(min=0).T * (count / (count - 1)), raw.T
+
+    def _across(self) -> Tensor:
+        """Inner products of different examples in the first replicate, (B, B)."""
+        if self.inputs.shape[0] > 1:
+            gradients = self.gradients(slice(0, 1))[0]
+            return gradients @ gradients.T
+        inputs, deltas = self.inputs[0, 0], self.deltas[0, 0]
+        return (inputs @ inputs.T + int(self.bias)) * (deltas @ deltas.T)
+
+
+def spread_of(gradients: Tensor, *, across: bool) -> tuple[Tensor, Examples]:
+    """The same for gradients at hand, (n, B, P)."""
+    centred = centred_squares(gradients)
+    raw = torch.linalg.vector_norm(gradients, dim=-1).square()
+    mean = gradients.mean(0)
+    return centred, _examples(centred, raw, mean @ mean.T if across else None)
+
+
+def _examples(centred: Tensor, raw: Tensor, across: Tensor | None) -> Examples:
+    within = centred.mean(0)
+    return Examples(within, raw.mean(0) - within, across)
+
+
+def _gram(vectors: Tensor) -> Tensor:
+    """(T, m, B, P) to (B, T m, T m)."""
+    rows = vectors.flatten(0, 1).transpose(0, 1)
+    return torch.bmm(rows, rows.transpose(1, 2))
+
+
+def _slices(rows: int, count: int) -> Iterator[slice]:
+    start = 0
+    for size in even_chunks(count, BLOCK // rows):
+        yield slice(start, start + size)
+        start += size
+
+
+def factors_of(calls: list[tuple[Call, Tensor]], replicates: int, examples: int) -> Factors:
+    """Factors from all calls of one layer, each with the gradient at its output.
+
+    An output of an encoder is (B, ...) and its gradient (n, B, ...); one of a decoder is (S, n, B, ...), or has these
+    dimensions as one.
+    """
+    parts = [_rows(call, delta, replicates, examples) for call, delta in calls]
+    inputs, deltas = ([part[side] for part in parts] for side in (0, 1))
+    if len({part.shape[1] for part in inputs}) > 1:
+        raise NotPerExampleError("a layer is used both before and after the replicates part")
+    if len(parts) == 1:  # cat would copy
+        return Factors(inputs[0], deltas[0], calls[0][0].layer.bias is not None)
+    return Factors(torch.cat(inputs), torch.cat(deltas), calls[0][0].layer.bias is not None)
+
+
+def _rows(call: Call, delta: Tensor, replicates: int, examples: int) -> tuple[Tensor, Tensor]:
+    layer, inputs = call.layer, call.input
+    before = delta.dim() == call.output.dim() + 1  # the gradient alone has replicates
+    lead = (1, examples) if before else (replicates, examples)
+    if isinstance(layer, nn.Conv2d):
+        if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str) or inputs.dim() != 4:
+            raise NotPerExampleError("a convolution is grouped, or pads in an unusual way")
+        columns = F.unfold(inputs, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        a = _lead(columns.transpose(1, 2), lead, 2).movedim(-2, 0).flatten(0, 1)
+        d = _lead(delta.flatten(-2).transpose(-1, -2), (replicates, examples), 2).movedim(-2, 0).flatten(0, 1)
+        return a, d
+    return _lead(inputs, lead, 1), _lead(delta, (replicates, examples), 1)
+
+
+def _lead(rows: Tensor, lead: tuple[int, int], own: int) -> Tensor:
+    """Leading dimensions of (T, *lead), whether they were flattened or not; the ``own`` last ones stay."""
+    count = rows.shape[: rows.dim() - own].numel()
+    if count % (lead[0] * lead[1]):
+        raise NotPerExampleError("a layer's rows are not samples x replicates x examples")
+    return rows.reshape(-1, *lead, *rows.shape[rows.dim() - own :])

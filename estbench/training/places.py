@@ -1,0 +1,74 @@
+"""Where a probe may be taken by itself: at fresh weights, at a checkpoint, or at those of a results folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from estbench import problems
+from estbench.errors import EstbenchError
+from estbench.experiment import stream_seed
+from estbench.measure.randomness import seeded
+from estbench.problems import Problem
+from estbench.store import ResultsFolder
+from estbench.training.state import read_checkpoint
+from estbench.variant import Variant
+
+
+@dataclass(frozen=True)
+class Place:
+    """A problem at certain weights, and what the place is called."""
+
+    name: str
+    problem: Problem
+
+
+def fresh(variant: str, seed: int, device: torch.device) -> Place:
+    """The initial weights that every cell with this seed starts from."""
+    with seeded(stream_seed(seed, "init"), device):
+        return Place("initial weights", problems.create(variant).to(device))
+
+
+def at_checkpoint(path: Path, variant: str | None, device: torch.device) -> Place:
+    """The weights of a checkpoint; its problem is the one that is given, or that of the cell that it lies with."""
+    variant = variant or _problem_beside(path)
+    if variant is None:
+        raise EstbenchError(f"'{path}' does not say which problem it is of; name it with --problem")
+    if not path.is_file():
+        raise EstbenchError(f"no checkpoint '{path}'; make one with `estbench run --keep-checkpoints`")
+    content = read_checkpoint(path)
+    if content is None or not isinstance(content.get("problem"), dict):
+        raise EstbenchError(f"'{path}' is no checkpoint of estbench, or is damaged")
+    problem = fresh(variant, 0, device).problem
+    try:
+        problem.load_state_dict(content["problem"])
+    except (RuntimeError, TypeError, AttributeError):
+        raise EstbenchError(f"the weights in '{path}' are not those of '{variant}'; name its --problem") from None
+    return Place(f"step {content.get('step', '?')} of {path.parent.name}", problem)
+
+
+def in_results(path: Path, device: torch.device) -> list[Place]:
+    """Every finished cell of a results folder that kept its checkpoint."""
+    folder = ResultsFolder(path)
+    found = []
+    for cell in folder.read_plan()["cells"]:
+        checkpoint = folder.cells / cell["folder"] / "checkpoint.pt"
+        if checkpoint.is_file():
+            variant = str(Variant(cell["problem"]["name"], cell["problem"]["options"]))
+            found.append(at_checkpoint(checkpoint, variant, device))
+    if not found:
+        raise EstbenchError(f"no cell of '{path}' kept its checkpoint; run it with --keep-checkpoints")
+    return found
+
+
+def _problem_beside(path: Path) -> str | None:
+    """The problem in the ``cell.json`` next to a checkpoint."""
+    try:
+        problem: dict[str, Any] = json.loads((path.parent / "cell.json").read_text("utf-8"))["cell"]["problem"]
+        return str(Variant(problem["name"], problem["options"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

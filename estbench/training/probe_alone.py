@@ -1,0 +1,109 @@
+"""Several estimators probed at one place, by themselves: the same weights, minibatch and seeds for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from estbench.estimators import Estimator
+from estbench.experiment import stream_seed
+from estbench.measure import Moments, measure_throughput, probe
+from estbench.measure.randomness import seeded
+from estbench.problems import Problem
+from estbench.stats import Interval, log_t_interval
+from estbench.training.batches import fixed_observations
+from estbench.training.places import Place
+from estbench.training.probing import check_reference, checked, prepared, reference_of, tracked
+
+ROUNDS = 8
+STEPS = 5
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One estimator at one place: its moments and what a gradient costs."""
+
+    place: str
+    estimator: str
+    moments: Moments
+    evaluations: int  # of f, per example
+    milliseconds: Interval  # of one gradient of the minibatch
+
+
+def probe_alone(
+    place: Place,
+    variants: list[str],
+    *,
+    replicates: int,
+    batch_size: int,
+    seed: int = 0,
+    reference: str | None = None,
+    reference_replicates: int = 1000,
+    tracking_steps: int = 200,
+    layers: bool = False,
+) -> list[Probed]:
+    """Probe each estimator; learned parts first learn for some steps at these weights. Times are interleaved."""
+    problem = place.problem
+    batch = fixed_observations(problem, "train", batch_size, stream_seed(seed, "probe"))
+    against = None
+    if reference is not None:
+        own = stream_seed(seed, "probe", reference=reference)
+        with seeded(own, problem.device):
+            against = reference_of(reference, problem, batch, reference_replicates, own, layers=layers)
+    ready: dict[str, Estimator] = {}
+    for label in variants:
+        with seeded(stream_seed(seed, "noise", estimator=label), problem.device):
+            ready[label] = tracked(
+                prepared(label, problem, batch),
+                problem,
+                steps=tracking_steps,
+                batch_size=batch_size,
+                learning_rate=LEARNING_RATE,
+                seed=stream_seed(seed, "data"),
+            )
+    draws = stream_seed(seed, "probe", step=0)
+    moments = {
+        label: probe(problem, estimator, batch, replicates, draws, layers=layers, reference=against)
+        for label, estimator in ready.items()
+    }
+    seconds = _seconds(problem, ready, batch, seed)
+    with torch.no_grad():
+        objective = problem(batch)
+        costs = {label: estimator.count_evaluations(objective) for label, estimator in ready.items()}
+    return [Probed(place.name, label, moments[label], costs[label], seconds[label]) for label in ready]
+
+
+def check_names(problem: Problem, variants: list[str], reference: str | None) -> list[str]:
+    """Labels of the estimators; ``EstbenchError`` for one that is unknown, or that cannot serve on the problem."""
+    options = getattr(problem, "options", type(problem).Options())
+    if reference is not None:
+        check_reference(reference, type(problem), options)
+    return list(dict.fromkeys(checked(variant, type(problem), options).label for variant in variants))
+
+
+def _seconds(problem: Problem, ready: dict[str, Estimator], batch: Tensor, seed: int) -> dict[str, Interval]:
+    """Milliseconds of one gradient, in rounds that are interleaved over the estimators."""
+
+    def gradients(estimator: Estimator, steps: int) -> None:
+        for _ in range(steps):
+            problem.zero_grad()
+            estimator(problem(batch)).mean().backward()
+        problem.zero_grad()
+
+    for estimator in ready.values():
+        estimator.eval()
+    with seeded(stream_seed(seed, "noise"), problem.device):
+        rows = measure_throughput(
+            {label: lambda steps, own=own: gradients(own, steps) for label, own in ready.items()},  # type: ignore[misc]
+            ROUNDS,
+            STEPS,
+            problem.device,
+        )
+    return {
+        label: log_t_interval(np.array([row["seconds"] for row in rows if row["estimator"] == label]) * 1e3 / STEPS)
+        for label in ready
+    }

@@ -1,0 +1,90 @@
+"""``estbench probe``: variance, bias and cost at frozen weights, on a terminal, for programs and on disk."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+TINY = ("--problem", "vae[dataset=digits,hidden=[8],latent_size=2]", "--batch-size", "12", "--replicates", "20")
+BITS = ("--problem", "vae[dataset=digits,hidden=[4],latent_size=3,latents=bernoulli,kl=sampled]", "--batch-size", "4")
+
+
+def test_it_shows_a_table_a_share_and_the_path(estbench, here):
+    code, out, _ = estbench("probe", "-e", "reparam", "-e", "reinforce[baseline=ema]", *TINY)
+    assert code == 0
+    assert "Gradient probe" in out
+    assert "evaluations" in out
+    assert "of the noise is the estimator's" in out
+    assert "reparam: fast path" in out
+    assert list(here.iterdir()) == []
+
+
+def test_it_writes_what_it_shows_and_a_figure(estbench, here):
+    code, _, err = estbench("probe", "-e", "reparam", "-e", "stl", *TINY, "--out", "p")
+    assert code == 0
+    names = {path.name for path in (here / "p").iterdir()}
+    assert names == {"probe.csv", "probe.md", "moments.csv", "probe.svg", "probe.png"}
+    assert err.count("written: ") == 5
+    table = pd.read_csv(here / "p" / "probe.csv")
+    assert list(table["estimator"].unique()) == ["reparam", "stl"]
+    assert (table["variance_x_evaluations"] == table["variance"] * table["evaluations"]).all()
+    assert (table["variance_low"] <= table["variance"]).all()
+    assert (here / "p" / "probe.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_json_is_for_programs(estbench, here):
+    code, out, _ = estbench("probe", *BITS, "-e", "rloo", "--reference", "exact", "--layers", "--json")
+    assert code == 0
+    data = json.loads(out)
+    found = {(row["group"], row["statistic"]) for row in data["rows"]}
+    assert {("encoder.0", "bias2"), ("decoder.1", "bias_bound"), ("logits", "cosine")} <= found
+    assert data["paths"] == [{"place": "initial weights", "estimator": "rloo", "path": "fast", "reason": ""}]
+
+
+def test_it_measures_at_the_weights_that_a_run_kept(estbench, here, tiny_file, quick_report):
+    assert estbench("run", tiny_file, "--keep-checkpoints", "--out", "r").code == 0
+    (cell,) = (here / "r" / "cells").iterdir()
+    wanted = ("probe", "-e", "reparam", "--batch-size", "12", "--replicates", "20", "--json")
+    rows = []
+    for place in (("--checkpoint", cell / "checkpoint.pt"), ("--results", "r")):
+        code, out, _ = estbench(*wanted, *place)
+        assert code == 0
+        rows.append([{**row, "milliseconds": 0} for row in json.loads(out)["rows"]])
+    assert rows[0] == rows[1]
+    assert rows[0][0]["place"] == f"step 30 of {cell.name}"
+    _, fresh, _ = estbench(*wanted, *TINY[:2])
+    assert json.loads(fresh)["rows"][0]["value"] != rows[0][0]["value"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("-e", "reparm"), "unknown estimator 'reparm'; did you mean 'reparam'"),
+        (("--replicates", "2"), "2 is not in the range x>=3"),
+        (("--checkpoint", "none.pt", "--problem", "vae"), "no checkpoint 'none.pt'"),
+        (("--checkpoint", "none.pt"), "does not say which problem it is of"),
+        (("--results", "nowhere"), "is no results folder"),
+        (("--results", "a", "--checkpoint", "b"), "two places; give one of them"),
+        (("--results", "a", "--problem", "vae"), "drop --problem"),
+        ((*BITS, "-e", "reparam"), "supports normal latents"),
+        ((*BITS, "-e", "rloo", "--reference", "reparam"), "supports normal latents"),
+        ((*TINY, "--reference", "exact"), "this objective has no exact value"),
+        ((*TINY, "--reference", "detached"), "biased itself"),
+    ],
+)
+def test_misuse_is_one_line(refused, arguments, complaint):
+    assert complaint in refused("probe", *arguments)
+
+
+def test_weights_of_another_problem_are_refused(refused, here):
+    torch.save({"problem": {"x": torch.zeros(1)}}, here / "other.pt")
+    message = refused("probe", "--checkpoint", "other.pt", *TINY)
+    assert "the weights in 'other.pt' are not those of" in message
+
+
+def test_what_is_no_checkpoint_is_refused(refused, here):
+    (here / "text.pt").write_text("no checkpoint")
+    assert "is no checkpoint of estbench, or is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)

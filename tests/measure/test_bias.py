@@ -1,0 +1,116 @@
+"""Bias is found where it is, is zero on average where it is not, and is bounded."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from estbench import estimators, problems
+from estbench.errors import EstbenchError
+from estbench.measure import estimated_reference, exact_reference, probe
+from estbench.measure.bias import compare
+from estbench.measure.moments import Tally, centred_squares
+
+
+def bits():
+    """A Bernoulli VAE of 4 bits on 5 digits, whose gradient is enumerated."""
+    torch.manual_seed(1)
+    problem = problems.create("vae[dataset=digits,latents=bernoulli,latent_size=4,hidden=[6],kl=sampled]").double()
+    batch = problem.observe(torch.from_numpy(problem.data.train[:5]), torch.Generator().manual_seed(2)).double()
+    return problem, batch
+
+
+def tally_of(gradients):
+    tally = Tally(gradients.shape[1], gradients)
+    for chunk in gradients.split(5):
+        tally.slot.add_(chunk.sum(0))
+        tally.add(centred_squares(chunk))
+    return tally
+
+
+def test_the_exact_reference_is_the_gradient_of_the_enumerated_objective():
+    problem, batch = bits()
+    found = exact_reference(problem, batch)
+    params = problem.encode(batch)
+    value = problem.objective(params, batch).exact().mean()
+    weights = problem.groups()
+    expected = torch.autograd.grad(value, [params["logits"], *weights["encoder"], *weights["decoder"]])
+    assert torch.allclose(found.means["params", "logits"], expected[0].flatten())
+    whole = torch.cat([found.means["weights", "encoder"], found.means["weights", "decoder"]])
+    assert torch.allclose(whole, torch.cat([part.flatten() for part in expected[1:]]))
+
+
+def test_an_unbiased_estimator_is_bounded_and_a_biased_one_is_caught():
+    problem, batch = bits()
+    reference = exact_reference(problem, batch)
+    unbiased = probe(problem, estimators.create("rloo[num_samples=8]"), batch, 2000, seed=1, reference=reference)
+    biased = probe(problem, estimators.create("detached"), batch, 200, seed=2, reference=reference)
+    rows = {(row["group"], row["statistic"]): row for row in unbiased.rows}
+    for group in ("logits", "encoder", "decoder"):
+        assert rows[group, "bias2"]["low"] < 0 < rows[group, "bias2"]["high"]
+        assert rows[group, "bias_bound"]["value"] < 0.1
+        assert rows[group, "cosine"]["value"] == pytest.approx(1, abs=0.01)
+    caught = {(row["group"], row["statistic"]): row for row in biased.rows}
+    assert caught["encoder", "bias2"]["low"] > 0
+    assert caught["encoder", "bias_bound"]["value"] > 0.5
+    assert rows["encoder", "cosine"]["low"] <= rows["encoder", "cosine"]["value"] <= rows["encoder", "cosine"]["high"]
+
+
+def test_a_reference_of_many_draws_finds_the_same():
+    problem, batch = bits()
+    reference = estimated_reference(problem, estimators.create("rloo[num_samples=8]"), batch, 2000, seed=9)
+    assert reference.name == "rloo"
+    unbiased = probe(problem, estimators.create("rloo[num_samples=4]"), batch, 1000, seed=1, reference=reference)
+    biased = probe(problem, estimators.create("detached"), batch, 200, seed=2, reference=reference)
+    rows = {(row["group"], row["statistic"]): row for row in unbiased.rows}
+    assert rows["encoder", "bias2"]["low"] < 0 < rows["encoder", "bias2"]["high"]
+    caught = {(row["group"], row["statistic"]): row for row in biased.rows}
+    assert caught["encoder", "bias2"]["low"] > 0
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+@pytest.mark.parametrize("both", [False, True], ids=["exact", "estimated"])
+def test_the_squared_bias_is_unbiased_and_its_interval_covers(shift, both, largest_z):
+    """2,000 experiments of 50 replicates in 6 dimensions, against an exact mean and against 80 draws of another.
+
+    The U-statistic is degenerate at no bias, where its jackknife is too wide: coverage is 92 % at least.
+    """
+    rng = np.random.default_rng(3)
+    truth = np.arange(6) / 3
+    bias = np.full(6, shift / math.sqrt(6))
+    values, inside, bounded = [], 0, 0
+    for _ in range(2000):
+        tally = tally_of(torch.from_numpy(rng.standard_normal((50, 6)) + truth + bias))
+        other = tally_of(torch.from_numpy(0.7 * rng.standard_normal((80, 6)) + truth)) if both else None
+        mean = other.mean if both else torch.from_numpy(truth)
+        found = compare(tally, mean, other)
+        values.append(found["bias2"].value)
+        inside += found["bias2"].low <= shift**2 <= found["bias2"].high
+        bounded += found["bias_bound"].value >= shift / np.linalg.norm(truth) - 1e-12
+    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    assert abs(np.mean(values) - shift**2) / error < largest_z(4)
+    assert inside / 2000 >= 0.92
+    assert bounded / 2000 >= 0.92
+
+
+def test_the_cosine_is_free_of_the_means_own_noise(largest_z):
+    """Two means at 60 degrees, in noise that is longer than they are."""
+    rng = np.random.default_rng(4)
+    one, other = np.array([1.0, 0, 0, 0]), np.array([0.5, math.sqrt(0.75), 0, 0])
+    values = []
+    for _ in range(500):
+        tally = tally_of(torch.from_numpy(1.2 * rng.standard_normal((100, 4)) + one))
+        values.append(compare(tally, torch.from_numpy(other), None)["cosine"].value)
+    error = np.std(values, ddof=1) / math.sqrt(500)
+    assert abs(np.mean(values) - 0.5) < largest_z(1) * error + 0.01  # a ratio keeps a bias of order 1 / R
+
+
+def test_a_problem_without_an_exact_gradient_says_so():
+    torch.manual_seed(0)
+    problem = problems.create("vae[dataset=digits,latent_size=2,hidden=[]]")
+    batch = torch.zeros(2, 64)
+    with pytest.raises(EstbenchError, match="has no exact value"):
+        exact_reference(problem, batch)
