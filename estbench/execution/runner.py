@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from estbench.execution.engines import Engine
 
 
+@contextlib.contextmanager
+def _same_threads() -> Iterator[None]:
+    """Leave torch with the number of threads that it had, whatever anybody's estimator does."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_same_threads()
 def run(
     experiment: str | Path | Mapping[str, Any] | Experiment = "quickstart",
     out: str | Path | None = None,
@@ -86,7 +97,8 @@ def run(
     KeyboardInterrupt
         After Ctrl-C or SIGTERM; the running cells are stored as ``interrupted`` and go on when run again.
     """
-    files = tuple(Path(plugin).resolve() for plugin in plugins)
+    threads_here = threads or torch.get_num_threads()
+    files = tuple(map(Path, plugins))
     for file in files:
         load_plugin(file)
     listener = listener or Listener()
@@ -102,10 +114,10 @@ def run(
     conditions = Conditions(
         path,
         here.type,
-        threads or torch.get_num_threads(),
+        threads_here,
         timeout=timeout,
         keep_checkpoints=keep_checkpoints,
-        plugins=files,
+        plugins=tuple(file.resolve() for file in files),
     )
 
     def prepare(cell: Cell) -> None:
@@ -114,7 +126,7 @@ def run(
             forget_attempts(folder, cell)
 
     folder.create()
-    with one_run(folder.path), _same_threads(), Interrupts() as interrupts:
+    with one_run(folder.path), Interrupts() as interrupts:
         if folder.plan_file.exists():
             folder.read_plan()
         todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
@@ -198,13 +210,3 @@ def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
         return False
     status = folder.status(cell.folder)
     return status is not None and status.final
-
-
-@contextlib.contextmanager
-def _same_threads() -> Iterator[None]:
-    """Leave torch with the number of threads that it had."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

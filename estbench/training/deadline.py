@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# A cell that does not stop by itself within a tenth more (a second at least) is ended together with its process.
+# A cell that does not stop by itself within a tenth more (five seconds at least) is ended together with its process.
 GRACE = 0.1
-LEAST_GRACE_SECONDS = 1.0
+LEAST_GRACE_SECONDS = 5.0
 
 
 class Deadline:
