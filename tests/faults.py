@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+# Longer than anything takes on a machine that has other things to do.
+LONG = 200
 FAULTS = {
     "raises": "raise ValueError('broken on purpose')",
     "segfaults": "ctypes.string_at(0)",
@@ -54,7 +56,7 @@ PLUGIN = HEAD + "".join(
 )
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = LONG) -> Any:
     """What is there as soon as it is there."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

@@ -58,7 +58,8 @@ class Lines(Listener):
         colour = {Status.DONE: "green", Status.INTERRUPTED: "yellow"}.get(outcome.status, "red")
         reason = f": {outcome.reason}" if outcome.reason else ""
         seconds = time.monotonic() - self.running.pop(cell.key, time.monotonic())
-        left = f"; {self.left()} left" if self.ended.total() < self.total else ""
+        going_on = self.ended.total() < self.total and outcome.status is not Status.INTERRUPTED
+        left = f"; {self.left()} left" if going_on else ""
         console().print(
             f"[{colour}]{outcome.status}[/] [{self.ended.total()}/{self.total}] {escape(name_of(cell))}"
             f" in {seconds:.1f} s{escape(reason)}{left}",

@@ -55,10 +55,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Keeper(Nanny):
+class Keeper(Nanny):  # type: ignore[misc]  (untyped)
     """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
 
-    async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:
+    async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:  # noqa: ASYNC109  (as its base has it)
         """End the worker, by force where it takes its time."""
         return await super().close(timeout=timeout, reason=reason)
 

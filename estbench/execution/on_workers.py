@@ -59,7 +59,7 @@ def on_workers(
                 future.add_done_callback(events.put)
             if interrupted() and time.monotonic() - asked > 1:  # again and again, for a worker may restart meanwhile
                 asked = time.monotonic()
-                client.run(stop, conditions.run, wait=False)
+                client.run(stop, conditions.run, wait=False, on_error="ignore")
                 for future in [future for future, cell in in_flight.items() if cell.key not in begun]:
                     del in_flight[future]
                     future.cancel()

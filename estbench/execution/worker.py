@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import time
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ STOPPED: set[str] = set()
 def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
     """Compute the cell of a record; report its progress on the topic of the run."""
     for plugin in conditions.plugins:
-        _load_once(plugin)
+        _load_once(plugin, plugin.read_bytes())
     cell = cell_from_record(record)
     if cell.key != record["key"]:
         raise EstbenchError(
@@ -54,8 +55,13 @@ def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
     )
 
 
-def stop(run: str) -> None:
-    """Ask this process to stop the cells of a run between two steps."""
+def dask_setup(_worker: object) -> None:
+    """Leave Ctrl-C to the run, which asks its workers to stop; a terminal sends it to all of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+async def stop(run: str) -> None:
+    """Ask this process to stop the cells of a run between two steps; on its event loop, so nobody waits."""
     STOPPED.add(run)
 
 
@@ -70,5 +76,6 @@ def describe() -> dict[str, Any]:
 
 
 @cache
-def _load_once(plugin: Path) -> None:
+def _load_once(plugin: Path, _content: bytes) -> None:
+    """Load a plugin, and again where it was edited since: a cluster outlives many runs."""
     load_plugin(plugin)

@@ -29,10 +29,18 @@ def _one_thread(one_thread) -> None:
     """Workers have one thread, too, so numbers can be equal to the last bit."""
 
 
+@pytest.fixture(scope="session")
+def faults_file(tmp_path_factory) -> Path:
+    """One file for all tests: a cluster that outlives them would refuse a second one with the same names."""
+    path: Path = tmp_path_factory.mktemp("plugin") / "faults_plugin.py"
+    path.write_text(PLUGIN, encoding="utf-8")
+    return path
+
+
 @pytest.fixture
-def faults(plugin) -> Path:
-    """A plugin with one estimator for each fault."""
-    return plugin("faults_plugin.py", PLUGIN)
+def faults(faults_file, plugin) -> Path:
+    """A plugin with one estimator for each fault, forgotten after the test."""
+    return faults_file
 
 
 @pytest.fixture

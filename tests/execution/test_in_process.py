@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from faults import bits, nothing_left, statuses, tries, wait_for
+from faults import LONG, bits, nothing_left, statuses, tries, wait_for
 
 import estbench
 from estbench.execution.task import TRIES
@@ -21,7 +21,7 @@ def test_a_cell_that_takes_too_long_stops_alone_and_can_go_on(tiny, tmp_path, fa
     (slow,) = results.cells.query("estimator == 'slow'").itertuples()
     assert 0 < slow.step < 100
     assert slow.stop_reason == f"stopped at step {slow.step} after 1 s"
-    estbench.run(tiny, out=tmp_path / "short", plugins=[faults], timeout=60)
+    estbench.run(tiny, out=tmp_path / "short", plugins=[faults], timeout=LONG)
     assert statuses(tmp_path / "short") == {"slow-0": "done", "reparam-0": "done"}
     assert bits(tmp_path / "short") == bits(tmp_path / "whole")
     assert nothing_left(tmp_path / "short")
@@ -34,14 +34,14 @@ def test_a_cell_that_hangs_ends_the_run_and_the_next_one_goes_on(command, faults
     out = tmp_path / "out"
     arguments = ("-e", fault, "-e", "reparam", "--out", out, "--plugin", faults)
     first = command(*arguments, "--timeout", 1)
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate(timeout=LONG)
     assert first.returncode == 1
     if fault == "hangs":
         assert errors.startswith("Error: a cell hangs past its 1 s")
         assert errors.count("\n") == 1
     assert statuses(out) == {f"{fault}-0": "missing", "reparam-0": "missing"}
     second = command(*arguments)
-    said, _ = second.communicate(timeout=60)
+    said, _ = second.communicate(timeout=LONG)
     assert second.returncode == 1, "some cell failed"
     assert f"timeout [1/2] {fault} on vae, seed 0" in said
     assert statuses(out) == {f"{fault}-0": "timeout", "reparam-0": "done"}
@@ -54,10 +54,10 @@ def test_a_cell_that_hangs_ends_the_run_and_the_next_one_goes_on(command, faults
 def test_a_cell_that_segfaults_ends_the_run_until_its_tries_are_used_up(command, faults, tmp_path):
     arguments = ("-e", "segfaults", "-e", "reparam", "--out", tmp_path / "out", "--plugin", faults)
     for number in range(TRIES):
-        assert command(*arguments).wait(60) == -signal.SIGSEGV
+        assert command(*arguments).wait(LONG) == -signal.SIGSEGV
         assert tries(tmp_path / "out") == {"segfaults-0": number + 1, "reparam-0": 0}
     last = command(*arguments)
-    said, errors = last.communicate(timeout=60)
+    said, errors = last.communicate(timeout=LONG)
     assert last.returncode == 1
     assert f"its process died in each of {TRIES} tries" in errors
     assert "done [2/2] reparam" in said
@@ -72,7 +72,7 @@ def test_two_runs_at_once_and_a_run_that_is_killed(command, faults, gate, tiny_f
     first = command(*arguments, "--out", out)
     wait_for(lambda: tries(out).get("waits-0"))
     second = command(*arguments, "--out", out)
-    said, errors = second.communicate(timeout=60)
+    said, errors = second.communicate(timeout=LONG)
     assert (second.returncode, said) == (2, "")
     assert f"another run is at work in '{out}' (process {first.pid} on " in errors
     assert errors.count("\n") == 1
@@ -100,7 +100,7 @@ def test_a_process_that_is_suspended_goes_on(command, faults, gate, tiny_file, t
     time.sleep(1)
     assert statuses(out) == {"waits-0": "missing"}
     process.send_signal(signal.SIGCONT)
-    assert process.wait(60) == 0
+    assert process.wait(LONG) == 0
     estbench.run(changed(tiny_file, {"estimators": ["waits"]}), out=tmp_path / "whole", plugins=[faults])
     assert bits(out) == bits(tmp_path / "whole")
 
