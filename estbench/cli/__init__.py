@@ -79,6 +79,8 @@ def _exit_code(arguments: list[str] | None) -> int:
         # Whoever read our output has left (`estbench list | head`); that is no error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ConnectionError as error:
+        return _complain(str(error), 1)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return _complain(f"'{error.filename}': {error.strerror}", 2)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
 import rich_click as click
 
 plugin_option = click.option(
@@ -13,3 +17,22 @@ plugin_option = click.option(
     help="A Python file that registers an estimator, problem or dataset. It is run as it is.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+_EXECUTION = (
+    click.option("--jobs", type=int, metavar="N", help="So many cells at a time, in worker processes."),
+    click.option(
+        "--cluster", metavar="ADDRESS", help="A running dask cluster: tcp://HOST:PORT, or its scheduler file."
+    ),
+    click.option("--slurm", type=click.Path(), metavar="FILE.toml", help="Jobs of SLURM, as the file says."),
+    click.option(
+        "--threads", type=int, metavar="N", help="Threads of each cell.  [default: cores, divided among the cells]"
+    ),
+    click.option(
+        "--timeout", type=float, metavar="SECONDS", help="The longest that a cell may take; it ends as `timeout`."
+    ),
+)
+
+
+def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where cells run, and how long."""
+    return reduce(lambda decorated, option: option(decorated), reversed(_EXECUTION), command)

@@ -1,13 +1,15 @@
-"""Progress of a run: a live bar on a terminal, one line per event elsewhere."""
+"""Progress of a run, whatever runs its cells: live bars on a terminal, one line per event elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from estbench.cli.console import console
 from estbench.execution import Listener
@@ -17,6 +19,8 @@ from estbench.training import Outcome
 
 # Redrawing takes time from training: four times a second is live enough.
 REFRESHES_PER_SECOND = 4
+# Bars of running cells that a screen has room for; the others are counted.
+MOST_BARS = 8
 
 
 class Lines(Listener):
@@ -25,69 +29,102 @@ class Lines(Listener):
     def __init__(self, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
         self.after_cell = after_cell
         self.total = 0
-        self.index = 0
-        self.started = 0.0
+        self.ended: Counter[Status] = Counter()
+        self.running: dict[str, float] = {}  # when each cell began, by its key
+        self.began = 0.0
+        self.steps: dict[str, int] = {}
+        self.steps_to_take = 0
 
     def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
         self.total = len(plan) - stored
+        self.steps_to_take = round(sum(cell.training.steps for cell in plan) * self.total / len(plan))
         console().print(
             f"{plan.experiment.name}: {len(plan)} cells, {stored} stored, {self.total} to run",
             highlight=False,
         )
         if set_aside:
-            console().print(
-                f"{set_aside} cells of an earlier protocol stay in the folder, out of its plan and its report",
-                highlight=False,
-            )
+            self.noted(f"{set_aside} cells of an earlier protocol stay in the folder, out of its plan and its report")
 
     def cell_started(self, cell: Cell) -> None:
-        self.index += 1
-        self.started = time.monotonic()
+        self.running[cell.key] = time.monotonic()
+        self.began = self.began or time.monotonic()
+
+    def stepped(self, cell: Cell, step: int) -> None:
+        self.steps[cell.key] = step
 
     def cell_ended(self, cell: Cell, outcome: Outcome, folder: ResultsFolder) -> None:
+        self.ended[outcome.status] += 1
+        self.steps[cell.key] = cell.training.steps
         colour = {Status.DONE: "green", Status.INTERRUPTED: "yellow"}.get(outcome.status, "red")
         reason = f": {outcome.reason}" if outcome.reason else ""
+        seconds = time.monotonic() - self.running.pop(cell.key, time.monotonic())
+        going_on = self.ended.total() < self.total and outcome.status is not Status.INTERRUPTED
+        left = f"; {self.left()} left" if going_on else ""
         console().print(
-            f"[{colour}]{outcome.status}[/] [{self.index}/{self.total}] {escape(name_of(cell))}"
-            f" in {time.monotonic() - self.started:.1f} s{escape(reason)}",
+            f"[{colour}]{outcome.status}[/] [{self.ended.total()}/{self.total}] {escape(name_of(cell))}"
+            f" in {seconds:.1f} s{escape(reason)}{left}",
             highlight=False,
             soft_wrap=True,
         )
         if self.after_cell is not None:
             self.after_cell(folder)
 
+    def noted(self, remark: str) -> None:
+        console().print(remark, highlight=False, soft_wrap=True, markup=False)
+
     def timing(self, labels: list[str]) -> None:
         console().print(f"timing {escape(', '.join(labels))}", highlight=False, soft_wrap=True)
 
+    def left(self) -> str:
+        """Time until all cells have ended, if they go on as they did on average."""
+        taken = sum(self.steps.values())
+        if not taken:
+            return "some time"
+        seconds = (time.monotonic() - self.began) / taken * (self.steps_to_take - taken)
+        return f"about {timedelta(seconds=round(seconds))}"
+
 
 class Bars(Lines):
-    """The same lines above a live bar."""
+    """The same lines above live bars: all cells, and some of those that run."""
 
     def __init__(self, progress: Progress, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
         super().__init__(after_cell)
         self.progress = progress
         self.cells: TaskID | None = None
-        self.steps: TaskID | None = None
+        self.bars: dict[str, TaskID] = {}
 
     def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
         super().planned(plan, stored, set_aside)
         if self.total:
-            self.cells = self.progress.add_task("cells", total=self.total)
+            self.cells = self.progress.add_task("cells", total=self.total, left="")
 
     def cell_started(self, cell: Cell) -> None:
         super().cell_started(cell)
-        self.steps = self.progress.add_task(escape(name_of(cell)), total=cell.training.steps)
+        if cell.key not in self.bars and len(self.bars) < MOST_BARS:
+            self.bars[cell.key] = self.progress.add_task(escape(name_of(cell)), total=cell.training.steps, left="")
+        self._count()
 
     def stepped(self, cell: Cell, step: int) -> None:
-        if self.steps is not None:
-            self.progress.update(self.steps, completed=step)
+        super().stepped(cell, step)
+        if cell.key in self.bars:
+            self.progress.update(self.bars[cell.key], completed=step)
+        self._count()
 
     def cell_ended(self, cell: Cell, outcome: Outcome, folder: ResultsFolder) -> None:
-        if self.steps is not None:
-            self.progress.remove_task(self.steps)
-        if self.cells is not None:
-            self.progress.advance(self.cells)
+        if cell.key in self.bars:
+            self.progress.remove_task(self.bars.pop(cell.key))
         super().cell_ended(cell, outcome, folder)
+        self._count()
+
+    def _count(self) -> None:
+        """Running, done, diverged, failed, and the time that is left."""
+        if self.cells is None:
+            return
+        counts = {"running": len(self.running), **{str(status): count for status, count in self.ended.items()}}
+        described = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        ended = self.ended.total()
+        left = f"{self.left()} left" if ended < self.total else ""
+        self.progress.update(self.cells, completed=ended, description=f"cells: {described}", left=left)
 
 
 def name_of(cell: Cell) -> str:
@@ -101,6 +138,6 @@ def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None)
     if not console().is_terminal:
         yield Lines(after_cell)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
         yield Bars(progress, after_cell)

@@ -6,7 +6,7 @@ from typing import Any
 
 import rich_click as click
 
-from estbench.cli.options import plugin_option
+from estbench.cli.options import execution_options, plugin_option
 from estbench.errors import EstbenchError
 
 
@@ -37,6 +37,7 @@ from estbench.errors import EstbenchError
     show_default=True,
     help="Where to compute.",
 )
+@execution_options
 @plugin_option
 @click.option(
     "--set",
@@ -60,6 +61,11 @@ def command(
     plugins: tuple[str, ...],
     settings: tuple[str, ...],
     *,
+    jobs: int | None,
+    cluster: str | None,
+    slurm: str | None,
+    threads: int | None,
+    timeout: float | None,
     force: bool,
     keep_checkpoints: bool,
     live: bool,
@@ -102,6 +108,11 @@ def command(
             chosen,
             out,
             device=device,
+            jobs=jobs,
+            cluster=cluster,
+            slurm=slurm,
+            threads=threads,
+            timeout=timeout,
             plugins=plugins,
             force=force,
             keep_checkpoints=keep_checkpoints,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +14,14 @@ from estbench.experiment import Cell
 from estbench.measure import Clocks, describe_environment
 from estbench.measure.randomness import seeded
 from estbench.store import ResultsFolder, Status, certificates
+from estbench.training.deadline import Deadline
 from estbench.training.loop import Outcome, train
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
 
 # A killed run loses at most this much of its work.
 CHECKPOINT_SECONDS = 30.0
+# What a process that was ended at its deadline leaves in the workspace.
+OVERSTAYED = "overstayed.txt"
 
 
 def run_cell(
@@ -30,19 +33,25 @@ def run_cell(
     on_step: Callable[[int], None] = lambda _step: None,
     keep_checkpoint: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    timeout: float | None = None,
+    execution: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Compute a cell, from its checkpoint where there is one, and commit its record to ``folder``.
 
     What goes wrong inside the cell is its outcome, ``failed``, and never stops the others; what goes wrong with the
-    folder (a full disk) is raised, for it concerns them all.
+    folder (a full disk) is raised, for it concerns them all. A cell that takes more than ``timeout`` seconds stops
+    between two steps, as ``timeout``; one that hangs ends its process, and ``give_up`` is for whoever comes next.
+    ``execution`` says where it ran, for its record.
     """
     folder.reopen(cell)
-    checkpoint = folder.workspace(cell) / "checkpoint.pt"
+    workspace = folder.workspace(cell)
+    checkpoint = workspace / "checkpoint.pt"
+    deadline = Deadline(timeout)
     clocks = Clocks(device)
     started = datetime.now(UTC)
     state: State | None = None
     error: dict[str, str] | None = None
-    with seeded(noise_seed(cell), device):
+    with seeded(noise_seed(cell), device), deadline.enforced(workspace / OVERSTAYED):
         try:
             state = State(cell, device)
             clocks = Clocks(device, state.restore(checkpoint))
@@ -51,10 +60,12 @@ def run_cell(
                 clocks,
                 checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
-                interrupted=interrupted,
+                interrupted=lambda: interrupted() or deadline(),
                 on_step=on_step,
                 trajectories=folder.path / "trajectories",
             )
+            if outcome.status is Status.INTERRUPTED and not interrupted():
+                outcome = Outcome(Status.TIMEOUT, f"stopped at step {state.step} after {timeout:g} s")
         except CheckpointError:
             raise
         except Exception as problem:  # noqa: BLE001  (an estimator is anybody's code)
@@ -68,12 +79,31 @@ def run_cell(
             state.save(checkpoint, clocks.seconds)
     folder.commit(
         cell,
-        _record(cell, folder, outcome, state, clocks, device, started, error),
+        _record(cell, folder, outcome, state, clocks, device, started, error, execution),
         state.curves if state else [],
         state.gradients if state else [],
-        keep_checkpoint=keep_checkpoint or outcome.status is Status.INTERRUPTED,
+        keep_checkpoint=keep_checkpoint or outcome.status in {Status.INTERRUPTED, Status.TIMEOUT},
     )
     return outcome
+
+
+def give_up(
+    cell: Cell,
+    folder: ResultsFolder,
+    device: torch.device,
+    outcome: Outcome,
+    stack: str = "",
+    execution: Mapping[str, Any] | None = None,
+) -> None:
+    """Commit the record of a cell whose processes died or hung, with what is known of why.
+
+    A timeout keeps its checkpoint, so that a run with more time goes on from there; a cell whose process dies begins
+    anew, for what it left may be what kills it.
+    """
+    error = {"type": outcome.status.value, "message": outcome.reason, "traceback": stack}
+    (folder.workspace(cell) / OVERSTAYED).unlink(missing_ok=True)
+    record = _record(cell, folder, outcome, None, Clocks(device), device, datetime.now(UTC), error, execution)
+    folder.commit(cell, record, [], [], keep_checkpoint=outcome.status is Status.TIMEOUT)
 
 
 def _record(
@@ -85,6 +115,7 @@ def _record(
     device: torch.device,
     started: datetime,
     error: dict[str, str] | None,
+    execution: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     record: dict[str, Any] = {
         "cell": cell.as_dict(),
@@ -94,6 +125,7 @@ def _record(
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe_environment(device),
+        "execution": dict(execution or {}),
         "error": error,
     }
     if state is not None:

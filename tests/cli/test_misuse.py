@@ -78,6 +78,12 @@ def finished(estbench, here, tiny_file):
         (["--set", "training=5"], "training: "),
         (["--set", "throughput.reference=reparm"], "unknown estimator 'reparm'"),
         (["--plugin", "none.py"], "no plugin file 'none.py'; --plugin takes the path of a Python file"),
+        (["--jobs", "0"], "--jobs 0: give at least 1"),
+        (["--threads", "0"], "--threads 0: give at least 1"),
+        (["--timeout", "0"], "--timeout 0: give seconds, more than 0"),
+        (["--timeout", "nan"], "--timeout nan: give seconds, more than 0"),
+        (["--slurm", "none.toml"], "no SLURM file 'none.toml'; --slurm takes the path of a TOML file"),
+        (["--slurm", "s.toml", "--jobs", "2"], "--slurm goes with neither --jobs nor --cluster"),
         (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (["--estimaotr", "reparam"], "No such option"),
         (["more"], "unexpected extra argument"),
@@ -160,7 +166,6 @@ def test_an_estimator_that_does_not_say_what_it_costs(refused, tiny_file, plugin
         ("experiment.json", '{"schema": 1}', "its list of cells is damaged"),
         ("experiment.json", '{"schema": 1, "cells": [{"folder": "x"}]}', "its list of cells is damaged"),
         ("experiment.json", '{"schema": 1, "cells": [{"folder": "../../x"}]}', "the results folder was tampered with"),
-        ("cell.json", "{", "cannot read 'r/cells/reparam-"),
         ("cell.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 1; upgrade estbench"),
         ("cell.json", '{"schema": 1, "status": "good"}', "has no valid status; delete its folder and run again"),
     ],
@@ -170,6 +175,17 @@ def test_a_damaged_folder(refused, finished, tiny_file, command, file, content, 
     path.write_text(content)
     arguments = {"run": ("run", tiny_file, "--steps", 2, "--out", "r")}.get(command, (command, "r"))
     assert complaint in refused(*arguments)
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_record_that_was_cut_short_is_named(refused, estbench, finished, tiny_file, command):
+    (path,) = finished.rglob("cell.json")
+    path.write_text("{")
+    said = refused(command, "r")
+    assert "cannot read 'r/cells/reparam-" in said
+    assert "run again" in said
+    assert estbench("run", tiny_file, "--steps", 2, "--out", "r").code == 0
+    assert json.loads(path.read_text())["status"] == "done"
 
 
 def test_a_damaged_cell_can_be_forced(estbench, finished, tiny_file):

@@ -75,7 +75,7 @@ def test_the_main_session(estbench, here, tiny_file):
     assert f"report: {out}/report/report.html" in said
     (cell,) = (out / "cells").iterdir()
     assert cell.name.startswith("reparam-vae-s0-")
-    assert {path.name for path in cell.iterdir()} == {"cell.json", "curves.parquet", "gradients.parquet"}
+    assert {path.name for path in cell.iterdir()} == {"cell.json", "curves.parquet", "gradients.parquet", "log.txt"}
     assert {path.name for path in out.iterdir()} == {"experiment.json", "cells", "throughput.parquet", "report"}
     made = {path.name for path in (out / "report").iterdir()}
     assert made == {"report.html", "environment.json", "tables", "figures"}

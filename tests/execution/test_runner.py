@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 import estbench
-from estbench import EstbenchError, execution
+from estbench import EstbenchError
 from estbench.cli import _exit_code
 from estbench.execution import Listener, as_experiment, plan_of
 from estbench.experiment import find_experiment, read_experiment
@@ -177,6 +177,6 @@ def test_a_record_says_where_it_comes_from(tiny, tmp_path):
 def test_running_reads_a_damaged_folder_before_it_computes(tiny, tmp_path, monkeypatch):
     estbench.run(tiny, out=tmp_path)
     (tmp_path / "experiment.json").write_text("{")
-    monkeypatch.setattr(execution, "run_cell", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("estbench.execution.in_process.execute", lambda *_, **__: pytest.fail("computed"))
     with pytest.raises(EstbenchError, match="cannot read"):
         estbench.run({**tiny, "seeds": 2}, out=tmp_path)

@@ -1,0 +1,167 @@
+"""What brings up workers: processes of this machine, a cluster that runs already, SLURM. Only this differs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+import torch
+from dask_jobqueue import SLURMCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from estbench import __version__
+from estbench.errors import EstbenchError
+from estbench.execution.slurm import Slurm
+from estbench.execution.worker import describe
+
+LOOPBACK = "127.0.0.1"
+# A port of its own choice, and bound: without an address dask opens its web pages to the network.
+ON_LOOPBACK = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
+SECONDS_TO_FIND_A_CLUSTER = 15.0
+# Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
+# attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held.
+SETTINGS = {
+    "distributed.worker.daemon": False,
+    "distributed.worker.profile.enabled": False,
+    "distributed.scheduler.allowed-failures": 100,
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A client, how many cells it takes at a time, and what holds for each of them."""
+
+    name: str
+    client: Client
+    slots: Callable[[], int]
+    device: str
+    threads: int
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+class Keeper(Nanny):  # type: ignore[misc]  (untyped)
+    """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
+
+    async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:  # noqa: ASYNC109  (as its base has it)
+        """End the worker, by force where it takes its time."""
+        return await super().close(timeout=timeout, reason=reason)
+
+
+@contextlib.contextmanager
+def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
+    """Worker processes on this machine, which end with this one; one GPU each where there are several."""
+    options = {
+        **ON_LOOPBACK,
+        "nthreads": 1,
+        "memory_limit": psutil.virtual_memory().total // jobs,
+        "silence_logs": logging.CRITICAL,
+        "preload": ["estbench.execution.worker"],
+    }
+    workers = {index: {"cls": Keeper, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)}
+    with dask.config.set(SETTINGS):
+        try:
+            cluster = SpecCluster(
+                workers=workers,
+                scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
+                silence_logs=logging.CRITICAL,
+            )
+        except RuntimeError as error:
+            raise EstbenchError(
+                f"worker processes do not start: {error}; in a script, call estbench.run(jobs=...) under "
+                "`if __name__ == '__main__':`, for each worker imports the script"
+            ) from error
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield Engine("local", client, lambda: jobs, device, threads or max(1, cores() // jobs))
+
+
+@contextlib.contextmanager
+def cluster(address: str, jobs: int | None, device: str, threads: int | None) -> Iterator[Engine]:
+    """A dask cluster that runs already: its scheduler's address, or the scheduler file that it wrote."""
+    where = {"address": address} if "://" in address else {"scheduler_file": str(Path(address).resolve())}
+    if "scheduler_file" in where and not Path(address).is_file():
+        raise EstbenchError(f"no scheduler file '{address}'; --cluster takes one, or an address like tcp://host:8786")
+    try:
+        client = Client(**where, timeout=SECONDS_TO_FIND_A_CLUSTER, set_as_default=False)
+    except (OSError, TypeError, ValueError) as error:
+        raise EstbenchError(
+            f"no dask scheduler answers at '{address}': {error}; start one, or mend --cluster"
+        ) from None
+    with client:
+        agreed, shared = _checked(client, address, device)
+        yield Engine(
+            "cluster",
+            client,
+            lambda: jobs or max(1, len(_workers(client))),
+            agreed,
+            threads or shared,
+        )
+
+
+@contextlib.contextmanager
+def slurm(settings: Slurm, logs: Path, device: str, threads: int | None) -> Iterator[Engine]:
+    """Jobs of SLURM, each one worker: as many as there are cells for, up to ``settings.jobs``; lost ones replaced."""
+    threads = threads or settings.threads
+    with (
+        dask.config.set({**SETTINGS, "distributed.scheduler.worker-ttl": "5 minutes"}),
+        SLURMCluster(**settings.options(threads, logs), silence_logs="critical") as jobs,
+        Client(jobs, set_as_default=False) as client,
+    ):
+        jobs.adapt(minimum_jobs=0, maximum_jobs=settings.jobs)
+        yield Engine("slurm", client, lambda: settings.jobs, device, threads)
+
+
+def _one_gpu(index: int) -> dict[str, str]:
+    """The environment that shows a worker its GPU alone, where there are several."""
+    count = torch.cuda.device_count()
+    if count < 2:
+        return {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return {"CUDA_VISIBLE_DEVICES": visible.split(",")[index % count].strip()}
+
+
+def _workers(client: Client) -> dict[str, Any]:
+    found: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]  # by default it lists five
+    return found
+
+
+def _checked(client: Client, address: str, device: str) -> tuple[str, int]:
+    """The device that all workers have, and the threads of a cell; refuse workers that cannot do the work."""
+    try:
+        client.wait_for_workers(1, timeout=SECONDS_TO_FIND_A_CLUSTER)
+    except TimeoutError:
+        raise EstbenchError(f"the cluster at '{address}' has no workers; start some with --nthreads 1") from None
+    if any(worker["nthreads"] != 1 for worker in _workers(client).values()):
+        raise EstbenchError(
+            f"workers at '{address}' have several threads, and cells would share torch's random state; "
+            "start them with --nthreads 1"
+        )
+    try:
+        found = list(client.run(describe).values())
+    except ImportError as error:
+        raise EstbenchError(f"workers at '{address}' cannot import estbench ({error}); install it there") from None
+    if others := {worker["estbench"] for worker in found} - {__version__}:
+        raise EstbenchError(f"workers at '{address}' have estbench {others.pop()}, and this is {__version__}")
+    cuda = [worker["cuda"] for worker in found]
+    if device == "cuda" and not all(cuda):
+        raise EstbenchError(f"--device cuda: {cuda.count(False)} of {len(cuda)} workers have no CUDA device")
+    if device == "auto" and any(cuda) != all(cuda):
+        raise EstbenchError("some workers have a CUDA device and some have none; say --device cpu or cuda")
+    hosts = [worker["host"] for worker in found]
+    threads = min(max(1, worker["cores"] // hosts.count(worker["host"])) for worker in found)
+    return ("cuda" if all(cuda) and device != "cpu" else "cpu"), threads

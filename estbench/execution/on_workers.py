@@ -1,0 +1,130 @@
+"""The loop that brings cells to their ends on workers, whatever started those."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from distributed import Client, Future, KilledWorker
+
+from estbench.errors import EstbenchError
+from estbench.execution.conditions import Conditions
+from estbench.execution.engines import Engine
+from estbench.execution.listener import Listener
+from estbench.execution.task import TRIES
+from estbench.execution.worker import stop, work
+from estbench.experiment import Cell
+from estbench.training import Outcome
+
+# How often to look whether the run was interrupted or the scheduler has gone.
+POLL_SECONDS = 0.2
+# A worker that dies before it has even begun a cell leaves no marker; this many such deaths end the run.
+DEATHS = 5 * TRIES
+
+
+def on_workers(
+    cells: Iterable[Cell],
+    conditions: Conditions,
+    engine: Engine,
+    listener: Listener,
+    interrupted: Callable[[], bool],
+    prepare: Callable[[Cell], None],
+) -> Iterator[tuple[Cell, Outcome]]:
+    """At most ``engine.slots()`` cells in flight; yields each as it ends.
+
+    A cell whose worker died is sent again, until the store's count of attempts ends it: what dask counts hits
+    neighbours, too. Raises ``ConnectionError`` where the scheduler has gone, and what a worker raised that is no
+    fault of its cell (a full disk).
+    """
+    client = engine.client
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    client.subscribe_topic(conditions.run, lambda event: events.put(event[1]))
+    waiting = deque(cells)
+    in_flight: dict[Future, Cell] = {}
+    begun: set[str] = set()
+    deaths: Counter[str] = Counter()
+    asked = 0.0
+    try:
+        while in_flight or (waiting and not interrupted()):
+            while waiting and len(in_flight) < engine.slots() and not interrupted():
+                cell = waiting.popleft()
+                if not deaths[cell.key]:
+                    prepare(cell)
+                future = _submit(client, cell, conditions, deaths[cell.key])
+                in_flight[future] = cell
+                future.add_done_callback(events.put)
+            if interrupted() and time.monotonic() - asked > 1:  # again and again, for a worker may restart meanwhile
+                asked = time.monotonic()
+                client.run(stop, conditions.run, wait=False, on_error="ignore")
+                for future in [future for future, cell in in_flight.items() if cell.key not in begun]:
+                    del in_flight[future]
+                    future.cancel()
+            try:
+                event = events.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                _check_scheduler(client)
+                continue
+            if isinstance(event, dict):
+                _tell_progress(event, in_flight.values(), begun, listener)
+                continue
+            if event not in in_flight:
+                continue  # cancelled above
+            cell = in_flight.pop(event)
+            outcome = _outcome(event, client)
+            if outcome is not None:
+                yield cell, outcome
+                continue
+            begun.discard(cell.key)
+            deaths[cell.key] += 1
+            if deaths[cell.key] > DEATHS:
+                raise ConnectionError(
+                    f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to go on"
+                )
+            waiting.appendleft(cell)
+    finally:
+        with contextlib.suppress(Exception):  # the scheduler may have gone, and the error on its way says more
+            client.unsubscribe_topic(conditions.run)
+            client.cancel(list(in_flight), force=True)
+
+
+def _submit(client: Client, cell: Cell, conditions: Conditions, deaths: int) -> Future:
+    # A key of its own for each try: dask would remember how an earlier one ended.
+    key = f"{cell.folder}-{conditions.run[:8]}-{deaths}"
+    return client.submit(work, cell.as_dict(), conditions, key=key, pure=False)
+
+
+def _tell_progress(event: dict[str, Any], cells: Iterable[Cell], begun: set[str], listener: Listener) -> None:
+    cell = next((cell for cell in cells if cell.key == event["key"]), None)
+    if cell is None:
+        return
+    if event["step"] == 0:
+        begun.add(cell.key)
+        listener.cell_started(cell)
+    else:
+        listener.stepped(cell, event["step"])
+
+
+def _outcome(future: Future, client: Client) -> Outcome | None:
+    """How a cell ended, or nothing where its worker did not live to tell: the record may be there all the same."""
+    # No exception does not mean success: a future whose scheduler has gone is cancelled, and has none.
+    if future.status == "finished":
+        with contextlib.suppress(Exception):  # its worker died with the answer
+            outcome: Outcome = future.result(timeout=30)
+            return outcome
+        _check_scheduler(client)
+        return None
+    _check_scheduler(client)
+    if future.status != "error" or isinstance(error := future.exception(), KilledWorker):
+        return None
+    if isinstance(error, OSError | EstbenchError):
+        raise error
+    raise EstbenchError(f"a worker cannot run cells: {type(error).__name__}: {error}") from error
+
+
+def _check_scheduler(client: Client) -> None:
+    if client.status != "running":
+        raise ConnectionError("the scheduler has gone; finished cells are whole, run again to go on")

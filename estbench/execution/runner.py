@@ -1,0 +1,212 @@
+"""Run an experiment: what is missing of its cells, then throughput."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from estbench.errors import EstbenchError
+from estbench.execution.conditions import Conditions
+from estbench.execution.in_process import in_process
+from estbench.execution.listener import Listener
+from estbench.execution.order import longest_first
+from estbench.execution.planning import as_experiment, check_estimators, check_problems, plan_of
+from estbench.execution.slurm import Slurm, read_slurm
+from estbench.execution.throughput import time_throughput, untimed
+from estbench.experiment import Cell, Experiment
+from estbench.measure.environment import choose_device
+from estbench.registry import load_plugin
+from estbench.store import Results, ResultsFolder, load
+from estbench.store.attempts import forget_attempts
+from estbench.store.damage import is_cut_short
+from estbench.store.lock import one_run
+from estbench.training import Interrupts, Outcome
+
+if TYPE_CHECKING:
+    from estbench.execution.engines import Engine
+
+
+@contextlib.contextmanager
+def _same_threads() -> Iterator[None]:
+    """Leave torch with the number of threads that it had, whatever anybody's estimator does."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_same_threads()
+def run(
+    experiment: str | Path | Mapping[str, Any] | Experiment = "quickstart",
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    jobs: int | None = None,
+    cluster: str | None = None,
+    slurm: str | Path | Slurm | None = None,
+    threads: int | None = None,
+    timeout: float | None = None,
+    plugins: Iterable[str | Path] = (),
+    force: bool = False,
+    keep_checkpoints: bool = False,
+    listener: Listener | None = None,
+) -> Results:
+    """Run what is missing of an experiment, and return all of its results.
+
+    Parameters
+    ----------
+    experiment
+        A TOML file, the name of a ready experiment, plain data, or an ``Experiment``.
+    out
+        The results folder; ``results/<name>`` if not given.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    jobs
+        So many worker processes on this machine; with ``cluster``, so many cells at a time. Without any engine the
+        cells run in this process, one after the other.
+    cluster
+        The address of a dask scheduler, or its scheduler file.
+    slurm
+        A TOML file that says what jobs to submit.
+    threads
+        Threads of each cell; by default the cores are divided among the cells that run at a time.
+    timeout
+        Seconds that a cell may take in one run.
+    plugins
+        Python files that register estimators, problems or datasets; workers load them, too.
+    force
+        Compute the cells anew, and forget what is stored of them.
+    keep_checkpoints
+        Leave each finished cell's last checkpoint in its folder.
+    listener
+        Is told what happens.
+
+    Raises
+    ------
+    EstbenchError
+        For a mistake in what was asked; nothing is written then.
+    ConnectionError
+        Where a scheduler has gone; run again to go on.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM; the running cells are stored as ``interrupted`` and go on when run again.
+    """
+    threads_here = threads or torch.get_num_threads()
+    files = tuple(map(Path, plugins))
+    for file in files:
+        load_plugin(file)
+    listener = listener or Listener()
+    _check_amounts(jobs, threads, timeout)
+    remote = cluster is not None or slurm is not None
+    here = torch.device("cpu") if remote else choose_device(device)
+    plan = plan_of(as_experiment(experiment))
+    training_examples = check_problems(plan)
+    check_estimators(plan)
+    folder = ResultsFolder(out or Path("results") / plan.experiment.name)
+    path = folder.path.resolve()
+    engine = _engine(jobs, cluster, slurm, device if remote else here.type, threads, path / "slurm")
+    conditions = Conditions(
+        path,
+        here.type,
+        threads_here,
+        timeout=timeout,
+        keep_checkpoints=keep_checkpoints,
+        plugins=tuple(file.resolve() for file in files),
+    )
+
+    def prepare(cell: Cell) -> None:
+        if force or is_cut_short(folder, cell):
+            folder.discard(cell)
+            forget_attempts(folder, cell)
+
+    folder.create()
+    with one_run(folder.path), Interrupts() as interrupts:
+        if folder.plan_file.exists():
+            folder.read_plan()
+        todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
+        set_aside = folder.record_plan(plan)
+        listener.planned(plan, len(plan) - len(todo), set_aside)
+        with contextlib.closing(_computed(todo, conditions, engine, listener, interrupts, prepare)) as computed:
+            for cell, outcome in computed:
+                listener.cell_ended(cell, outcome, folder)
+        if interrupts():
+            raise KeyboardInterrupt
+        if not remote:
+            time_throughput(plan, training_examples, folder, here, listener, interrupts, force=force)
+        elif untimed(plan, training_examples, folder, force=force):
+            listener.noted(
+                "throughput is measured only where nothing else runs: run again on one quiet machine, without a "
+                "cluster; finished cells are not computed again"
+            )
+        if interrupts():
+            raise KeyboardInterrupt
+        return load(folder.path)
+
+
+def _engine(
+    jobs: int | None,
+    cluster: str | None,
+    slurm: str | Path | Slurm | None,
+    device: str,
+    threads: int | None,
+    logs: Path,
+) -> contextlib.AbstractContextManager[Engine] | None:
+    """What will bring up workers; nothing where the cells run in this process."""
+    if slurm is not None and (jobs is not None or cluster is not None):
+        raise EstbenchError("--slurm goes with neither --jobs nor --cluster; the SLURM file says how many jobs")
+    if jobs is None and cluster is None and slurm is None:
+        return None
+    settings = read_slurm(slurm) if isinstance(slurm, str | Path) else slurm
+    try:
+        from estbench.execution import engines  # noqa: PLC0415  (an extra that not everybody has)
+    except ImportError as error:
+        raise EstbenchError(f"--jobs, --cluster and --slurm need {error.name}: pip install 'estbench[dask]'") from None
+    if settings is not None:
+        return engines.slurm(settings, logs, device, threads)
+    if cluster is not None:
+        return engines.cluster(cluster, jobs, device, threads)
+    return engines.local(jobs or 1, device, threads)
+
+
+def _computed(
+    cells: list[Cell],
+    conditions: Conditions,
+    engine: contextlib.AbstractContextManager[Engine] | None,
+    listener: Listener,
+    interrupted: Callable[[], bool],
+    prepare: Callable[[Cell], None],
+) -> Generator[tuple[Cell, Outcome]]:
+    """Each cell with its outcome, as it ends; the workers are gone when this is."""
+    if not cells:
+        return
+    if engine is None:
+        yield from in_process(cells, conditions, listener, interrupted, prepare)
+        return
+    from estbench.execution.on_workers import on_workers  # noqa: PLC0415  (an extra that not everybody has)
+
+    with engine as found:
+        conditions = replace(
+            conditions, engine=found.name, slots=found.slots(), device=found.device, threads=found.threads
+        )
+        yield from on_workers(longest_first(cells), conditions, found, listener, interrupted, prepare)
+
+
+def _check_amounts(jobs: int | None, threads: int | None, timeout: float | None) -> None:
+    for name, value in (("jobs", jobs), ("threads", threads)):
+        if value is not None and value < 1:
+            raise EstbenchError(f"--{name} {value}: give at least 1")
+    if timeout is not None and not 0 < timeout < threading.TIMEOUT_MAX:
+        raise EstbenchError(f"--timeout {timeout:g}: give seconds, more than 0")
+
+
+def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
+    if is_cut_short(folder, cell):
+        return False
+    status = folder.status(cell.folder)
+    return status is not None and status.final

@@ -1,0 +1,93 @@
+"""The throughput pass of a run: after its cells, in this process, with nothing of the run beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+import torch
+
+from estbench import estimators
+from estbench.errors import EstbenchError
+from estbench.execution.listener import Listener
+from estbench.execution.planning import check_pair
+from estbench.experiment import Cell, Plan, stream_seed
+from estbench.measure import describe_environment, measure_throughput
+from estbench.measure.randomness import seeded
+from estbench.registry import Resolved
+from estbench.store import ResultsFolder, Status
+from estbench.training import State, advance
+
+
+def time_throughput(
+    plan: Plan,
+    training_examples: Mapping[str, int],
+    folder: ResultsFolder,
+    device: torch.device,
+    listener: Listener,
+    interrupted: Callable[[], bool],
+    *,
+    force: bool,
+) -> None:
+    """Time the estimators that have no timing yet, beside the reference, once per problem."""
+    protocol = plan.experiment.throughput
+    for problem, new in untimed(plan, training_examples, folder, force=force).items():
+        reference = _reference_cell(next(iter(new.values())), estimators.REGISTRY.resolve(protocol.reference))
+        contenders = new if reference is None else {reference.estimator.label: reference, **new}
+        listener.timing(list(contenders))
+        with seeded(stream_seed(0, "noise"), device):
+            states = {label: State(cell, device) for label, cell in contenders.items()}
+            rows = measure_throughput(
+                {label: lambda steps, state=state: advance(state, steps) for label, state in states.items()},  # type: ignore[misc]
+                protocol.rounds,
+                protocol.steps,
+                device,
+                interrupted,
+            )
+        environment = describe_environment(device)
+        shared = {
+            "session": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "problem": problem,
+            "reference": next(iter(contenders)),
+            "steps": protocol.steps,
+            **{name: environment[name] for name in ("device", "device_name", "threads", "machine", "torch")},
+        }
+        folder.append_throughput(
+            {
+                **shared,
+                **row,
+                "batch_size": states[row["estimator"]].batches.batch_size,
+                "evaluations_per_example": states[row["estimator"]].evaluations_per_example,
+            }
+            for row in rows
+        )
+
+
+def untimed(
+    plan: Plan, training_examples: Mapping[str, int], folder: ResultsFolder, *, force: bool
+) -> dict[str, dict[str, Cell]]:
+    """One cell per estimator that ran and has no timing yet, by the labels of problem and estimator."""
+    if plan.experiment.throughput.rounds == 0:
+        return {}
+    timed = set() if force else folder.timed()
+    found: dict[str, dict[str, Cell]] = {}
+    for problem in dict.fromkeys(cell.problem.label for cell in plan):
+        cells = {cell.estimator.label: cell for cell in plan if cell.problem.label == problem}
+        new = {
+            label: cell
+            for label, cell in cells.items()
+            if (problem, label, min(cell.training.batch_size, training_examples[problem])) not in timed
+            and folder.status(cell.folder) in {Status.DONE, Status.DIVERGED}
+        }
+        if new:
+            found[problem] = new
+    return found
+
+
+def _reference_cell(like: Cell, reference: Resolved) -> Cell | None:
+    """The reference estimator on the same problem, or nothing where it does not support the problem."""
+    try:
+        check_pair(reference, like.problem)
+    except EstbenchError:
+        return None
+    return Cell(reference, like.problem, like.seed, like.training, like.evaluation, like.probe)

@@ -1,0 +1,81 @@
+"""What runs inside a dask worker. Cells come as plain data; code comes only from what is installed and --plugin."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from distributed import get_worker
+
+from estbench import __version__
+from estbench.errors import EstbenchError
+from estbench.execution.conditions import Conditions
+from estbench.execution.task import execute
+from estbench.experiment.plan import cell_from_record
+from estbench.registry import load_plugin
+from estbench.training import Outcome
+
+# Progress goes through the scheduler: once a second from each cell is live enough.
+SECONDS_BETWEEN_REPORTS = 1.0
+# The runs whose cells were asked to stop; kept by this process.
+STOPPED: set[str] = set()
+
+
+def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
+    """Compute the cell of a record; report its progress on the topic of the run."""
+    for plugin in conditions.plugins:
+        _load_once(plugin, plugin.read_bytes())
+    cell = cell_from_record(record)
+    if cell.key != record["key"]:
+        raise EstbenchError(
+            f"estbench {__version__} on {platform.node()} gives the cell '{cell.folder}' another key; "
+            "install the same version there"
+        )
+    worker = get_worker()
+    reported = time.monotonic()
+
+    def report(step: int) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= SECONDS_BETWEEN_REPORTS:
+            reported = time.monotonic()
+            worker.log_event(conditions.run, {"key": cell.key, "step": step})
+
+    return execute(
+        cell,
+        conditions,
+        interrupted=lambda: conditions.run in STOPPED,
+        on_step=report,
+        begun=lambda: worker.log_event(conditions.run, {"key": cell.key, "step": 0}),
+    )
+
+
+def dask_setup(_worker: object) -> None:
+    """Leave Ctrl-C to the run, which asks its workers to stop; a terminal sends it to all of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+async def stop(run: str) -> None:
+    """Ask this process to stop the cells of a run between two steps; on its event loop, so nobody waits."""
+    STOPPED.add(run)
+
+
+def describe() -> dict[str, Any]:
+    """What the run must know of a worker before it sends cells there."""
+    return {
+        "host": platform.node(),
+        "cores": len(os.sched_getaffinity(0)),
+        "cuda": torch.cuda.is_available(),
+        "estbench": __version__,
+    }
+
+
+@cache
+def _load_once(plugin: Path, _content: bytes) -> None:
+    """Load a plugin, and again where it was edited since: a cluster outlives many runs."""
+    load_plugin(plugin)
