@@ -135,8 +135,8 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 def plan_of(experiment: Experiment) -> Plan:
     """The plan, once every name and option in it is known to be right and every pair to be possible."""
     plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
-    for cell in plan:
-        _check_pair(cell.estimator, cell.problem)
+    for estimator, problem in plan.pairs():
+        _check_pair(estimator, problem)
     estimators.REGISTRY.resolve(experiment.throughput.reference)
     return plan
 
