@@ -18,6 +18,8 @@ COMMANDS = {
     "report": "rebuild tables, figures and report.html from the records alone",
     "compare": "two estimators side by side, with intervals and a verdict in words",
     "status": "planned, done, diverged, failed, missing: one line a cell",
+    "merge": "join results folders, of several machines say, into a new one",
+    "clean": "remove what killed runs left behind; asks first",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",
     "doctor": "check this machine and this installation",

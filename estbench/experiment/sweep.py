@@ -64,6 +64,16 @@ def check_names(sweep: Sweep, estimators: Collection[Resolved], problems: Collec
             raise EstbenchError(f"sweep: estimators and problems both have '{name}'; list the variants instead")
 
 
+def joined(sweeps: Iterable[Mapping[str, Sequence[Value]]]) -> dict[str, list[Value]]:
+    """All values of every swept setting, in the order of their first appearance."""
+    values: dict[str, list[Value]] = {}
+    for sweep in sweeps:
+        for name, more in sweep.items():
+            known = values.setdefault(name, [])
+            known += [value for value in more if value not in known]
+    return values
+
+
 def family(label: str, sweep: Collection[str]) -> str:
     """What a variant is called without the options that are swept."""
     if not any(name in label for name in sweep):

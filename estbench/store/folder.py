@@ -11,6 +11,7 @@ from typing import Any
 from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Plan
 from estbench.experiment.plan import protocol_hash
+from estbench.experiment.sweep import joined
 from estbench.store.files import DamagedError, read_json, stamp, write_json, write_text
 from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
 from estbench.store.status import Status
@@ -72,15 +73,17 @@ class ResultsFolder:
         """
         set_aside = 0
         protocol = protocol_hash(plan.cells[0].protocol, plan.experiment.sweep)
+        experiment = plan.experiment.model_dump(mode="json")
         cells = {cell.key: cell.as_dict() for cell in plan}
         if self.plan_file.exists():
             earlier = self.read_plan()
             self._rename_earlier()
             if earlier.get("protocol") == protocol:
                 cells = {**{cell["key"]: cell for cell in earlier["cells"]}, **cells}
+                experiment["sweep"] = joined([earlier["experiment"].get("sweep", {}), experiment["sweep"]])
             else:
                 set_aside = len(earlier["cells"])
-        self.write_plan({"protocol": protocol, "experiment": plan.experiment.model_dump(mode="json")}, cells.values())
+        self.write_plan({"protocol": protocol, "experiment": experiment}, cells.values())
         return set_aside
 
     def write_plan(self, head: dict[str, Any], cells: Iterable[Mapping[str, Any]]) -> None:
@@ -102,11 +105,11 @@ class ResultsFolder:
         path = self.cells / name
         if name in self._earlier and not path.exists():
             path = self.cells / self._earlier[name]
-        return _no_link(path)
+        return no_link(path)
 
     def workspace(self, cell: Cell) -> Path:
         """The hidden folder that a running cell works in; left behind by a killed run, and found again."""
-        path = _no_link(self._hidden(cell.folder))
+        path = no_link(self._hidden(cell.folder))
         path.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -153,11 +156,11 @@ class ResultsFolder:
         """Take the checkpoint of an interrupted cell back into the workspace."""
         checkpoint = self.place(cell.folder) / "checkpoint.pt"
         if checkpoint.exists():
-            _no_link(checkpoint).replace(self.workspace(cell) / "checkpoint.pt")
+            no_link(checkpoint).replace(self.workspace(cell) / "checkpoint.pt")
 
     def discard(self, cell: Cell) -> None:
         """Forget a cell, its record and its workspace."""
-        for path in (self.place(cell.folder), _no_link(self._hidden(cell.folder))):
+        for path in (self.place(cell.folder), no_link(self._hidden(cell.folder))):
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(
@@ -199,12 +202,14 @@ class ResultsFolder:
 
     def append_throughput(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add timed rounds to those already there."""
+        rows = list(rows)
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
-        write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
+        if rows:
+            write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
 
 
-def _no_link(path: Path) -> Path:
-    """Refuse a symbolic link: what is written through it would land outside the results folder."""
+def no_link(path: Path) -> Path:
+    """The path; refuse a symbolic link: what is written through it would land outside the results folder."""
     if path.is_symlink():
         raise EstbenchError(f"'{path}' is a symbolic link, and a results folder has none; remove it")
     return path

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from estbench.errors import EstbenchError
 from estbench.experiment.plan import PROTOCOL
+from estbench.experiment.sweep import joined
 from estbench.store.results import Results, load
 from estbench.store.tables import CURVES, GRADIENTS, read_arrow
 
@@ -52,11 +53,18 @@ def merge(parts: Sequence[Results]) -> Results:
     places = {cells[key]["folder"]: held for key, held in origins.items()}
     return Results(
         first.path,
-        {**first.plan, "cells": list(cells.values())},
+        {**first.plan, "experiment": _experiment(parts), "cells": list(cells.values())},
         {folder: held.part.records[held.folder] for folder, held in places.items()},
         {folder: held.home for folder, held in places.items()},
         tuple(dict.fromkeys(path for part in parts for path in (part.path, *part.others) if path != first.path)),
     )
+
+
+def _experiment(parts: Sequence[Results]) -> dict[str, Any]:
+    """The first experiment, with the values of all sweeps."""
+    experiment: dict[str, Any] = parts[0].plan["experiment"]
+    sweep = joined(part.sweep for part in parts)
+    return {**experiment, "sweep": sweep} if sweep else experiment
 
 
 class _Held(NamedTuple):
