@@ -27,6 +27,7 @@ BLOCKS = {
     "equal_cost": ("problem",),
     "compare": ("problem",),
     "estimators": (),
+    "sensitivity": ("problem", "estimator"),
 }
 
 

@@ -70,3 +70,10 @@ def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
         f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
         f"upgrade estbench to {data.get('estbench', f'a version that reads schema {version}')}"
     )
+
+
+def no_link(path: Path) -> Path:
+    """The path; refuse a symbolic link: what is written through it would land outside the results folder."""
+    if path.is_symlink():
+        raise EstbenchError(f"'{path}' is a symbolic link, and results folders have none; remove it")
+    return path

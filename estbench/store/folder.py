@@ -12,7 +12,7 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Plan
 from estbench.experiment.plan import protocol_hash
 from estbench.experiment.sweep import joined
-from estbench.store.files import DamagedError, read_json, stamp, write_json, write_text
+from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
 from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_rows, write_table
@@ -206,10 +206,3 @@ class ResultsFolder:
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
         if rows:
             write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
-
-
-def no_link(path: Path) -> Path:
-    """The path; refuse a symbolic link: what is written through it would land outside the results folder."""
-    if path.is_symlink():
-        raise EstbenchError(f"'{path}' is a symbolic link, and a results folder has none; remove it")
-    return path

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from estbench.errors import EstbenchError
-from estbench.store.folder import ResultsFolder, no_link
+from estbench.store.files import no_link
+from estbench.store.folder import ResultsFolder
 from estbench.store.merge import load_many
 from estbench.store.plans import checked_folder
 from estbench.store.results import Results, load

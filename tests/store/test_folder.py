@@ -356,7 +356,7 @@ def test_nothing_is_read_or_written_through_a_link(folder, cell, tmp_path):
     link = folder.cells / f".{cell.folder}.partial"
     link.symlink_to(victim)
     for use in (lambda: committed(folder, cell), lambda: folder.workspace(cell), lambda: folder.discard(cell)):
-        with pytest.raises(EstbenchError, match="is a symbolic link, and a results folder has none; remove it"):
+        with pytest.raises(EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
             use()
     link.rename(folder.cells / cell.folder)
     for use in (
@@ -366,7 +366,7 @@ def test_nothing_is_read_or_written_through_a_link(folder, cell, tmp_path):
         lambda: folder.status(cell.folder),
         lambda: load(folder.path),
     ):
-        with pytest.raises(EstbenchError, match="is a symbolic link, and a results folder has none; remove it"):
+        with pytest.raises(EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
             use()
     assert snapshot(victim) == before
 

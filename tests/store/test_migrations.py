@@ -112,5 +112,5 @@ def test_a_cell_may_not_be_a_link(older, tmp_path):
     victim = tmp_path / "victim"
     shutil.move(older / "cells" / FINISHED[1], victim)
     (older / "cells" / FINISHED[1]).symlink_to(victim)
-    with pytest.raises(estbench.EstbenchError, match="is a symbolic link, and a results folder has none; remove it"):
+    with pytest.raises(estbench.EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
         load(older)
