@@ -48,7 +48,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
     from estbench.experiment.sweep import swept_training
 
     plan = folder.read_plan()
-    swept = swept_training(plan["experiment"].get("sweep") or {})
+    swept = swept_training(plan["experiment"].get("sweep", {}))
     present = folder.present()
     cells = []
     for cell in plan["cells"]:

@@ -134,7 +134,7 @@ def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
         raise EstbenchError(f"no experiment file '{path}'; see `estbench list experiments`") from None
     except OSError as error:
         raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: bad syntax, bad UTF-8, a number of 5,000 digits
         raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
     data.setdefault("name", re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "experiment")
     return experiment_from(data, overrides, what=path.name)

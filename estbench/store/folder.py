@@ -6,18 +6,22 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from estbench.errors import EstbenchError
-from estbench.experiment import Cell, Plan
+from estbench.experiment import Cell, Experiment, Plan
 from estbench.experiment.plan import protocol_hash
 from estbench.experiment.sweep import joined
 from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
 from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_rows, write_table
+from estbench.validation import validated
 
 TABLES = ("curves.parquet", "gradients.parquet")
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 RECOMPUTE = "run again to recompute it"
 
 
@@ -57,7 +61,7 @@ class ResultsFolder:
         try:
             cells = expanded(plan)
             self._earlier = earlier_names(plan)
-            plan["experiment"].get("sweep")
+            validated(Experiment, {"sweep": plan["experiment"].get("sweep", {})}, "experiment")
         except EstbenchError as error:
             raise DamagedError(f"cannot read '{self.plan_file}': {error}") from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
@@ -139,6 +143,11 @@ class ResultsFolder:
         record = read_json(path / "cell.json", RECOMPUTE)
         if record.get("status") not in [*Status]:
             raise DamagedError(f"'{path / 'cell.json'}' has no valid status; {RECOMPUTE}")
+        try:
+            _Record.model_validate(record)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise DamagedError(f"cannot read '{path / 'cell.json'}': its {place} is damaged; {RECOMPUTE}") from None
         for file in TABLES:
             if cut_short(path / file):
                 raise DamagedError(f"cannot read '{path / file}': it is cut short or missing; {RECOMPUTE}")
@@ -206,3 +215,17 @@ class ResultsFolder:
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
         if rows:
             write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
+
+
+class _Record(BaseModel):
+    """The parts of a ``cell.json`` that are read, where they are there; whatever else is in it stays."""
+
+    model_config = ConfigDict(strict=True)
+
+    stop_reason: str = ""
+    step: Count = 0
+    examples: Count = 0
+    evaluations: Count = 0
+    clocks: dict[str, float] = {}
+    environment: dict[str, Any] = {}
+    facts: dict[str, Any] = {}

@@ -37,7 +37,7 @@ class Results:
     @property
     def sweep(self) -> dict[str, list[Any]]:
         """The values of every swept setting; empty where nothing is swept."""
-        return dict(self.plan["experiment"].get("sweep") or {})
+        return dict(self.plan["experiment"].get("sweep", {}))
 
     @property
     def swept(self) -> list[str]:
