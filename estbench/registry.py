@@ -8,7 +8,8 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -33,8 +34,12 @@ class Resolved:
     label: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data, for a record."""
-        return asdict(self)
+        """As plain data, for a record: one dictionary, which all cells of the variant share."""
+        return self._plain
+
+    @cached_property
+    def _plain(self) -> dict[str, Any]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 class Registry(Generic[Entry]):

@@ -54,7 +54,7 @@ def parse_value(text: str) -> Any:
     try:
         # On one line: TOML would read the next one as another key, and nobody would look at it.
         return tomllib.loads(f"value = {text.replace(chr(10), chr(0))}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         raise EstbenchError(f"cannot read the value '{text}'; write a number, a word or [a,b]") from None
 
 

@@ -158,8 +158,10 @@ def curve_rows(cell: Cell, known: Behaviour, stop: int, *, diverged: bool = Fals
     offset = float(shared.normal(0, 0.8))
     last = cell.training.steps
     rows = []
+    # The best learning rate is the default.
+    end = known.elbo - 4 * math.log10(cell.training.learning_rate / 1e-3) ** 2
     for step in sorted({*range(0, stop + 1, cell.evaluation.every), stop}):
-        elbo = known.elbo + (START - known.elbo) * math.exp(-7 * math.sqrt(step / last))
+        elbo = end + (START - end) * math.exp(-7 * math.sqrt(step / last))
         elbo += (offset + float(own.normal(0, 0.25))) * step / last
         if diverged and step == stop:
             elbo = math.nan

@@ -21,6 +21,8 @@ COMMANDS = {
     "check": "put estimators to the test: the certificate",
     "new": "write a new estimator and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line a cell",
+    "merge": "join results folders, of several machines say, into a new one",
+    "clean": "remove what killed runs left behind; asks first",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",
     "reproduce": "put claims of the literature to the test: reproduction cards",

@@ -22,13 +22,14 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
     from estbench.cli.console import console, print_json, print_table
     from estbench.errors import EstbenchError
+    from estbench.report.tuning import picked
     from estbench.report.verdicts import pair_verdicts
     from estbench.report.versus import checked, compare
     from estbench.store import load
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
-    results = load(folder)
+    results = picked(load(folder))
     first, second = checked(results, first, second)
     table, verdicts = compare(results, first, second, target), pair_verdicts(results, first, second, target)
     if as_json:

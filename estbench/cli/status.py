@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from estbench.cli.options import json_option
+
+if TYPE_CHECKING:
+    from estbench.store import ResultsFolder
+
+# With more cells than this, a line stands for all cells of an estimator on a problem.
+MOST_LINES = 500
+# What is known of every cell; the others are swept settings.
+NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "folder", "key")
+NO_RECORD: dict[str, Any] = {}
+BEGUN = "begun; a run is on it, or was killed and can go on"
 
 
 @click.command()
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @json_option
 def command(folder: str, *, as_json: bool) -> None:
-    """Show what is planned in a results folder, and how far it is: one line a cell."""
+    """Show what is planned in a results folder, and how far it is: one line a cell.
+
+    More than 500 cells are counted by problem and estimator; --json names each of them.
+    """
     from estbench.cli.console import console, print_json, print_rows
     from estbench.store import ResultsFolder
 
@@ -23,41 +36,77 @@ def command(folder: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": folder, "counts": counts, "cells": cells})
         return
-    rows = [
-        (
-            cell["status"],
-            cell["estimator"],
-            cell["problem"],
-            str(cell["seed"]),
-            f"{cell['step']}/{cell['steps']}",
-            cell["stop_reason"],
-        )
-        for cell in cells
-    ]
-    print_rows(f"cells of {folder}", ("status", "estimator", "problem", "seed", "step", "why"), rows)
-    summary = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    console().print(f"{len(cells)} planned: {summary}", highlight=False)
+    if len(cells) > MOST_LINES:
+        print_rows(f"cells of {folder}", ("estimator", "problem", "cells"), _grouped(cells))
+    else:
+        print_rows(f"cells of {folder}", *_one_by_one(cells))
+    console().print(f"{len(cells):,} planned: {_listed(counts)}", highlight=False)
 
 
-def _cells(folder: Any) -> list[dict[str, Any]]:
+def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
+    """Every planned cell with its status; the folder is listed once, and only records that are there are read."""
+    from estbench.experiment.sweep import swept_training
+
+    plan = folder.read_plan()
+    swept = swept_training(plan["experiment"].get("sweep", {}))
+    present = folder.present()
     cells = []
-    for cell in folder.read_plan()["cells"]:
-        status = folder.status(cell["folder"])
-        record = folder.read_record(cell["folder"]) or {}
-        reason = record.get("stop_reason", "")
-        if status is None and folder.has_workspace(cell["folder"]):
-            reason = "begun; a run is on it, or was killed and can go on"
+    for cell in plan["cells"]:
+        name = cell["folder"]
+        status, reason, record = "missing", "", NO_RECORD
+        if name in present or folder.renamed(name):
+            status, reason, record = _read(folder, name)
+        if f".{name}.partial" in present and status == "missing":
+            reason = reason or BEGUN
         cells.append(
             {
-                "status": str(status or "missing"),
+                "status": status,
                 "estimator": cell["estimator"]["label"],
                 "problem": cell["problem"]["label"],
                 "seed": cell["seed"],
+                **{setting: cell["training"][setting] for setting in swept},
                 "step": record.get("step", 0),
                 "steps": cell["training"]["steps"],
                 "stop_reason": reason,
-                "folder": cell["folder"],
+                "folder": name,
                 "key": cell["key"],
             }
         )
     return cells
+
+
+def _read(folder: ResultsFolder, name: str) -> tuple[str, str, dict[str, Any]]:
+    """Status, reason and record of a cell that is there; a damaged record is as good as none, and named."""
+    from estbench.store.files import DamagedError
+
+    try:
+        record = folder.read_record(name) or {}
+    except DamagedError as error:
+        return "missing", f"damaged: {error}", NO_RECORD
+    return str(record.get("status", "missing")), str(record.get("stop_reason", "")), record
+
+
+def _one_by_one(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows with a line for each cell."""
+    swept = [name for name in (cells[0] if cells else {}) if name not in NAMED]
+    columns = ["status", "estimator", "problem", *swept, "seed", "step", "why"]
+    rows = [
+        [
+            *(str(cell[name]) for name in columns[:-2]),
+            f"{cell['step']}/{cell['steps']}",
+            cell["stop_reason"],
+        ]
+        for cell in cells
+    ]
+    return columns, rows
+
+
+def _grouped(cells: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for cell in cells:
+        counts[cell["estimator"], cell["problem"]][cell["status"]] += 1
+    return [(estimator, problem, _listed(found)) for (estimator, problem), found in counts.items()]
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in counts.most_common())

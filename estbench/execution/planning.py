@@ -29,8 +29,9 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 def plan_of(experiment: Experiment) -> Plan:
     """The plan, once every name and option in it is known to be right and every pair to be possible."""
     plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
-    for cell in plan:
-        check_pair(cell.estimator, cell.problem)
+    for estimator, problem in plan.pairs():
+        check_pair(estimator, problem)
+    for cell in {id(cell.problem): cell for cell in plan}.values():
         check_probe(cell)
     estimators.REGISTRY.resolve(experiment.throughput.reference)
     return plan

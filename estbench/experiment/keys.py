@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-# Raised when a record's meaning changes: older records are then recomputed, newer ones refused.
-SCHEMA_VERSION = 1
+# Raised when what is written changes its shape or its meaning. Older records are brought up to date when they are read
+# (store/migrations.py), newer ones refused.
+SCHEMA_VERSION = 2
 
 
 def content_hash(data: Any) -> str:

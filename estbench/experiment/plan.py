@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from estbench.errors import EstbenchError
 from estbench.experiment.keys import SCHEMA_VERSION, content_hash
 from estbench.experiment.spec import Evaluation, Experiment, Probe, Training
+from estbench.experiment.sweep import Sweep, check_names, swept_training, trainings, variants
 from estbench.registry import Resolved
-from estbench.validation import validated
+from estbench.validation import Frozen, validated
+
+PROTOCOL = ("training", "evaluation", "probe")
+UNSAFE = re.compile(r"[^a-z0-9._]+")
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Cell:
     evaluation: Evaluation
     probe: Probe
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 of everything that the result depends on; never of the machine or of how options were written."""
         return content_hash(
@@ -40,17 +47,17 @@ class Cell:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What all cells of one comparison share."""
-        return {part: getattr(self, part).model_dump(mode="json") for part in ("training", "evaluation", "probe")}
+        """How the cell is trained, evaluated and probed."""
+        return {part: _plain(getattr(self, part)) for part in PROTOCOL}
 
     @property
     def folder(self) -> str:
         """Name of the cell's folder: readable, safe on every file system, unique by its key."""
-        label = re.sub(r"[^a-z0-9._]+", "-", self.estimator.label.lower()).strip("-.")
-        return f"{label[:80]}-{self.problem.name}-s{self.seed}-{self.key[:8]}"
+        estimator, problem = map(_safe, (self.estimator.label, self.problem.name))
+        return f"{estimator}-{problem}-s{self.seed}-{self.key[:8]}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The resolved cell as plain data, for its record."""
+        """The resolved cell as plain data, for its record; cells share the parts that they have in common."""
         return {
             "key": self.key,
             "folder": self.folder,
@@ -74,45 +81,87 @@ class Plan:
     def __len__(self) -> int:
         return len(self.cells)
 
+    def pairs(self) -> list[tuple[Resolved, Resolved]]:
+        """Every estimator with every problem that it is run on, once."""
+        found = {(id(cell.estimator), id(cell.problem)): (cell.estimator, cell.problem) for cell in self}
+        return list(found.values())
+
 
 Resolve = Callable[[str], Resolved]
 
 
 def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_problem: Resolve) -> Plan:
-    """Expand problem x estimator x seed. The resolvers come from the registries, which this layer may not import."""
-    estimators = _resolved(experiment.estimators, resolve_estimator, "estimator")
-    problems = _resolved(experiment.problems, resolve_problem, "problem")
+    """Expand problem x training x seed x estimator.
+
+    The resolvers come from the registries, which this layer may not import.
+    """
+    estimators = _resolved(experiment.estimators, experiment.sweep, resolve_estimator, "estimator")
+    problems = _resolved(experiment.problems, experiment.sweep, resolve_problem, "problem")
+    check_names(experiment.sweep, estimators, problems)
     cells = tuple(
-        Cell(estimator, problem, seed, experiment.training, experiment.evaluation, experiment.probe)
+        Cell(estimator, problem, seed, training, experiment.evaluation, experiment.probe)
         for problem in problems
+        for training in trainings(experiment)
         for seed in experiment.seeds
         for estimator in estimators
     )
     return Plan(experiment, cells)
 
 
-def cell_from_record(record: dict[str, Any]) -> Cell:
-    """Rebuild a cell from its plain data."""
-    return Cell(
-        Resolved(**record["estimator"]),
-        Resolved(**record["problem"]),
-        record["seed"],
-        validated(Training, record["training"], "training"),
-        validated(Evaluation, record["evaluation"], "evaluation"),
-        validated(Probe, record["probe"], "probe"),
-    )
+def protocol_hash(protocol: Mapping[str, Any], sweep: Iterable[str]) -> str:
+    """What all cells of one comparison share: their protocol, but for the settings that are swept."""
+    swept = sorted(swept_training(sweep))
+    training = {name: value for name, value in protocol["training"].items() if name not in swept}
+    return content_hash({**{part: protocol[part] for part in PROTOCOL}, "training": training, "sweep": swept})
 
 
-def _resolved(variants: tuple[str, ...], resolve: Resolve, kind: str) -> list[Resolved]:
-    resolved = [resolve(variant) for variant in variants]
-    labels = [item.label for item in resolved]
-    for first, label in enumerate(labels):
-        if label in labels[:first]:
-            raise EstbenchError(
-                f"'{variants[first]}' and '{variants[labels.index(label)]}' are the same {kind}; drop one"
-            )
-    return resolved
+def cell_from_record(record: Mapping[str, Any]) -> Cell:
+    """Rebuild a cell from its plain data; raise ``EstbenchError`` where that is no cell."""
+    return validated(_Record, {name: record.get(name) for name in _Record.model_fields}, "cell").cell()
+
+
+class _Written(Frozen):
+    name: str
+    options: dict[str, Any]
+    version: int
+    label: str
+
+
+class _Record(Frozen):
+    """A cell as others may have written it."""
+
+    estimator: _Written
+    problem: _Written
+    seed: Annotated[int, Field(ge=0)]
+    training: Training
+    evaluation: Evaluation
+    probe: Probe
+
+    def cell(self) -> Cell:
+        estimator, problem = (Resolved(**vars(written)) for written in (self.estimator, self.problem))
+        return Cell(estimator, problem, self.seed, self.training, self.evaluation, self.probe)
+
+
+def _resolved(written: tuple[str, ...], sweep: Sweep, resolve: Resolve, kind: str) -> list[Resolved]:
+    found = variants(written, sweep, resolve)
+    origins: dict[str, str] = {}
+    for text, variant in found:
+        if variant.label in origins:
+            raise EstbenchError(f"'{text}' and '{origins[variant.label]}' are the same {kind}; drop one")
+        origins[variant.label] = text
+    return [variant for _, variant in found]
+
+
+@lru_cache(maxsize=4096)
+def _safe(text: str) -> str:
+    return UNSAFE.sub("-", text.lower()).strip("-.")[:80]
 
 
 def _identity(resolved: Resolved) -> dict[str, Any]:
     return {"name": resolved.name, "options": resolved.options, "version": resolved.version}
+
+
+@lru_cache(maxsize=4096)
+def _plain(settings: Training | Evaluation | Probe) -> dict[str, Any]:
+    """Settings as plain data: made once, however many cells share them."""
+    return settings.model_dump(mode="json")

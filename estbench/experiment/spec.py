@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections import Counter
@@ -16,8 +17,11 @@ from estbench.variant import parse_value
 
 # More than anybody runs; a larger number is a seed that was written where a count is meant.
 MOST_SEEDS = 10_000
+# Combinations of swept settings, each of which is run with every seed.
+MOST_COMBINATIONS = 10_000
 
 Count = Annotated[int, Field(ge=1)]
+Value = bool | int | float | str
 
 
 class Training(Frozen):
@@ -110,6 +114,23 @@ class Experiment(Frozen):
     evaluation: Evaluation = Evaluation()
     probe: Probe = Probe()
     throughput: Throughput = Throughput()
+    sweep: dict[str, tuple[Value, ...]] = Field(
+        default={}, description="settings of training, or options, that take several values; one cell for each"
+    )
+
+    @field_validator("sweep")
+    @classmethod
+    def _sensible(cls, sweep: dict[str, tuple[Value, ...]]) -> dict[str, tuple[Value, ...]]:
+        for name, values in sweep.items():
+            if not values:
+                raise ValueError(f"{name} needs at least one value, got none")
+            repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
+            if repeated:
+                raise ValueError(f"{name} is given twice: {', '.join(repeated)}")
+        combinations = math.prod(len(values) for values in sweep.values())
+        if combinations > MOST_COMBINATIONS:
+            raise ValueError(f"gives {combinations:,} combinations of settings; the most is {MOST_COMBINATIONS:,}")
+        return sweep
 
     @field_validator("estimators", "problems", "seeds")
     @classmethod
@@ -131,7 +152,7 @@ def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
         raise EstbenchError(f"no experiment file '{path}'; see `estbench list experiments`") from None
     except OSError as error:
         raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: bad syntax, bad UTF-8, a number of 5,000 digits
         raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
     data.setdefault("name", re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "experiment")
     return experiment_from(data, overrides, what=path.name)

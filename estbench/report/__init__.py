@@ -42,16 +42,22 @@ def build(
     refresh
         The page loads itself again after so many seconds, for a run that goes on.
     """
-    from estbench.report import extract, page  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report import extract, figure_sweep, page, tuning  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import chosen  # noqa: PLC0415
+    from estbench.report.style import looks  # noqa: PLC0415
+    from estbench.report.table_sweep import sensitivity  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.report.verdicts import verdicts  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
 
-    results = source if isinstance(source, Results) else load(source)
+    whole = source if isinstance(source, Results) else load(source)
+    results = tuning.picked(whole)
     tables, pictures = all_tables(results), all_figures(results)
+    if whole.sweep:
+        tables += [table for table in [sensitivity(whole)] if len(table.data)]
+        pictures += figure_sweep.draw(whole, looks(extract.estimators(results)))
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
@@ -59,11 +65,11 @@ def build(
     for picture in pictures:
         files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
     answers = [verdict.text for verdict in verdicts(results)]
-    files["report.html"] = page.render(results, tables, pictures, answers).encode()
+    files["report.html"] = page.render(results, tables, pictures, answers, whole).encode()
     if refresh is not None:
         files["report.html"] = refreshing(files["report.html"], refresh)
     files = chosen(files, formats)
-    files["environment.json"] = (json.dumps(extract.distinct_environments(results), indent=2) + "\n").encode()
+    files["environment.json"] = (json.dumps(extract.distinct_environments(whole), indent=2) + "\n").encode()
     folder = ResultsFolder(results.path).report if out is None else Path(out)
     try:
         _write(folder, files)
@@ -77,15 +83,18 @@ def build(
 
 
 def summary(results: Results) -> Table:
-    """The summary table alone, for a terminal."""
+    """The summary table alone, for a terminal; of what was swept, the picked settings."""
     from estbench.report.tables import summary as table  # noqa: PLC0415  (pandas takes a moment to load)
+    from estbench.report.tuning import picked  # noqa: PLC0415
 
-    return table(results)
+    return table(picked(results))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:
-    from estbench.store.files import atomic_path  # noqa: PLC0415
+    from estbench.store.files import atomic_path, no_link  # noqa: PLC0415
 
+    for place in (folder, folder / "tables", folder / "figures"):
+        no_link(place)
     for name, content in files.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

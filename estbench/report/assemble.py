@@ -28,6 +28,7 @@ BLOCKS = {
     "equal_cost": ("problem",),
     "compare": ("problem",),
     "estimators": (),
+    "sensitivity": ("problem", "estimator"),
 }
 
 

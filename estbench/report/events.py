@@ -41,13 +41,15 @@ def write_events(results: Results, folder: str | Path) -> Path:
     A file whose content is the same is left alone, for TensorBoard may be reading it; those of other cells go.
     """
     folder, kit = Path(folder), _kit()
-    curves, gradients = (dict(iter(frame.groupby(RUN))) for frame in (results.curves, results.gradients))
+    run_of = [*RUN, *results.swept]
+    curves, gradients = (dict(iter(frame.groupby(run_of))) for frame in (results.curves, results.gradients))
     written = set()
     for cell in results.plan["cells"]:
         record = results.records.get(cell["folder"])
         if record is None:
             continue
-        run = (cell["problem"]["label"], cell["estimator"]["label"], cell["seed"])
+        swept = (cell["training"][name] for name in results.swept)
+        run = (cell["problem"]["label"], cell["estimator"]["label"], cell["seed"], *swept)
         scalars = _scalars(curves.get(run, results.curves[:0]), gradients.get(run, results.gradients[:0]))
         target = folder / cell["folder"] / FILE
         _replace(target, _encoded(kit, scalars, _started(record)))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup, escape
 
-from estbench.report import extract, split
+from estbench.experiment.sweep import family
+from estbench.report import extract, split, tuning
 from estbench.report.citations import citations
 from estbench.report.inline import inline_svg
 from estbench.report.notices import VERSIONS, notices, status_line, uncertified
@@ -27,11 +28,21 @@ if TYPE_CHECKING:
 
 
 # Where the pictures of a kind stand in the page; one that is not here has no place in it.
-KINDS = ("bounds", "gradients", "cost", "throughput", "profile")
+KINDS = ("sensitivity", "bounds", "gradients", "cost", "throughput", "profile")
 
 
-def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture], verdicts: Sequence[str] = ()) -> str:
-    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question."""
+def render(
+    results: Results,
+    tables: Iterable[Table],
+    pictures: Iterable[Picture],
+    verdicts: Sequence[str] = (),
+    whole: Results | None = None,
+) -> str:
+    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question.
+
+    ``whole`` has all cells of a sweep, of which ``results`` are the picked ones.
+    """
+    whole = whole or results
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -44,9 +55,9 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
         name=extract.setting(results, "name", default=results.path.name),
         question=extract.setting(results, "question", default=""),
         expect=extract.setting(results, "expect", default=""),
-        status=status_line(results),
-        setup=setup(results),
-        notices=notices(results),
+        status=status_line(whole),
+        setup=setup(whole),
+        notices=[*tuning.notices(whole), *notices(results)],
         verdicts=list(verdicts),
         looks=looks(estimators),
         tables={table.name: table for table in tables},
@@ -57,11 +68,11 @@ def render(results: Results, tables: Iterable[Table], pictures: Iterable[Picture
         owners=lambda table, row: _owners(table, row, estimators),
         breakable=_breakable,
         tight=_tight,
-        environment=environment_rows(results),
-        versions=versions(results),
+        environment=environment_rows(whole),
+        versions=versions(whole),
         citations=citations(results),
         file=f"{_file_name(results)}.toml",
-        spec=spec_toml(results),
+        spec=spec_toml(whole),
         style=Markup(part("report.css")),  # noqa: S704  (our own file)
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
@@ -72,11 +83,13 @@ def setup(results: Results) -> str:
     """The protocol in one sentence or two."""
 
     def number(*keys: str) -> str:
+        if keys[-1] in results.swept:
+            return f"{', '.join(map(str, results.sweep[keys[-1]]))} (swept)"
         value = extract.setting(results, *keys)
         return f"{value:,}" if isinstance(value, (int, float)) else "?"
 
     counts = {
-        "estimator": len(extract.estimators(results)),
+        "estimator": len(_families(extract.estimators(results), results)),
         "problem": len(extract.problems(results)),
         "seed": extract.cells(results)["seed"].nunique(),
     }
@@ -111,20 +124,25 @@ def environment_rows(results: Results) -> list[tuple[str, str]]:
 def spec_toml(results: Results) -> str:
     """The resolved experiment as the TOML file that runs it again, with all that the plan has gathered."""
     spec = dict(extract.setting(results, default={}))
-    spec["estimators"] = extract.estimators(results)
-    spec["problems"] = extract.problems(results)
+    spec["estimators"] = _families(extract.estimators(results), results)
+    spec["problems"] = _families(extract.problems(results), results)
     spec["seeds"] = sorted({int(seed) for seed in extract.cells(results)["seed"]})
     lines = [
         f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None
     ]
     for key, value in spec.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             lines += [
                 "",
                 f"[{key}]",
                 *(f"{inner} = {_toml(each)}" for inner, each in value.items() if each is not None),
             ]
     return "\n".join(lines) + "\n"
+
+
+def _families(labels: Iterable[str], results: Results) -> list[str]:
+    """Labels as they were written, without what is swept."""
+    return list(dict.fromkeys(family(label, results.sweep) for label in labels))
 
 
 def _toml(value: Any) -> str:

@@ -1,9 +1,21 @@
 """Records on disk: written atomically, read by anything that reads JSON and Parquet. Imports no torch."""
 
 from estbench.store.folder import ResultsFolder
+from estbench.store.joined import join
 from estbench.store.merge import load_many, merge
 from estbench.store.results import Results, load
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT
 
-__all__ = ["CURVES", "GRADIENTS", "THROUGHPUT", "Results", "ResultsFolder", "Status", "load", "load_many", "merge"]
+__all__ = [
+    "CURVES",
+    "GRADIENTS",
+    "THROUGHPUT",
+    "Results",
+    "ResultsFolder",
+    "Status",
+    "join",
+    "load",
+    "load_many",
+    "merge",
+]

@@ -7,12 +7,18 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
+from estbench.store.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class DamagedError(EstbenchError):
+    """A file that was cut short, or that is not what it should be; its cell can be computed again."""
 
 
 @contextlib.contextmanager
@@ -36,18 +42,38 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write a JSON document with its schema version, all or nothing."""
-    write_text(path, json.dumps({"schema": SCHEMA_VERSION, **data}, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps({**stamp(), **data}, indent=2, allow_nan=False) + "\n")
+
+
+def stamp() -> dict[str, Any]:
+    """What every document begins with: its schema, and the estbench that wrote it and can read it."""
+    return {"schema": SCHEMA_VERSION, "estbench": __version__}
 
 
 def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
-    """Read a JSON document; a newer schema, or a broken file, is an error that says what to do: ``remedy``."""
+    """Read a JSON document of this schema or an older one, brought up to date.
+
+    A newer schema, or a broken file, is an error that says what to do: ``remedy``.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = int(data["schema"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise EstbenchError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
-    if version > SCHEMA_VERSION:
-        raise EstbenchError(
-            f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; upgrade estbench"
-        )
-    return dict(data)
+        if 1 <= version <= SCHEMA_VERSION:
+            return migrate(data)
+    except EstbenchError as error:
+        raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
+    except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
+    if version < 1:
+        raise DamagedError(f"cannot read '{path}': there is no schema {version}; {remedy}")
+    raise EstbenchError(
+        f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
+        f"upgrade estbench to {data.get('estbench', f'a version that reads schema {version}')}"
+    )
+
+
+def no_link(path: Path) -> Path:
+    """The path; refuse a symbolic link: what is written through it would land outside the results folder."""
+    if path.is_symlink():
+        raise EstbenchError(f"'{path}' is a symbolic link, and results folders have none; remove it")
+    return path

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from estbench.errors import EstbenchError
-from estbench.experiment import Cell, Plan, content_hash
-from estbench.experiment.plan import cell_from_record
-from estbench.store.files import read_json, write_json
+from estbench.experiment import Cell, Experiment, Plan
+from estbench.experiment.plan import protocol_hash
+from estbench.experiment.sweep import joined
+from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
+from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
 from estbench.store.status import Status
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_rows, write_table
+from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_rows, write_table
+from estbench.validation import validated
+
+TABLES = ("curves.parquet", "gradients.parquet")
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+RECOMPUTE = "run again to recompute it"
 
 
 class ResultsFolder:
@@ -28,6 +38,7 @@ class ResultsFolder:
         self.plan_file = self.path / "experiment.json"
         self.throughput_file = self.path / "throughput.parquet"
         self.report = self.path / "report"
+        self._earlier: dict[str, str] = {}  # names that cells of an older schema still have on disk
 
     def create(self) -> None:
         """Make the folder, if it is not there yet."""
@@ -41,84 +52,124 @@ class ResultsFolder:
     # The plan
 
     def read_plan(self) -> dict[str, Any]:
-        """The recorded plan; a folder without one is an error."""
+        """The recorded plan, its cells spelled out; a folder without one is an error."""
         if not self.plan_file.is_file():
             raise EstbenchError(
                 f"'{self.path}' is no results folder: it has no experiment.json; make one with `estbench run`"
             )
         plan = read_json(self.plan_file, "delete it and run again: finished cells are kept")
         try:
-            for cell in plan["cells"]:
-                _checked_folder(cell["folder"])
-                cell_from_record(cell)
-        except (KeyError, TypeError):
-            raise EstbenchError(f"cannot read '{self.plan_file}': its list of cells is damaged") from None
-        return plan
+            cells = expanded(plan)
+            self._earlier = earlier_names(plan)
+            validated(Experiment, {"sweep": plan["experiment"].get("sweep", {})}, "experiment")
+        except EstbenchError as error:
+            raise DamagedError(f"cannot read '{self.plan_file}': {error}") from None
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            raise DamagedError(f"cannot read '{self.plan_file}': its list of cells is damaged") from None
+        return {**{name: value for name, value in plan.items() if name not in SHARED}, "cells": cells}
 
     def record_plan(self, plan: Plan) -> int:
         """Record what is planned. Cells of the same protocol accumulate; a new protocol starts a new plan.
 
         The cells of an earlier protocol stay on disk, out of the plan: numbers from different protocols are
-        never put into one table. Returns how many were set aside.
+        never put into one table. Cells of an older schema get the names that they have now. Returns how many were
+        set aside.
         """
         set_aside = 0
-        protocol = _protocol_hash(plan.cells[0])
+        protocol = protocol_hash(plan.cells[0].protocol, plan.experiment.sweep)
+        experiment = plan.experiment.model_dump(mode="json")
         cells = {cell.key: cell.as_dict() for cell in plan}
         if self.plan_file.exists():
             earlier = self.read_plan()
+            self._rename_earlier()
             if earlier.get("protocol") == protocol:
                 cells = {**{cell["key"]: cell for cell in earlier["cells"]}, **cells}
+                experiment["sweep"] = joined([earlier["experiment"].get("sweep", {}), experiment["sweep"]])
             else:
                 set_aside = len(earlier["cells"])
-        write_json(
-            self.plan_file,
-            {
-                "protocol": protocol,
-                "experiment": plan.experiment.model_dump(mode="json"),
-                "cells": list(cells.values()),
-            },
-        )
+        self.write_plan({"protocol": protocol, "experiment": experiment}, cells.values())
         return set_aside
+
+    def write_plan(self, head: dict[str, Any], cells: Iterable[Mapping[str, Any]]) -> None:
+        """Write a plan of the given cells; ``head`` says what they have in common."""
+        write_text(self.plan_file, written({**stamp(), **head, **factored(cells)}))
+
+    def _rename_earlier(self) -> None:
+        for name, was in self._earlier.items():
+            for new, old in ((self.cells / name, self.cells / was), (self._hidden(name), self._hidden(was))):
+                if old.is_dir() and not new.exists():
+                    old.rename(new)
+        self._earlier = {}
 
     # Cells
 
+    def place(self, folder: str) -> Path:
+        """Where a cell's files are; a symbolic link in its place is refused."""
+        name = checked_folder(folder)
+        path = self.cells / name
+        if name in self._earlier and not path.exists():
+            path = self.cells / self._earlier[name]
+        return no_link(path)
+
     def workspace(self, cell: Cell) -> Path:
         """The hidden folder that a running cell works in; left behind by a killed run, and found again."""
-        path = self._workspace(cell.folder)
+        path = no_link(self._hidden(cell.folder))
         path.mkdir(parents=True, exist_ok=True)
         return path
 
     def has_workspace(self, folder: str) -> bool:
         """Whether a cell was begun and has not been committed."""
-        return self._workspace(folder).exists()
+        return self._hidden(folder).exists()
 
-    def _workspace(self, folder: str) -> Path:
-        return self.cells / f".{_checked_folder(folder)}.partial"
+    def _hidden(self, folder: str) -> Path:
+        return self.cells / f".{checked_folder(folder)}.partial"
+
+    def renamed(self, folder: str) -> bool:
+        """Whether a cell is still on disk under the name that an older schema gave it."""
+        return folder in self._earlier
+
+    def present(self) -> set[str]:
+        """The names of all that is among the cells, looked up at once."""
+        try:
+            return {entry.name for entry in os.scandir(self.cells)}
+        except FileNotFoundError:
+            return set()
 
     def read_record(self, folder: str) -> dict[str, Any] | None:
-        """A cell's ``cell.json``, or nothing where there is none yet."""
-        path = self.cells / _checked_folder(folder) / "cell.json"
-        if not path.parent.exists():
+        """A cell's ``cell.json``, or nothing where there is none yet; raise ``DamagedError`` where it is not whole."""
+        path = self.place(folder)
+        if not path.exists():
             return None
-        record = read_json(path, "delete its folder and run again")
+        record = read_json(path / "cell.json", RECOMPUTE)
         if record.get("status") not in [*Status]:
-            raise EstbenchError(f"'{path}' has no valid status; delete its folder and run again")
+            raise DamagedError(f"'{path / 'cell.json'}' has no valid status; {RECOMPUTE}")
+        try:
+            _Record.model_validate(record)
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"]))
+            raise DamagedError(f"cannot read '{path / 'cell.json'}': its {place} is damaged; {RECOMPUTE}") from None
+        for file in TABLES:
+            if cut_short(path / file):
+                raise DamagedError(f"cannot read '{path / file}': it is cut short or missing; {RECOMPUTE}")
         return record
 
     def status(self, folder: str) -> Status | None:
-        """How a cell ended; nothing where it has not."""
-        record = self.read_record(folder)
+        """How a cell ended; nothing where it has not, or where its record is damaged and has to be made again."""
+        try:
+            record = self.read_record(folder)
+        except DamagedError:
+            return None
         return None if record is None else Status(record["status"])
 
     def reopen(self, cell: Cell) -> None:
         """Take the checkpoint of an interrupted cell back into the workspace."""
-        checkpoint = self.cells / cell.folder / "checkpoint.pt"
+        checkpoint = self.place(cell.folder) / "checkpoint.pt"
         if checkpoint.exists():
-            checkpoint.replace(self.workspace(cell) / "checkpoint.pt")
+            no_link(checkpoint).replace(self.workspace(cell) / "checkpoint.pt")
 
     def discard(self, cell: Cell) -> None:
         """Forget a cell, its record and its workspace."""
-        for path in (self.cells / cell.folder, self._workspace(cell.folder)):
+        for path in (self.place(cell.folder), no_link(self._hidden(cell.folder))):
             shutil.rmtree(path, ignore_errors=True)
 
     def commit(
@@ -139,7 +190,7 @@ class ResultsFolder:
         write_json(workspace / "cell.json", record)
         if not keep_checkpoint:
             (workspace / "checkpoint.pt").unlink(missing_ok=True)
-        final = self.cells / cell.folder
+        final = self.place(cell.folder)
         if final.exists():
             replaced = final.with_name(f".{final.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
@@ -160,16 +211,21 @@ class ResultsFolder:
 
     def append_throughput(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add timed rounds to those already there."""
+        rows = list(rows)
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
-        write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
+        if rows:
+            write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
 
 
-def _protocol_hash(cell: Cell) -> str:
-    return content_hash(cell.protocol)
+class _Record(BaseModel):
+    """The parts of a ``cell.json`` that are read, where they are there; whatever else is in it stays."""
 
+    model_config = ConfigDict(strict=True)
 
-def _checked_folder(name: str) -> str:
-    """Refuse a cell's folder that would lead out of the results folder."""
-    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
-        raise EstbenchError(f"'{name}' is no name of a cell's folder; the results folder was tampered with")
-    return name
+    stop_reason: str = ""
+    step: Count = 0
+    examples: Count = 0
+    evaluations: Count = 0
+    clocks: dict[str, float] = {}
+    environment: dict[str, Any] = {}
+    facts: dict[str, Any] = {}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from estbench.errors import EstbenchError
+from estbench.experiment.plan import PROTOCOL
+from estbench.experiment.sweep import joined
 from estbench.store.results import Results, load
 from estbench.store.tables import CURVES, GRADIENTS, read_arrow
 
 # What a cell's record says of its outcome; clocks, dates and the environment are how it came about.
 OUTCOME = ("status", "step", "examples", "evaluations")
 WALL_CLOCK = {"seconds"}
-PROTOCOL = ("training", "evaluation", "probe")
+# Conflicts that are spelled out in an error.
+MOST_LISTED = 20
 
 
 def load_many(paths: Sequence[str | Path]) -> Results:
@@ -33,38 +36,53 @@ def merge(parts: Sequence[Results]) -> Results:
     first, *others = parts
     if not others:
         return first
-    cells = {cell["key"]: cell for cell in first.plan["cells"]}
-    origins = {key: first for key in cells if _finished(first, cells[key])}
-    for part in others:
+    cells: dict[str, dict[str, Any]] = {}
+    origins: dict[str, _Held] = {}
+    conflicts: list[str] = []
+    for part in parts:
         _same_protocol(first, part)
         for cell in part.plan["cells"]:
-            key = cell["key"]
-            cells.setdefault(key, cell)
-            if _finished(part, cell):
-                if key in origins:
-                    _same_content(cells[key], origins[key], part)
-                origins.setdefault(key, part)
+            cells.setdefault(cell["key"], cell)
+            if cell["folder"] in part.records:
+                held = _Held(part, cell["folder"])
+                if held is not origins.setdefault(cell["key"], held):
+                    conflicts += _differences(cell, origins[cell["key"]], held)
+    if conflicts:
+        raise EstbenchError("; ".join(_shortened(conflicts)) + "; keep one of them")
     _one_meaning(cells, parts)
-    held = {cells[key]["folder"]: origin for key, origin in origins.items()}
+    places = {cells[key]["folder"]: held for key, held in origins.items()}
     return Results(
         first.path,
-        {**first.plan, "cells": list(cells.values())},
-        {folder: origin.records[folder] for folder, origin in held.items()},
-        {folder: origin.homes.get(folder, origin.path) for folder, origin in held.items()},
+        {**first.plan, "experiment": _experiment(parts), "cells": list(cells.values())},
+        {folder: held.part.records[held.folder] for folder, held in places.items()},
+        {folder: held.home for folder, held in places.items()},
         tuple(dict.fromkeys(path for part in parts for path in (part.path, *part.others) if path != first.path)),
     )
 
 
-def _finished(part: Results, cell: dict[str, Any]) -> bool:
-    """Whether a cell has a record."""
-    return cell["folder"] in part.records
+def _experiment(parts: Sequence[Results]) -> dict[str, Any]:
+    """The first experiment, with the values of all sweeps."""
+    experiment: dict[str, Any] = parts[0].plan["experiment"]
+    sweep = joined(part.sweep for part in parts)
+    return {**experiment, "sweep": sweep} if sweep else experiment
+
+
+class _Held(NamedTuple):
+    """A finished cell in one of the parts."""
+
+    part: Results
+    folder: str
+
+    @property
+    def home(self) -> Path:
+        return self.part.home(self.folder)
 
 
 def _same_protocol(first: Results, other: Results) -> None:
     """Refuse to put numbers of different protocols into one table; say what differs."""
     if not first.plan["cells"] or not other.plan["cells"]:
         return
-    ours, theirs = (dict(_settings(part.plan["cells"][0])) for part in (first, other))
+    ours, theirs = (dict(_settings(part)) for part in (first, other))
     differing = [
         f"{name} is {ours.get(name)} in '{first.path}' and {theirs.get(name)} in '{other.path}'"
         for name in {**ours, **theirs}
@@ -74,34 +92,38 @@ def _same_protocol(first: Results, other: Results) -> None:
         raise EstbenchError(f"two protocols do not go into one table: {'; '.join(differing)}; report them one by one")
 
 
-def _settings(cell: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for part in PROTOCOL:
-        for name, value in cell[part].items():
-            yield f"{part}.{name}", value
+def _settings(part: Results) -> Iterator[tuple[str, Any]]:
+    """The settings that all cells share; one that is swept is called so."""
+    for kind in PROTOCOL:
+        for name, value in part.plan["cells"][0][kind].items():
+            yield f"{kind}.{name}", "swept" if kind == "training" and name in part.swept else value
 
 
-def _same_content(cell: dict[str, Any], first: Results, other: Results) -> None:
-    """Refuse two records of one cell that differ in more than the time they took."""
-    folder = cell["folder"]
+def _differences(cell: dict[str, Any], first: _Held, other: _Held) -> list[str]:
+    """Where two records of one cell differ in more than the time they took: nothing, or one line."""
+    what = _different(first, other)
+    where = f"'{first.home}' and '{other.home}'"
+    who = f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']})"
+    return [f"{who} is in two folders with different content: {where}: {what}"] if what else []
+
+
+def _different(first: _Held, other: _Held) -> str:
+    ours, theirs = (held.part.records[held.folder] for held in (first, other))
     for name in OUTCOME:
-        ours, theirs = (part.records[folder].get(name) for part in (first, other))
-        if ours != theirs:
-            raise _conflict(cell, first, other, f"{name} is {ours} in the first and {theirs} in the second")
+        if ours.get(name) != theirs.get(name):
+            return f"{name} is {ours.get(name)} in the first and {theirs.get(name)} in the second"
     for file, schema in (("curves.parquet", CURVES), ("gradients.parquet", GRADIENTS)):
         columns = [name for name in schema.names if name not in WALL_CLOCK]
-        ours, theirs = (
-            read_arrow(part.home(folder) / file, schema).select(columns).to_pandas() for part in (first, other)
-        )
-        if not ours.equals(theirs):  # a NaN equals a NaN here
-            differing = [name for name in columns if not ours[name].equals(theirs[name])]
-            raise _conflict(cell, first, other, f"{file.removesuffix('.parquet')} differ in {', '.join(differing)}")
+        one, two = (read_arrow(held.home / file, schema).select(columns).to_pandas() for held in (first, other))
+        if not one.equals(two):  # a NaN equals a NaN here
+            differing = [name for name in columns if not one[name].equals(two[name])]
+            return f"{file.removesuffix('.parquet')} differ in {', '.join(differing)}"
+    return ""
 
 
-def _conflict(cell: dict[str, Any], first: Results, other: Results, what: str) -> EstbenchError:
-    return EstbenchError(
-        f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']}) is in two folders with different "
-        f"content: '{first.home(cell['folder'])}' and '{other.home(cell['folder'])}': {what}; keep one of them"
-    )
+def _shortened(conflicts: list[str]) -> list[str]:
+    more = len(conflicts) - MOST_LISTED
+    return conflicts if more <= 0 else [*conflicts[:MOST_LISTED], f"and {more} more"]
 
 
 def _one_meaning(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estbench.experiment.sweep import swept_training
 from estbench.store.folder import ResultsFolder
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
 
@@ -22,8 +23,9 @@ CLOCKS = ("training", "evaluation", "probe", "writing")
 class Results:
     """The planned cells of one results folder, or of several that were merged, and what they left behind.
 
-    Frames are in long form and read when first asked for. ``homes`` names the results folder of a cell's folder
-    where that is not ``path``; ``others`` are the further results folders of a merge.
+    Frames are in long form, with a column for each swept setting of training, and read when first asked for.
+    ``homes`` says where the files of a cell's folder are, if not in ``path``/cells; ``others`` are the further results
+    folders of a merge.
     """
 
     path: Path
@@ -31,6 +33,16 @@ class Results:
     records: dict[str, dict[str, Any]]
     homes: dict[str, Path] = field(default_factory=dict)
     others: tuple[Path, ...] = ()
+
+    @property
+    def sweep(self) -> dict[str, list[Any]]:
+        """The values of every swept setting; empty where nothing is swept."""
+        return dict(self.plan["experiment"].get("sweep", {}))
+
+    @property
+    def swept(self) -> list[str]:
+        """The swept settings of training: cells of one label and seed may differ in them."""
+        return swept_training(self.sweep)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -70,6 +82,7 @@ class Results:
             "estimator": cell["estimator"]["label"],
             "problem": cell["problem"]["label"],
             "seed": cell["seed"],
+            **{name: cell["training"].get(name) for name in self.swept},
             "status": record.get("status", MISSING),
             "stop_reason": record.get("stop_reason", ""),
             "step": record.get("step", 0),
@@ -80,7 +93,7 @@ class Results:
 
     def home(self, folder: str) -> Path:
         """Where a cell's files are."""
-        return ResultsFolder(self.homes.get(folder, self.path)).cells / folder
+        return self.homes.get(folder, ResultsFolder(self.path).cells / folder)
 
     def _collect(self, file: str, schema: pa.Schema) -> pd.DataFrame:
         """One table of all cells; put together in Arrow, for a thousand small frames are slow to make."""
@@ -95,6 +108,7 @@ class Results:
             "estimator": [cell["estimator"]["label"] for cell in cells],
             "problem": [cell["problem"]["label"] for cell in cells],
             "seed": [cell["seed"] for cell in cells],
+            **{name: [cell["training"].get(name) for cell in cells] for name in self.swept},
         }
         if not sum(lengths):
             return pd.DataFrame(columns=[*labels, *schema.names])
@@ -108,5 +122,7 @@ def load(path: str | Path) -> Results:
     """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or is of a newer schema."""
     folder = ResultsFolder(path)
     plan = folder.read_plan()
-    records = {cell["folder"]: folder.read_record(cell["folder"]) for cell in plan["cells"]}
-    return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None})
+    names = [cell["folder"] for cell in plan["cells"]]
+    homes = {name: home for name in names if (home := folder.place(name)).name != name}
+    records = {name: folder.read_record(name) for name in names}
+    return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None}, homes)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from estbench.errors import EstbenchError
-from estbench.store.files import atomic_path
+from estbench.store.files import DamagedError, atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+# A Parquet file begins and ends with it.
+MAGIC = b"PAR1"
 
 # One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
 # ``elbo`` and ``iwae``.
@@ -68,21 +71,32 @@ THROUGHPUT = pa.schema(
 def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
     """Write rows as Parquet, all or nothing."""
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary, write_page_checksum=True)
 
 
 def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read a Parquet file as the rows that were written; raise ``EstbenchError`` where it lacks a column."""
+    """Read a Parquet file as the rows that were written; raise ``DamagedError`` where it cannot be read."""
     rows: list[dict[str, Any]] = read_arrow(path, schema).to_pylist()
     return rows
 
 
 def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a Parquet file; raise ``EstbenchError`` where it lacks a column."""
+    """Read a Parquet file; raise ``DamagedError`` where it lacks a column, was cut short, or has a bit turned."""
     try:
-        return pq.read_table(path, columns=schema.names).cast(schema)
+        # A file object, because a path could be taken for a folder of many files.
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=schema.names, page_checksum_verification=True).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EstbenchError(
-            f"cannot read '{path}': {reason}; delete its folder and run again to recompute it"
-        ) from None
+        raise DamagedError(f"cannot read '{path}': {reason}; delete its folder and run again to recompute it") from None
+
+
+def cut_short(path: Path) -> bool:
+    """Whether a Parquet file is missing or lacks its last bytes: a look at both ends, for it is asked of many."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(MAGIC))
+            file.seek(-len(MAGIC), os.SEEK_END)
+            return start != MAGIC or file.read() != MAGIC
+    except OSError:
+        return True

@@ -16,6 +16,7 @@ from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
+from estbench.store.checkpoints import inflates
 from estbench.store.files import atomic_path
 from estbench.training.batches import Batches
 from estbench.variant import Variant
@@ -143,7 +144,7 @@ def optimizer_of(module: nn.Module, learning_rate: float) -> torch.optim.Optimiz
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
-    if not path.exists():
+    if not path.exists() or inflates(path):
         return None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -162,12 +162,10 @@ def test_an_estimator_that_does_not_say_what_it_costs(refused, tiny_file, plugin
     ("file", "content", "complaint"),
     [
         ("experiment.json", "{", "cannot read 'r/experiment.json'"),
-        ("experiment.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 1; upgrade estbench"),
-        ("experiment.json", '{"schema": 1}', "its list of cells is damaged"),
-        ("experiment.json", '{"schema": 1, "cells": [{"folder": "x"}]}', "its list of cells is damaged"),
-        ("experiment.json", '{"schema": 1, "cells": [{"folder": "../../x"}]}', "the results folder was tampered with"),
-        ("cell.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 1; upgrade estbench"),
-        ("cell.json", '{"schema": 1, "status": "good"}', "has no valid status; delete its folder and run again"),
+        ("experiment.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 2; upgrade estbench"),
+        ("experiment.json", '{"schema": 2}', "its list of cells is damaged"),
+        ("experiment.json", '{"schema": 1, "cells": [{"folder": "x"}]}', "cannot read 'r/experiment.json'"),
+        ("cell.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 2; upgrade estbench"),
     ],
 )
 def test_a_damaged_folder(refused, finished, tiny_file, command, file, content, complaint):
@@ -177,22 +175,22 @@ def test_a_damaged_folder(refused, finished, tiny_file, command, file, content, 
     assert complaint in refused(*arguments)
 
 
-@pytest.mark.parametrize("command", ["status", "report"])
-def test_a_record_that_was_cut_short_is_named(refused, estbench, finished, tiny_file, command):
-    (path,) = finished.rglob("cell.json")
-    path.write_text("{")
-    said = refused(command, "r")
-    assert "cannot read 'r/cells/reparam-" in said
-    assert "run again" in said
-    assert estbench("run", tiny_file, "--steps", 2, "--out", "r").code == 0
-    assert json.loads(path.read_text())["status"] == "done"
-
-
-def test_a_damaged_cell_can_be_forced(estbench, finished, tiny_file):
-    (path,) = finished.rglob("cell.json")
-    path.write_text("{")
-    assert estbench("run", tiny_file, "--steps", 2, "--out", "r", "--force").code == 0
-    assert json.loads(path.read_text())["status"] == "done"
+@pytest.mark.parametrize("options", [(), ("--force",)], ids=["again", "forced"])
+@pytest.mark.parametrize("file", ["cell.json", "curves.parquet", "gradients.parquet"])
+def test_a_damaged_cell_is_named_and_computed_again(estbench, finished, tiny_file, file, options):
+    (path,) = finished.rglob(file)
+    path.write_bytes(path.read_bytes()[:-5])
+    code, _, errors = estbench("report", "r")
+    assert code == 2
+    assert f"/{file}': " in errors
+    assert "run again to recompute it" in errors
+    code, said, _ = estbench("status", "r", "--json")
+    (cell,) = json.loads(said)["cells"]
+    assert (code, cell["status"]) == (0, "missing")
+    assert f"/{file}': " in cell["stop_reason"]
+    assert estbench("run", tiny_file, "--steps", 2, "--out", "r", *options).code == 0
+    assert json.loads(path.with_name("cell.json").read_text())["status"] == "done"
+    assert estbench("report", "r").code == 0
 
 
 def test_a_file_in_place_of_the_folder(refused, here, tiny_file):

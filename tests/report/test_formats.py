@@ -90,3 +90,15 @@ def test_machines_stand_beside_each_other_in_a_merged_report(tmp_path):
     assert ratio == pytest.approx(behaviour("detached").milliseconds / 30.0, rel=0.1)  # to the reference on m-2
     assert any("several machines (m-1, m-2)" in notice for notice in notices(results))
     build(results)
+
+
+def test_a_report_is_not_written_through_a_link(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0, rounds=0)
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "mine.csv").write_text("mine")
+    (path / "report").mkdir()
+    (path / "report" / "tables").symlink_to(victim)
+    with pytest.raises(EstbenchError, match="tables' is a symbolic link, and results folders have none; remove it"):
+        build(path, ["csv"])
+    assert [file.name for file in victim.iterdir()] == ["mine.csv"]

@@ -6,10 +6,11 @@ import errno
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from estbench import EstbenchError
-from estbench.experiment import Plan, make_plan
+from estbench import EstbenchError, __version__
+from estbench.experiment import SCHEMA_VERSION, Plan, make_plan
 from estbench.experiment.spec import experiment_from
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status, load
@@ -113,13 +114,20 @@ def test_a_failure_leaves_the_earlier_file(tmp_path, monkeypatch):
 
 def test_json_carries_its_schema(tmp_path):
     write_json(tmp_path / "a.json", {"x": [1, "é"]})
-    assert read_json(tmp_path / "a.json") == {"schema": 1, "x": [1, "é"]}
+    assert read_json(tmp_path / "a.json") == {"schema": SCHEMA_VERSION, "estbench": __version__, "x": [1, "é"]}
 
 
-def test_a_newer_schema_is_refused_with_both_versions(tmp_path):
-    (tmp_path / "a.json").write_text('{"schema": 7}')
+@pytest.mark.parametrize(
+    ("content", "needed"),
+    [
+        ('{"schema": 7}', "upgrade estbench to a version that reads schema 7"),
+        ('{"schema": 7, "estbench": "3.2.1"}', r"upgrade estbench to 3\.2\.1"),
+    ],
+)
+def test_a_newer_schema_is_refused_with_the_version_that_it_needs(tmp_path, content, needed):
+    (tmp_path / "a.json").write_text(content)
     with pytest.raises(
-        EstbenchError, match=r"a\.json' has schema 7, and this estbench reads up to 1; upgrade estbench"
+        EstbenchError, match=rf"a\.json' has schema 7, and this estbench reads up to {SCHEMA_VERSION}; {needed}"
     ):
         read_json(tmp_path / "a.json")
 
@@ -134,6 +142,8 @@ BROKEN = [
     b'{"schema": null}',
     b'{"schema": "one"}',
     b'{"schema": 1e999}',
+    b'{"schema": 0}',
+    b'{"schema": -1}',
     b'{"schema": NaN}',
     b"\xff\xfe",
     b"[" * 100_000,
@@ -292,10 +302,73 @@ def test_statuses_are_a_closed_set(folder, cell, status):
 def test_a_status_of_ones_own_is_refused(folder, cell, status):
     committed(folder, cell)
     write_json(folder.cells / cell.folder / "cell.json", record_of(cell, status))
-    with pytest.raises(EstbenchError, match="has no valid status; delete its folder and run again"):
-        folder.status(cell.folder)
-    with pytest.raises(EstbenchError, match="has no valid status; delete its folder and run again"):
+    assert folder.status(cell.folder) is None
+    with pytest.raises(EstbenchError, match="has no valid status; run again to recompute it"):
         load(folder.path)
+
+
+@pytest.mark.parametrize("file", ["cell.json", "curves.parquet", "gradients.parquet"])
+@pytest.mark.parametrize("keep", [None, 0, 3, 0.5, -1])
+def test_a_record_cut_short_is_named_and_computed_again(folder, cell, file, keep):
+    committed(folder, cell)
+    path = folder.cells / cell.folder / file
+    content = path.read_bytes()
+    if keep is None:
+        path.unlink()
+    else:
+        path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    whole = file == "cell.json" and keep == -1  # it lacks a line break
+    assert folder.status(cell.folder) is (Status.DONE if whole else None)
+    if not whole:
+        with pytest.raises(EstbenchError, match=rf"{cell.folder}/{file}'.*run again to recompute it"):
+            load(folder.path)
+        committed(folder, cell, value=-3.0)
+    assert folder.status(cell.folder) is Status.DONE
+
+
+def test_a_turned_bit_in_a_table_is_found(folder, cell):
+    committed(folder, cell)
+    path = folder.cells / cell.folder / "curves.parquet"
+    content = bytearray(path.read_bytes())
+    at = bytes(content).index(np.float64(-1.5).tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(EstbenchError, match=r"cannot read '.*curves\.parquet': .*run again to recompute it"):
+        load(folder.path).curves  # noqa: B018
+
+
+def test_a_newer_record_is_never_computed_again(folder, cell):
+    committed(folder, cell)
+    (folder.cells / cell.folder / "cell.json").write_text('{"schema": 99}')
+    with pytest.raises(EstbenchError, match="has schema 99"):
+        folder.status(cell.folder)
+
+
+# Links
+
+
+def test_nothing_is_read_or_written_through_a_link(folder, cell, tmp_path):
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / ".a.tmp").write_text("mine")
+    (victim / "checkpoint.pt").write_text("mine")
+    before = snapshot(victim)
+    link = folder.cells / f".{cell.folder}.partial"
+    link.symlink_to(victim)
+    for use in (lambda: committed(folder, cell), lambda: folder.workspace(cell), lambda: folder.discard(cell)):
+        with pytest.raises(EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
+            use()
+    link.rename(folder.cells / cell.folder)
+    for use in (
+        lambda: committed(folder, cell),
+        lambda: folder.reopen(cell),
+        lambda: folder.discard(cell),
+        lambda: folder.status(cell.folder),
+        lambda: load(folder.path),
+    ):
+        with pytest.raises(EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
+            use()
+    assert snapshot(victim) == before
 
 
 # Frames

@@ -1,0 +1,23 @@
+"""``estbench merge``."""
+
+from __future__ import annotations
+
+import rich_click as click
+
+
+@click.command()
+@click.argument("folders", type=click.Path(), nargs=-1, required=True, metavar="DIR DIR2 [DIR3...]")
+@click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="The new results folder.")
+def command(folders: tuple[str, ...], out: str) -> None:
+    """Join results folders, of several machines say, into a new one; they stay as they are.
+
+    A cell that several folders hold counts once if they agree on its status and numbers. Cells that they do
+    not agree on are all listed, and nothing is written; different protocols are refused. Timings keep
+    their machine.
+    """
+    from estbench.cli.console import console
+    from estbench.report.notices import status_line
+    from estbench.store.joined import join
+
+    merged = join(folders, out)
+    console().print(f"{merged.path}: {status_line(merged)}", soft_wrap=True, highlight=False, markup=False)

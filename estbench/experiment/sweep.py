@@ -1,0 +1,82 @@
+"""Sweeps: settings that take several values. Every combination is a cell, found by the same key as any other.
+
+What is swept is a setting of ``[training]`` (``learning_rate``, ``batch_size``), an option of the problems
+(``latent_size``) or an option of the estimators (``num_samples``). An option is swept wherever it exists; a variant
+that lacks it stands as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from estbench.errors import EstbenchError, did_you_mean
+from estbench.experiment.spec import Experiment, Training, Value
+from estbench.registry import Resolved
+from estbench.validation import validated
+from estbench.variant import Variant
+
+Sweep = Mapping[str, tuple[Value, ...]]
+
+
+def swept_training(sweep: Iterable[str]) -> list[str]:
+    """The swept settings that belong to ``[training]``."""
+    return [name for name in sweep if name in Training.model_fields]
+
+
+def trainings(experiment: Experiment) -> list[Training]:
+    """The training settings, at every combination of those that are swept."""
+    names = swept_training(experiment.sweep)
+    base = experiment.training.model_dump(mode="json")
+    return [
+        validated(Training, base | dict(zip(names, values, strict=True)), "sweep")
+        for values in itertools.product(*(experiment.sweep[name] for name in names))
+    ]
+
+
+def variants(written: Sequence[str], sweep: Sweep, resolve: Callable[[str], Resolved]) -> list[tuple[str, Resolved]]:
+    """Each variant as it was written, resolved at every combination of the swept options that it has."""
+    found = []
+    for text in written:
+        base = resolve(text)
+        given = Variant.parse(text)
+        names = [name for name in sweep if name in base.options and name not in Training.model_fields]
+        for name in names:
+            if name in given.options:
+                raise EstbenchError(f"'{text}' sets {name}, which is swept; drop one of the two")
+        for values in itertools.product(*(sweep[name] for name in names)):
+            options = given.options | dict(zip(names, values, strict=True))
+            found.append((text, resolve(str(Variant(given.name, options)))))
+    return found
+
+
+def check_names(sweep: Sweep, estimators: Collection[Resolved], problems: Collection[Resolved]) -> None:
+    """Refuse to sweep what nothing has, and what both estimators and problems have."""
+    training = set(Training.model_fields)
+    kinds = [{name for variant in kind for name in variant.options} for kind in (estimators, problems)]
+    for name in sweep:
+        if name in training:
+            continue
+        owners = sum(name in options for options in kinds)
+        if owners == 0:
+            raise EstbenchError(f"sweep: nothing here has '{name}'; {did_you_mean(name, training.union(*kinds))}")
+        if owners == 2:
+            raise EstbenchError(f"sweep: estimators and problems both have '{name}'; list the variants instead")
+
+
+def joined(sweeps: Iterable[Mapping[str, Sequence[Value]]]) -> dict[str, list[Value]]:
+    """All values of every swept setting, in the order of their first appearance."""
+    values: dict[str, list[Value]] = {}
+    for sweep in sweeps:
+        for name, more in sweep.items():
+            known = values.setdefault(name, [])
+            known += [value for value in more if value not in known]
+    return values
+
+
+def family(label: str, sweep: Collection[str]) -> str:
+    """What a variant is called without the options that are swept."""
+    if not any(name in label for name in sweep):
+        return label
+    variant = Variant.parse(label)
+    return str(Variant(variant.name, {name: value for name, value in variant.options.items() if name not in sweep}))

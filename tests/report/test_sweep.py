@@ -1,0 +1,164 @@
+"""Sweeps in a report: sensitivity, a choice on the validation split, and a comparison on the test split."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pandas as pd
+import pytest
+from records import write_results
+
+from estbench.experiment.spec import experiment_from
+from estbench.report import build, figure_sweep, summary, tuning
+from estbench.report.events import write_events
+from estbench.report.page import setup, spec_toml
+from estbench.report.style import looks
+from estbench.report.table_sweep import sensitivity
+from estbench.store import load
+from estbench.store.tables import CURVES, read_rows, write_table
+
+RATES = [1e-4, 1e-3, 1e-2]
+LIGHT = {"replicates": 0, "rounds": 0}
+
+
+def swept(path, sweep=None, estimators=("reparam", "stl"), seeds=3, **more):
+    return write_results(path, list(estimators), seeds, sweep=sweep or {"learning_rate": RATES}, **LIGHT, **more)
+
+
+def shift(path, label, rate, split, by):
+    """Raise one estimator's bounds on a split at one learning rate."""
+    for cell in load(path).plan["cells"]:
+        if cell["estimator"]["label"] == label and cell["training"]["learning_rate"] == rate:
+            file = path / "cells" / cell["folder"] / "curves.parquet"
+            rows = read_rows(file, CURVES)
+            write_table(file, [{**row, "value": row["value"] + by * (row["split"] == split)} for row in rows], CURVES)
+
+
+def chosen(results):
+    found = tuning.picks(tuning.trials(results))
+    return {(problem, estimator): dict(trial.setting) for (problem, estimator), trial in found.items()}
+
+
+def test_the_validation_split_chooses_and_the_test_split_compares(tmp_path):
+    path = swept(tmp_path / "r")
+    shift(path, "stl", 1e-2, "validation", 50.0)
+    shift(path, "reparam", 1e-4, "test", 50.0)
+    results = load(path)
+    assert chosen(results) == {
+        ("vae", "reparam"): {"learning_rate": 1e-3},
+        ("vae", "stl"): {"learning_rate": 1e-2},
+    }
+    table = summary(results).data.set_index("estimator")
+    trials = {(trial.estimator, dict(trial.setting)["learning_rate"]): trial for trial in tuning.trials(results)}
+    for label, rate in {"reparam": 1e-3, "stl": 1e-2}.items():
+        expected = pd.Series(trials[label, rate].test).mean()
+        assert table.loc[label, "test_elbo"] == expected
+        assert table.loc[label, "done"] == table.loc[label, "planned"] == 3
+    assert len(tuning.picked(results).cells) == 6
+    assert len(results.cells) == 18
+
+
+def test_a_setting_that_finished_fewer_seeds_is_not_chosen(tmp_path):
+    path = swept(tmp_path / "r")
+    shift(path, "stl", 1e-2, "validation", 50.0)
+    (first, *_) = [
+        cell
+        for cell in load(path).plan["cells"]
+        if cell["estimator"]["label"] == "stl" and cell["training"]["learning_rate"] == 1e-2
+    ]
+    record = path / "cells" / first["folder"] / "cell.json"
+    record.write_text(record.read_text().replace('"status": "done"', '"status": "diverged"'))
+    assert chosen(load(path))["vae", "stl"] == {"learning_rate": 1e-3}
+    text = sensitivity(load(path)).data.set_index(["estimator", "learning_rate"])
+    assert text.loc[("stl", 1e-2), "done"] == 2
+    assert not text.loc[("stl", 1e-2), "picked"]
+
+
+def test_an_estimator_that_never_finishes_stays_in_the_report(tmp_path):
+    lost = {("stl", seed): "failed" for seed in range(3)}
+    results = load(swept(tmp_path / "r", statuses=lost))
+    table = summary(results).data.set_index("estimator")
+    assert table.loc["stl", "planned"] == 3
+    assert table.loc["stl", "done"] == 0
+
+
+def test_options_of_estimators_are_tuned_and_those_of_problems_are_not(tmp_path):
+    def written(name, values):
+        return [f"{name}[x={value}]" for value in values]
+
+    path = write_results(
+        tmp_path / "r",
+        written("reinforce", (1, 2)),
+        2,
+        problems=written("vae", (5, 10)),
+        sweep={"learning_rate": RATES},
+        **LIGHT,
+    )
+    results = load(path)
+    assert tuning.tuned(results) == ["learning_rate"]
+    plan = {**results.plan, "experiment": {**results.plan["experiment"], "sweep": {"x": [1, 2]}}}
+    both = results.__class__(results.path, plan, results.records)
+    assert tuning.tuned(both) == ["x"]
+    assert {trial.estimator for trial in tuning.trials(both)} == {"reinforce"}
+
+
+def test_a_report_of_a_sweep_says_how_it_chose(tmp_path):
+    path = swept(tmp_path / "r")
+    page = build(path).read_text()
+    assert "Swept: learning_rate. Each estimator is shown at the setting with the best mean validation ELBO" in page
+    assert "the test split had no say in it. reparam: learning_rate=0.001; stl: learning_rate=0.001." in page
+    assert "18 of 18 cells done." in page
+    assert "at learning rate 0.0001, 0.001, 0.01 (swept)" in page
+    assert 'id="sensitivity"' in page
+    names = {file.name for file in (path / "report").glob("*/sensitivity*")}
+    assert names >= {"sensitivity.csv", "sensitivity_learning_rate.svg", "sensitivity_learning_rate.csv"}
+    assert len(pd.read_csv(path / "report" / "tables" / "sensitivity.csv")) == 6
+    again = build(path).read_text()
+    assert again == page
+
+
+def test_a_report_without_a_sweep_has_none_of_it(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 3, **LIGHT)
+    page = build(path, ["html", "csv"]).read_text()
+    assert "Sensitivity" not in page
+    assert "Swept" not in page
+    results = load(path)
+    assert tuning.picked(results) is results
+    assert figure_sweep.draw(results, looks(["reparam"])) == []
+
+
+def test_the_experiment_of_a_sweep_runs_again(tmp_path):
+    results = load(swept(tmp_path / "r"))
+    spec = experiment_from(tomllib.loads(spec_toml(results)))
+    assert spec.sweep == {"learning_rate": tuple(RATES)}
+    assert spec.estimators == ("reparam", "stl")
+    assert "2 estimators, 1 problem, 3 seeds" in setup(results)
+
+
+def test_a_figure_shows_each_value_of_each_estimator(tmp_path):
+    path = swept(tmp_path / "r", {"learning_rate": RATES, "batch_size": [50, 100]})
+    shift(path, "stl", 1e-2, "validation", 50.0)
+    results = load(path)
+    rate, size = figure_sweep.draw(results, looks(["reparam", "stl"]))
+    assert rate.title == "Sensitivity to learning_rate"
+    assert size.title == "Sensitivity to batch_size"
+    frame = rate.data.set_index(["estimator", "learning_rate"])
+    assert len(frame) == 6
+    assert frame["picked"].groupby("estimator").sum().tolist() == [1, 1]
+    assert frame.loc[("stl", 1e-2), "picked"]
+    assert len(size.data) == 4
+    assert "each point is at its estimator's best in the others" in rate.caption
+    assert len(rate.series) == 2
+
+
+def test_event_files_keep_the_cells_of_a_sweep_apart(tmp_path):
+    pytest.importorskip("tensorboard")
+    path = swept(tmp_path / "r", seeds=1)
+    shift(path, "stl", 1e-2, "test", 1.0)
+    shift(path, "reparam", 1e-2, "test", 1.0)
+    folder = write_events(load(path), tmp_path / "events")
+    contents = [file.read_bytes() for file in sorted(folder.glob("*/*"))]
+    assert len(contents) == len(set(contents)) == 6
+    alone = write_events(tuning.restricted(load(path), {load(path).plan["cells"][0]["folder"]}), tmp_path / "alone")
+    (file,) = alone.glob("*/*")
+    assert file.read_bytes() == (folder / file.parent.name / file.name).read_bytes()
