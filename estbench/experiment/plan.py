@@ -125,6 +125,7 @@ class _Written(Frozen):
     options: dict[str, Any]
     version: int
     label: str
+    card: str = ""
 
 
 class _Record(Frozen):
@@ -158,7 +159,8 @@ def _safe(text: str) -> str:
 
 
 def _identity(resolved: Resolved) -> dict[str, Any]:
-    return {"name": resolved.name, "options": resolved.options, "version": resolved.version}
+    identity = {"name": resolved.name, "options": resolved.options, "version": resolved.version}
+    return {**identity, "card": resolved.card} if resolved.card else identity
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from estbench import validation
+from estbench import datasets, validation
 from estbench.datasets import Dataset
 from estbench.problems.objective import Objective
 from estbench.registry import Registry
@@ -38,6 +38,16 @@ class Problem(nn.Module):
     def bound_of(cls, options: Any) -> str:
         """The objective that a choice of options gives: ``elbo``, or ``multi-sample`` for K > 1 importance samples."""
         return "elbo"
+
+    @classmethod
+    def card_of(cls, options: Any) -> str:
+        """The versioned name of what bounds are bounds on: dataset, binarisation, split, and what changes the model.
+
+        Bounds with different cards never stand in one table: the card is part of every cell's key.
+        """
+        dataset = getattr(options, "dataset", None)
+        of_model = [getattr(options, name) for name in ("latents", "prior", "coding") if hasattr(options, name)]
+        return "-".join([datasets.card_name(dataset) if dataset else cls.name, *map(str, of_model)])
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""

@@ -99,8 +99,18 @@ def setup(results: Results) -> str:
     return (
         f"{listed}. Each cell trains for {number('training', 'steps')} steps on minibatches of "
         f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
-        f"{number('evaluation', 'examples')} images per split; {probe}."
+        f"{number('evaluation', 'examples')} images per split; {probe}.{_cards(results)}"
     )
+
+
+def _cards(results: Results) -> str:
+    """What the bounds of each problem are bounds on."""
+    problems = [cell["problem"] for cell in results.plan["cells"]]
+    found = {problem["label"]: problem.get("card", "") for problem in problems}
+    cards = list(dict.fromkeys(card for card in found.values() if card))
+    if len(cards) < 2:
+        return f" Problem card: {cards[0]}." if cards else ""
+    return f" Problem cards: {'; '.join(f'{label}: {card}' for label, card in found.items() if card)}."
 
 
 def versions(results: Results) -> str:

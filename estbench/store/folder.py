@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,18 +72,21 @@ class ResultsFolder:
         """Record what is planned. Cells of the same protocol accumulate; a new protocol starts a new plan.
 
         The cells of an earlier protocol stay on disk, out of the plan: numbers from different protocols are
-        never put into one table. Cells of an older schema get the names that they have now. Returns how many were
-        set aside.
+        never put into one table. So do those of an estimator or a problem that meant something else under the same
+        label. Cells of an older schema get the names that they have now. Returns how many were set aside.
         """
         set_aside = 0
         protocol = protocol_hash(plan.cells[0].protocol, plan.experiment.sweep)
         experiment = plan.experiment.model_dump(mode="json")
         cells = {cell.key: cell.as_dict() for cell in plan}
+        means_same = _meanings(cells.values())
         if self.plan_file.exists():
             earlier = self.read_plan()
             self._rename_earlier()
             if earlier.get("protocol") == protocol:
-                cells = {**{cell["key"]: cell for cell in earlier["cells"]}, **cells}
+                kept = {cell["key"]: cell for cell in earlier["cells"] if cell["key"] in cells or means_same(cell)}
+                set_aside = len(earlier["cells"]) - len(kept)
+                cells = {**kept, **cells}
                 experiment["sweep"] = joined([earlier["experiment"].get("sweep", {}), experiment["sweep"]])
             else:
                 set_aside = len(earlier["cells"])
@@ -215,6 +218,18 @@ class ResultsFolder:
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
         if rows:
             write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
+
+
+def _meanings(cells: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether what a cell is called means what it means in ``cells``: a label does not tell the version."""
+
+    def of(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], list[Any]]]:
+        for kind in ("estimator", "problem"):
+            variant = cell[kind]
+            yield (kind, variant["label"]), [variant.get(name) for name in ("name", "options", "version", "card")]
+
+    known = dict(item for cell in cells for item in of(cell))
+    return lambda cell: all(known.get(label, meaning) == meaning for label, meaning in of(cell))
 
 
 class _Record(BaseModel):

@@ -26,6 +26,15 @@ NEW_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 
+# The cards of the datasets of schema 1, and of what was fixed of its models.
+CARDS = {
+    "mnist5k": "mnist5k-v1-dynamic-per-class",
+    "digits": "digits-v1-dynamic-shuffled",
+    "mnist": "mnist-v1-dynamic-rows",
+    "fashion_mnist": "fashion_mnist-v1-dynamic-rows",
+}
+MODEL = "normal-fixed-binary"
+
 
 def _from_1(document: Document) -> Document:
     """Problems gained options, which are part of a cell's key; plans write what cells share once."""
@@ -41,6 +50,9 @@ def _with_new_options(cell: Document) -> Document:
     kinds = {kind: dict(cell[kind]) for kind in ("estimator", "problem")}
     for kind, variant in kinds.items():
         variant["options"] = NEW_OPTIONS.get((kind, variant["name"]), {}) | variant["options"]
+    problem = kinds["problem"]
+    if problem["name"] == "vae" and problem["options"].get("dataset") in CARDS:
+        problem["card"] = f"{CARDS[problem['options']['dataset']]}-{MODEL}"
     return cell_from_record({**cell, **kinds}).as_dict()
 
 

@@ -219,6 +219,17 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("kind", ["estimator", "problem"])
+@pytest.mark.parametrize("change", [{"version": 2}, {"options": {"x": 1}}, {"card": "other-v2"}], ids=str)
+def test_cells_whose_label_meant_something_else_are_set_aside(folder, cell, kind, change):
+    committed(folder, cell)
+    newer = replace(cell, **{kind: replace(getattr(cell, kind), **change)})
+    assert newer.key != cell.key
+    assert folder.record_plan(Plan(plan_of("reparam").experiment, (newer,))) == 1
+    assert [planned["key"] for planned in folder.read_plan()["cells"]] == [newer.key]
+    assert folder.status(cell.folder) is Status.DONE
+
+
 # Cells
 
 

@@ -1,0 +1,73 @@
+"""Datasets that are MATLAB files: statically binarised MNIST, Omniglot and the Caltech-101 silhouettes.
+
+The training and validation rows of ``static_mnist`` are a random split of MNIST's training set, so they are never mixed
+with those of ``mnist``; its test rows are sorted by class, so a part of them has to be spread over all. Omniglot is
+split as by Burda, Grosse and Salakhutdinov (2016, arXiv:1509.00519).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from estbench.datasets.dataset import Card, Dataset, Pixels, register
+from estbench.datasets.files import files
+from estbench.errors import EstbenchError
+
+STATIC = tuple(f"binarized_mnist/binarized_mnist_{part}.mat" for part in ("train", "valid", "test"))
+LAROCHELLE = Card("larochelle", "static", files=STATIC)
+IWAE = Card("iwae", files=("omniglot/chardata.mat",))
+MARLIN = Card("marlin", "static", files=("silhouettes/caltech101_silhouettes_28_split1.mat",))
+# IWAE's split: the last rows of one fixed permutation of the training rows validate.
+OMNIGLOT_SEED, OMNIGLOT_VALIDATION = 123, 1345
+
+
+@register("static_mnist", LAROCHELLE)
+def load_static_mnist() -> Dataset:
+    """MNIST (28x28), binarised once and for all by Larochelle and Murray; 50,000 / 10,000 / 10,000."""
+    train, validation, test = (
+        _array(file.read(), "X", file.name).astype(np.float32) for file in files(LAROCHELLE.files)
+    )
+    return Dataset("static_mnist", train, validation, test, shape=(28, 28))
+
+
+@register("omniglot", IWAE)
+def load_omniglot() -> Dataset:
+    """Omniglot (28x28 grey characters of IWAE), binarised anew at each access; 23,000 / 1,345 / 8,070."""
+    (file,) = files(IWAE.files)
+    content = file.read()
+    train, test = (_upright(_array(content, key, file.name).T) for key in ("data", "testdata"))
+    train = train[np.random.RandomState(OMNIGLOT_SEED).permutation(len(train))]
+    return Dataset("omniglot", train[:-OMNIGLOT_VALIDATION], train[-OMNIGLOT_VALIDATION:], test, shape=(28, 28))
+
+
+@register("silhouettes", MARLIN)
+def load_silhouettes() -> Dataset:
+    """Caltech-101 silhouettes (28x28, objects are 1), binary as they come; 4,100 / 2,264 / 2,307."""
+    (file,) = files(MARLIN.files)
+    content = file.read()
+    # In the file an object is 0 and what is around it 1.
+    train, validation, test = (
+        1 - _upright(_array(content, f"{part}_data", file.name)) for part in ("train", "val", "test")
+    )
+    return Dataset("silhouettes", train, validation, test, shape=(28, 28))
+
+
+def _upright(columns: NDArray[Any]) -> Pixels:
+    """Images that were written column by column, (N, 784), row by row."""
+    return np.ascontiguousarray(columns.reshape(-1, 28, 28).transpose(0, 2, 1), dtype=np.float32).reshape(-1, 784)
+
+
+def _array(content: bytes, key: str, name: str) -> NDArray[Any]:
+    from scipy.io import loadmat  # noqa: PLC0415  (a moment's import, needed here only)
+
+    try:
+        array: NDArray[Any] = loadmat(io.BytesIO(content), variable_names=[key])[key]  # type: ignore[arg-type]
+    except Exception as error:  # noqa: BLE001  (reading garbage may raise anything)
+        raise EstbenchError(f"'{name}' is no MATLAB file with an array '{key}': {error}; fetch it again") from None
+    if array.ndim != 2 or 784 not in array.shape:
+        raise EstbenchError(f"'{name}': its array '{key}' of shape {array.shape} holds no 28x28 images")
+    return array
