@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from estbench.datasets.idx import DATA_DIR
-from estbench.errors import EstbenchError
+from estbench.datasets.files import files
 
 Numbers = NDArray[np.float32]
 GERMAN_CREDIT = "uci/german.data-numeric"
-GERMAN_CREDIT_SHA256 = "2752b044394958ab6dd193a0b56ca0f0b3a2d8bc7cb8c008e35a5e84bbec02f8"
 
 
 class Table(NamedTuple):
@@ -43,19 +38,8 @@ def _breast_cancer() -> Table:
 
 def _german_credit() -> Table:
     """Statlog German credit, numeric: 1,000 rows, 24 features and the ones; 1 is a good risk."""
-    root = os.environ.get(DATA_DIR)
-    if not root:
-        raise EstbenchError(
-            f"german_credit needs its file: set {DATA_DIR} to the folder that holds {GERMAN_CREDIT}"
-            " (breast_cancer needs none)"
-        )
-    path = Path(root) / GERMAN_CREDIT
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise EstbenchError(f"german_credit: cannot read '{path}': {error.strerror}; put the UCI file there") from None
-    if hashlib.sha256(content).hexdigest() != GERMAN_CREDIT_SHA256:
-        raise EstbenchError(f"'{path}' is not the UCI file: its SHA-256 is not {GERMAN_CREDIT_SHA256}; fetch it again")
+    (file,) = files([GERMAN_CREDIT])
+    content = file.read()
     table = np.loadtxt(content.decode("ascii").splitlines())
     return _standardised(table[:, :-1], table[:, -1] == 1)
 

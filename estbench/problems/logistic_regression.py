@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -71,6 +71,10 @@ class LogisticRegression(Problem):
         self.family = NormalLatents(size)
         self.loc = nn.Parameter(torch.zeros(size))
         self.log_scale = nn.Parameter(torch.zeros(size))
+
+    @classmethod
+    def card_of(cls, options: Any) -> str:
+        return f"{options.dataset}-v1-{cls.name}"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         return intensities

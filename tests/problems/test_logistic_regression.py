@@ -16,6 +16,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from estbench import estimators, measure, problems
 from estbench.datasets import tabular
+from estbench.datasets.files import DataFile, known_files
 from estbench.errors import EstbenchError
 from estbench.problems.logistic_regression import _expected_log_sigmoid
 
@@ -134,16 +135,7 @@ def test_features_are_standardised_and_have_a_column_of_ones():
     assert table.labels.sum() == 357
 
 
-def test_german_credit_without_its_folder_says_what_to_do(monkeypatch):
-    monkeypatch.delenv("ESTBENCH_DATA_DIR", raising=False)
-    tabular.load_table.cache_clear()
-    with pytest.raises(
-        EstbenchError, match=r"german_credit needs its file: set ESTBENCH_DATA_DIR.*german\.data-numeric"
-    ):
-        problems.create("logistic_regression[dataset=german_credit]")
-
-
-@pytest.mark.parametrize(("content", "said"), [(None, "cannot read"), (b"1 2 3\n", "is not the UCI file")])
+@pytest.mark.parametrize(("content", "said"), [(None, "there is no uci/german"), (b"1 2 3\n", "is not the uci file")])
 def test_german_credit_is_checked(monkeypatch, tmp_path, content, said):
     monkeypatch.setenv("ESTBENCH_DATA_DIR", str(tmp_path))
     tabular.load_table.cache_clear()
@@ -158,7 +150,8 @@ def test_german_credit_is_read_from_a_file_of_its_form(monkeypatch, tmp_path):
     """A file of five rows and two features in the place of the real one."""
     content = b"  1  6  1 \n  2 48  2 \n  4 12  1 \n  1 42  1 \n  1 24  2 \n"
     monkeypatch.setenv("ESTBENCH_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(tabular, "GERMAN_CREDIT_SHA256", hashlib.sha256(content).hexdigest())
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    monkeypatch.setitem(known_files(), tabular.GERMAN_CREDIT, DataFile(tabular.GERMAN_CREDIT, digest, ()))
     (tmp_path / "uci").mkdir()
     (tmp_path / tabular.GERMAN_CREDIT).write_bytes(content)
     tabular.load_table.cache_clear()
