@@ -12,6 +12,8 @@ from estbench.conformance.settings import EXAMPLES, Setting
 from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.latents import Latents
 
+# Of torch's implicit gradients, on average over draws, relative to the gradient's norm.
+ACCURACY = 2e-4
 Powers = tuple[int, ...]  # of a monomial, one exponent for each number of the flat sample
 Terms = Callable[[Tensor], list[tuple[Tensor, Powers]]]  # weights (*R, B, P) to coefficients (*R, B), with powers
 Moment = Callable[[Mapping[str, Tensor], Powers], Tensor]  # E[prod_i z_i^p_i], (*R, B)
@@ -120,7 +122,9 @@ def _setting(latents: Latents, integrand: str, *, analytic_kl: bool) -> Setting:
         means = [c * moment(params, powers) for c, powers in terms(weights)]
         return torch.stack(means).sum(0) - kl(params, standard)
 
-    return Setting(name, latents, params, weights + 0.3, polynomial, analytic_kl, expectation=expectation)
+    return Setting(
+        name, latents, params, weights + 0.3, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation
+    )
 
 
 SETTINGS: tuple[Setting, ...] = tuple(

@@ -163,7 +163,6 @@ FACTS: tuple[Known, ...] = (
     ),
     _quadratic("reparam", lambda _, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
     _quadratic("rloo", _rloo(2)),
-    _quadratic("rloo[num_samples=3]", _rloo(3)),
     _quadratic("rloo[num_samples=4]", _rloo(4)),
     *_constant_baselines(),
     *_cosine(),
@@ -173,8 +172,12 @@ FACTS: tuple[Known, ...] = (
     _one_bit("arm", _arm_bit),
     _one_bit("disarm", _disarm_bit),
     _no_variance("disarm", "no variance at theta = 1 / 2", toys.bits(((0.5, 0.45), (0.5, 0.499)))),
-    _quadratic("antithetic[base=reinforce]", lambda d, _: 8 * d**2),
-    Known("antithetic", "no variance of loc on quadratics", QUADRATIC, {"loc": torch.zeros_like(QUADRATIC.weights)}),
+    _quadratic(
+        "antithetic[base=reinforce]",
+        lambda d, _: 8 * d**2,
+        lambda d, s: s**2 * (2 * d**4 / s**2 + 20 * d**2 + 74 * s**2),
+    ),
+    _quadratic("antithetic", lambda d, _: torch.zeros_like(d), lambda _, s: 8 * s**4),
     _quadratic(
         "measure-valued",
         lambda d, _: (16 / math.pi - 4) * d**2,
