@@ -193,17 +193,21 @@ def rehearse(path: FastPath, seed: int) -> int:
     generator = torch.Generator().manual_seed(0)
     chosen = torch.rand(surrogate.shape, generator=generator, dtype=torch.float64).to(surrogate)
     weights = {group: path.plan.weights(group) for group in path.plan.layers}
-    expected = iter(gradients((surrogate * chosen).sum(), [weight for own in weights.values() for weight in own]))
+    expected = gradients((surrogate * chosen).sum(), [weight for own in weights.values() for weight in own])
+    finfo = torch.finfo(surrogate.dtype)
+    # What cancels within a group is rounding, and that is of the size of the whole.
+    rounding = 100 * finfo.eps * float(torch.stack([part.norm() for part in expected]).norm())
+    parts = iter(expected)
     for group, own in weights.items():
-        wanted = torch.cat([next(expected).flatten() for _ in own])
+        wanted = torch.cat([next(parts).flatten() for _ in own])
         found = torch.zeros_like(wanted)
         for part, segment in path.segments(group, found):
             if not isinstance(part, nn.Module):
                 segment.copy_(torch.einsum("nb,nb...->...", chosen, drawn.loose[part]).flatten())
             elif part in drawn.factors:
                 drawn.factors[part].weighted(chosen * chosen.shape[1]).add_to(segment)
-        tolerance = 1e-8 if wanted.dtype == torch.float64 else 1e-3
-        if not float((wanted - found).norm()) <= tolerance * float(wanted.norm()):
+        tolerance = finfo.eps**0.5 * float(wanted.norm()) + rounding
+        if not float((wanted - found).norm()) <= tolerance:
             raise NotPerExampleError(f"'{group}' is more than layers that treat the examples one by one")
     explicit = [factors.numbers // factors.examples for factors in drawn.factors.values() if factors.explicit]
     largest = LARGEST // max(1, max(explicit, default=0) * full // count)
