@@ -22,7 +22,7 @@ from estbench.store import ResultsFolder
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 # Enough for torch and a small cell, and soon eaten up.
 WORKER_MEMORY = "900MiB"
