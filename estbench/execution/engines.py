@@ -56,7 +56,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Keeper(Nanny):  # type: ignore[misc]  (untyped)
+class Keeper(Nanny):  # type: ignore[misc]
     """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
 
     async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:  # noqa: ASYNC109  (as its base has it)
@@ -68,8 +68,8 @@ class Keeper(Nanny):  # type: ignore[misc]  (untyped)
 def _script_not_imported() -> Iterator[None]:
     """Keep new processes from importing, which is running, the caller's script: they need nothing of it."""
     main = sys.modules["__main__"]
-    hidden = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
-    vars(main).update(dict.fromkeys(hidden))
+    hidden: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(hidden, None))
     try:
         yield
     finally:
