@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-class Keeper(Nanny):  # type: ignore[misc]  (untyped)
+class Keeper(Nanny):  # type: ignore[misc]
     """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
 
     async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:  # noqa: ASYNC109  (as its base has it)
         """End the worker, by force where it takes its time."""
         return await super().close(timeout=timeout, reason=reason)
+
+
+@contextlib.contextmanager
+def _script_not_imported() -> Iterator[None]:
+    """Keep new processes from importing, which is running, the caller's script: they need nothing of it."""
+    main = sys.modules["__main__"]
+    hidden: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).update(dict.fromkeys(hidden, None))
+    try:
+        yield
+    finally:
+        vars(main).update(hidden)
 
 
 @contextlib.contextmanager
@@ -74,20 +87,16 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
         "preload": ["estbench.execution.worker"],
     }
     workers = {index: {"cls": Keeper, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)}
-    with dask.config.set(SETTINGS):
-        try:
-            cluster = SpecCluster(
-                workers=workers,
-                scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
-                silence_logs=logging.CRITICAL,
-            )
-        except RuntimeError as error:
-            raise EstbenchError(
-                f"worker processes do not start: {error}; in a script, call estbench.run(jobs=...) under "
-                "`if __name__ == '__main__':`, for each worker imports the script"
-            ) from error
-        with cluster, Client(cluster, set_as_default=False) as client:
-            yield Engine("local", client, lambda: jobs, device, threads or max(1, cores() // jobs))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set(SETTINGS))
+        stack.enter_context(_script_not_imported())
+        processes = SpecCluster(
+            workers=workers,
+            scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
+            silence_logs=logging.CRITICAL,
+        )
+        client = stack.enter_context(Client(stack.enter_context(processes), set_as_default=False))
+        yield Engine("local", client, lambda: jobs, device, threads or max(1, cores() // jobs))
 
 
 @contextlib.contextmanager

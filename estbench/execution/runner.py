@@ -24,7 +24,6 @@ from estbench.measure.environment import choose_device
 from estbench.registry import load_plugin
 from estbench.store import Results, ResultsFolder, load
 from estbench.store.attempts import forget_attempts
-from estbench.store.damage import is_cut_short
 from estbench.store.lock import one_run
 from estbench.training import Interrupts, Outcome
 
@@ -121,7 +120,7 @@ def run(
     )
 
     def prepare(cell: Cell) -> None:
-        if force or is_cut_short(folder, cell):
+        if force or folder.is_damaged(cell):
             folder.discard(cell)
             forget_attempts(folder, cell)
 
@@ -206,7 +205,5 @@ def _check_amounts(jobs: int | None, threads: int | None, timeout: float | None)
 
 
 def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
-    if is_cut_short(folder, cell):
-        return False
     status = folder.status(cell.folder)
     return status is not None and status.final

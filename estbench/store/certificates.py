@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import Field
 
 from estbench.errors import EstbenchError
+from estbench.experiment import SCHEMA_VERSION
 from estbench.store.files import read_json, write_json, write_text
 from estbench.validation import Frozen, validated
 
@@ -168,7 +169,7 @@ def record(certificates: list[Certificate], labels: set[str]) -> None:
     merged = kept | {certificate.label: certificate for certificate in short}
     entries = [merged[label].model_dump(mode="json", exclude_defaults=True) for label in sorted(merged)]
     lines = ",\n".join(json.dumps(entry) for entry in entries)
-    write_text(SHIPPED, f'{{"schema": 1, "certificates": [\n{lines}\n]}}\n')
+    write_text(SHIPPED, f'{{"schema": {SCHEMA_VERSION}, "certificates": [\n{lines}\n]}}\n')
 
 
 @lru_cache(maxsize=1)
@@ -188,8 +189,7 @@ def _read(path: Path) -> Certificate | None:
         return None
     try:
         data = read_json(path)
-        data.pop("schema")
-        return validated(Certificate, data, f"'{path}'")
+        return validated(Certificate, {name: data[name] for name in Certificate.model_fields if name in data}, f"'{path}'")
     except EstbenchError:
         return None
 

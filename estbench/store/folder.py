@@ -164,6 +164,10 @@ class ResultsFolder:
             return None
         return None if record is None else Status(record["status"])
 
+    def is_damaged(self, cell: Cell) -> bool:
+        """Whether a cell has a folder whose record cannot be read: as good as none, and to be made again."""
+        return self.place(cell.folder).is_dir() and self.status(cell.folder) is None
+
     def reopen(self, cell: Cell) -> None:
         """Take the checkpoint of an interrupted cell back into the workspace."""
         checkpoint = self.place(cell.folder) / "checkpoint.pt"

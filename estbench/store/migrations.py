@@ -24,6 +24,7 @@ NEW_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
         "coding": "binary",
         "importance_samples": 1,
     },
+    ("estimator", "reinforce"): {"normalise": False, "baseline_draws": 10},
 }
 
 # The cards of the datasets of schema 1, and of what was fixed of its models.

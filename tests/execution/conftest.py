@@ -56,10 +56,10 @@ def command(tiny_file, environment, gate) -> Iterator[Callable[..., subprocess.P
     """Start ``estbench run`` of the tiny experiment in a process group of its own; none outlives the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: object) -> subprocess.Popen[str]:
+    def start(*arguments: object, **settings: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", RUN, "run", str(tiny_file), *map(str, arguments)],
-            env={**environment, "GATE": str(gate)},
+            env={**environment, "GATE": str(gate), **settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,7 +23,7 @@ from estbench.store import ResultsFolder
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("distributed")
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 # Enough for torch and a small cell, and soon eaten up.
 WORKER_MEMORY = "900MiB"
@@ -34,8 +35,9 @@ SETTINGS = {"DASK_DISTRIBUTED__WORKER__DAEMON": "False", "DASK_DISTRIBUTED__WORK
 class Cluster:
     """A scheduler and its workers, each a process of its own on loopback."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], *security: object) -> None:
         self.file = folder / "scheduler.json"
+        self.security = security
         self.environment = {**environment, **SETTINGS, "GATE": str(folder / "gate")}
         self.scheduler = self._start("dask_scheduler", "--port", "0", "--scheduler-file", self.file)
         self.processes = [self.scheduler]
@@ -48,7 +50,8 @@ class Cluster:
 
     def _start(self, program: str, *arguments: object, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
         loopback = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
-        command = [*before, sys.executable, "-m", f"distributed.cli.{program}", *loopback, *map(str, arguments)]
+        arguments = (*loopback, *self.security, *arguments)
+        command = [*before, sys.executable, "-m", f"distributed.cli.{program}", *map(str, arguments)]
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -339,3 +342,32 @@ def test_a_cluster_that_cannot_do_the_work_is_refused(environment, tiny, tmp_pat
             estbench.run(tiny, out=tmp_path / "out", cluster=str(cluster.file))
     finally:
         cluster.close()
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="takes openssl to make a certificate")
+def test_a_cluster_with_tls(command, environment, tmp_path):
+    """As the README says; whoever has no certificate is not let in."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost")
+    subprocess.run([*made, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    security = ("--protocol", "tls", "--tls-ca-file", certificate, "--tls-cert", certificate, "--tls-key", key)
+    cluster = Cluster(tmp_path, environment, *security)
+    cluster.add_worker()
+    wait_for(cluster.file.exists)
+    address = json.loads(cluster.file.read_text())["address"]
+    prefix = "DASK_DISTRIBUTED__COMM__"
+    settings = {
+        f"{prefix}REQUIRE_ENCRYPTION": "True",
+        f"{prefix}TLS__CA_FILE": str(certificate),
+        f"{prefix}TLS__CLIENT__CERT": str(certificate),
+        f"{prefix}TLS__CLIENT__KEY": str(key),
+    }
+    try:
+        assert address.startswith("tls://127.0.0.1:")
+        stranger = command("--out", tmp_path / "out", "--cluster", address.replace("tls", "tcp"))
+        member = command("--out", tmp_path / "out2", "--cluster", address, **settings)
+        assert stranger.wait(LONG) == 2
+        assert member.wait(LONG) == 0
+    finally:
+        cluster.close()
+    assert statuses(tmp_path / "out2") == {"reparam-0": "done"}
