@@ -35,12 +35,13 @@ def _one_thread(one_thread) -> None:
 
 
 @pytest.fixture
-def estbench(capfd, monkeypatch) -> Callable[..., Answer]:
+def estbench(capfd, monkeypatch, tmp_path) -> Callable[..., Answer]:
     """Run a command as ``estbench ARGUMENTS...`` would, in this process."""
     from estbench.cli.console import console
 
     console.cache_clear()
     monkeypatch.delenv("ESTBENCH_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where data is looked for, then
 
     def run(*arguments: object) -> Answer:
         capfd.readouterr()

@@ -103,6 +103,7 @@ def test_doctor_finds_this_machine_well(estbench, here):
 def test_doctor_finds_a_broken_data_folder(estbench, here, monkeypatch):
     monkeypatch.setenv("ESTBENCH_DATA_DIR", str(here))
     (here / "mnist").mkdir()
+    (here / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"cut sho")
     code, said, _ = estbench("doctor")
     assert code == 1
     assert "BROKEN" in said
@@ -111,7 +112,7 @@ def test_doctor_finds_a_broken_data_folder(estbench, here, monkeypatch):
 def test_help_lists_the_commands_and_needs_no_command(estbench, here):
     code, said, _ = estbench("--help")
     assert code == 0
-    for command in ("run", "report", "compare", "status", "list", "show", "doctor"):
+    for command in ("run", "report", "compare", "status", "merge", "clean", "data", "list", "show", "doctor"):
         assert f" {command} " in said
         assert "Usage: " in estbench(command, "--help").out
     code, said, errors = estbench()

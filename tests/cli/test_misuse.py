@@ -62,7 +62,7 @@ def finished(estbench, here, tiny_file):
         (["--problem", "vea"], "unknown problem 'vea'; did you mean 'vae'?"),
         (["--problem", "vae[dataset=digit]"], "unknown dataset 'digit'; did you mean 'digits'?"),
         (["--problem", "vae[latent_size=0]"], "latent_size: input should be greater than or equal to 1, got 0"),
-        (["--problem", "vae[dataset=mnist]"], "mnist needs its files: set ESTBENCH_DATA_DIR"),
+        (["--problem", "vae[dataset=mnist]"], "run `estbench data fetch`, or set ESTBENCH_DATA_DIR"),
         (["--seeds", "0"], "seeds: needs at least one seed"),
         (["--seeds", "-1"], "seeds: needs at least one seed, got -1"),
         (["--seeds", ""], "seeds"),

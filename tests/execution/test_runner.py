@@ -15,7 +15,7 @@ import estbench
 from estbench import EstbenchError
 from estbench.cli import _exit_code
 from estbench.execution import Listener, as_experiment, plan_of
-from estbench.experiment import find_experiment, read_experiment
+from estbench.experiment import SCHEMA_VERSION, find_experiment, read_experiment
 from estbench.store import files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
