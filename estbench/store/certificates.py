@@ -189,7 +189,9 @@ def _read(path: Path) -> Certificate | None:
         return None
     try:
         data = read_json(path)
-        return validated(Certificate, {name: data[name] for name in Certificate.model_fields if name in data}, f"'{path}'")
+        return validated(
+            Certificate, {name: data[name] for name in Certificate.model_fields if name in data}, f"'{path}'"
+        )
     except EstbenchError:
         return None
 
