@@ -6,16 +6,22 @@ import contextlib
 import multiprocessing
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from estbench.cli.console import console
 from estbench.store import ResultsFolder
 
+# While it is drawn, no worker gets a new cell: beside workers that may take a tenth of the time.
+SHARE_BESIDE_WORKERS = 0.1
+
 
 @contextlib.contextmanager
-def live_report() -> Iterator[Callable[[ResultsFolder], None]]:
+def live_report(*, beside_workers: bool = False) -> Iterator[Callable[[ResultsFolder], None]]:
     """Yield what rebuilds the report of a folder; where the run is cut short, the page stops refreshing.
+
+    It is rebuilt whenever it is called; with ``beside_workers``, not as often as that would keep them waiting.
 
     The report is drawn in a process of its own, so its libraries are never in the memory that is measured here.
     A report that cannot be drawn is told and stops no training.
@@ -23,9 +29,16 @@ def live_report() -> Iterator[Callable[[ResultsFolder], None]]:
     from estbench.report.watch import REFRESH
 
     last: list[Path] = []
+    not_before = 0.0
 
     def rebuild(folder: ResultsFolder) -> None:
+        nonlocal not_before
+        began = time.monotonic()
+        if beside_workers and began < not_before:
+            return
         drawn = _drawn(folder.path, REFRESH)
+        ended = time.monotonic()
+        not_before = ended + (ended - began) / SHARE_BESIDE_WORKERS
         if not drawn:
             console(stderr=True).print("the live report could not be drawn; training goes on", highlight=False)
         elif not last:

@@ -103,7 +103,9 @@ def command(
         for plugin in plugins:
             load_plugin(plugin)
         return _print_plan(execution.plan_of(chosen), out)
-    with live_report() if live else contextlib.nullcontext() as rebuild, progress_listener(rebuild) as listener:
+    workers = jobs is not None or cluster is not None or slurm is not None
+    drawing = live_report(beside_workers=workers) if live else contextlib.nullcontext()
+    with drawing as rebuild, progress_listener(rebuild) as listener:
         results = execution.run(
             chosen,
             out,
