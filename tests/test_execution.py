@@ -15,7 +15,7 @@ import estbench
 from estbench import EstbenchError, execution
 from estbench.cli import _exit_code
 from estbench.execution import Listener, as_experiment, plan_of
-from estbench.experiment import find_experiment, read_experiment
+from estbench.experiment import SCHEMA_VERSION, find_experiment, read_experiment
 from estbench.store import files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -169,7 +169,7 @@ def test_a_record_says_where_it_comes_from(tiny, tmp_path):
     record = json.loads(path.read_text())
     (cell,) = plan_of(as_experiment(tiny))
     assert record["cell"] == cell.as_dict()
-    assert record["schema"] == 1
+    assert record["schema"] == SCHEMA_VERSION
     assert {"torch", "numpy", "python", "device", "threads", "machine"} <= set(record["environment"])
     assert record["started"] <= record["finished"]
 
