@@ -202,6 +202,15 @@ BIBTEX = {
   eprint = {2010.04838},
   archiveprefix = {arXiv}
 }""",
+    "rainforth2018": """@inproceedings{rainforth2018,
+  author = {Rainforth, Tom and Kosiorek, Adam R. and Le, Tuan Anh and Maddison, Chris J. and Igl, Maximilian and
+            Wood, Frank and Teh, Yee Whye},
+  title = {Tighter Variational Bounds are Not Necessarily Better},
+  booktitle = {International Conference on Machine Learning},
+  year = {2018},
+  eprint = {1802.04537},
+  archiveprefix = {arXiv}
+}""",
     "roeder2017": """@inproceedings{roeder2017,
   author = {Roeder, Geoffrey and Wu, Yuhuai and Duvenaud, David},
   title = {Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +18,20 @@ from estbench.stats import Interval, t_quantile
 ROWS = 200_000
 
 
-def parameter_draws(problem: Problem, estimator: Estimator, x: Tensor, replicates: int, seed: int) -> dict[str, Tensor]:
-    """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state."""
+def parameter_draws(
+    problem: Problem,
+    estimator: Estimator,
+    x: Tensor,
+    replicates: int,
+    seed: int,
+    params: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state.
+
+    ``params`` are the variational parameters, (B, D) each; without them those that x is encoded to.
+    """
     with torch.no_grad():
-        params = problem.encode(x)
+        params = problem.encode(x) if params is None else {name: value.detach() for name, value in params.items()}
         cost = estimator.count_evaluations(problem.objective(params, x))
     estimator.eval()
     chunk = max(1, ROWS // (len(x) * cost))

@@ -12,7 +12,7 @@ from estbench.report.picture import Picture, render, render_pdf
 from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings
 
 HEIGHT = 2.7  # inches of a row of panels
-ACROSS = 3  # panels
+ACROSS = 3  # panels, at most
 DECADES = 20  # a logarithmic axis over less than this has hardly a label
 
 
@@ -43,8 +43,8 @@ def draw(outcome: dict[str, Any]) -> Picture | None:
 
 def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool]) -> Figure:
     panels = list(dict.fromkeys(frame["panel"]))
-    columns = min(ACROSS, len(panels))
-    rows = math.ceil(len(panels) / columns)
+    rows = math.ceil(len(panels) / ACROSS)
+    columns = math.ceil(len(panels) / rows)  # 2 x 2, not 3 and 1
     figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     chosen = looks(dict.fromkeys(frame["series"]))
