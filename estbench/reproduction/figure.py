@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from estbench.report.picture import Picture, render, render_pdf
 from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings
@@ -63,7 +64,7 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
                 yerr=[below, above],
                 color=look.colour,
                 marker=look.marker,
-                linestyle="-" if "expected" not in points or points["expected"].isna().all() else "none",
+                linestyle=look.linestyle if "expected" not in points or points["expected"].isna().all() else "none",
                 markersize=3.5,
                 elinewidth=1.0,
             )
@@ -75,6 +76,8 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
             axes.set_ylabel(plain(labels[1]), color=INK)
         if logs[0] and mine["x"].min() > 0 and mine["x"].max() > DECADES * mine["x"].min():
             axes.set_xscale("log")
+        elif (mine["x"] % 1 == 0).all():
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logs[1]:
             axes.set_yscale("log")
     figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=4)
