@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +18,24 @@ from estbench.stats import Interval, t_quantile
 ROWS = 200_000
 
 
-def parameter_draws(problem: Problem, estimator: Estimator, x: Tensor, replicates: int, seed: int) -> dict[str, Tensor]:
-    """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state."""
+def parameter_draws(
+    problem: Problem,
+    estimator: Estimator,
+    x: Tensor,
+    replicates: int,
+    seed: int,
+    params: Mapping[str, Tensor] | None = None,
+    rows: int = ROWS,
+) -> dict[str, Tensor]:
+    """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state.
+
+    At the parameters that the problem gives to x, or at others, (B, D) each.
+    """
     with torch.no_grad():
-        params = problem.encode(x)
+        params = params or problem.encode(x)
         cost = estimator.count_evaluations(problem.objective(params, x))
     estimator.eval()
-    chunk = max(1, ROWS // (len(x) * cost))
+    chunk = max(1, rows // (len(x) * cost))
     parts: dict[str, list[Tensor]] = {name: [] for name in params}
     with seeded(seed, x.device):
         for start in range(0, replicates, chunk):
