@@ -29,10 +29,10 @@ def parameter_draws(
 ) -> dict[str, Tensor]:
     """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state.
 
-    At the parameters that the problem gives to x, or at others, (B, D) each.
+    ``params`` are the variational parameters, (B, D) each; without them those that x is encoded to.
     """
     with torch.no_grad():
-        params = params or problem.encode(x)
+        params = problem.encode(x) if params is None else {name: value.detach() for name, value in params.items()}
         cost = estimator.count_evaluations(problem.objective(params, x))
     estimator.eval()
     chunk = max(1, rows // (len(x) * cost))

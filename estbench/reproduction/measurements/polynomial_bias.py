@@ -69,7 +69,8 @@ def _biases(variant: str, family: str, degree: int, problems: int) -> Tensor:
     if found is None:
         raise ValueError(f"the noise of '{variant}' cannot be enumerated")
     exact = setting.exact()["logits"].flatten(1)
-    return (found.mean["logits"].flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)
+    biases: Tensor = (found.mean["logits"].flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)
+    return biases
 
 
 def _setting(family: str, degree: int, problems: int) -> Setting:
@@ -84,8 +85,4 @@ def _setting(family: str, degree: int, problems: int) -> Setting:
 
 
 def _power(degree: int) -> Integrand:
-    def power(z: Tensor, w: Tensor) -> Tensor:
-        values: Tensor = (w[..., 0] + (w[..., 1:] * z).sum(-1)) ** degree
-        return values
-
-    return power
+    return lambda z, w: (w[..., 0] + (w[..., 1:] * z).sum(-1)) ** degree

@@ -30,7 +30,7 @@ class Settings(Options):
     setting: str
     estimators: tuple[str, ...]
     temperatures: tuple[float, ...] = Field(min_length=2)
-    replicates: int = Field(default=100_000, ge=100)
+    replicates: int = Field(default=50_000, ge=100)
 
     @field_validator("setting")
     @classmethod
