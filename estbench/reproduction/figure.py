@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from estbench.report.picture import Picture, render, render_pdf
-from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings
+from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings, text_width
 
 HEIGHT = 2.7  # inches of a row of panels
 ACROSS = 3  # panels
+SAMPLE = 0.65  # inches that a legend's line takes, with the room around it
+LEGEND_ROW = 0.22  # inches
 DECADES = 20  # a logarithmic axis over less than this has hardly a label
 
 
@@ -46,9 +49,11 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
     panels = list(dict.fromkeys(frame["panel"]))
     columns = min(ACROSS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
     chosen = looks(dict.fromkeys(frame["series"]))
+    legend_columns = _legend_columns(list(chosen))
+    legend_rows = math.ceil(len(chosen) / legend_columns)
+    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.3 + LEGEND_ROW * legend_rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
             axes.set_visible(False)
@@ -80,5 +85,13 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logs[1]:
             axes.set_yscale("log")
-    figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=4)
+    figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=legend_columns)
     return figure
+
+
+def _legend_columns(labels: list[str]) -> int:
+    """The most columns, up to four, whose labels fit into the figure's width; a legend is filled column by column."""
+    for count in range(min(4, len(labels)), 1, -1):
+        if sum(text_width(map(str, column)) + SAMPLE for column in np.array_split(labels, count)) <= WIDTH:
+            return count
+    return 1
