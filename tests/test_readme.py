@@ -11,6 +11,7 @@ from estbench.store import load
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RESULTS = ROOT / "results" / "reparam_vs_reinforce"
+REPRODUCTIONS = ROOT / "results" / "reproductions" / "reproductions.md"
 TINY = [
     "evaluation.examples=20",
     "evaluation.num_samples=2",
@@ -68,3 +69,11 @@ def test_its_table_of_results_is_the_committed_one():
 @pytest.mark.parametrize("experiment", re.findall(r"experiments/[a-z_]+\.toml", README))
 def test_every_experiment_it_names_is_there(experiment):
     assert (ROOT / experiment).is_file()
+
+
+def test_its_table_of_claims_is_a_part_of_the_committed_one():
+    section = README.partition("## What the literature claims\n")[2].partition("\n## ")[0]
+    shown = "\n".join(line for line in section.splitlines() if line.startswith("|"))
+    committed = REPRODUCTIONS.read_text(encoding="utf-8") if REPRODUCTIONS.exists() else ""
+    assert bool(shown) == bool(committed)
+    assert shown in committed

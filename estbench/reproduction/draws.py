@@ -25,6 +25,7 @@ def parameter_draws(
     replicates: int,
     seed: int,
     params: Mapping[str, Tensor] | None = None,
+    rows: int = ROWS,
 ) -> dict[str, Tensor]:
     """Estimates of every example's own gradient by the parameters' names, (R, B, D) each, at frozen state.
 
@@ -34,7 +35,7 @@ def parameter_draws(
         params = problem.encode(x) if params is None else {name: value.detach() for name, value in params.items()}
         cost = estimator.count_evaluations(problem.objective(params, x))
     estimator.eval()
-    chunk = max(1, ROWS // (len(x) * cost))
+    chunk = max(1, rows // (len(x) * cost))
     parts: dict[str, list[Tensor]] = {name: [] for name in params}
     with seeded(seed, x.device):
         for start in range(0, replicates, chunk):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from estbench.report.picture import Picture, render, render_pdf
-from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings
+from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings, text_width
 
 HEIGHT = 2.7  # inches of a row of panels
 ACROSS = 3  # panels, at most
+SAMPLE = 0.65  # inches that a legend's line takes, with the room around it
+LEGEND_ROW = 0.22  # inches
 DECADES = 20  # a logarithmic axis over less than this has hardly a label
 
 
@@ -45,9 +49,11 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
     panels = list(dict.fromkeys(frame["panel"]))
     rows = math.ceil(len(panels) / ACROSS)
     columns = math.ceil(len(panels) / rows)  # 2 x 2, not 3 and 1
-    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.5), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
     chosen = looks(dict.fromkeys(frame["series"]))
+    legend_columns = _legend_columns(list(chosen))
+    legend_rows = math.ceil(len(chosen) / legend_columns)
+    figure = Figure(figsize=(WIDTH, HEIGHT * rows + 0.3 + LEGEND_ROW * legend_rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
             axes.set_visible(False)
@@ -63,7 +69,7 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
                 yerr=[below, above],
                 color=look.colour,
                 marker=look.marker,
-                linestyle="-" if "expected" not in points or points["expected"].isna().all() else "none",
+                linestyle=look.linestyle if "expected" not in points or points["expected"].isna().all() else "none",
                 markersize=3.5,
                 elinewidth=1.0,
             )
@@ -75,7 +81,17 @@ def _figure(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool
             axes.set_ylabel(plain(labels[1]), color=INK)
         if logs[0] and mine["x"].min() > 0 and mine["x"].max() > DECADES * mine["x"].min():
             axes.set_xscale("log")
+        elif (mine["x"] % 1 == 0).all():
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if logs[1]:
             axes.set_yscale("log")
-    figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=4)
+    figure.legend(handles=legend_handles(chosen), loc="outside lower center", ncols=legend_columns)
     return figure
+
+
+def _legend_columns(labels: list[str]) -> int:
+    """The most columns, up to four, whose labels fit into the figure's width; a legend is filled column by column."""
+    for count in range(min(4, len(labels)), 1, -1):
+        if sum(text_width(map(str, column)) + SAMPLE for column in np.array_split(labels, count)) <= WIDTH:
+            return count
+    return 1

@@ -20,6 +20,7 @@ class Counting(Options):
 
 @pytest.fixture
 def counting(monkeypatch):
+    measurements.known("gaussian_toy_variances")  # all modules are imported now, and not into the copy
     monkeypatch.setattr(measurements, "_MEASUREMENTS", dict(measurements._MEASUREMENTS))
 
     @measurement("counting", Counting)
