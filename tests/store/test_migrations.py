@@ -89,7 +89,7 @@ def test_a_run_computes_only_what_schema_1_had_not(older, plan):
 
 
 def test_older_and_newer_folders_merge(older, plan, tmp_path):
-    """Each with a seed of its own: the intervals of a probe are others today, and two versions of a cell are refused."""
+    """Each with a seed of its own: a probe's intervals are others today, and two versions of a cell are refused."""
     newer = estbench.run(plan.experiment.model_copy(update={"seeds": (1,)}), tmp_path / "newer")
     merged = load_many([older, newer.path])
     assert len(merged.cells) == 4

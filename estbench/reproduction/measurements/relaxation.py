@@ -6,6 +6,7 @@ import itertools
 import math
 
 import torch
+from torch import Tensor
 from pydantic import Field, field_validator
 
 from estbench import estimators
@@ -13,10 +14,9 @@ from estbench.conformance.sampling import gradients
 from estbench.conformance.settings import SETTINGS, Setting
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.experiment import stream_seed
-from estbench.measure.moments import summarise
 from estbench.measure.randomness import seeded
 from estbench.reproduction.measurements import Measured, measurement
-from estbench.stats import Interval
+from estbench.stats import Interval, jackknife_interval
 from estbench.validation import Options
 from estbench.variant import Variant
 
@@ -80,11 +80,24 @@ def _moments(name: str, temperature: float, options: Settings) -> dict[str, Inte
     with seeded(seed, torch.device("cpu")):
         counts = [min(CHUNK, options.replicates - start) for start in range(0, options.replicates, CHUNK)]
         draws = torch.cat([gradients(estimator, setting, count)["logits"] for count in counts])
-    errors = (draws - setting.exact()["logits"]).flatten(1)
-    mean = errors.mean(0)
-    deviations = errors - mean
-    moments = summarise(float(mean @ mean), deviations.square().sum(1).numpy(), (deviations @ mean).numpy())
-    return {"squared bias": moments["mean_norm2"], "variance": moments["variance"]}
+    return squared_mean_and_variance((draws - setting.exact()["logits"]).flatten(1))
+
+
+def squared_mean_and_variance(errors: Tensor) -> dict[str, Interval]:
+    """Of independent draws, (R, P): |E e|^2 without the noise's share, and tr Cov(e), with jackknife intervals.
+
+    With d_r = |e_r - mean|^2, leaving r out takes d_r R / (R - 1) from the sum of the squared deviations.
+    """
+    count, mean = len(errors), errors.mean(0)
+    squares = (errors - mean).square().sum(1).numpy()
+    along = ((errors - mean) @ mean).numpy()
+    norm2, variance = float(mean @ mean), squares.sum() / (count - 1)
+    left = (squares.sum() - squares * count / (count - 1)) / (count - 2)
+    left_norm2 = norm2 - 2 * along / (count - 1) + squares / (count - 1) ** 2 - left / (count - 1)
+    return {
+        "squared bias": jackknife_interval(norm2 - variance / count, left_norm2),
+        "variance": jackknife_interval(variance, left, log=True),
+    }
 
 
 def _ends(interval: Interval) -> dict[str, float]:
