@@ -6,8 +6,8 @@ import itertools
 import math
 
 import torch
-from torch import Tensor
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from estbench import estimators
 from estbench.conformance.sampling import gradients
