@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
@@ -25,7 +25,7 @@ Value = bool | int | float | str
 
 
 class Training(Frozen):
-    """How every cell is trained: Adam on minibatches, for a fixed number of steps."""
+    """How every cell is trained: on minibatches, for a fixed number of steps."""
 
     steps: Count = 2000
     batch_size: Count = 100
@@ -33,6 +33,22 @@ class Training(Frozen):
     estimator_learning_rate: float | None = Field(
         default=None, gt=0, description="for the learned parts of an estimator; the model's, if absent"
     )
+    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="of the model; learned parts have Adam")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant",
+        description="of the learning rates; cosine falls to zero along a quarter of its period",
+    )
+
+    @model_serializer(mode="wrap")
+    def _what_was_chosen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the ways of training that are not the usual one: no key changed when they became possible."""
+        data: dict[str, Any] = dump(self)
+        usual = {name: Training.model_fields[name].default for name in ("optimizer", "schedule")}
+        return {name: value for name, value in data.items() if name not in usual or value != usual[name]}
+
+    def rate_at(self, step: int) -> float:
+        """The share of the learning rates that step 0, 1, ... is taken with."""
+        return math.cos(math.pi / 2 * step / self.steps) if self.schedule == "cosine" else 1.0
 
 
 class Evaluation(Frozen):

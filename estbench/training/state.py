@@ -42,9 +42,10 @@ class State:
         self.batches = Batches(self.problem, cell.training.batch_size, stream_seed(cell.seed, "data"))
         self.estimator = initial_estimator(cell, self.problem)
         rate = cell.training.learning_rate
-        self.optimizers = [optimizer_of(self.problem, rate)]
+        self.optimizers = [optimizer_of(self.problem, rate, cell.training.optimizer)]
         if any(True for _ in self.estimator.parameters()):
             self.optimizers.append(optimizer_of(self.estimator, cell.training.estimator_learning_rate or rate))
+        self.rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step = 0
         self.evaluations = 0
         self.curves: Rows = []
@@ -137,8 +138,10 @@ def _example(problem: Problem) -> tuple[torch.Tensor, torch.Generator]:
     return intensities, torch.Generator(problem.device).manual_seed(0)
 
 
-def optimizer_of(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser of a run: Adam, which ascends."""
+def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") -> torch.optim.Optimizer:
+    """The optimiser of a run, ``adam`` or ``sgd``, which ascends."""
+    if name == "sgd":
+        return torch.optim.SGD(module.parameters(), lr=learning_rate, maximize=True, fused=True)
     return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
 
 

@@ -65,7 +65,14 @@ def test_a_key_does_not_depend_on_how_a_variant_was_written(tiny, one, other):
 
 def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
     changes = {
-        "training": {"steps": 31, "batch_size": 17, "learning_rate": 2e-3, "estimator_learning_rate": 0.1},
+        "training": {
+            "steps": 31,
+            "batch_size": 17,
+            "learning_rate": 2e-3,
+            "estimator_learning_rate": 0.1,
+            "optimizer": "sgd",
+            "schedule": "cosine",
+        },
         "evaluation": {"every": 11, "num_samples": 3, "examples": 21, "final_num_samples": 5, "final_examples": 7},
         "probe": {"replicates": 4, "points": 3, "shared": "stl", "reference": "exact"},
     }

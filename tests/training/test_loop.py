@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from estbench.measure.randomness import seeded
 from estbench.registry import load_plugin
 from estbench.store import Status
-from estbench.training import advance
+from estbench.training import State, advance
 from estbench.training.loop import evaluation_steps, probe_steps
+from estbench.training.state import noise_seed
 
+CPU = torch.device("cpu")
 BREAKS = """
 import torch
 from estbench.estimators import Estimator, register
@@ -155,3 +159,33 @@ def test_training_makes_the_bound_better(train_cell):
     curves = train_cell(training__steps=200, training__learning_rate=1e-2).curves
     elbo = curves.query("split == 'test' and metric == 'elbo'")["value"]
     assert elbo.iloc[-1] > elbo.iloc[0] + 5
+
+
+def plain_ascent(cell, steps):
+    """SGD by hand: the weights after so many steps, at learning rates along a quarter of a cosine."""
+    state = State(cell, CPU)
+    weights = list(state.problem.parameters())
+    with seeded(noise_seed(cell), CPU):
+        for step in range(steps):
+            surrogate = state.estimator(state.problem(next(state.batches))).mean()
+            gradients = torch.autograd.grad(surrogate, weights)
+            rate = cell.training.learning_rate * math.cos(math.pi / 2 * step / cell.training.steps)
+            with torch.no_grad():
+                for weight, gradient in zip(weights, gradients, strict=True):
+                    weight.add_(rate * gradient)
+    return weights
+
+
+def test_sgd_with_a_cosine_schedule_is_what_it_says(make_cell):
+    cell = make_cell(training__steps=6, training__optimizer="sgd", training__schedule="cosine")
+    with seeded(noise_seed(cell), CPU):
+        state = State(cell, CPU)
+        advance(state, 4)
+    for found, expected in zip(state.problem.parameters(), plain_ascent(cell, 4), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_the_usual_way_of_training_is_no_part_of_a_key(make_cell):
+    assert make_cell(training__optimizer="adam", training__schedule="constant").key == make_cell().key
+    assert make_cell(training__optimizer="sgd").key != make_cell().key
+    assert make_cell(training__schedule="cosine").key != make_cell().key
