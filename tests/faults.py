@@ -75,6 +75,8 @@ def bits(path: Path) -> dict[str, Any]:
             continue
         for wall_clock in ("clocks", "started", "finished", "execution"):
             del record[wall_clock]
+        for of_the_source in ("commit", "uncommitted"):  # which somebody may edit meanwhile
+            del record["environment"][of_the_source]
         home = folder.cells / cell["folder"]
         found[cell["folder"]] = {
             **record,

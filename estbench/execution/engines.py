@@ -59,9 +59,11 @@ def cores() -> int:
 class Keeper(Nanny):  # type: ignore[misc]
     """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
 
-    async def close(self, timeout: float = 0.5, reason: str = "nanny-close") -> Any:  # noqa: ASYNC109  (as its base has it)
-        """End the worker, by force where it takes its time."""
-        return await super().close(timeout=timeout, reason=reason)
+    async def close(self, timeout: float = 1.0, reason: str = "nanny-close") -> str:  # noqa: ASYNC109  (its base has it)
+        """End the worker, by force where it takes its time; on a busy machine the end itself may take longer."""
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=timeout, reason=reason)
+        return "OK"
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
+from distributed.comm import CommClosedError
 
 from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
@@ -24,6 +25,7 @@ from estbench.training import Outcome
 POLL_SECONDS = 0.2
 # A worker that dies before it has even begun a cell leaves no marker; this many such deaths end the run.
 DEATHS = 5 * TRIES
+SCHEDULER_GONE = "the scheduler has gone; finished cells are whole, run again to go on"
 
 
 def on_workers(
@@ -85,6 +87,8 @@ def on_workers(
                     f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to go on"
                 )
             waiting.appendleft(cell)
+    except CommClosedError:
+        raise ConnectionError(SCHEDULER_GONE) from None
     finally:
         with contextlib.suppress(Exception):  # the scheduler may have gone, and the error on its way says more
             client.unsubscribe_topic(conditions.run)
@@ -127,4 +131,4 @@ def _outcome(future: Future, client: Client) -> Outcome | None:
 
 def _check_scheduler(client: Client) -> None:
     if client.status != "running":
-        raise ConnectionError("the scheduler has gone; finished cells are whole, run again to go on")
+        raise ConnectionError(SCHEDULER_GONE)
