@@ -22,7 +22,7 @@ from estbench.execution.task import TRIES
 from estbench.store import ResultsFolder
 
 psutil = pytest.importorskip("psutil")
-pytest.importorskip("distributed")
+Client = pytest.importorskip("distributed").Client
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 # Enough for torch and a small cell, and soon eaten up.
@@ -67,12 +67,10 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory, environment):
-    """A scheduler and two workers; where it can be had, the clock of one is two days ahead."""
+    """A scheduler and two workers."""
     made = Cluster(tmp_path_factory.mktemp("cluster"), environment)
     made.add_worker()
-    skewed = ("faketime", "-f", "+2d") if shutil.which("faketime") else ()
-    made.environment |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-    made.add_worker(before=skewed)
+    made.add_worker()
     wait_for(made.file.exists)
     yield made
     made.close()
@@ -81,8 +79,6 @@ def cluster(tmp_path_factory, environment):
 @pytest.fixture
 def on_cluster(cluster, monkeypatch):
     """The scheduler file, once both workers are there; the gate of a cell that waits is shut."""
-    from distributed import Client
-
     gate = Path(cluster.environment["GATE"])
     gate.unlink(missing_ok=True)
     monkeypatch.setenv("GATE", str(gate))
@@ -287,10 +283,19 @@ def test_a_worker_is_killed(on_cluster, faults, tiny, tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("faketime"), reason="takes faketime to put a clock forward")
-def test_clocks_that_are_days_apart(on_cluster, tiny, tmp_path):
+def test_clocks_that_are_days_apart(environment, tiny, tmp_path):
     tiny |= {"seeds": 8}
     tiny["training"]["steps"] = 100
-    results = estbench.run(tiny, out=tmp_path / "out", cluster=on_cluster, threads=1)
+    cluster = Cluster(tmp_path, {**environment, "FAKETIME_DONT_FAKE_MONOTONIC": "1"})
+    cluster.add_worker()
+    cluster.add_worker(before=("faketime", "-f", "+2d"))
+    wait_for(cluster.file.exists)
+    try:
+        with Client(scheduler_file=str(cluster.file), set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=LONG)
+        results = estbench.run(tiny, out=tmp_path / "out", cluster=str(cluster.file), threads=1)
+    finally:
+        cluster.close()
     assert set(statuses(tmp_path / "out").values()) == {"done"}
     days = {ResultsFolder(results.path).read_record(cell["folder"])["started"][:10] for cell in results.plan["cells"]}
     assert len(days) == 2, "both workers took part"
