@@ -89,7 +89,10 @@ def test_the_bias_of_ovis_is_the_one_that_is_documented(setting):
         torch.testing.assert_close(mean - exact, gamma * wake, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("setting", FINITE, ids=lambda setting: setting.name)
+# With a single other sample to make a baseline from, it may cost more than it saves.
+@pytest.mark.parametrize(
+    "setting", [setting for setting in FINITE if setting.importance_samples > 2], ids=lambda setting: setting.name
+)
 def test_baselines_from_the_other_samples_reduce_the_variance(setting):
     plain = trace(enumerated("reinforce-iwae", setting), setting)
     for variant in ("vimco", "vimco[mean=arithmetic]", "ovis"):

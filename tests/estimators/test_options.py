@@ -23,7 +23,7 @@ WRONG = {
     "reinforce[baseline=ema,decay=1]": "decay: input should be less than 1",
     "reinforce[baseline=ema,decay=-0.1]": "decay: input should be greater than or equal to 0",
     "reinforce[baseline=nvil,hidden=0]": "hidden: input should be greater than or equal to 1",
-    "reinforce[baseline=mean]": "baseline: input should be 'none', 'ema' or 'nvil'",
+    "reinforce[baseline=mean]": "baseline: input should be 'none', 'ema', 'nvil' or 'optimal'",
     "rloo[baseline=ema]": "unknown key 'baseline'",
     "reparam[num_samples=2]": "unknown key 'num_samples'",
     "reinforc": "did you mean 'reinforce'",
@@ -43,13 +43,23 @@ def test_a_wrong_variant_is_an_error_that_says_what_to_do(variant, said):
     assert variant.partition("[")[0] in message
 
 
+DEFAULTS = {
+    "num_samples": 1,
+    "baseline": "none",
+    "decay": 0.9,
+    "hidden": 100,
+    "normalise": False,
+    "baseline_draws": 10,
+}
+
+
 @pytest.mark.parametrize(
     ("variant", "expected"),
     [
-        ("reinforce", {"num_samples": 1, "baseline": "none", "decay": 0.9, "hidden": 100}),
+        ("reinforce", DEFAULTS),
         (
             "reinforce[baseline=nvil, num_samples=2,hidden=7]",
-            {"num_samples": 2, "baseline": "nvil", "decay": 0.9, "hidden": 7},
+            DEFAULTS | {"num_samples": 2, "baseline": "nvil", "hidden": 7},
         ),
         ("rloo[num_samples=4]", {"num_samples": 4}),
         ("reparam", {}),
