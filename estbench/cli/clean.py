@@ -19,6 +19,7 @@ def command(folder: str, *, yes: bool) -> None:
     from estbench.cli.console import console, print_rows
     from estbench.store import ResultsFolder
     from estbench.store.leftovers import leftovers, remove
+    from estbench.store.lock import one_run
 
     found = leftovers(ResultsFolder(folder))
     if not found:
@@ -29,8 +30,9 @@ def command(folder: str, *, yes: bool) -> None:
     if not (yes or _agreed(len(found))):
         console().print("nothing was removed", highlight=False)
         return
-    for each in found:
-        remove(each)
+    with one_run(ResultsFolder(folder).path):
+        for each in found:
+            remove(each)
     console().print(f"removed {len(found)}, {sum(each.size for each in found):,} bytes", highlight=False)
 
 

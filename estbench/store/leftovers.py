@@ -22,6 +22,7 @@ TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 CELL = re.compile(r"[a-z0-9_][a-z0-9._-]*-s\d+-[0-9a-f]{8}")
 WORKSPACE = re.compile(rf"\.({CELL.pattern})\.partial")
 REPLACED = re.compile(rf"\.({CELL.pattern})\.replaced")
+ATTEMPTS = re.compile(rf"\.({CELL.pattern})\.attempts")
 
 
 class Leftover(NamedTuple):
@@ -61,9 +62,12 @@ def _temporary(folder: ResultsFolder) -> Iterator[tuple[Path, str]]:
 
 def _cells(folder: ResultsFolder, planned: set[str]) -> Iterator[tuple[Path, str]]:
     for path in _real(folder.cells):
-        if not path.is_dir():
+        if match := ATTEMPTS.fullmatch(path.name):
+            if match[1] not in planned or _is_final(folder, match[1]):
+                yield path, "counts the tries of a cell that is finished or not planned"
+        elif not path.is_dir():
             continue
-        if match := WORKSPACE.fullmatch(path.name):
+        elif match := WORKSPACE.fullmatch(path.name):
             if match[1] not in planned:
                 yield path, "was begun for a cell that is not planned"
             elif _is_final(folder, match[1]):

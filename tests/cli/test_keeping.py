@@ -6,12 +6,14 @@ import io
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 from records import write_results
 
 from estbench.cli import status as status_module
 from estbench.store import load
+from estbench.store.lock import one_run
 
 LIGHT = {"replicates": 0, "rounds": 0}
 
@@ -99,3 +101,9 @@ def test_the_status_of_a_sweep_tells_the_settings(estbench, here):
     assert "learning_rate" in said
     assert "│ 0.25" in said
     assert [cell["learning_rate"] for cell in json.loads(estbench("status", "r", "--json").out)["cells"]] == [0.25, 0.5]
+
+
+def test_clean_does_not_disturb_a_run(refused, leftover):
+    with one_run(Path("a")):
+        assert "another run is at work" in refused("clean", "a", "--yes")
+    assert Path("a").is_dir()

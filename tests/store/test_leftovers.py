@@ -47,6 +47,8 @@ def folder(tmp_path) -> ResultsFolder:
         (folder.path / name).write_text("half")
     (folder.cells / f".{now.cells[1].folder}.replaced").mkdir()
     (folder.cells / f".{now.cells[4].folder}.replaced").mkdir()
+    for cell in (now.cells[0], now.cells[3], earlier.cells[3]):
+        (folder.cells / f".{cell.folder}.attempts").write_text("no checkpoint\n")
     (folder.cells / "mine").mkdir()
     outside = tmp_path / f"e-v-s0-{'0' * 8}"
     outside.mkdir()
@@ -63,6 +65,8 @@ def test_exactly_what_may_go_is_found(folder):
         ".experiment.json.4711.tmp": "was being written",
         "cells/.x.1.tmp": "was being written",
         "report/tables/.a.csv.12.tmp": "was being written",
+        f"cells/.{now.cells[0].folder}.attempts": "counts the tries of a cell that is finished or not planned",
+        f"cells/.{earlier.cells[3].folder}.attempts": "counts the tries of a cell that is finished or not planned",
         f"cells/.{now.cells[0].folder}.partial": "was begun for a cell that is finished",
         f"cells/.{now.cells[1].folder}.replaced": "was replaced by a newer record",
         f"cells/.{earlier.cells[3].folder}.partial": "was begun for a cell that is not planned",
