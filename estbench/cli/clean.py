@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import rich_click as click
 
 from estbench.errors import EstbenchError
@@ -25,12 +27,12 @@ def command(folder: str, *, yes: bool) -> None:
     if not found:
         console().print("nothing to remove", highlight=False)
         return
-    rows = [(str(each.path), each.why, f"{each.size:,}") for each in found]
-    print_rows(f"left over in {folder}", ("path", "it", "bytes"), rows)
-    if not (yes or _agreed(len(found))):
-        console().print("nothing was removed", highlight=False)
-        return
-    with one_run(ResultsFolder(folder).path):
+    with one_run(Path(folder)):
+        rows = [(str(each.path), each.why, f"{each.size:,}") for each in found]
+        print_rows(f"left over in {folder}", ("path", "it", "bytes"), rows)
+        if not (yes or _agreed(len(found))):
+            console().print("nothing was removed", highlight=False)
+            return
         for each in found:
             remove(each)
     console().print(f"removed {len(found)}, {sum(each.size for each in found):,} bytes", highlight=False)
