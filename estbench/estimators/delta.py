@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import score_function_surrogate
 from estbench.problems import Objective
-from estbench.validation import Options
 
 
 @register("delta")
@@ -35,7 +35,7 @@ class Delta(Estimator):
     needs_differentiable_f = True
     variants = ("delta[coefficient_draws=25]",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``coefficient_draws=0`` sets the coefficient to one."""
 
         num_samples: int = Field(default=1, ge=1)
