@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from estbench import estimators
 from estbench.cli import COMMANDS, _exit_code
 from estbench.store import load
 
@@ -77,3 +78,8 @@ def test_its_table_of_claims_is_a_part_of_the_committed_one():
     committed = REPRODUCTIONS.read_text(encoding="utf-8") if REPRODUCTIONS.exists() else ""
     assert bool(shown) == bool(committed)
     assert shown in committed
+
+
+def test_it_names_every_estimator():
+    section = README.partition("## The estimators")[2].partition("\n## ")[0]
+    assert set(estimators.names()) <= set(re.findall(r"`([a-z-]+)`", section))
