@@ -280,11 +280,11 @@ def interrupted(tmp_path_factory):
 @given(data=st.data())
 def test_checkpoints(interrupted, data):
     """Whatever is in it: the cell goes on from it or starts anew, and nothing is run."""
-    from estbench.training.state import _read_checkpoint
+    from estbench.training.state import read_checkpoint
 
     _, path, whole = interrupted
     path.write_bytes(data.draw(mutated_bytes(whole)))
-    content = _read_checkpoint(path)
+    content = read_checkpoint(path)
     assert content is None or isinstance(content, dict)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
@@ -292,12 +292,12 @@ def test_checkpoints(interrupted, data):
 def test_a_checkpoint_that_inflates_is_none(interrupted):
     """A megabyte that would become a gigabyte is not unpacked."""
     from estbench.store.checkpoints import inflates
-    from estbench.training.state import _read_checkpoint
+    from estbench.training.state import read_checkpoint
 
     _, path, whole = interrupted
     path.write_bytes(whole)
     assert not inflates(path)
-    assert _read_checkpoint(path)["step"] == 0
+    assert read_checkpoint(path)["step"] == 0
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for entry in old.infolist():
@@ -305,22 +305,22 @@ def test_a_checkpoint_that_inflates_is_none(interrupted):
         new.writestr("archive/data/99", bytes(2**20))
     path.write_bytes(packed.getvalue())
     assert inflates(path)
-    assert _read_checkpoint(path) is None
+    assert read_checkpoint(path) is None
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_checkpoint_runs_no_code(interrupted, protocol):
-    from estbench.training.state import _read_checkpoint
+    from estbench.training.state import read_checkpoint
 
     _, path, whole = interrupted
     marker = path.with_name("was-here")
     bomb = pickle.dumps(Bomb(marker), protocol)
     path.write_bytes(bomb)
-    assert _read_checkpoint(path) is None
+    assert read_checkpoint(path) is None
     rewritten = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(rewritten, "w") as new:
         for entry in old.infolist():
             new.writestr(entry, bomb if entry.filename.endswith("data.pkl") else old.read(entry))
     path.write_bytes(rewritten.getvalue())
-    assert _read_checkpoint(path) is None
+    assert read_checkpoint(path) is None
     assert not marker.exists()
