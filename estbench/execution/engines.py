@@ -29,6 +29,8 @@ SECONDS_TO_FIND_A_CLUSTER = 15.0
 # Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
 # attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held.
 SETTINGS = {
+    # dask has freed memory returned at once, which slows training down: torch asks for it again and again.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.daemon": False,
     "distributed.worker.profile.enabled": False,
     "distributed.scheduler.allowed-failures": 100,
