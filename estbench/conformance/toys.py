@@ -13,7 +13,7 @@ from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Norm
 # Mean, standard deviation and k of each example.
 QUADRATIC = ((1.0, 1.0, -3.0), (1.0, 1.5, 0.1), (-0.5, 0.7, 1.0))
 COSINE = ((1.0, 1.0, 0.5), (1.0, 1.0, 1.0), (-0.4, 0.8, 2.0))
-BUMP = ((1.0, 1.0, 0.1), (1.0, 1.0, 1.0), (0.3, 0.6, 0.5))
+EXPONENTIAL = ((1.0, 1.0, 0.1), (1.0, 1.0, 1.0), (0.3, 0.6, 0.5))
 # Probability and target of each example.
 BITS = ((0.5, 0.45), (0.5, 0.499), (0.1, 0.49), (0.1, 0.45), (0.8, 0.45), (0.9, 0.49))
 
@@ -24,11 +24,11 @@ def column(values: list[float] | tuple[float, ...]) -> Tensor:
 
 
 def gaussian(cost: str, rows: tuple[tuple[float, float, float], ...]) -> Setting:
-    """The cost f(z; k) of z ~ N(m, s^2): ``quadratic`` (z - k)^2, ``cosine`` cos(k z), ``bump`` exp(-k z^2)."""
+    """The cost f(z; k) of z ~ N(m, s^2): ``quadratic`` (z - k)^2, ``cosine`` cos(k z), ``exponential`` exp(-k z^2)."""
     integrand = {
         "quadratic": lambda z, k: (z - k).square().sum(-1),
         "cosine": lambda z, k: (k * z).cos().sum(-1),
-        "bump": lambda z, k: (-k * z.square()).exp().sum(-1),
+        "exponential": lambda z, k: (-k * z.square()).exp().sum(-1),
     }[cost]
     mean, deviation, k = (column(values) for values in zip(*rows, strict=True))
     params = {"loc": mean, "log_scale": deviation.log()}
