@@ -36,6 +36,14 @@ def central_differences(objective: Objective, directions: dict[str, Tensor], ste
     return (f(0) + torch.stack(linear).sum(0)).mean(0) - objective.kl()
 
 
+def normal_directions(objective: Objective, count: int) -> dict[str, Tensor]:
+    """Standard normal directions by the parameters' names, (S, *batch, D) each."""
+    return {
+        name: torch.randn(count, *value.shape, dtype=value.dtype, device=value.device)
+        for name, value in objective.params.items()
+    }
+
+
 @register("es")
 class EvolutionStrategies(Estimator):
     r"""Antithetic evolution strategies on the variational parameters (Salimans et al., 2017, arXiv:1703.03864).
@@ -64,10 +72,7 @@ class EvolutionStrategies(Estimator):
         self.evaluations = 3 * self.options.num_samples
 
     def forward(self, objective: Objective) -> Tensor:
-        directions = {
-            name: torch.randn(self.options.num_samples, *value.shape, dtype=value.dtype, device=value.device)
-            for name, value in objective.params.items()
-        }
+        directions = normal_directions(objective, self.options.num_samples)
         return central_differences(objective, directions, self.options.step)
 
 
@@ -98,8 +103,6 @@ class SPSA(Estimator):
         self.evaluations = 3 * self.options.num_samples
 
     def forward(self, objective: Objective) -> Tensor:
-        directions = {
-            name: torch.randn(self.options.num_samples, *value.shape, dtype=value.dtype, device=value.device).sign()
-            for name, value in objective.params.items()
-        }
+        normal = normal_directions(objective, self.options.num_samples)
+        directions = {name: direction.sign() for name, direction in normal.items()}
         return central_differences(objective, directions, self.options.step)
