@@ -52,7 +52,6 @@ def execute(
             earlier = stack.enter_context(attempt(folder, cell, interrupted))
             if (stored := _stored(folder, cell)) is not None:
                 return stored
-            begun()
             log = stack.enter_context(_log(folder, cell, everything=conditions.engine != "in-process"))
             torch.set_num_threads(conditions.threads)
             _write(
@@ -60,6 +59,7 @@ def execute(
                 f"begins on {platform.node()}, process {os.getpid()}, {conditions.engine}, {device}, "
                 f"{conditions.threads} threads; {earlier} earlier tries died",
             )
+            begun()  # once the log names the process
             outcome = _given_up(cell, folder, device, conditions, earlier) or run_cell(
                 cell,
                 folder,
