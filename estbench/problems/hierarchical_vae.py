@@ -29,12 +29,14 @@ class HierarchicalVAE(Problem):
     ``latent_size`` bits; ``coding=signed`` gives the perceptrons 2b - 1 in place of b. p(b2) are fair coins;
     ``prior=learned`` makes their logits weights, which start from there.
 
-    Gradients are estimated layer by layer, by one instance of the estimator for each: see ``TwoLayerObjective``. The
-    entropy of q(b1|x) and KL(q(b2|b1) || p(b2)) are analytic. A probe's parameter space is that of the logits of
-    q(b1|x). Estimators that differentiate f, or relax the bits, do so in each layer by itself: what ``rebar`` and
-    ``muprop`` have for a control variate is that of their papers for one layer, and not a relaxed or a mean-field pass
-    through both; the descent of a variance through f (``rebar``, ``relax``) treats the noise of the second layer's
-    slope as if it did not depend on the sample of the first.
+    Gradients are estimated layer by layer, by an instance of the estimator for each: see ``TwoLayerObjective``. The
+    entropy of q(b1|x) and KL(q(b2|b1) || p(b2)) are analytic; a learned baseline of the second layer sees b1. A probe's
+    parameter space is that of the logits of q(b1|x).
+
+    Estimators that differentiate f do so in one layer at a time. The control variates of ``rebar``, ``relax`` and
+    ``muprop`` relax b1 alone, or b2 alone, where a pass through both, as in their papers, would relax b2 with b1. Their
+    temperatures descend the variance but for a part of the second layer's curvature, which an estimate of its gradient
+    does not have. Neither is a bias.
     """
 
     summary = "VAE with two layers of Bernoulli latents, linear or not, on dynamically binarised images"
