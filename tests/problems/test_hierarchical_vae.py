@@ -93,15 +93,18 @@ def test_the_bounds_of_an_evaluation_are_those_of_pairs_of_both_layers(largest_z
         assert abs(getattr(found, name) - float(mean)) < largest_z(2) * float(error)
 
 
-def test_without_gradients_f_is_log_p_less_the_second_layer_s_cost():
-    """One draw of b2 stands for the second layer; the same noise makes it wherever f is called."""
+def test_f_is_random_with_the_right_mean_and_the_same_noise_at_every_call(largest_z):
     problem, x = build(VARIANTS[1])
-    objective = problem(x)
-    b1 = objective.q.sample((1,))
+    logits = problem.encode(x)["logits"].expand(20_000, -1, -1)
+    objective = problem.objective({"logits": logits}, x)
+    b1 = torch.tensor([[1.0, 0, 1], [0, 0, 1], [1, 1, 0]]).double()
     with torch.no_grad():
-        assert torch.equal(objective.f(b1), objective.f(b1))
-        draws = torch.cat([problem(x).f(b1) for _ in range(50)])
-    assert len(draws[:, 0].unique()) > 1
+        f = objective.f(b1.expand(1, *logits.shape))
+        assert torch.equal(f, objective.f(b1.expand(1, *logits.shape)))
+        expected = log_bernoulli(x, problem.decoder(2 * b1 - 1)) + objective.second(b1).exact()
+    z = (f[0].mean(0) - expected) / f[0].std(0) * math.sqrt(20_000)
+    assert f[0].std(0).min() > 0
+    assert z.abs().max() < largest_z(3)
 
 
 @pytest.mark.parametrize("count", [1, 3])
