@@ -23,7 +23,7 @@ class Layerwise(Estimator):
     """The first instance estimates the gradient of the first layer, the second that of V, which is part of its f.
 
     Layers have samples, sizes, moving averages and learned parts of their own. Where the instances are unbiased, so are
-    both together, for f enters every estimate of its gradient linearly: its noise averages out.
+    both together: a sample's own f and slope enter the estimate linearly, and their noise averages out.
     """
 
     def __init__(self, first: Estimator, second: Estimator) -> None:
