@@ -2,11 +2,13 @@
 
 * ``loop``: a forward and a backward call per replicate;
 * ``vmap``: whole gradients of the replicates by ``torch.func``, in chunks of ten;
-* ``fast``: the probe's fast path, which also gives intervals and the data's share, in both spaces.
+* ``fast``: the probe's fast path, which also gives intervals and the data's share, in both spaces;
+* ``decoder``: no measurement, but what every one of them has to do: R decoder passes, forward and back to the
+  variational parameters, in the same chunks. No probe that looks at R samples of z can take less time.
 
-All three end with the trace of the covariance and the squared norm of the mean of the encoder's and the decoder's
-gradient. Rounds are interleaved, and ratios are taken within a round. Afterwards, seconds and peak memory of the fast
-path up to 10,000 replicates, each in a process of its own. Run on an otherwise idle machine:
+The first three end with the trace of the covariance of the encoder's and the decoder's gradient. Rounds are
+interleaved, and ratios are taken within a round. Afterwards, seconds and peak memory of the fast path up to 10,000
+replicates, each in a process of its own. Run on an otherwise idle machine:
 
     python tests/benchmarks/probe_speed.py
 """
@@ -127,10 +129,21 @@ def fast(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int)
     return {group: found.value("weights", group, "variance") for group in problem.groups()}
 
 
+def decoder(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> dict[str, float]:
+    """Surrogates of all replicates and their gradients at the variational parameters; nothing is kept."""
+    with torch.no_grad():
+        params = problem.encode(batch)
+    for _ in range(replicates // CHUNK):
+        expanded = {name: value.expand(CHUNK, *value.shape).clone().requires_grad_() for name, value in params.items()}
+        torch.autograd.grad(estimator(problem.objective(expanded, batch)).sum(), list(expanded.values()))
+    return {}
+
+
 SIDES: dict[str, Callable[[Problem, Estimator, Tensor, int], dict[str, float]]] = {
     "loop": loop,
     "vmap": vmapped,
     "fast": fast,
+    "decoder": decoder,
 }
 
 
@@ -144,9 +157,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     problem, estimator, batch = setting()
-    for name, side in SIDES.items():
+    for name, side in (item for item in SIDES.items() if item[0] != "decoder"):
         found = ", ".join(f"{group} {value:.4g}" for group, value in side(problem, estimator, batch, 100).items())
-        print(f"{name:>5}: variance {found}")
+        print(f"{name:>7}: variance {found}")
     rows = measure_throughput(
         {
             name: lambda _, side=side: side(problem, estimator, batch, arguments.replicates)  # type: ignore[misc]
@@ -161,10 +174,10 @@ def main() -> None:
         f"R = {arguments.replicates}, B = {len(batch)}, {arguments.threads} threads, {arguments.rounds} paired rounds"
     )
     for name, values in seconds.items():
-        print(f"{name:>5}: {np.median(values):.4f} s (median)")
-    for name in ("loop", "vmap"):
-        ratio = log_t_interval(seconds[name] / seconds["fast"])
-        print(f"{name} / fast: {ratio.value:.2f} (95 % {ratio.low:.2f} to {ratio.high:.2f}), n = {ratio.n}")
+        print(f"{name:>7}: {np.median(values):.4f} s (median)")
+    for name, other in (("loop", "fast"), ("vmap", "fast"), ("loop", "decoder"), ("vmap", "decoder")):
+        ratio = log_t_interval(seconds[name] / seconds[other])
+        print(f"{name} / {other}: {ratio.value:.2f} (95 % {ratio.low:.2f} to {ratio.high:.2f}), n = {ratio.n}")
     for replicates in () if arguments.no_scale else (100, 1000, 10_000):
         folder = __file__.rpartition("/")[0] or "."
         command = [sys.executable, "-c", SCALE, str(replicates), str(arguments.threads), folder]
