@@ -141,6 +141,11 @@ def separate(problem: Problem, batch: Tensor) -> bool:
         return False
     with seeded(0, problem.device):
         z = problem.objective(whole, batch).q.sample((1,))
-    together = problem.objective(whole, batch).f(z)[:, :2]
-    alone = problem.objective(first, batch[:2]).f(z[:, :2])
-    return torch.allclose(together, alone, rtol=tolerance, atol=tolerance)
+    everyone = torch.arange(len(batch), device=batch.device)
+    replaced = torch.where(everyone == 1, 1, 0)  # but for the first two, by the first
+    values = []
+    for company in (everyone, replaced):
+        objective = problem(batch[company])
+        with seeded(0, problem.device):  # f may have noise of its own
+            values.append(objective.f(z[:, company])[:, :2])
+    return torch.allclose(values[0], values[1], rtol=tolerance, atol=tolerance)

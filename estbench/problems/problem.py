@@ -26,6 +26,7 @@ class Problem(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1
+    layers: ClassVar[int] = 1  # stochastic ones; of two, each has an instance of the estimator
     latents: ClassVar[str]  # "normal", "bernoulli", "categorical", ...: what an estimator must support by default
     data: Dataset
 

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator, model_validator
 from torch import Generator, Tensor, nn
 
 from estbench import datasets
 from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.problems.networks import (
+    Activation,
+    Size,
+    binarised,
+    grey_log_likelihood,
+    perceptron,
+    pixel_log_likelihood,
+)
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
 from estbench.validation import Options
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "tanh": nn.Tanh,
-    "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
-    "elu": nn.ELU,
-}
-Size = Annotated[int, Field(ge=1)]
 
 
 @register("vae")
@@ -79,7 +77,7 @@ class VAE(Problem):
         latent_size: Size = 20
         categories: Annotated[int, Field(ge=2)] = 10
         hidden: tuple[Size, ...] = (200, 200)
-        activation: Literal["tanh", "relu", "leaky_relu", "elu"] = "tanh"
+        activation: Activation = "tanh"
         prior: Literal["fixed", "learned"] = "fixed"
         coding: Literal["binary", "signed"] = "binary"
         kl: Literal["analytic", "sampled"] = "analytic"
@@ -119,8 +117,8 @@ class VAE(Problem):
         self.data = datasets.load(self.options.dataset)
         self.family: Latents = _latents(self.options)
         hidden, activation = self.options.hidden, self.options.activation
-        self.encoder = _perceptron([self.data.size, *hidden, self.family.outputs], activation)
-        self.decoder = _perceptron([self.family.inputs, *reversed(hidden), self.data.size], activation)
+        self.encoder = perceptron([self.data.size, *hidden, self.family.outputs], activation)
+        self.decoder = perceptron([self.family.inputs, *reversed(hidden), self.data.size], activation)
         learned = self.options.prior == "learned"
         self.learned_prior = nn.Parameter(torch.zeros(self.family.outputs)) if learned else None
         grey = self.options.likelihood == "gaussian"
@@ -136,12 +134,7 @@ class VAE(Problem):
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), or with a Gaussian likelihood leave them grey, (B, X) to (B, X)."""
-        if self.options.likelihood == "gaussian":
-            return intensities
-        # The same law as torch.bernoulli, which takes three times as long on a CPU.
-        return torch.rand(
-            intensities.shape, generator=generator, device=intensities.device, dtype=intensities.dtype
-        ).lt_(intensities)
+        return intensities if self.options.likelihood == "gaussian" else binarised(intensities, generator)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """The parameters of q(z|x) by name, each (B, D), or (B, D, C)."""
@@ -156,8 +149,8 @@ class VAE(Problem):
             inputs = self.family.flat(z)
             outputs = self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)
             if self.log_sigma is not None:
-                return normal_log_density(x, outputs, self.log_sigma).sum(-1)
-            return -F.binary_cross_entropy_with_logits(outputs, x.expand_as(outputs), reduction="none").sum(-1)
+                return grey_log_likelihood(outputs, self.log_sigma, x)
+            return pixel_log_likelihood(outputs, x)
 
         return Objective(
             params,
@@ -199,15 +192,3 @@ def _latents(options: VAE.Options) -> Latents:
             return DirichletLatents(options.latent_size, options.categories)
         case "student-t":
             return StudentTLatents(options.latent_size)
-
-
-def normal_log_density(x: Tensor, mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """The log of N(x; mean, exp(2 log_sigma)), elementwise; all that torch's own does beside it is to check."""
-    return -0.5 * ((x - mean) * (-log_sigma).exp()).square() - log_sigma - 0.5 * math.log(2 * math.pi)
-
-
-def _perceptron(sizes: list[int], activation: str) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
-    return nn.Sequential(*layers[:-1])

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from estbench import estimators
 from estbench.errors import EstbenchError
 from estbench.experiment import Cell
 from estbench.measure import Clocks, describe_environment
@@ -135,7 +136,9 @@ def _record(
             "examples": state.examples,
             "evaluations": state.evaluations,
             "facts": state.estimator.facts(),
-            "certificate": certificates.claim(cell.estimator.label, type(state.estimator), folder.path),
+            "certificate": certificates.claim(
+                cell.estimator.label, estimators.REGISTRY.get(cell.estimator.name), folder.path
+            ),
             "parameters": {name: sum(weight.numel() for weight in group) for name, group in groups.items()},
             "fingerprints": {
                 "initial_weights": fingerprint(initial_problem(cell, device)),

@@ -170,7 +170,7 @@ def reference_of(
 
 def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
     """An estimator, its learned parts sized for the problem."""
-    estimator = estimators.create(variant)
+    estimator = estimators.create_for(variant, problem)
     with torch.no_grad():
         estimator.prepare(problem(batch))
     return estimator.to(problem.device)

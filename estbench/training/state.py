@@ -118,7 +118,7 @@ def initial_problem(cell: Cell, device: torch.device) -> Problem:
 
 def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
     """The estimator, its learned parts sized for the problem."""
-    estimator = estimators.create(Variant(cell.estimator.name, cell.estimator.options))
+    estimator = estimators.create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
     with torch.no_grad():
         estimator.prepare(problem(problem.observe(*_example(problem))))
     return estimator.to(problem.device)

@@ -44,6 +44,18 @@ def test_json_is_for_programs(estbench, here):
     assert data["paths"] == [{"place": "initial weights", "estimator": "rloo", "path": "fast", "reason": ""}]
 
 
+def test_two_layers_of_bits_are_probed_like_one(estbench, here):
+    two = ("--problem", "hierarchical_vae[dataset=digits,hidden=[],latent_size=3]", *BITS[2:])
+    code, out, _ = estbench("probe", *two, "-e", "disarm", "-e", "rebar", "--reference", "exact", "--json")
+    assert code == 0
+    data = json.loads(out)
+    assert [row["path"] for row in data["paths"]] == ["fast", "fast"]
+    assert {("logits", "bias2"), ("encoder", "bias2")} <= {(row["group"], row["statistic"]) for row in data["rows"]}
+    code, _, err = estbench("probe", *two, "-e", "concrete[kl=concrete]")
+    assert code == 2
+    assert "asks for the prior of the first of two layers" in err
+
+
 def test_it_measures_at_the_weights_that_a_run_kept(estbench, here, tiny_file, quick_report):
     assert estbench("run", tiny_file, "--keep-checkpoints", "--out", "r").code == 0
     (cell,) = (here / "r" / "cells").iterdir()

@@ -24,6 +24,7 @@ PROBLEMS = (
     f"{SMALL},latents=bernoulli,coding=signed,importance_samples=3]",
     f"{SMALL},latents=categorical,categories=3]",
     f"{SMALL},latents=categorical,categories=3,importance_samples=3]",
+    "hierarchical_vae[dataset=digits,latent_size=2,hidden=[6],prior=learned,coding=signed]",
 )
 EXAMPLES, REPLICATES = 4, 6
 
@@ -40,7 +41,7 @@ def built(variant, problem, dtype=torch.float64):
     problem = problem.to(dtype)
     intensities = torch.from_numpy(problem.data.train[:EXAMPLES])
     batch = problem.observe(intensities, torch.Generator().manual_seed(2)).to(dtype)
-    estimator = estimators.create(variant)
+    estimator = estimators.create_for(variant, problem)
     with torch.no_grad():
         estimator.prepare(problem(batch))
     for _ in range(2):

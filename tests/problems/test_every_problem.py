@@ -11,7 +11,7 @@ import estbench
 from estbench import estimators, measure, problems
 
 # The default options of each, and further ones that change what is computed; the slow flagship is made small.
-SMALL = {"vae": "vae[dataset=digits,latent_size=2,hidden=[4]]"}
+SMALL = {name: f"{name}[dataset=digits,latent_size=2,hidden=[4]]" for name in ("vae", "hierarchical_vae")}
 EXTRA = (
     "gaussian_toy[cost=cosine,dimensions=3]",
     "bernoulli_toy[bits=4,power=1.5]",
@@ -20,6 +20,7 @@ EXTRA = (
     "sbn_tiny[importance_samples=2]",
     "vae[dataset=digits,latents=bernoulli,latent_size=3,hidden=[]]",
     "vae[dataset=digits,likelihood=gaussian,latent_size=3,hidden=[4]]",
+    "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
 )
 VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]
 
@@ -52,7 +53,7 @@ def test_it_can_be_probed_without_being_changed(variant):
     x = problem.observe(torch.from_numpy(problem.data.train[:4]), torch.Generator().manual_seed(2)).double()
     before = [weight.clone() for weight in problem.parameters()]
     for name in suitable(variant):
-        table = measure.probe(problem, estimators.create(name), x, replicates=10).table
+        table = measure.probe(problem, estimators.create_for(name, problem), x, replicates=10).table
         assert set(table[table.space == "weights"].group) == set(problem.groups())
         assert table[table.statistic == "variance"].value.notna().all()
     assert all(map(torch.equal, before, problem.parameters()))
@@ -73,11 +74,13 @@ def test_objectives_have_any_batch_dimensions_in_the_precision_of_the_weights(va
     params = {name: value.expand(3, *value.shape) for name, value in problem.encode(x).items()}
     objective = problem.objective(params, x)
     z = objective.q.sample((2,))
-    for value in (objective.f(z), objective.log_weight(z)):
+    with torch.no_grad():
+        values = objective.f(z), objective.log_weight(z)
+    for value in values:
         assert value.shape == (2, 3, 4)
         assert value.dtype == dtype
     assert objective.kl().shape == (3, 4)
-    assert objective.evaluations == 2 * 2 * 3 * 4
+    assert objective.evaluations == problem.layers * 2 * 2 * 3 * 4
 
 
 @pytest.mark.parametrize("name", problems.names())

@@ -56,6 +56,18 @@ def test_an_interrupted_run_ends_with_the_same_bits(train_cell, stop_at, estimat
     assert not (finished.path / "checkpoint.pt").exists()
 
 
+@pytest.mark.parametrize("estimator", ["disarm", "reinforce[baseline=nvil]", "relax"])
+def test_both_layers_of_a_hierarchical_vae_go_on_too(train_cell, stop_at, estimator):
+    problems = {"problems": ["hierarchical_vae[dataset=digits,latent_size=4,hidden=[6],prior=learned]"]}
+    whole = train_cell(estimator, name="whole", **problems)
+    stopped = train_cell(estimator, options={"interrupted": stop_at(10)}, **problems)
+    assert stopped.outcome.status is Status.INTERRUPTED
+    finished = train_cell(estimator, **problems)
+    assert (finished.outcome.status, finished.bits) == (Status.DONE, whole.bits)
+    assert finished.record["certificate"]["status"] == "passed"
+    assert finished.record["evaluations"] == 30 * 16 * finished.record["facts"]["evaluations"]
+
+
 def test_a_checkpoint_is_plain_data(train_cell):
     """Tensors and Python's own types, so that ``weights_only`` reads it: after a probe, too."""
     trained = train_cell(options={"keep_checkpoint": True})

@@ -81,5 +81,5 @@ def _variances(cell: Cell, options: Settings) -> Iterator[tuple[str, int, float]
             advance(state, step - state.step)
             for name in options.estimators:
                 seed = stream_seed(cell.seed, "probe", estimator=name, step=step)
-                moments = probe(state.problem, estimators.create(name), x, options.replicates, seed)
+                moments = probe(state.problem, estimators.create_for(name, state.problem), x, options.replicates, seed)
                 yield name, step, moments.value("weights", "encoder", "variance")

@@ -1,0 +1,126 @@
+"""Variational autoencoders with two layers of bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import field_validator
+from torch import Generator, Tensor, nn
+
+from estbench import datasets, validation
+from estbench.problems.latents import BernoulliLatents
+from estbench.problems.networks import Activation, Size, binarised, perceptron, pixel_log_likelihood
+from estbench.problems.objective import Objective
+from estbench.problems.problem import Problem, register
+from estbench.problems.two_layers import TwoLayerObjective
+
+
+@register("hierarchical_vae")
+class HierarchicalVAE(Problem):
+    r"""Two stochastic layers of Bernoulli latents, on binarised images (Tucker et al., 2017, arXiv:1703.07370).
+
+        p(x, b1, b2) = p(b2) p(b1|b2) p(x|b1),   q(b1, b2|x) = q(b1|x) q(b2|b1)
+        L(x) = E_q[log p(x, b1, b2) - log q(b1, b2|x)]   in nats, maximised
+
+    Each conditional is a perceptron, from its condition to logits: linear where ``hidden=[]`` (a sigmoid belief
+    network), with deterministic layers of these sizes in between otherwise, in reversed order for p. Both layers have
+    ``latent_size`` bits; ``coding=signed`` gives the perceptrons 2b - 1 in place of b. p(b2) are fair coins;
+    ``prior=learned`` makes their logits weights, which start from there.
+
+    Gradients are estimated layer by layer, by an instance of the estimator for each: see ``TwoLayerObjective``. The
+    entropy of q(b1|x) and KL(q(b2|b1) || p(b2)) are analytic; a learned baseline of the second layer sees b1. A probe's
+    parameter space is that of the logits of q(b1|x).
+
+    Estimators that differentiate f do so in one layer at a time. The control variates of ``rebar``, ``relax`` and
+    ``muprop`` relax b1 alone, or b2 alone, where a pass through both, as in their papers, would relax b2 with b1. Their
+    temperatures descend the variance but for a part of the second layer's curvature, which an estimate of its gradient
+    does not have. Neither is a bias.
+    """
+
+    summary = "VAE with two layers of Bernoulli latents, linear or not, on dynamically binarised images"
+    latents = "bernoulli"
+    layers = 2
+
+    class Options(validation.Options):
+        """What may be chosen; sizes are those of both layers."""
+
+        dataset: str = "mnist5k"
+        latent_size: Size = 20
+        hidden: tuple[Size, ...] = (200,)
+        activation: Activation = "tanh"
+        prior: Literal["fixed", "learned"] = "fixed"
+        coding: Literal["binary", "signed"] = "binary"
+
+        @field_validator("dataset")
+        @classmethod
+        def _known(cls, value: str) -> str:
+            datasets.REGISTRY.get(value)
+            return value
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or HierarchicalVAE.Options()
+        self.data = datasets.load(self.options.dataset)
+        size, hidden, activation = self.options.latent_size, self.options.hidden, self.options.activation
+        self.family = BernoulliLatents(size)
+        self.encoder = perceptron([self.data.size, *hidden, size], activation)  # q(b1|x)
+        self.second_encoder = perceptron([size, *hidden, size], activation)  # q(b2|b1)
+        self.second_decoder = perceptron([size, *reversed(hidden), size], activation)  # p(b1|b2)
+        self.decoder = perceptron([size, *reversed(hidden), self.data.size], activation)  # p(x|b1)
+        self.learned_prior = nn.Parameter(torch.zeros(size)) if self.options.prior == "learned" else None
+
+    @classmethod
+    def card_of(cls, options: Any) -> str:
+        return f"{datasets.card_name(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
+
+    def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
+        """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
+        return binarised(intensities, generator)
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """The logits of q(b1|x), (B, D)."""
+        return {"logits": self.encoder(x)}
+
+    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> TwoLayerObjective:
+        """L for observations x, (B, X), at logits of q(b1|x) of (*R, B, D)."""
+
+        def log_likelihood(bits: Tensor) -> Tensor:
+            return pixel_log_likelihood(self.decoder(self._coded(bits)), x)
+
+        return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, x)
+
+    def _second_objective(self, bits: Tensor) -> Objective:
+        """E_{q(b2|b1)}[log p(b1|b2)] - KL(q(b2|b1) || p(b2)) at bits b1, (S, *R, B, D), relaxed or not."""
+        params, prior = {"logits": self.second_encoder(self._coded(bits))}, self._prior_parameters()
+
+        def log_likelihood(second: Tensor) -> Tensor:
+            logits = self.second_decoder(self._coded(second))
+            return self.family.family({"logits": logits}).log_prob(bits)
+
+        return Objective(
+            params,
+            self.family.family,
+            log_likelihood,
+            lambda: self.family.family(prior),
+            bits.detach(),
+            lambda: self.family.kl(params, prior),
+        )
+
+    def _coded(self, bits: Tensor) -> Tensor:
+        return 2 * bits - 1 if self.options.coding == "signed" else bits
+
+    def _prior_parameters(self) -> dict[str, Tensor]:
+        """The logits of p(b2), (D,)."""
+        if self.learned_prior is not None:
+            return {"logits": self.learned_prior}
+        return {"logits": next(self.decoder.parameters()).new_zeros(self.options.latent_size)}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Weights of both encoders, of both decoders and, where it is learned, of the prior."""
+        groups = {
+            "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
+            "decoder": [*self.decoder.parameters(), *self.second_decoder.parameters()],
+        }
+        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}
