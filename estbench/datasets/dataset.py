@@ -67,10 +67,13 @@ def card(name: str) -> Card:
     return found
 
 
-def card_name(name: str) -> str:
-    """The card in one word, which goes into the key of every cell: ``mnist-v1-dynamic-rows``."""
+def card_name(name: str, continuous: bool = False) -> str:
+    """The card in one word, which goes into the key of every cell: ``mnist-v1-dynamic-rows``.
+
+    Where a model takes the intensities as they are, ``continuous`` stands in place of the binarisation.
+    """
     found = card(name)
-    return f"{name}-v{found.version}-{found.binarisation}-{found.split}"
+    return f"{name}-v{found.version}-{'continuous' if continuous else found.binarisation}-{found.split}"
 
 
 @cache

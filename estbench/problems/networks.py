@@ -1,7 +1,8 @@
-"""What networks of images are made of: perceptrons, binarised pixels, and their likelihood."""
+"""What networks of images are made of: perceptrons, binarised pixels, and likelihoods of binary and of grey ones."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -39,3 +40,9 @@ def binarised(intensities: Tensor, generator: Generator) -> Tensor:
 def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     """Log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
     return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
+
+
+def grey_log_likelihood(mean: Tensor, log_sigma: Tensor, x: Tensor) -> Tensor:
+    """Log-density of grey pixels, log N(x; mean, exp(2 log_sigma)); shapes as for binary ones, log_sigma (..., 1)."""
+    # All that torch's own does beside it is to check.
+    return (-0.5 * ((x - mean) * (-log_sigma).exp()).square() - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -47,8 +47,9 @@ class Problem(nn.Module):
         Bounds with different cards never stand in one table: the card is part of every cell's key.
         """
         dataset = getattr(options, "dataset", None)
+        continuous = getattr(options, "likelihood", None) == "gaussian"
         of_model = [getattr(options, name) for name in ("latents", "prior", "coding") if hasattr(options, name)]
-        return "-".join([datasets.card_name(dataset) if dataset else cls.name, *map(str, of_model)])
+        return "-".join([datasets.card_name(dataset, continuous) if dataset else cls.name, *map(str, of_model)])
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""

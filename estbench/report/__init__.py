@@ -27,7 +27,8 @@ def build(
 ) -> Path:
     """Write ``report/`` in a results folder and return the page.
 
-    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and environment.json.
+    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and, for whoever has the report alone,
+    environment.json and experiment.json: where its cells ran, and the resolved experiment with the key of each.
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
 
@@ -70,6 +71,7 @@ def build(
         files["report.html"] = refreshing(files["report.html"], refresh)
     files = chosen(files, formats)
     files["environment.json"] = (json.dumps(extract.distinct_environments(whole), indent=2) + "\n").encode()
+    files["experiment.json"] = (json.dumps(extract.planned(whole), indent=2) + "\n").encode()
     folder = ResultsFolder(results.path).report if out is None else Path(out)
     try:
         _write(folder, files)

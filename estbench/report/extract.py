@@ -128,6 +128,12 @@ def distinct_environments(results: Results) -> list[dict[str, Any]]:
     return found
 
 
+def planned(results: Results) -> dict[str, Any]:
+    """The experiment as it was resolved, and the key of every planned cell by its folder."""
+    cells = {cell["folder"]: cell["key"] for cell in results.plan["cells"]}
+    return {"experiment": results.plan["experiment"], "cells": cells}
+
+
 def place(results: Results, folder: str) -> Place:
     """Where a cell was timed."""
     found = dig(results.records, folder, "environment", default={})

@@ -18,6 +18,7 @@ Document = dict[str, Any]
 # Options that came with schema 2, with the values that stand for what was computed before there was a choice.
 NEW_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("problem", "vae"): {
+        "likelihood": "bernoulli",
         "latents": "normal",
         "categories": 10,
         "prior": "fixed",

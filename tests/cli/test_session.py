@@ -78,7 +78,7 @@ def test_the_main_session(estbench, here, tiny_file):
     assert {path.name for path in cell.iterdir()} == {"cell.json", "curves.parquet", "gradients.parquet", "log.txt"}
     assert {path.name for path in out.iterdir()} == {"experiment.json", "cells", "throughput.parquet", "report"}
     made = {path.name for path in (out / "report").iterdir()}
-    assert made == {"report.html", "environment.json", "tables", "figures"}
+    assert made == {"report.html", "environment.json", "experiment.json", "tables", "figures"}
     first, rows = started(out), len(package.load(out).throughput)
     assert rows == 2
 

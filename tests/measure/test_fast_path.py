@@ -18,6 +18,7 @@ SMALL = "vae[dataset=digits,hidden=[6],prior=learned,latent_size=2"
 PROBLEMS = (
     f"{SMALL}]",
     f"{SMALL},kl=sampled]",
+    f"{SMALL},likelihood=gaussian]",
     f"{SMALL},importance_samples=3]",
     f"{SMALL},latents=bernoulli,kl=sampled]",
     f"{SMALL},latents=bernoulli,coding=signed,importance_samples=3]",

@@ -19,6 +19,7 @@ EXTRA = (
     "sbn_tiny[latents=categorical]",
     "sbn_tiny[importance_samples=2]",
     "vae[dataset=digits,latents=bernoulli,latent_size=3,hidden=[]]",
+    "vae[dataset=digits,likelihood=gaussian,latent_size=3,hidden=[4]]",
     "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
 )
 VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]

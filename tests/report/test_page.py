@@ -18,6 +18,7 @@ import pytest
 from records import ENVIRONMENT, ESTIMATORS, write_results
 
 from estbench.errors import EstbenchError
+from estbench.experiment.spec import experiment_from
 from estbench.references import BIBTEX
 from estbench.report import build
 from estbench.report import page as pages
@@ -84,7 +85,7 @@ def test_all_files_are_written(folder):
         for kind in ("csv", "md", "tex")
     }
     figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
-    assert written == tables | figures | {"report.html", "environment.json"}
+    assert written == tables | figures | {"report.html", "environment.json", "experiment.json"}
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
 
 
@@ -212,6 +213,15 @@ def test_environments_are_written_once_each(tmp_path):
     machines = {each["environment"]["machine"]: each["cells"] for each in written}
     assert {machine: len(cells) for machine, cells in machines.items()} == {ENVIRONMENT["machine"]: 4, "other": 2}
     assert all("-s1-" in cell for cell in machines["other"])
+
+
+def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
+    path = write_results(tmp_path / "r", TWO, 2, replicates=0, rounds=0)
+    results = load(path)
+    build(results)
+    written = json.loads((path / "report" / "experiment.json").read_text(encoding="utf-8"))
+    assert experiment_from(written["experiment"]).estimators == tuple(TWO)
+    assert written["cells"] == dict(zip(results.cells.folder, results.cells.key, strict=True))
 
 
 def test_the_papers_are_cited(tmp_path, page):

@@ -1,0 +1,112 @@
+"""The committed results are those of the committed experiments: of cells with the keys that these have today."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import estbench
+from estbench import estimators, problems
+from estbench.experiment import make_plan, read_experiment
+from estbench.reproduction import read_card
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = {path.stem: path for path in (ROOT / "experiments").rglob("*.toml")}
+REPORTS = sorted(path.parents[1] for path in ROOT.glob("results/*/report/tables/summary.csv"))
+CARDS = sorted(ROOT.glob("results/reproductions/cards/*.json"))
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def complaints(report: Path) -> list[str]:
+    """What keeps a report from being of an experiment as its file says it today."""
+    recorded = read(report / "experiment.json")
+    name = recorded["experiment"]["name"]
+    if name not in EXPERIMENTS:
+        return [f"there is no experiment '{name}'"]
+    experiment = read_experiment(EXPERIMENTS[name])
+    plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
+    found = []
+    if recorded["cells"] != {cell.folder: cell.key for cell in plan}:
+        found.append("its cells have other keys than those of the experiment's file")
+    environments = read(report / "environment.json")
+    if sorted(folder for each in environments for folder in each["cells"]) != sorted(recorded["cells"]):
+        found.append("not every cell has a record")
+    if any(each["environment"]["uncommitted"] or not each["environment"]["commit"] for each in environments):
+        found.append("a cell is not of committed code")
+    with (report / "tables" / "summary.csv").open(encoding="utf-8") as file:
+        if {row["estimator"] for row in csv.DictReader(file)} != {cell.estimator.label for cell in plan}:
+            found.append("its summary is of other estimators")
+    return found
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.parent.name)
+def test_a_report_is_of_the_experiment_as_its_file_says_it(report):
+    assert complaints(report) == []
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.parent.name)
+def test_the_page_of_results_shows_a_report_and_how_it_was_made(report):
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    name = report.parent.name
+    assert f"estbench run {EXPERIMENTS[name].relative_to(ROOT)}" in page
+    if f"({name}/report/report.html)" not in page:  # then it is the README that shows it
+        page = (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"(results/{name}/report/report.html)" in page
+    summary = (report / "tables" / "summary.md").read_text(encoding="utf-8")
+    assert "\n".join(line for line in summary.splitlines() if line.startswith("|")) in page
+
+
+def test_the_page_of_results_links_to_what_is_there():
+    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#)([^)]+)\)", page)
+    assert targets
+    assert [target for target in targets if not (ROOT / "results" / target).exists()] == []
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_an_outcome_is_of_the_card_as_its_file_says_it(path):
+    recorded, card = read(path)["card"], read_card(EXPERIMENTS[path.stem])
+    assert {field: recorded[field] for field in ("measurement", "settings", "expect")} == {
+        field: card.model_dump(mode="json")[field] for field in ("measurement", "settings", "expect")
+    }
+
+
+@pytest.fixture
+def fresh(tiny_file, tmp_path, monkeypatch):
+    """The report of an experiment that has just run, as if from committed code."""
+    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny_file)
+    estbench.run(tiny_file, out=tmp_path / "r")
+    report = estbench.report.build(tmp_path / "r").parent
+    environments = read(report / "environment.json")
+    for each in environments:
+        each["environment"] |= {"commit": "c0ffee", "uncommitted": False}
+    (report / "environment.json").write_text(json.dumps(environments), encoding="utf-8")
+    return report
+
+
+def test_a_fresh_report_has_nothing_to_complain_of(fresh):
+    assert complaints(fresh) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("tiny.toml", "steps = 30", "steps = 31", "its cells have other keys than those of the experiment's file"),
+        ("r/report/experiment.json", '"tiny"', '"other"', "there is no experiment 'other'"),
+        ("r/report/environment.json", '"uncommitted": false', '"uncommitted": true', "a cell is not of committed code"),
+        ("r/report/environment.json", '"reparam-', '"rloo-', "not every cell has a record"),
+        ("r/report/tables/summary.csv", "reparam", "rloo", "its summary is of other estimators"),
+    ],
+)
+def test_what_does_not_fit_shows(fresh, tmp_path, file, old, new, said):
+    text = (tmp_path / file).read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert complaints(fresh) == [said]
