@@ -87,6 +87,18 @@ def test_a_plan_without_the_reference_is_timed_beside_it(tiny, tmp_path):
     assert results.cells["estimator"].tolist() == ["stl"]
 
 
+def test_every_batch_size_of_a_sweep_is_timed_and_every_learning_rate_once(tiny, tmp_path):
+    tiny |= {"estimators": ["stl"], "throughput": {"rounds": 1, "steps": 1}}
+    tiny |= {"sweep": {"batch_size": [8, 16], "learning_rate": [1e-3, 1e-2]}}
+    results = estbench.run(tiny, out=tmp_path)
+    timed = results.throughput[["estimator", "batch_size"]].to_numpy().tolist()
+    assert timed == [["reparam", 8], ["stl", 8], ["reparam", 16], ["stl", 16]]
+    assert results.throughput["session"].nunique() == 2
+    assert len(estbench.run(tiny, out=tmp_path).throughput) == 4
+    tiny["sweep"]["batch_size"] = [8, 16, 24]
+    assert estbench.run(tiny, out=tmp_path).throughput["batch_size"].tolist() == [8, 8, 16, 16, 24, 24]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_between_cells_leaves_the_finished_ones(tiny, tmp_path, number):
     class Stops(Listener):
