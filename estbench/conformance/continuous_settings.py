@@ -127,8 +127,8 @@ def _setting(latents: Latents, integrand: str, seed: int) -> Setting:
         return [(times * c, powers) for c, powers in POLYNOMIALS[integrand](weights)]
 
     def polynomial(z: Tensor, weights: Tensor) -> Tensor:
-        values = [c * math.prod(_factors(z, powers)) for c, powers in terms(weights)]
-        return torch.stack(torch.broadcast_tensors(*values)).sum(0)
+        values = (c * math.prod(_factors(z, powers)) for c, powers in terms(weights))
+        return sum(values, start=torch.zeros_like(z[..., 0]))
 
     def expectation(params: Mapping[str, Tensor], weights: Tensor) -> Tensor:
         standard = {key: torch.zeros_like(value) for key, value in params.items()}
