@@ -55,9 +55,18 @@ def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
     rows = [
         {
             **{name: "" for name in THROUGHPUT.names if THROUGHPUT.field(name).type == pa.string()},
-            **{"session": f"2026-01-0{size // 50}", "machine": "m", "problem": "vae", "reference": "reparam"},
-            **{"estimator": label, "batch_size": size, "steps": 10, "round": each, "threads": 1},
-            **{"seconds": size * slower * (1 + each / 1e3), "evaluations_per_example": 1, "peak_memory_bytes": 1},
+            "session": f"2026-01-0{size // 50}",
+            "machine": "m",
+            "problem": "vae",
+            "reference": "reparam",
+            "estimator": label,
+            "batch_size": size,
+            "steps": 10,
+            "round": each,
+            "threads": 1,
+            "seconds": size * slower * (1 + each / 1e3),
+            "evaluations_per_example": 1,
+            "peak_memory_bytes": 1,
         }
         for size in (50, 100)
         for label, slower in (("reparam", 1.0), ("stl", 2.0))
