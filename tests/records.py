@@ -126,8 +126,8 @@ def write_results(
             "status": status,
             "stop_reason": "" if status == Status.DONE else f"stopped at step {stop}",
             "step": stop,
-            "examples": stop * spec.training.batch_size,
-            "evaluations": stop * spec.training.batch_size * known.evaluations,
+            "examples": stop * cell.training.batch_size,
+            "evaluations": stop * cell.training.batch_size * known.evaluations,
             "clocks": {"training": stop * known.milliseconds / 1e3, "evaluation": 1.5, "probe": 0.8, "writing": 0.1},
             "environment": ENVIRONMENT | (environments or {}).get(cell.seed, {}),
             "facts": {

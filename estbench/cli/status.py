@@ -44,18 +44,22 @@ def command(folder: str, *, as_json: bool) -> None:
 
 
 def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
-    """Every planned cell with its status; the folder is listed once, and only records that are there are read."""
+    """Every planned cell with its status; the folder is listed once, and only records that are there are read.
+
+    The tables of few cells are read, too, so that a turned bit is named; of many that would take minutes.
+    """
     from estbench.experiment.sweep import swept_training
 
     plan = folder.read_plan()
     swept = swept_training(plan["experiment"].get("sweep", {}))
     present = folder.present()
+    thorough = len(plan["cells"]) <= MOST_LINES
     cells = []
     for cell in plan["cells"]:
         name = cell["folder"]
         status, reason, record = "missing", "", NO_RECORD
         if name in present or folder.renamed(name):
-            status, reason, record = _read(folder, name)
+            status, reason, record = _read(folder, name, thorough=thorough)
         if f".{name}.partial" in present and status == "missing":
             reason = reason or BEGUN
         cells.append(
@@ -75,12 +79,12 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
     return cells
 
 
-def _read(folder: ResultsFolder, name: str) -> tuple[str, str, dict[str, Any]]:
+def _read(folder: ResultsFolder, name: str, *, thorough: bool) -> tuple[str, str, dict[str, Any]]:
     """Status, reason and record of a cell that is there; a damaged record is as good as none, and named."""
     from estbench.store.files import DamagedError
 
     try:
-        record = folder.read_record(name) or {}
+        record = folder.read_record(name, thorough=thorough) or {}
     except DamagedError as error:
         return "missing", f"damaged: {error}", NO_RECORD
     return str(record.get("status", "missing")), str(record.get("stop_reason", "")), record

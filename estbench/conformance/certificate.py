@@ -41,7 +41,7 @@ QUICK: dict[str, PerSetting] = {
 }
 BIASED = "declared bias"
 # Fewer settings than this are not worth the start of another process.
-PARTS_EACH = 8
+PARTS_EACH = 5
 
 
 def certify(variant: str, *, quick: bool = False) -> Certificate:

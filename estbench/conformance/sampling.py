@@ -10,7 +10,7 @@ from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 
 # Numbers (replicates x examples x samples) of one call: fits the cache.
-ROWS = 100_000
+ROWS = 50_000
 Gradients = dict[str, Tensor]
 
 

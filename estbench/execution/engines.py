@@ -55,6 +55,7 @@ class Engine:
     slots: Callable[[], int]
     device: str
     threads: int
+    logs: Path | None = None  # where jobs leave why they could not start
 
 
 def cores() -> int:
@@ -140,7 +141,7 @@ def slurm(settings: Slurm, logs: Path, device: str, threads: int | None) -> Iter
         Client(jobs, set_as_default=False) as client,
     ):
         jobs.adapt(minimum_jobs=0, maximum_jobs=settings.jobs)
-        yield Engine("slurm", client, lambda: settings.jobs, device, threads)
+        yield Engine("slurm", client, lambda: settings.jobs, device, threads, logs)
 
 
 def _one_gpu(index: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
 from estbench.execution.engines import Engine
 from estbench.execution.listener import Listener
+from estbench.execution.slurm import Silence
 from estbench.execution.task import TRIES
 from estbench.execution.worker import stop, work
 from estbench.experiment import Cell
@@ -50,6 +51,7 @@ def on_workers(
     begun: set[str] = set()
     deaths: Counter[str] = Counter()
     asked = 0.0
+    silence = None if engine.logs is None else Silence(engine.logs, time.monotonic())
     try:
         while in_flight or (waiting and not interrupted()):
             while waiting and len(in_flight) < engine.slots() and not interrupted():
@@ -69,6 +71,8 @@ def on_workers(
                 event = events.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 _check_scheduler(client)
+                if silence and (said := silence.words(len(client.scheduler_info()["workers"]), time.monotonic())):
+                    listener.noted(said)
                 continue
             if isinstance(event, dict):
                 _tell_progress(event, in_flight.values(), begun, listener)

@@ -205,5 +205,5 @@ def _check_amounts(jobs: int | None, threads: int | None, timeout: float | None)
 
 
 def _is_stored(folder: ResultsFolder, cell: Cell) -> bool:
-    status = folder.status(cell.folder)
+    status = folder.status(cell.folder, thorough=True)
     return status is not None and status.final

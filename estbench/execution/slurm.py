@@ -11,9 +11,17 @@ from pydantic import Field
 from estbench.errors import EstbenchError
 from estbench.validation import Frozen, validated
 
+# A job that has a node starts its worker in a few seconds.
+PATIENCE_SECONDS = 60
 Count = Annotated[int, Field(ge=1)]
 # What local workers get by configuration (see ``engines.SETTINGS``), jobs get by their environment.
-ENVIRONMENT = ("DASK_DISTRIBUTED__WORKER__DAEMON=False", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False")
+# Of memory, both: to set the first keeps glibc from raising the second by itself.
+ENVIRONMENT = (
+    "DASK_DISTRIBUTED__WORKER__DAEMON=False",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
+    "MALLOC_TRIM_THRESHOLD_=268435456",
+    "MALLOC_MMAP_THRESHOLD_=33554432",
+)
 
 
 class Slurm(Frozen):
@@ -51,6 +59,46 @@ class Slurm(Frozen):
             "log_directory": str(logs),
             "scheduler_options": {"dashboard_address": "127.0.0.1:0", "interface": self.interface},
         }
+
+
+class Silence:
+    """Looks out for the first worker, and says once in a while where to look if there is none.
+
+    What keeps a job from starting its worker is written to the job's own file, and nowhere else.
+    """
+
+    def __init__(self, logs: Path, started: float) -> None:
+        self.logs = logs
+        self.since = started
+        self.told = ""
+
+    def words(self, workers: int, now: float) -> str | None:
+        """What to say at ``now``, seconds of the clock that ``started`` was read from; never the same twice."""
+        if workers:
+            self.since, self.told = now, ""
+        if workers or now - self.since < PATIENCE_SECONDS:
+            return None
+        found = last_words(self.logs)
+        said = f"no job of SLURM has started a worker for {PATIENCE_SECONDS} s: "
+        if found is None:
+            said += f"they wait in its queue (see squeue), or leave their reason in '{self.logs}'"
+        else:
+            said += f"see '{found[0]}', which ends in: {found[1]}"
+        if said == self.told:
+            return None
+        self.told = said
+        return said
+
+
+def last_words(logs: Path) -> tuple[Path, str] | None:
+    """The newest error file of a job that says anything, and its last line."""
+    files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files:
+        text = path.read_text(encoding="utf-8", errors="replace")[-5000:]
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if lines:
+            return path, lines[-1][:200]
+    return None
 
 
 def read_slurm(path: str | Path) -> Slurm:

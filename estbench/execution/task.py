@@ -69,6 +69,7 @@ def execute(
                 keep_checkpoint=conditions.keep_checkpoints,
                 timeout=conditions.timeout,
                 execution=conditions.provenance,
+                remark=lambda line: _write(log, line),
             )
             _write(log, f"{outcome.status}{f': {outcome.reason}' if outcome.reason else ''}")
             return outcome

@@ -29,9 +29,9 @@ def time_throughput(
     *,
     force: bool,
 ) -> None:
-    """Time the estimators that have no timing yet, beside the reference, once per problem."""
+    """Time the estimators that have no timing yet, beside the reference, once per problem and batch size."""
     protocol = plan.experiment.throughput
-    for problem, new in untimed(plan, training_examples, folder, force=force).items():
+    for (problem, _), new in untimed(plan, training_examples, folder, force=force).items():
         reference = _reference_cell(next(iter(new.values())), estimators.REGISTRY.resolve(protocol.reference))
         contenders = new if reference is None else {reference.estimator.label: reference, **new}
         listener.timing(list(contenders))
@@ -65,22 +65,22 @@ def time_throughput(
 
 def untimed(
     plan: Plan, training_examples: Mapping[str, int], folder: ResultsFolder, *, force: bool
-) -> dict[str, dict[str, Cell]]:
-    """One cell per estimator that ran and has no timing yet, by the labels of problem and estimator."""
+) -> dict[tuple[str, int], dict[str, Cell]]:
+    """One cell per estimator that ran and has no timing yet, by problem and batch size, then by the estimator's label.
+
+    Cells that differ in their learning rates or seeds share a timing; so do those of other optimisers of the model.
+    """
     if plan.experiment.throughput.rounds == 0:
         return {}
     timed = set() if force else folder.timed()
-    found: dict[str, dict[str, Cell]] = {}
-    for problem in dict.fromkeys(cell.problem.label for cell in plan):
-        cells = {cell.estimator.label: cell for cell in plan if cell.problem.label == problem}
-        new = {
-            label: cell
-            for label, cell in cells.items()
-            if (problem, label, min(cell.training.batch_size, training_examples[problem])) not in timed
-            and folder.status(cell.folder) in {Status.DONE, Status.DIVERGED}
-        }
-        if new:
-            found[problem] = new
+    found: dict[tuple[str, int], dict[str, Cell]] = {}
+    for cell in plan:
+        problem, label = cell.problem.label, cell.estimator.label
+        batch_size = min(cell.training.batch_size, training_examples[problem])
+        if (problem, label, batch_size) in timed or label in found.get((problem, batch_size), {}):
+            continue
+        if folder.status(cell.folder) in {Status.DONE, Status.DIVERGED}:
+            found.setdefault((problem, batch_size), {})[label] = cell
     return found
 
 

@@ -214,7 +214,18 @@ def _rounds(results: Results) -> pd.DataFrame:
     twins = twins[[*ROUND, "reference", "seconds_per_step"]].rename(
         columns={"seconds_per_step": "reference_seconds_per_step"}
     )
-    return frame.merge(twins, on=[*ROUND, "reference"], how="left")
+    frame = frame.merge(twins, on=[*ROUND, "reference"], how="left")
+    return frame[_as_trained(frame, results)]
+
+
+def _as_trained(frame: pd.DataFrame, results: Results) -> pd.Series[bool]:
+    """Which timings are of a batch size that the cells trained with; where batch sizes are swept, that is of one."""
+    trained = cells(results)
+    trained = trained[trained["step"] > 0]
+    sizes = set(zip(trained["problem"], trained["estimator"], trained["examples"] // trained["step"], strict=True))
+    known = {(problem, estimator) for problem, estimator, _ in sizes}
+    timed = zip(frame["problem"], frame["estimator"], frame["batch_size"], strict=True)
+    return pd.Series([row in sizes or row[:2] not in known for row in timed], index=frame.index, dtype=bool)
 
 
 def _latest(frame: pd.DataFrame, of: list[str]) -> pd.DataFrame:

@@ -17,10 +17,10 @@ from estbench.experiment.sweep import joined
 from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
 from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
 from estbench.store.status import Status
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_rows, write_table
+from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table
 from estbench.validation import validated
 
-TABLES = ("curves.parquet", "gradients.parquet")
+TABLES = {"curves.parquet": CURVES, "gradients.parquet": GRADIENTS}
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 RECOMPUTE = "run again to recompute it"
 
@@ -138,8 +138,12 @@ class ResultsFolder:
         except FileNotFoundError:
             return set()
 
-    def read_record(self, folder: str) -> dict[str, Any] | None:
-        """A cell's ``cell.json``, or nothing where there is none yet; raise ``DamagedError`` where it is not whole."""
+    def read_record(self, folder: str, *, thorough: bool = False) -> dict[str, Any] | None:
+        """A cell's ``cell.json``, or nothing where there is none yet; raise ``DamagedError`` where it is not whole.
+
+        Of its tables only both ends are looked at, for this is asked of 100,000 cells; ``thorough`` reads them, which
+        finds a turned bit, too.
+        """
         path = self.place(folder)
         if not path.exists():
             return None
@@ -151,22 +155,24 @@ class ResultsFolder:
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
             raise DamagedError(f"cannot read '{path / 'cell.json'}': its {place} is damaged; {RECOMPUTE}") from None
-        for file in TABLES:
+        for file, schema in TABLES.items():
             if cut_short(path / file):
                 raise DamagedError(f"cannot read '{path / file}': it is cut short or missing; {RECOMPUTE}")
+            if thorough:
+                read_arrow(path / file, schema)
         return record
 
-    def status(self, folder: str) -> Status | None:
+    def status(self, folder: str, *, thorough: bool = False) -> Status | None:
         """How a cell ended; nothing where it has not, or where its record is damaged and has to be made again."""
         try:
-            record = self.read_record(folder)
+            record = self.read_record(folder, thorough=thorough)
         except DamagedError:
             return None
         return None if record is None else Status(record["status"])
 
     def is_damaged(self, cell: Cell) -> bool:
         """Whether a cell has a folder whose record cannot be read: as good as none, and to be made again."""
-        return self.place(cell.folder).is_dir() and self.status(cell.folder) is None
+        return self.place(cell.folder).is_dir() and self.status(cell.folder, thorough=True) is None
 
     def reopen(self, cell: Cell) -> None:
         """Take the checkpoint of an interrupted cell back into the workspace."""

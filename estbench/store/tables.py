@@ -88,7 +88,8 @@ def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
             return pq.read_table(file, columns=schema.names, page_checksum_verification=True).cast(schema)
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedError(f"cannot read '{path}': {reason}; delete its folder and run again to recompute it") from None
+        remedy = "delete it, and run again to time anew" if schema is THROUGHPUT else "run again to recompute it"
+        raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
 
 
 def cut_short(path: Path) -> bool:

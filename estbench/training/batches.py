@@ -40,8 +40,14 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken."""
-        self.order = state["order"].to(self.problem.device)
-        self.position = state["position"]
+        order, position = state["order"].to(self.problem.device), int(state["position"])
+        if len(order) not in {0, len(self.intensities)} or not torch.equal(
+            order.sort()[0], torch.arange(len(order)).to(order)
+        ):
+            raise ValueError("this is no order of these examples")
+        if not 0 <= position <= len(order):
+            raise ValueError(f"there is no position {position} in an epoch of {len(order)}")
+        self.order, self.position = order, position
         self.generator.set_state(state["generator"].cpu())
 
 

@@ -36,13 +36,14 @@ def run_cell(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     timeout: float | None = None,
     execution: Mapping[str, Any] | None = None,
+    remark: Callable[[str], None] = lambda _line: None,
 ) -> Outcome:
     """Compute a cell, from its checkpoint where there is one, and commit its record to ``folder``.
 
     What goes wrong inside the cell is its outcome, ``failed``, and never stops the others; what goes wrong with the
     folder (a full disk) is raised, for it concerns them all. A cell that takes more than ``timeout`` seconds stops
     between two steps, as ``timeout``; one that hangs ends its process, and ``give_up`` is for whoever comes next.
-    ``execution`` says where it ran, for its record.
+    ``execution`` says where it ran, for its record. ``remark`` is told what is worth a line in the cell's log.
     """
     folder.reopen(cell)
     workspace = folder.workspace(cell)
@@ -55,7 +56,10 @@ def run_cell(
     with seeded(noise_seed(cell), device), deadline.enforced(workspace / OVERSTAYED):
         try:
             state = State(cell, device)
-            clocks = Clocks(device, state.restore(checkpoint))
+            spent = state.restore(checkpoint)
+            if spent is None and checkpoint.exists():
+                remark("its checkpoint is damaged or of another cell, and is not used: it begins anew")
+            clocks = Clocks(device, spent)
             outcome = train(
                 state,
                 clocks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 from collections.abc import Mapping
@@ -64,7 +65,29 @@ class State:
 
     def save(self, path: Path, clocks: Mapping[str, float]) -> None:
         """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
-        content = {
+        # Through memory, because a full disk is then an OSError that names the file.
+        buffer = io.BytesIO()
+        torch.save(self._content(clocks), buffer)
+        try:
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(buffer.getbuffer())
+        except OSError as error:
+            raise CheckpointError(error.errno, error.strerror, str(path)) from error
+
+    def restore(self, path: Path) -> dict[str, float] | None:
+        """Go on from a checkpoint and return its clocks; nothing, and no change, where none is there that fits."""
+        content = read_checkpoint(path)
+        if content is None or content.get("key") != self.cell.key:
+            return None
+        before = copy.deepcopy(self._content({}))
+        try:
+            return self._take(content)
+        except Exception:  # noqa: BLE001  (damaged, or made by hand: other shapes, missing parts, other types)
+            self._take(before)
+            return None
+
+    def _content(self, clocks: Mapping[str, float]) -> dict[str, Any]:
+        return {
             "key": self.cell.key,
             "step": self.step,
             "evaluations": self.evaluations,
@@ -78,31 +101,30 @@ class State:
             "noise": torch.get_rng_state(),
             "device_noise": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
-        # Through memory, because a full disk is then an OSError that names the file.
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        try:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
-        except OSError as error:
-            raise CheckpointError(error.errno, error.strerror, str(path)) from error
 
-    def restore(self, path: Path) -> dict[str, float] | None:
-        """Go on from a checkpoint and return its clocks; nothing where there is none that belongs to this cell."""
-        content = read_checkpoint(path)
-        if content is None or content.get("key") != self.cell.key:
-            return None
+    def _take(self, content: Mapping[str, Any]) -> dict[str, float]:
+        """Be what a checkpoint says, and return its clocks; raises anything where it does not fit this cell."""
         self.problem.load_state_dict(content["problem"])
         self.estimator.load_state_dict(content["estimator"])
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
             optimizer.load_state_dict(state)
+            _check_shapes(optimizer)
         self.batches.load_state_dict(content["batches"])
         torch.set_rng_state(content["noise"].cpu())
         if self.device.type == "cuda" and content["device_noise"] is not None:
             torch.cuda.set_rng_state(content["device_noise"].cpu(), self.device)
-        self.step, self.evaluations = content["step"], content["evaluations"]
-        self.curves, self.gradients = content["curves"], content["gradients"]
-        return dict(content["clocks"])
+        self.step, self.evaluations = int(content["step"]), int(content["evaluations"])
+        if not 0 <= self.step <= self.cell.training.steps:
+            raise ValueError(f"step {self.step} is none of this cell")
+        self.curves, self.gradients = ([dict(row) for row in content[name]] for name in ("curves", "gradients"))
+        return {name: float(seconds) for name, seconds in content["clocks"].items()}
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse moments of another shape than their weights, which torch takes as they come."""
+    for parameter, state in optimizer.state.items():
+        if any(value.dim() and value.shape != parameter.shape for value in state.values()):
+            raise ValueError(f"the optimiser's state is not of {tuple(parameter.shape)} weights")
 
 
 def noise_seed(cell: Cell) -> int:

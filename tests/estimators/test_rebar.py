@@ -91,7 +91,7 @@ def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, s
         estimator(setting.objective(setting.leaves(50))).mean().backward()
         optimizer.step()
     estimator.eval()
-    assert gradient_variance(estimator, setting) < 0.9 * before
+    assert gradient_variance(estimator, setting) < 0.95 * before
     tests = bias_tests(estimator, setting, 100)
     assert all(test.unbiased for test in tests), tests
 

@@ -14,9 +14,10 @@ import pytest
 import estbench
 from estbench import EstbenchError
 from estbench.cli import _exit_code
+from estbench.cli import status as status_module
 from estbench.execution import Listener, as_experiment, plan_of
 from estbench.experiment import SCHEMA_VERSION, find_experiment, read_experiment
-from estbench.store import files
+from estbench.store import ResultsFolder, files
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,6 +86,37 @@ def test_a_plan_without_the_reference_is_timed_beside_it(tiny, tmp_path):
     results = estbench.run(tiny, out=tmp_path)
     assert results.throughput["estimator"].tolist() == ["detached", "stl"]
     assert results.cells["estimator"].tolist() == ["stl"]
+
+
+def test_every_batch_size_of_a_sweep_is_timed_and_every_learning_rate_once(tiny, tmp_path):
+    tiny |= {"estimators": ["stl"], "throughput": {"rounds": 1, "steps": 1}}
+    tiny |= {"sweep": {"batch_size": [8, 16], "learning_rate": [1e-3, 1e-2]}}
+    results = estbench.run(tiny, out=tmp_path)
+    timed = results.throughput[["estimator", "batch_size"]].to_numpy().tolist()
+    assert timed == [["reparam", 8], ["stl", 8], ["reparam", 16], ["stl", 16]]
+    assert results.throughput["session"].nunique() == 2
+    assert len(estbench.run(tiny, out=tmp_path).throughput) == 4
+    tiny["sweep"]["batch_size"] = [8, 16, 24]
+    assert estbench.run(tiny, out=tmp_path).throughput["batch_size"].tolist() == [8, 8, 16, 16, 24, 24]
+
+
+@pytest.mark.parametrize("file", ["curves.parquet", "gradients.parquet"])
+def test_a_cell_with_a_turned_bit_is_named_and_computed_again(tiny, tmp_path, file):
+    """The file is as long as it was, and both of its ends are right."""
+    whole = estbench.run({**tiny, "seeds": 2}, out=tmp_path)
+    folder = whole.cells["folder"][1]
+    path = tmp_path / "cells" / folder / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 1
+    path.write_bytes(content)
+    named = {cell["folder"]: cell["stop_reason"] for cell in status_module._cells(ResultsFolder(tmp_path))}
+    assert named[folder].startswith(f"damaged: cannot read '{path}'")
+    assert named[whole.cells["folder"][0]] == ""
+    told = Told()
+    again = estbench.run({**tiny, "seeds": 2}, out=tmp_path, listener=told)
+    assert told.events[0] == ("planned", 2, 1)
+    assert again.curves["value"].equals(whole.curves["value"])
+    assert again.gradients["value"].equals(whole.gradients["value"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,11 +16,14 @@ from faults import LONG, bits, logs, nothing_left, statuses, tries, wait_for
 import estbench
 from estbench import EstbenchError
 from estbench.execution import Listener
-from estbench.execution.slurm import read_slurm
+from estbench.execution.slurm import PATIENCE_SECONDS, Silence, Slurm, read_slurm
 from estbench.store import ResultsFolder
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("dask_jobqueue")
+Client, Scheduler, SpecCluster = (
+    getattr(pytest.importorskip("distributed"), name) for name in ("Client", "Scheduler", "SpecCluster")
+)
 
 CONFIGURATION = """
 ClusterName=tests
@@ -125,6 +129,59 @@ def test_two_jobs_one_of_them_cancelled(slurm, slurm_file, faults, gate, tiny, t
     assert bits(out) == bits(tmp_path / "here")
     assert nothing_left(out)
     wait_for(lambda: not said("squeue", "-h"))
+
+
+def test_jobs_keep_the_memory_that_they_will_ask_for_again():
+    """Both thresholds: a process that sets the first alone gives back every large tensor as dask's default does."""
+    prologue = Slurm(jobs=1).options(1, Path("logs"))["job_script_prologue"]
+    assert "export MALLOC_TRIM_THRESHOLD_=268435456" in prologue
+    assert "export MALLOC_MMAP_THRESHOLD_=33554432" in prologue
+
+
+def test_a_run_without_workers_says_where_to_look_and_once(tmp_path):
+    silence = Silence(tmp_path, started=100.0)
+    assert silence.words(0, 100.0 + PATIENCE_SECONDS - 1) is None
+    assert f"(see squeue), or leave their reason in '{tmp_path}'" in silence.words(0, 200.0)
+    assert silence.words(0, 201.0) is None
+    (tmp_path / "dask-worker-7.err").write_text("slurm: prologue\nmodule: command not found\n\n")
+    (tmp_path / "dask-worker-8.err").write_text("")
+    said = silence.words(0, 202.0)
+    assert said.endswith("dask-worker-7.err', which ends in: module: command not found")
+    assert silence.words(0, 203.0) is None
+    assert silence.words(1, 300.0) is None
+    assert silence.words(0, 300.0 + PATIENCE_SECONDS - 1) is None, "patience begins anew with the last worker"
+    assert silence.words(0, 300.0 + PATIENCE_SECONDS) == said
+
+
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
+def test_jobs_that_cannot_start_are_told_of_while_the_run_waits(gate, faults, tiny, tmp_path, monkeypatch):
+    """A cluster that never gets a worker, in the place of SLURM's; Ctrl-C ends it as it ends any run."""
+    engines = pytest.importorskip("estbench.execution.engines")
+    monkeypatch.setattr("estbench.execution.slurm.PATIENCE_SECONDS", 0)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "1.err").write_text("exec: no such file\n")
+
+    @contextlib.contextmanager
+    def without_workers(_settings, _logs, device, threads):
+        with (
+            SpecCluster(workers={}, scheduler={"cls": Scheduler, "options": engines.ON_LOOPBACK}) as cluster,
+            Client(cluster, set_as_default=False) as client,
+        ):
+            yield engines.Engine("slurm", client, lambda: 1, device, 1, logs)
+
+    monkeypatch.setattr(engines, "slurm", without_workers)
+    told = []
+
+    class Waits(Listener):
+        def noted(self, remark):
+            told.append(remark)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        estbench.run(tiny, out=tmp_path / "out", slurm=Slurm(jobs=1), listener=Waits())
+    assert told[0].endswith("1.err', which ends in: exec: no such file")
 
 
 @pytest.mark.parametrize(

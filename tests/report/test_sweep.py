@@ -5,17 +5,20 @@ from __future__ import annotations
 import tomllib
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from records import write_results
 
 from estbench.experiment.spec import experiment_from
 from estbench.report import build, figure_sweep, summary, tuning
+from estbench.report.costs import costs
 from estbench.report.events import write_events
 from estbench.report.page import setup, spec_toml
 from estbench.report.style import looks
 from estbench.report.table_sweep import sensitivity
+from estbench.report.table_throughput import throughput
 from estbench.store import load
-from estbench.store.tables import CURVES, read_rows, write_table
+from estbench.store.tables import CURVES, THROUGHPUT, read_rows, write_table
 
 RATES = [1e-4, 1e-3, 1e-2]
 LIGHT = {"replicates": 0, "rounds": 0}
@@ -37,6 +40,45 @@ def shift(path, label, rate, split, by):
 def chosen(results):
     found = tuning.picks(tuning.trials(results))
     return {(problem, estimator): dict(trial.setting) for (problem, estimator), trial in found.items()}
+
+
+def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
+    """Both sizes were timed, the larger one last: each estimator's speed is that of its own, and so is its cost."""
+    path = swept(tmp_path / "r", {"batch_size": [50, 100]})
+    for label, size in (("reparam", 50), ("stl", 100)):
+        for cell in load(path).plan["cells"]:
+            if cell["estimator"]["label"] == label and cell["training"]["batch_size"] == size:
+                file = path / "cells" / cell["folder"] / "curves.parquet"
+                rows = read_rows(file, CURVES)
+                better = [{**row, "value": row["value"] + 50.0 * (row["split"] == "validation")} for row in rows]
+                write_table(file, better, CURVES)
+    rows = [
+        {
+            **{name: "" for name in THROUGHPUT.names if THROUGHPUT.field(name).type == pa.string()},
+            "session": f"2026-01-0{size // 50}",
+            "machine": "m",
+            "problem": "vae",
+            "reference": "reparam",
+            "estimator": label,
+            "batch_size": size,
+            "steps": 10,
+            "round": each,
+            "threads": 1,
+            "seconds": size * slower * (1 + each / 1e3),
+            "evaluations_per_example": 1,
+            "peak_memory_bytes": 1,
+        }
+        for size in (50, 100)
+        for label, slower in (("reparam", 1.0), ("stl", 2.0))
+        for each in range(3)
+    ]
+    write_table(path / "throughput.parquet", rows, THROUGHPUT)
+    results = tuning.picked(load(path))
+    table = throughput(results).data.set_index("estimator")
+    assert table["batch_size"].to_dict() == {"reparam": 50, "stl": 100}
+    assert table.loc["stl", "seconds_ratio"] == pytest.approx(2.0)  # paired at its own batch size
+    _, milliseconds = costs(results, "vae")
+    assert milliseconds["stl"] == pytest.approx(4 * milliseconds["reparam"])
 
 
 def test_the_validation_split_chooses_and_the_test_split_compares(tmp_path):

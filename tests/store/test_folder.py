@@ -346,6 +346,9 @@ def test_a_turned_bit_in_a_table_is_found(folder, cell):
     path.write_bytes(content)
     with pytest.raises(EstbenchError, match=r"cannot read '.*curves\.parquet': .*run again to recompute it"):
         load(folder.path).curves  # noqa: B018
+    assert folder.status(cell.folder) is Status.DONE, "a look at both ends does not see it"
+    assert folder.status(cell.folder, thorough=True) is None
+    assert folder.is_damaged(cell)
 
 
 def test_a_newer_record_is_never_computed_again(folder, cell):

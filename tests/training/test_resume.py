@@ -127,6 +127,48 @@ def test_a_damaged_checkpoint_means_a_new_start(train_cell, stop_at, damage):
     assert finished.bits == whole.bits
 
 
+def change(content, *path, to):
+    """Replace a part of a checkpoint by what a function makes of it."""
+    *way, last = path
+    for step in way:
+        content = content[step]
+    content[last] = to(content[last])
+
+
+UNFIT = {
+    "a weight of another shape": lambda c: change(c, "problem", next(iter(c["problem"])), to=lambda w: w[..., :1]),
+    "a weight too few": lambda c: c["problem"].popitem(),
+    "a moment of another shape": lambda c: change(
+        c, "optimizers", 0, "state", 0, "exp_avg", to=lambda moment: moment[..., :1]
+    ),
+    "an optimiser too few": lambda c: c["optimizers"].pop(),
+    "a part missing": lambda c: c.pop("batches"),
+    "an order of other examples": lambda c: change(c, "batches", "order", to=lambda order: order + 1),
+    "a position beyond the epoch": lambda c: change(c, "batches", "position", to=lambda at: at + 10**6),
+    "no random state": lambda c: change(c, "noise", to=lambda state: state[:5]),
+    "a step beyond the last": lambda c: change(c, "step", to=lambda step: step + 100),
+    "a step that is none": lambda c: change(c, "step", to=lambda _: "many"),
+    "curves that are none": lambda c: change(c, "curves", to=lambda _: 7),
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_a_checkpoint_that_does_not_fit_means_a_new_start_too(train_cell, stop_at, unfit):
+    """It is whole and has the right key; what was taken over before the defect shows is given back."""
+    estimator = "reinforce[baseline=nvil]"
+    whole = train_cell(estimator, name="whole")
+    stopped = train_cell(estimator, options={"interrupted": stop_at(15)})
+    content = torch.load(stopped.path / "checkpoint.pt", weights_only=True)
+    UNFIT[unfit](content)
+    torch.save(content, stopped.path / "checkpoint.pt")
+    remarks, seen = [], []
+    finished = train_cell(estimator, options={"remark": remarks.append, "on_step": seen.append})
+    assert remarks == ["its checkpoint is damaged or of another cell, and is not used: it begins anew"]
+    assert finished.outcome.status is Status.DONE
+    assert seen[0] == 1
+    assert finished.bits == whole.bits
+
+
 def test_a_checkpoint_of_another_cell_is_ignored(train_cell, stop_at):
     whole = train_cell(name="whole")
     stopped = train_cell(options={"interrupted": stop_at(15)})
