@@ -77,7 +77,7 @@ def test_the_decoder_learns_from_the_hard_sample_alone():
         seen.clear()
 
 
-@pytest.mark.parametrize("setting", [BITS[1], ONE_HOT[1]], ids=["bernoulli", "categorical"])
+@pytest.mark.parametrize("setting", [BITS[0], ONE_HOT[0]], ids=["bernoulli", "categorical"])
 @pytest.mark.parametrize("variant", ["rebar", "relax[hidden=8]"])
 def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, setting):
     """200 steps of the estimator's own optimiser, for fixed variational parameters."""
@@ -91,7 +91,7 @@ def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, s
         estimator(setting.objective(setting.leaves(50))).mean().backward()
         optimizer.step()
     estimator.eval()
-    assert gradient_variance(estimator, setting) < 0.95 * before
+    assert gradient_variance(estimator, setting) < 0.9 * before
     tests = bias_tests(estimator, setting, 100)
     assert all(test.unbiased for test in tests), tests
 
