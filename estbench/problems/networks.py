@@ -19,6 +19,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 Activation = Literal["tanh", "relu", "leaky_relu", "elu"]
 Size = Annotated[int, Field(ge=1)]
+# Logits that a core's cache holds, with what is computed from them.
+CACHED = 2**17
 
 
 def perceptron(sizes: list[int], activation: str) -> nn.Sequential:
@@ -39,6 +41,14 @@ def binarised(intensities: Tensor, generator: Generator) -> Tensor:
 
 def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     """Log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
+    if torch.is_grad_enabled() or not logits.is_cpu:
+        return _pixel_log_likelihood(logits, x)
+    # Where no gradient needs the whole: what is computed from a piece stays in the cache.
+    pieces = logits.split(max(1, CACHED // logits[0].numel()))
+    return torch.cat([_pixel_log_likelihood(piece, x) for piece in pieces])
+
+
+def _pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)
 
 
