@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 
 import estbench
 from estbench import estimators, problems
@@ -78,17 +80,26 @@ def test_an_outcome_is_of_the_card_as_its_file_says_it(path):
     }
 
 
-@pytest.fixture
-def fresh(tiny_file, tmp_path, monkeypatch):
-    """The report of an experiment that has just run, as if from committed code."""
-    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny_file)
-    estbench.run(tiny_file, out=tmp_path / "r")
-    report = estbench.report.build(tmp_path / "r").parent
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The report of an experiment that has just run, as if from committed code, beside the experiment's file."""
+    folder = tmp_path_factory.mktemp("built")
+    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    estbench.run(folder / "tiny.toml", out=folder / "r")
+    report = estbench.report.build(folder / "r").parent
     environments = read(report / "environment.json")
     for each in environments:
         each["environment"] |= {"commit": "c0ffee", "uncommitted": False}
     (report / "environment.json").write_text(json.dumps(environments), encoding="utf-8")
-    return report
+    return folder
+
+
+@pytest.fixture
+def fresh(built, tmp_path, monkeypatch):
+    """A copy of that report, which a test may change."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", tmp_path / "tiny.toml")
+    return tmp_path / "r" / "report"
 
 
 def test_a_fresh_report_has_nothing_to_complain_of(fresh):
