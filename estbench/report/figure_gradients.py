@@ -78,7 +78,7 @@ def draw(
     quantity, frame = QUANTITIES[statistic], variances(results, problem, statistic, trajectory)
     if frame.empty:
         return None
-    panels = extract.groups(frame)
+    panels = _panels(frame)
     chosen = {label: look for label, look in looks.items() if label in set(frame["estimator"])}
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
@@ -136,6 +136,11 @@ def draw(
         pd.concat(drawn, ignore_index=True),
         tuple(read),
     )
+
+
+def _panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Spaces and groups that have anything to show on a log scale; all of them where none has."""
+    return extract.groups(frame[frame["value"] > 0]) or extract.groups(frame)
 
 
 def trajectories(results: Results) -> list[str]:
@@ -264,7 +269,10 @@ def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
     parts.append(bars(frame, "each has its thin line", log=log))
     if not log:
         parts.append("A band that reaches zero is cut at the axis.")
-    zero = frame[frame["value"] <= 0]
+    panels = _panels(frame)
+    if absent := [group for space, group in extract.groups(frame) if (space, group) not in panels]:
+        parts.append(f"Not drawn, for it is never above zero: {', '.join(absent)}.")
+    zero = frame[(frame["value"] <= 0) & ~frame["group"].isin(absent)]
     if len(zero):
         named = sorted({f"{row.estimator} ({row.group})" for row in zero.itertuples()})
         exactly = "Exactly zero" if (zero["value"] == 0).all() else "Zero or below"
@@ -283,7 +291,7 @@ def _alt(frame: pd.DataFrame, title: str, quantity: Quantity) -> str:
     listed = "; ".join(
         f"{label} {significant(value)}" for label, value in sorted(ends.items(), key=lambda item: item[1])
     )
-    panels = ", ".join(f"{group} ({space})" for space, group in extract.groups(frame))
+    panels = ", ".join(f"{group} ({space})" for space, group in _panels(frame))
     what = quantity.axis.removeprefix("gradient ")
     return (
         f"Line charts on log scales. {title}; panels: {panels}. "

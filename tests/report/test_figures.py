@@ -86,6 +86,17 @@ def test_a_zero_variance_is_said_not_drawn(tmp_path):
     assert "detached (loc)" in picture.caption
 
 
+def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
+    results = load(write_results(tmp_path / "r", ["reparam", "stl"], 3, rounds=0))
+    frame = results.gradients
+    frame.loc[frame["group"] == "loc", ["value", "low", "high"]] = 0.0
+    picture = figure_gradients.draw(results, "vae", looks(["reparam", "stl"]))
+    assert "Not drawn, for it is never above zero: loc." in picture.caption
+    assert "loc (params)" not in picture.alt
+    assert "log_scale (params)" in picture.alt
+    assert b">loc (variational" not in picture.svg
+
+
 def test_a_checkpoint_at_step_zero_is_drawn(tmp_path):
     results = load(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
     results.gradients["step"] = results.gradients["step"].replace(1, 0)
