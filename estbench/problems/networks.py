@@ -44,7 +44,7 @@ def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or not logits.is_cpu:
         return _pixel_log_likelihood(logits, x)
     # Where no gradient needs the whole: what is computed from a piece stays in the cache.
-    pieces = logits.split(max(1, CACHED // logits[0].numel()))
+    pieces = torch.split(logits, max(1, CACHED // logits[0].numel()))
     return torch.cat([_pixel_log_likelihood(piece, x) for piece in pieces])
 
 
