@@ -27,8 +27,8 @@ LOOPBACK = "127.0.0.1"
 ON_LOOPBACK = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
 SECONDS_TO_FIND_A_CLUSTER = 15.0
 # Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
-# attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held. As they come,
-# dask's clocks and monitors take some 3 % of two cores.
+# attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held. Dask's
+# clocks and monitors, at their default pace, take time from the cells.
 SETTINGS = {
     # dask has freed memory returned at once, which slows training down: torch asks for it again and again.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
