@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import field_validator
 from torch import Generator, Tensor, nn
 
 from estbench import datasets, validation
 from estbench.problems.latents import BernoulliLatents
-from estbench.problems.networks import Activation, Size, binarised, perceptron, pixel_log_likelihood
+from estbench.problems.networks import Activation, ImageData, Size, binarised, perceptron, pixel_log_likelihood
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
 from estbench.problems.two_layers import TwoLayerObjective
@@ -46,18 +45,12 @@ class HierarchicalVAE(Problem):
     class Options(validation.Options):
         """What may be chosen; sizes are those of both layers."""
 
-        dataset: str = "mnist5k"
+        dataset: ImageData = "mnist5k"
         latent_size: Size = 20
         hidden: tuple[Size, ...] = (200,)
         activation: Activation = "tanh"
         prior: Literal["fixed", "learned"] = "fixed"
         coding: Literal["binary", "signed"] = "binary"
-
-        @field_validator("dataset")
-        @classmethod
-        def _known(cls, value: str) -> str:
-            datasets.REGISTRY.get(value)
-            return value
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()

@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Generator, Tensor, nn
+
+from estbench import datasets
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -21,6 +23,14 @@ Activation = Literal["tanh", "relu", "leaky_relu", "elu"]
 Size = Annotated[int, Field(ge=1)]
 # Logits that a core's cache holds, with what is computed from them.
 CACHED = 2**17
+
+
+def _known(dataset: str) -> str:
+    datasets.REGISTRY.get(dataset)
+    return dataset
+
+
+ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset
 
 
 def perceptron(sizes: list[int], activation: str) -> nn.Sequential:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
 from estbench import datasets
@@ -15,6 +15,7 @@ from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLat
 from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.problems.networks import (
     Activation,
+    ImageData,
     Size,
     binarised,
     grey_log_likelihood,
@@ -71,7 +72,7 @@ class VAE(Problem):
         ``kl`` belongs to the ELBO, for a multi-sample bound has no analytic part, and to latents with a closed form.
         """
 
-        dataset: str = "mnist5k"
+        dataset: ImageData = "mnist5k"
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
         latents: Literal["normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t"] = "normal"
         latent_size: Size = 20
@@ -82,12 +83,6 @@ class VAE(Problem):
         coding: Literal["binary", "signed"] = "binary"
         kl: Literal["analytic", "sampled"] = "analytic"
         importance_samples: Size = 1
-
-        @field_validator("dataset")
-        @classmethod
-        def _known(cls, value: str) -> str:
-            datasets.REGISTRY.get(value)
-            return value
 
         @model_validator(mode="after")
         def _grey(self) -> VAE.Options:
