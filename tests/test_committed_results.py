@@ -18,7 +18,9 @@ from estbench.reproduction import read_card
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {path.stem: path for path in (ROOT / "experiments").rglob("*.toml")}
-REPORTS = sorted(path.parents[1] for path in ROOT.glob("results/*/report/tables/summary.csv"))
+FOLDERS = sorted(path.parents[2] for path in ROOT.glob("results/*/report/tables/summary.csv"))
+# Cells are never committed: a folder that has them is of a run on this machine.
+REPORTS = [folder / "report" for folder in FOLDERS if not (folder / "cells").exists()]
 CARDS = sorted(ROOT.glob("results/reproductions/cards/*.json"))
 
 
