@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -58,10 +57,9 @@ class Coupled(Estimator):
         return self.copies * self.base.count_evaluations(objective)
 
     def forward(self, objective: Objective) -> Tensor:
-        twin = copy.copy(objective)
-        twin.params = {name: value.expand(self.copies, *value.shape) for name, value in objective.params.items()}
-        normal = CoupledNormal(twin.params["loc"], twin.params["log_scale"].exp(), self)
-        twin.q = Independent(normal, 1, validate_args=False)
+        params = {name: value.expand(self.copies, *value.shape) for name, value in objective.params.items()}
+        normal = CoupledNormal(params["loc"], params["log_scale"].exp(), self)
+        twin = objective.with_q(params, Independent(normal, 1, validate_args=False))
         surrogate: Tensor = self.base(twin).mean(0)
         if not normal.drawn:
             raise EstbenchError(

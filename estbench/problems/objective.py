@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -63,25 +63,49 @@ class Objective:
         expectation: Callable[[], Tensor] | None = None,
     ) -> None:
         self.params = params
-        self.q = family(params)
         self.context = context
         self.importance_samples = importance_samples
         self.evaluations = 0
         self._family = family
-        self._prior = prior
+        self._q = family(params)
+        self._made_live = not torch.is_inference_mode_enabled()
+        self._make_prior = prior
+        self._prior: Distribution | None = None
         self._log_likelihood = log_likelihood
         self._kl = kl
         self._expectation = expectation
 
-    @cached_property
+    # Both distributions are made once, with their graph, whatever the gradient mode in which they are first asked for:
+    # a look at f under no_grad leaves them live. In inference mode nothing of them is kept, neither they nor what torch
+    # computes from them when it is first needed (logits from probs), because no gradient can ever pass through it.
+
+    @property
+    def q(self) -> Distribution:
+        """q(z)."""
+        if self._made_live and torch.is_inference_mode_enabled():
+            return self._family(self.params)
+        return self._q
+
+    @property
     def prior(self) -> Distribution:
         """p(z), with the event shape of q."""
-        return self._prior()
+        if torch.is_inference_mode_enabled():
+            return self._make_prior()
+        if self._prior is None:
+            with torch.enable_grad():
+                self._prior = self._make_prior()
+        return self._prior
 
     @property
     def batch_shape(self) -> torch.Size:
         """(*R, B)."""
-        return self.q.batch_shape
+        return self._q.batch_shape
+
+    def with_q(self, params: Mapping[str, Tensor], q: Distribution) -> Objective:
+        """The same objective at other parameters, with a q that is given."""
+        twin = copy.copy(self)
+        twin.params, twin._q, twin._made_live = params, q, False  # noqa: SLF001
+        return twin
 
     def f(self, z: Tensor, q: Distribution | None = None) -> Tensor:
         """The integrand, (S, *R, B, D) to (S, *R, B); live in z, in the model's weights and, in a sampled KL, in q.
@@ -135,5 +159,5 @@ class Objective:
         return self._family(params)
 
     def _count(self, z: Tensor) -> Tensor:
-        self.evaluations += z.shape[: z.dim() - len(self.q.event_shape)].numel()
+        self.evaluations += z.shape[: z.dim() - len(self._q.event_shape)].numel()
         return self._log_likelihood(z)
