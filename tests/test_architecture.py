@@ -13,7 +13,7 @@ import estbench
 
 PACKAGE = Path(estbench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"experiment", "store", "stats", "errors", "references", "registry", "validation", "variant"}
+GROUND = {"experiment", "store", "stats", "errors", "processes", "references", "registry", "validation", "variant"}
 # From top to bottom; parts of one floor may not import each other, except where the design names an order.
 FLOORS = [
     {"cli"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,14 @@ from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.execution.slurm import Slurm
 from estbench.execution.worker import describe
+from estbench.processes import started_without_script, usable_cores
 
 LOOPBACK = "127.0.0.1"
 # A port of its own choice, and bound: without an address dask opens its web pages to the network.
 ON_LOOPBACK = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
 SECONDS_TO_FIND_A_CLUSTER = 15.0
+# The name that dask gives to the processes of its workers.
+WORKER_PROCESS = "Dask Worker process (from Nanny)"
 # Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
 # attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held. Dask's
 # clocks and monitors, at their default pace, take time from the cells.
@@ -58,11 +60,6 @@ class Engine:
     logs: Path | None = None  # where jobs leave why they could not start
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 class Keeper(Nanny):  # type: ignore[misc]
     """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
 
@@ -71,18 +68,6 @@ class Keeper(Nanny):  # type: ignore[misc]
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout, reason=reason)
         return "OK"
-
-
-@contextlib.contextmanager
-def _script_not_imported() -> Iterator[None]:
-    """Keep new processes from importing, which is running, the caller's script: they need nothing of it."""
-    main = sys.modules["__main__"]
-    hidden: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
-    vars(main).update(dict.fromkeys(hidden, None))
-    try:
-        yield
-    finally:
-        vars(main).update(hidden)
 
 
 @contextlib.contextmanager
@@ -98,14 +83,14 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
     workers = {index: {"cls": Keeper, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
-        stack.enter_context(_script_not_imported())
+        stack.enter_context(started_without_script(WORKER_PROCESS))
         processes = SpecCluster(
             workers=workers,
             scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
             silence_logs=logging.CRITICAL,
         )
         client = stack.enter_context(Client(stack.enter_context(processes), set_as_default=False))
-        yield Engine("local", client, lambda: jobs, device, threads or max(1, cores() // jobs))
+        yield Engine("local", client, lambda: jobs, device, threads or max(1, usable_cores() // jobs))
 
 
 @contextlib.contextmanager

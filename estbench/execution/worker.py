@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import signal
 import time
@@ -18,6 +17,7 @@ from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
 from estbench.execution.task import execute
 from estbench.experiment.plan import cell_from_record
+from estbench.processes import usable_cores
 from estbench.registry import load_plugin
 from estbench.training import Outcome
 
@@ -69,7 +69,7 @@ def describe() -> dict[str, Any]:
     """What the run must know of a worker before it sends cells there."""
     return {
         "host": platform.node(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "cuda": torch.cuda.is_available(),
         "estbench": __version__,
     }

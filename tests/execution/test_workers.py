@@ -140,6 +140,39 @@ def test_jobs_give_the_same_bytes_on_loopback_and_leave_no_process(tiny, tmp_pat
     assert nothing_left(tmp_path / "jobs")
 
 
+SCRIPT = """
+import sys
+import warnings
+
+warnings.simplefilter("error")
+import estbench
+from estbench.execution import Listener
+
+
+class Looks(Listener):
+    def cell_ended(self, *_):
+        assert sys.modules["__main__"].__file__ == __file__
+
+
+tiny = {tiny!r}
+print(*estbench.run(tiny, out=sys.argv[1], jobs=2, listener=Looks()).cells["status"])
+"""
+
+
+def test_a_script_needs_no_guard_is_left_alone_and_warned_of_nothing(tiny, tmp_path, environment):
+    script = tmp_path / "script.py"
+    tiny["throughput"]["rounds"] = 1
+    script.write_text(SCRIPT.format(tiny={**tiny, "seeds": 2}))
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("done done\n", "")
+
+
 @pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM"])
 def test_an_interrupt_stops_the_workers_and_leaves_cells_that_go_on(command, faults, gate, tiny, tmp_path, how):
     """Ctrl-C reaches all processes of a terminal at once; SIGTERM the run alone."""

@@ -1,0 +1,40 @@
+"""Processes of this machine: how many cores they may use, and how new ones start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from multiprocessing import spawn
+from typing import Any
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def started_without_script(started: str) -> Iterator[None]:
+    """Within, processes of this name start without importing the caller's script, which needs no guard for it.
+
+    They need nothing of it, and it is running. Processes of other names start as always, and ``__main__`` stays as
+    it is: torch looks at it.
+    """
+    original = spawn.get_preparation_data
+
+    def prepared(name: str) -> dict[str, Any]:
+        data = original(name)
+        if name == started:
+            data.pop("init_main_from_name", None)
+            data.pop("init_main_from_path", None)
+        return data
+
+    spawn.get_preparation_data = prepared
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = original
