@@ -13,7 +13,19 @@ import estbench
 
 PACKAGE = Path(estbench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-GROUND = {"experiment", "store", "stats", "errors", "processes", "references", "registry", "validation", "variant"}
+GROUND = {
+    "experiment",
+    "store",
+    "stats",
+    "errors",
+    "processes",
+    "references",
+    "registry",
+    "source",
+    "syntax",
+    "validation",
+    "variant",
+}
 # From top to bottom; parts of one floor may not import each other, except where the design names an order.
 FLOORS = [
     {"cli"},
