@@ -19,7 +19,7 @@ def usable_cores() -> int:
 
 @contextlib.contextmanager
 def started_without_script(started: str) -> Iterator[None]:
-    """Within, processes of this name start without importing the caller's script, which needs no guard for it.
+    """Within, processes whose name starts so run without importing the caller's script, which needs no guard for it.
 
     They need nothing of it, and it is running. Processes of other names start as always, and ``__main__`` stays as
     it is: torch looks at it.
@@ -28,7 +28,7 @@ def started_without_script(started: str) -> Iterator[None]:
 
     def prepared(name: str) -> dict[str, Any]:
         data = original(name)
-        if name == started:
+        if name.startswith(started):
             data.pop("init_main_from_name", None)
             data.pop("init_main_from_path", None)
         return data

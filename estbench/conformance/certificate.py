@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from estbench.conformance import contract, enumeration, facts, known, unbiasedne
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
+from estbench.processes import started_without_script, usable_cores
 from estbench.registry import load_plugin
 from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
 
@@ -42,6 +42,7 @@ QUICK: dict[str, PerSetting] = {
 BIASED = "declared bias"
 # Fewer settings than this are not worth the start of another process.
 PARTS_EACH = 5
+WORKER = "SpawnProcess"  # the name that multiprocessing gives to what a pool starts
 
 
 def certify(variant: str, *, quick: bool = False) -> Certificate:
@@ -55,19 +56,20 @@ def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
 
 
 def certify_each(labels: Sequence[str], plugins: Iterable[str] = ()) -> Iterator[Certificate]:
-    """Certificates one after the other; where there is much to do, made by as many processes as there are cores.
+    """Certificates one after the other; where there is much to do, made by a process for each core that may be used.
 
     Each process has one thread and loads the ``plugins``.
     """
     subjects = [_registered(label) for label in labels]
     parts = [(subject.label, at) for subject in subjects for at in range(len(subject.settings) + 1)]
-    workers = min(len(parts) // PARTS_EACH, os.cpu_count() or 1)
+    workers = min(len(parts) // PARTS_EACH, usable_cores())
     if workers <= 1:
         yield from map(certify_subject, subjects)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _start_worker, (tuple(plugins),)) as pool:
-        done = pool.map(_numbered_part, parts)
+        with started_without_script(WORKER):
+            done = pool.map(_numbered_part, parts)
         for subject in subjects:
             yield _certificate(subject, list(itertools.islice(done, len(subject.settings) + 1)))
 
