@@ -8,7 +8,15 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, OneHotCategorical, kl_divergence
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    Normal,
+    OneHotCategorical,
+    kl_divergence,
+    register_kl,
+)
 
 
 class Latents(Protocol):
@@ -117,6 +125,11 @@ class OneHot(OneHotCategorical):
 
     def log_prob(self, value: Tensor) -> Tensor:
         return (value * self.logits).sum(-1)
+
+
+@register_kl(OneHot, OneHot)  # type: ignore[no-untyped-call, untyped-decorator]
+def _one_hot_kl(q: OneHot, p: OneHot) -> Tensor:
+    return kl_divergence(q._categorical, p._categorical)  # noqa: SLF001
 
 
 def states(q: Distribution, limit: int = 4096) -> Tensor | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
+from estbench.problems.densities import closed_form_kl, frozen, log_densities, without_stale_caches
 from estbench.problems.latents import states
 
 # Values of q, or K-tuples of them, that are summed over one by one: 12 bits.
@@ -28,6 +29,9 @@ class Objective:
     is sampled, f(z) = log p(x|z) + log p(z) - log q(z). Either way L is the same number. The multi-sample bound
     (Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519) is made from ``log_weight``.
 
+    With ``kl_weight`` = w, training ascends E_q[log p(x|z)] - w KL (beta-VAE, warm-up), and ``f``, ``kl`` and
+    ``log_weight`` all hold the w. The bounds that are reported are the true ones, of w = 1: see ``bound_terms``.
+
     Sizes: S samples, B examples, D latents; ``*R`` are any further batch dimensions, none in training and the
     replicates in a probe. A sample's event is (D,), or (D, C) for one-hot vectors of C categories.
 
@@ -44,11 +48,14 @@ class Objective:
     context
         What was observed, (B, X): the input of learned baselines.
     kl
-        KL(q || p) in closed form, () to (*R, B); without one it is sampled within f.
+        KL(q || p) in closed form, () to (*R, B); without one it is sampled within f. Its weight belongs into
+        ``kl_weight``. Estimators that use the densities themselves refuse an objective whose ``kl`` is something else.
     importance_samples
         K, 1 for the ELBO.
     expectation
-        L in closed form, () to (*R, B), where there is one; finite latents need none, for they are enumerated.
+        L in closed form, () to (*R, B), where there is one; finite latents need none, because they are enumerated.
+    kl_weight
+        The weight of the KL in L, at least 0: a number, or a tensor that broadcasts to (*R, B).
     """
 
     def __init__(
@@ -61,19 +68,27 @@ class Objective:
         kl: Callable[[], Tensor] | None = None,
         importance_samples: int = 1,
         expectation: Callable[[], Tensor] | None = None,
+        kl_weight: float | Tensor = 1.0,
     ) -> None:
+        self.kl_weight = kl_weight
+        if self.weighted and importance_samples > 1:
+            raise EstbenchError("a multi-sample bound has no KL to be weighted; drop kl_weight, or take one sample")
+        if not isinstance(kl_weight, Tensor) and not 0 <= kl_weight < math.inf:
+            raise EstbenchError(f"kl_weight must be a finite number of at least 0, got {kl_weight}")
         self.params = params
         self.context = context
         self.importance_samples = importance_samples
         self.evaluations = 0
         self._family = family
-        self._q = family(params)
+        self._q = without_stale_caches(family(params))
         self._made_live = not torch.is_inference_mode_enabled()
-        self._make_prior = prior
-        self._prior: Distribution | None = None
+        self._prior = prior
+        self._made_prior: Distribution | None = None
         self._log_likelihood = log_likelihood
         self._kl = kl
         self._expectation = expectation
+        # Members that an estimator may not use on this objective, with the reason; set where estimators are checked.
+        self.refused: Mapping[str, str] = {}
 
     # Both distributions are made once, with their graph, whatever the gradient mode in which they are first asked for:
     # a look at f under no_grad leaves them live. In inference mode nothing of them is kept, neither they nor what torch
@@ -83,18 +98,28 @@ class Objective:
     def q(self) -> Distribution:
         """q(z)."""
         if self._made_live and torch.is_inference_mode_enabled():
-            return self._family(self.params)
+            return self.q_of(self.params)
         return self._q
 
     @property
     def prior(self) -> Distribution:
         """p(z), with the event shape of q."""
+        self._check_member("prior")
+        return self._p
+
+    @property
+    def _p(self) -> Distribution:
         if torch.is_inference_mode_enabled():
-            return self._make_prior()
-        if self._prior is None:
+            return self._prior()
+        if self._made_prior is None:
             with torch.enable_grad():
-                self._prior = self._make_prior()
-        return self._prior
+                self._made_prior = self._prior()
+        return self._made_prior
+
+    @property
+    def weighted(self) -> bool:
+        """Whether L holds another weight of the KL than 1; one that is a tensor is not looked into."""
+        return isinstance(self.kl_weight, Tensor) or self.kl_weight != 1
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -114,19 +139,33 @@ class Objective:
         leaving it out removes noise and nothing else.
         """
         log_likelihood = self._count(z)
-        if self._kl is not None:
-            return log_likelihood
-        return log_likelihood + self.prior.log_prob(z) - (q or self.q).log_prob(z)
+        return log_likelihood if self._kl is not None else self._with_densities(log_likelihood, z, q)
 
     def kl(self) -> Tensor:
-        """The analytic part of L, KL(q || p), (*R, B); zero where f carries the sampled KL."""
+        """The analytic part of L, w KL(q || p), (*R, B); zero where f carries the sampled KL."""
         if self._kl is not None:
-            return self._kl()
+            return self.kl_weight * self._kl() if self.weighted else self._kl()
         return next(iter(self.params.values())).new_zeros(self.batch_shape)
 
     def log_weight(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """Log importance weight log p(x, z) - log q(z), (S, *R, B, D) to (S, *R, B), whichever KL is in use."""
-        return self._count(z) + self.prior.log_prob(z) - (q or self.q).log_prob(z)
+        """The integrand with a sampled KL, (S, *R, B, D) to (S, *R, B), whichever KL is in use.
+
+        log p(x|z) + w (log p(z) - log q(z)): at w = 1 the log importance weight log p(x, z) - log q(z).
+        """
+        self._check_member("log_weight")
+        return self._with_densities(self._count(z), z, q)
+
+    def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Terms of the true bounds at samples of q, (S, *R, B) each: those whose mean is the ELBO; log importance weights.
+
+        The KL in the first is in closed form wherever torch has one, whichever KL training uses, with any weight.
+        """  # noqa: E501
+        log_likelihood = self._count(z)
+        q, p = self.q, self._p
+        log_q, log_p = log_densities(q, p, z)
+        log_weight = log_likelihood + log_p - log_q
+        kl = closed_form_kl(q, p)
+        return (log_weight if kl is None else log_likelihood - kl), log_weight
 
     def exact(self) -> Tensor:
         """L itself, (*R, B), without sampling noise: in closed form, or as a sum over all that q can draw.
@@ -152,11 +191,21 @@ class Objective:
 
     def frozen_q(self) -> Distribution:
         """Rebuild q from detached parameters: gradients pass through z alone."""
-        return self.q_of({name: value.detach() for name, value in self.params.items()})
+        return frozen(self.q_of({name: value.detach() for name, value in self.params.items()}))
 
     def q_of(self, params: Mapping[str, Tensor]) -> Distribution:
         """Build what q would be with other parameters, of the same names and of any batch dimensions."""
-        return self._family(params)
+        return without_stale_caches(self._family(params))
+
+    def _with_densities(self, log_likelihood: Tensor, z: Tensor, q: Distribution | None) -> Tensor:
+        log_p, log_q = self._p.log_prob(z), (q or self.q).log_prob(z)
+        if self.weighted:
+            return log_likelihood + self.kl_weight * (log_p - log_q)
+        return log_likelihood + log_p - log_q
+
+    def _check_member(self, name: str) -> None:
+        if name in self.refused:
+            raise EstbenchError(self.refused[name])
 
     def _count(self, z: Tensor) -> Tensor:
         self.evaluations += z.shape[: z.dim() - len(self._q.event_shape)].numel()

@@ -61,6 +61,17 @@ class TwoLayerObjective(Objective):
         self.evaluations += second.evaluations
         return self._count(z) + weight - (q or self.q).log_prob(z)
 
+    def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Terms of the true bounds, (S, *R, B) each, with one draw of z2 for each z1; see ``Objective``.
+
+        The entropy of q(z1|x) and the KL of the second layer are in closed form.
+        """
+        second = self.second(z)
+        value, weight = (term.squeeze(0) for term in second.bound_terms(second.q.sample((1,))))
+        self.evaluations += second.evaluations
+        log_likelihood = self._count(z)
+        return log_likelihood + value - self.kl(), log_likelihood + weight - self.q.log_prob(z)
+
     def exact(self) -> Tensor:
         """L as a sum over all values of both layers, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``."""
         values = states(self.q, ENUMERABLE)
