@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
+import re
 import sys
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.source import combined, constants, fingerprint, ships
 from estbench.validation import Options, validated
 from estbench.variant import NAME, Variant
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
+WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 E = TypeVar("E", bound=Callable[..., Any])
 
 
@@ -33,6 +37,7 @@ class Resolved:
     version: int
     label: str
     card: str = ""  # of a problem: what its bounds are bounds on
+    source: str = ""  # the fingerprint of all its code that does not ship with estbench
 
     def as_dict(self) -> dict[str, Any]:
         """As plain data, for a record: one dictionary, which all cells of the variant share."""
@@ -49,8 +54,9 @@ class Registry(Generic[Entry]):
     An estimator or a problem is a class that is built from its options; a dataset is a function that loads it.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, uses: Iterable[Registry[Any]] = ()) -> None:
         self.kind = kind
+        self._uses = tuple(uses)  # whose entries are named by the options or the code of these
         self._entries: dict[str, Entry] = {}
         self._entry_points_loaded = False
 
@@ -83,6 +89,10 @@ class Registry(Generic[Entry]):
             raise EstbenchError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self._entries)}")
         return self._entries[name]
 
+    def named(self, words: Collection[str]) -> list[Entry]:
+        """The entries whose names are among some words."""
+        return [entry for name, entry in self._entries.items() if name in words]
+
     def options(self, variant: str | Variant) -> Options:
         """The checked options of a variant."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
@@ -98,12 +108,26 @@ class Registry(Generic[Entry]):
         changed = {key: value for key, value in values.items() if value != defaults.get(key)}
         version: int = getattr(self.get(variant.name), "version", 1)
         card = getattr(self.get(variant.name), "card_of", lambda _options: "")(options)
-        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)), card)
+        source = self._source(variant.name, values)
+        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)), card, source)
 
     def create(self, variant: str | Variant) -> Any:
         """Build an instance from ``name[option=value,...]``."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
         return self.get(variant.name)(self.options(variant))
+
+    def _source(self, name: str, options: dict[str, Any]) -> str:
+        """The fingerprint of an entry, and of the entries that its options or its code name; of shipped ones none."""
+        entry = self.get(name)
+        own = not ships(entry)
+        named = set(WORD.findall(json.dumps(options))) | (constants(entry) if own else set())
+        others = [
+            fingerprint(other)
+            for registry in (self, *self._uses)
+            for other in registry.named(named)
+            if other is not entry and not ships(other)
+        ]
+        return combined([fingerprint(entry) if own else "", *sorted(others)])
 
     def _load_entry_points(self) -> None:
         if self._entry_points_loaded:

@@ -26,6 +26,7 @@ from typing import Any
 from estbench.syntax import Chain, Node, plain, syntax_of, top_statements, used_by
 
 PACKAGE = "estbench"
+CONSTANT = re.compile(r"Constant\(value='([^'\\]*)'")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What Python, pydantic and the registry put into the namespace of a class.
 GENERATED = {"__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__", "name", "card"}
@@ -40,12 +41,27 @@ def ships(entry: Any) -> bool:
 
 def fingerprint(entry: Callable[..., Any]) -> str:
     """SHA-256, in hexadecimal, of all the source that a class or function is made of."""
-    walk = _Walk(_module_of(entry))
-    walk.add_object(entry)
     digest = hashlib.sha256()
-    for part in sorted(walk.parts):
+    for part in sorted(_parts(entry)):
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
+
+
+def constants(entry: Callable[..., Any]) -> set[str]:
+    """All strings that are written in the source of a class or function, docstrings aside."""
+    return {text for part in _parts(entry) for text in CONSTANT.findall(part)}
+
+
+def combined(fingerprints: Iterable[str]) -> str:
+    """One fingerprint of several; empty if all are."""
+    some = [each for each in fingerprints if each]
+    return some[0] if len(some) == 1 else hashlib.sha256("".join(some).encode()).hexdigest() if some else ""
+
+
+def _parts(entry: Callable[..., Any]) -> set[str]:
+    walk = _Walk(_module_of(entry))
+    walk.add_object(entry)
+    return walk.parts
 
 
 class _Walk:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from estbench.experiment import Cell, Experiment, content_hash, make_plan
+from estbench.experiment.plan import code_of
 from estbench.experiment.spec import experiment_from
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
@@ -148,7 +149,8 @@ def write_results(
             keep_checkpoint=False,
         )
     if rounds:
-        folder.append_throughput(throughput_rows(spec, {label: behaviour(name) for label, name in names.items()}))
+        known = {label: behaviour(name) for label, name in names.items()}
+        folder.append_throughput(throughput_rows(spec, known, codes(path)))
     return path
 
 
@@ -203,8 +205,21 @@ def gradient_rows(cell: Cell, known: Behaviour, stop: int) -> list[dict[str, Any
     return rows
 
 
+def codes(path: Path) -> dict[tuple[str, str], str]:
+    """What each problem and estimator of a results folder stands for, by their labels."""
+    cells = ResultsFolder(path).read_plan()["cells"]
+    return {
+        (cell["problem"]["label"], cell["estimator"]["label"]): code_of(cell["problem"], cell["estimator"])
+        for cell in cells
+    }
+
+
 def throughput_rows(
-    spec: Experiment, known: Mapping[str, Behaviour], session: str = "2025-01-01T00:00:00", machine: str = "m-1"
+    spec: Experiment,
+    known: Mapping[str, Behaviour],
+    code: Mapping[tuple[str, str], str],
+    session: str = "2025-01-01T00:00:00",
+    machine: str = "m-1",
 ) -> list[dict[str, Any]]:
     """Timed rounds in which a slow phase of the machine hits all estimators alike."""
     return [
@@ -213,6 +228,7 @@ def throughput_rows(
             "round": number,
             "problem": problem,
             "estimator": label,
+            "code": code.get((problem, label), ""),
             "reference": spec.throughput.reference,
             "batch_size": spec.training.batch_size,
             "steps": spec.throughput.steps,

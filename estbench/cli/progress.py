@@ -35,15 +35,13 @@ class Lines(Listener):
         self.steps: dict[str, int] = {}
         self.steps_to_take = 0
 
-    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
+    def planned(self, plan: Plan, stored: int) -> None:
         self.total = len(plan) - stored
         self.steps_to_take = round(sum(cell.training.steps for cell in plan) * self.total / len(plan))
         console().print(
             f"{plan.experiment.name}: {len(plan)} cells, {stored} stored, {self.total} to run",
             highlight=False,
         )
-        if set_aside:
-            self.noted(f"{set_aside} cells of an earlier protocol stay in the folder, out of its plan and its report")
 
     def cell_started(self, cell: Cell) -> None:
         self.running[cell.key] = time.monotonic()
@@ -93,8 +91,8 @@ class Bars(Lines):
         self.cells: TaskID | None = None
         self.bars: dict[str, TaskID] = {}
 
-    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
-        super().planned(plan, stored, set_aside)
+    def planned(self, plan: Plan, stored: int) -> None:
+        super().planned(plan, stored)
         if self.total:
             self.cells = self.progress.add_task("cells", total=self.total, left="")
 

@@ -58,7 +58,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
     for cell in plan["cells"]:
         name = cell["folder"]
         status, reason, record = "missing", "", NO_RECORD
-        if name in present or folder.renamed(name):
+        if name in present:
             status, reason, record = _read(folder, name, thorough=thorough)
         if f".{name}.partial" in present and status == "missing":
             reason = reason or BEGUN

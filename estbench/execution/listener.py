@@ -10,8 +10,8 @@ from estbench.training import Outcome
 class Listener:
     """Is told what happens, always from the thread that called ``run``; this one keeps it to itself."""
 
-    def planned(self, plan: Plan, stored: int, set_aside: int) -> None:
-        """A run begins; ``stored`` of its cells are there already, ``set_aside`` are of an earlier protocol."""
+    def planned(self, plan: Plan, stored: int) -> None:
+        """A run begins; ``stored`` of its cells are there already."""
 
     def cell_started(self, cell: Cell) -> None:
         """A cell begins, or goes on from its checkpoint; once more after its worker has died."""

@@ -129,8 +129,10 @@ def run(
         if folder.plan_file.exists():
             folder.read_plan()
         todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
-        set_aside = folder.record_plan(plan)
-        listener.planned(plan, len(plan) - len(todo), set_aside)
+        remarks = folder.record_plan(plan)
+        listener.planned(plan, len(plan) - len(todo))
+        for remark in remarks:
+            listener.noted(remark)
         with contextlib.closing(_computed(todo, conditions, engine, listener, interrupts, prepare)) as computed:
             for cell, outcome in computed:
                 listener.cell_ended(cell, outcome, folder)

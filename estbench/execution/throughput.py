@@ -56,6 +56,7 @@ def time_throughput(
             {
                 **shared,
                 **row,
+                "code": contenders[row["estimator"]].code,
                 "batch_size": states[row["estimator"]].batches.batch_size,
                 "evaluations_per_example": states[row["estimator"]].evaluations_per_example,
             }
@@ -77,7 +78,7 @@ def untimed(
     for cell in plan:
         problem, label = cell.problem.label, cell.estimator.label
         batch_size = min(cell.training.batch_size, training_examples[problem])
-        if (problem, label, batch_size) in timed or label in found.get((problem, batch_size), {}):
+        if (cell.code, batch_size) in timed or label in found.get((problem, batch_size), {}):
             continue
         if folder.status(cell.folder) in {Status.DONE, Status.DIVERGED}:
             found.setdefault((problem, batch_size), {})[label] = cell

@@ -6,9 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-# Raised when what is written changes its shape or its meaning. Older records are brought up to date when they are read
-# (store/migrations.py), newer ones refused.
-SCHEMA_VERSION = 2
+# Raised when what is written changes its shape or its meaning; records of any other schema are refused.
+SCHEMA_VERSION = 3
 
 
 def content_hash(data: Any) -> str:

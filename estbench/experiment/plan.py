@@ -15,6 +15,7 @@ from estbench.experiment.keys import SCHEMA_VERSION, content_hash
 from estbench.experiment.spec import Evaluation, Experiment, Probe, Training
 from estbench.experiment.sweep import Sweep, check_names, swept_training, trainings, variants
 from estbench.registry import Resolved
+from estbench.source import combined
 from estbench.validation import Frozen, validated
 
 PROTOCOL = ("training", "evaluation", "probe")
@@ -38,12 +39,17 @@ class Cell:
         return content_hash(
             {
                 "schema": SCHEMA_VERSION,
-                "problem": _identity(self.problem),
-                "estimator": _identity(self.estimator),
+                "problem": identity(self.problem.as_dict()),
+                "estimator": identity(self.estimator.as_dict()),
                 "seed": self.seed,
                 "protocol": self.protocol,
             }
         )
+
+    @property
+    def code(self) -> str:
+        """What is timed: the same for cells that differ only in their seed and their protocol."""
+        return code_of(self.problem.as_dict(), self.estimator.as_dict())
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -98,8 +104,9 @@ def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_proble
     estimators = _resolved(experiment.estimators, experiment.sweep, resolve_estimator, "estimator")
     problems = _resolved(experiment.problems, experiment.sweep, resolve_problem, "problem")
     check_names(experiment.sweep, estimators, problems)
+    probe = _with_source(experiment.probe, resolve_estimator)
     cells = tuple(
-        Cell(estimator, problem, seed, training, experiment.evaluation, experiment.probe)
+        Cell(estimator, problem, seed, training, experiment.evaluation, probe)
         for problem in problems
         for training in trainings(experiment)
         for seed in experiment.seeds
@@ -108,11 +115,27 @@ def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_proble
     return Plan(experiment, cells)
 
 
+def _with_source(probe: Probe, resolve: Resolve) -> Probe:
+    """The probe with the fingerprints of its estimators, which every cell's numbers depend on."""
+    named = [name for name in (probe.shared, probe.reference) if name is not None and name != "exact"]
+    return probe.model_copy(update={"source": combined(resolve(name).source for name in named)})
+
+
 def protocol_hash(protocol: Mapping[str, Any], sweep: Iterable[str]) -> str:
     """What all cells of one comparison share: their protocol, but for the settings that are swept."""
     swept = sorted(swept_training(sweep))
     training = {name: value for name, value in protocol["training"].items() if name not in swept}
     return content_hash({**{part: protocol[part] for part in PROTOCOL}, "training": training, "sweep": swept})
+
+
+def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """All of a resolved variant that a result depends on: everything but its label."""
+    return {name: resolved[name] for name in ("name", "options", "version", "card", "source")}
+
+
+def code_of(problem: Mapping[str, Any], estimator: Mapping[str, Any]) -> str:
+    """A hash of a problem and an estimator as they are resolved."""
+    return content_hash([identity(problem), identity(estimator)])
 
 
 def cell_from_record(record: Mapping[str, Any]) -> Cell:
@@ -125,7 +148,8 @@ class _Written(Frozen):
     options: dict[str, Any]
     version: int
     label: str
-    card: str = ""
+    card: str
+    source: str
 
 
 class _Record(Frozen):
@@ -156,11 +180,6 @@ def _resolved(written: tuple[str, ...], sweep: Sweep, resolve: Resolve, kind: st
 @lru_cache(maxsize=4096)
 def _safe(text: str) -> str:
     return UNSAFE.sub("-", text.lower()).strip("-.")[:80]
-
-
-def _identity(resolved: Resolved) -> dict[str, Any]:
-    identity = {"name": resolved.name, "options": resolved.options, "version": resolved.version}
-    return {**identity, "card": resolved.card} if resolved.card else identity
 
 
 @lru_cache(maxsize=4096)

@@ -39,13 +39,6 @@ class Training(Frozen):
         description="of the learning rates; cosine falls to zero along a quarter of its period",
     )
 
-    @model_serializer(mode="wrap")
-    def _what_was_chosen(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the ways of training that are not the usual one: no key changed when they became possible."""
-        data: dict[str, Any] = dump(self)
-        usual = {name: Training.model_fields[name].default for name in ("optimizer", "schedule")}
-        return {name: value for name, value in data.items() if name not in usual or value != usual[name]}
-
     def rate_at(self, step: int) -> float:
         """The share of the learning rates that step 0, 1, ... is taken with."""
         return math.cos(math.pi / 2 * step / self.steps) if self.schedule == "cosine" else 1.0
@@ -76,6 +69,7 @@ class Probe(Frozen):
         default=None, description="what bias is measured against: 'exact', or an estimator; none if not given"
     )
     reference_replicates: int = Field(default=1000, ge=3, description="draws of an estimated reference")
+    source: str = Field(default="", description="of the two estimators, if they do not ship; filled in by a run")
 
     @field_validator("replicates")
     @classmethod
@@ -86,10 +80,11 @@ class Probe(Frozen):
 
     @model_serializer(mode="wrap")
     def _what_is_asked_for(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what has no effect: no key depends on it, and none changed when it became possible."""
+        """Leave out what has no effect: no key depends on it."""
         data: dict[str, Any] = dump(self)
         idle = [*(("shared", "tracking_steps") if self.shared is None else ())]
         idle += [*(("reference", "reference_replicates") if self.reference is None else ())]
+        idle += [*(("source",) if not self.source else ())]
         return {name: value for name, value in data.items() if name not in idle}
 
 
@@ -147,6 +142,13 @@ class Experiment(Frozen):
         if combinations > MOST_COMBINATIONS:
             raise ValueError(f"gives {combinations:,} combinations of settings; the most is {MOST_COMBINATIONS:,}")
         return sweep
+
+    @field_validator("probe")
+    @classmethod
+    def _as_written(cls, probe: Probe) -> Probe:
+        if probe.source:
+            raise ValueError("source is filled in by a run; leave it out")
+        return probe
 
     @field_validator("estimators", "problems", "seeds")
     @classmethod

@@ -77,7 +77,7 @@ class Problem(nn.Module):
         return next(self.parameters()).device
 
 
-REGISTRY: Registry[type[Problem]] = Registry("problem")
+REGISTRY: Registry[type[Problem]] = Registry("problem", uses=[datasets.REGISTRY])
 register = REGISTRY.register
 names = REGISTRY.names
 

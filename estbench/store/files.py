@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
-from estbench.store.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,21 +50,23 @@ def stamp() -> dict[str, Any]:
 
 
 def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
-    """Read a JSON document of this schema or an older one, brought up to date.
-
-    A newer schema, or a broken file, is an error that says what to do: ``remedy``.
-    """
+    """Read a JSON document; another schema, or a broken file, is an error that says what to do: ``remedy``."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = int(data["schema"])
-        if 1 <= version <= SCHEMA_VERSION:
-            return migrate(data)
+        if version == SCHEMA_VERSION:
+            return dict(data)
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
     except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
     if version < 1:
         raise DamagedError(f"cannot read '{path}': there is no schema {version}; {remedy}")
+    if version < SCHEMA_VERSION:
+        raise EstbenchError(
+            f"'{path}' has schema {version}, which an earlier estbench wrote, and this one reads {SCHEMA_VERSION}; "
+            "delete it, or run again into another folder (--out)"
+        )
     raise EstbenchError(
         f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
         f"upgrade estbench to {data.get('estbench', f'a version that reads schema {version}')}"

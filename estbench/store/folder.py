@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Experiment, Plan
-from estbench.experiment.plan import protocol_hash
+from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
 from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
-from estbench.store.plans import SHARED, checked_folder, earlier_names, expanded, factored, written
+from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table
 from estbench.validation import validated
@@ -38,7 +39,6 @@ class ResultsFolder:
         self.plan_file = self.path / "experiment.json"
         self.throughput_file = self.path / "throughput.parquet"
         self.report = self.path / "report"
-        self._earlier: dict[str, str] = {}  # names that cells of an older schema still have on disk
 
     def create(self) -> None:
         """Make the folder, if it is not there yet."""
@@ -60,7 +60,6 @@ class ResultsFolder:
         plan = read_json(self.plan_file, "delete it and run again: finished cells are kept")
         try:
             cells = expanded(plan)
-            self._earlier = earlier_names(plan)
             validated(Experiment, {"sweep": plan["experiment"].get("sweep", {})}, "experiment")
         except EstbenchError as error:
             raise DamagedError(f"cannot read '{self.plan_file}': {error}") from None
@@ -68,51 +67,64 @@ class ResultsFolder:
             raise DamagedError(f"cannot read '{self.plan_file}': its list of cells is damaged") from None
         return {**{name: value for name, value in plan.items() if name not in SHARED}, "cells": cells}
 
-    def record_plan(self, plan: Plan) -> int:
+    def record_plan(self, plan: Plan) -> list[str]:
         """Record what is planned. Cells of the same protocol accumulate; a new protocol starts a new plan.
 
-        The cells of an earlier protocol stay on disk, out of the plan: numbers from different protocols are
-        never put into one table. So do those of an estimator or a problem that meant something else under the same
-        label. Cells of an older schema get the names that they have now. Returns how many were set aside.
+        Numbers of different protocols never stand in one table: cells of an earlier protocol stay on disk, out of the
+        plan, and are in it again when their protocol is run again. So do those of an estimator or a problem that meant
+        something else under the same label. Returns what happened to them, in lines for people.
         """
-        set_aside = 0
         protocol = protocol_hash(plan.cells[0].protocol, plan.experiment.sweep)
         experiment = plan.experiment.model_dump(mode="json")
         cells = {cell.key: cell.as_dict() for cell in plan}
-        means_same = _meanings(cells.values())
+        changes = _changes(cells.values())
+        remarks: list[str] = []
         if self.plan_file.exists():
             earlier = self.read_plan()
-            self._rename_earlier()
+            known = {cell["key"]: cell for cell in earlier["cells"]}
             if earlier.get("protocol") == protocol:
-                kept = {cell["key"]: cell for cell in earlier["cells"] if cell["key"] in cells or means_same(cell)}
-                set_aside = len(earlier["cells"]) - len(kept)
-                cells = {**kept, **cells}
+                changed = Counter(
+                    change for key, cell in known.items() if key not in cells and (change := changes(cell))
+                )
+                remarks += [f"{_counted(count)} {change}" for change, count in changed.items()]
+                kept = {key: cell for key, cell in known.items() if key in cells or not changes(cell)}
                 experiment["sweep"] = joined([earlier["experiment"].get("sweep", {}), experiment["sweep"]])
             else:
-                set_aside = len(earlier["cells"])
+                kept = {
+                    cell["key"]: cell
+                    for cell in self._finished(known.keys() | cells.keys())
+                    if not changes(cell) and _fits(cell, protocol, plan.experiment.sweep)
+                }
+                remarks += [f"{_counted(len(known))} of an earlier protocol set aside; run it again to see them"]
+                remarks += [f"{_counted(len(kept))} of this protocol, done before, in the plan again"] if kept else []
+            cells = {**kept, **cells}
         self.write_plan({"protocol": protocol, "experiment": experiment}, cells.values())
-        return set_aside
+        return remarks
+
+    def _finished(self, but: Collection[str]) -> Iterator[dict[str, Any]]:
+        """The finished cells on disk, planned or not, without those of some keys."""
+        for name in sorted(self.present()):
+            if not FOLDER.fullmatch(name):
+                continue
+            try:
+                record = self.read_record(name)
+                cell = (
+                    cell_from_record(record["cell"]) if record is not None and Status(record["status"]).final else None
+                )
+            except (AttributeError, EstbenchError, LookupError):
+                continue
+            if cell is not None and cell.folder == name and cell.key not in but:
+                yield cell.as_dict()
 
     def write_plan(self, head: dict[str, Any], cells: Iterable[Mapping[str, Any]]) -> None:
         """Write a plan of the given cells; ``head`` says what they have in common."""
         write_text(self.plan_file, written({**stamp(), **head, **factored(cells)}))
 
-    def _rename_earlier(self) -> None:
-        for name, was in self._earlier.items():
-            for new, old in ((self.cells / name, self.cells / was), (self._hidden(name), self._hidden(was))):
-                if old.is_dir() and not new.exists():
-                    old.rename(new)
-        self._earlier = {}
-
     # Cells
 
     def place(self, folder: str) -> Path:
         """Where a cell's files are; a symbolic link in its place is refused."""
-        name = checked_folder(folder)
-        path = self.cells / name
-        if name in self._earlier and not path.exists():
-            path = self.cells / self._earlier[name]
-        return no_link(path)
+        return no_link(self.cells / checked_folder(folder))
 
     def workspace(self, cell: Cell) -> Path:
         """The hidden folder that a running cell works in; left behind by a killed run, and found again."""
@@ -126,10 +138,6 @@ class ResultsFolder:
 
     def _hidden(self, folder: str) -> Path:
         return self.cells / f".{checked_folder(folder)}.partial"
-
-    def renamed(self, folder: str) -> bool:
-        """Whether a cell is still on disk under the name that an older schema gave it."""
-        return folder in self._earlier
 
     def present(self) -> set[str]:
         """The names of all that is among the cells, looked up at once."""
@@ -215,12 +223,12 @@ class ResultsFolder:
 
     # Throughput
 
-    def timed(self) -> set[tuple[str, str, int]]:
-        """Problem, estimator and batch size of what has been timed."""
+    def timed(self) -> set[tuple[str, int]]:
+        """The code (``Cell.code``) and the batch size of what has been timed."""
         if not self.throughput_file.exists():
             return set()
         rows = read_rows(self.throughput_file, THROUGHPUT)
-        return {(row["problem"], row["estimator"], row["batch_size"]) for row in rows}
+        return {(row["code"], row["batch_size"]) for row in rows}
 
     def append_throughput(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add timed rounds to those already there."""
@@ -230,16 +238,31 @@ class ResultsFolder:
             write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
 
 
-def _meanings(cells: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether what a cell is called means what it means in ``cells``: a label does not tell the version."""
+def _changes(cells: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:
+    """Why a cell does not stand beside ``cells``: what it is called means something else there; "" if it does not."""
+    known = {(kind, cell[kind]["label"]): cell[kind] for cell in cells for kind in ("estimator", "problem")}
 
-    def of(cell: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], list[Any]]]:
+    def change(cell: Mapping[str, Any]) -> str:
         for kind in ("estimator", "problem"):
-            variant = cell[kind]
-            yield (kind, variant["label"]), [variant.get(name) for name in ("name", "options", "version", "card")]
+            ours, now = cell[kind], known.get((kind, cell[kind]["label"]))
+            if now is not None and identity(ours) != identity(now):
+                what = next(name for name, value in identity(now).items() if identity(ours)[name] != value)
+                return f"of an earlier version of '{ours['name']}' set aside (its {what} changed)"
+        return ""
 
-    known = dict(item for cell in cells for item in of(cell))
-    return lambda cell: all(known.get(label, meaning) == meaning for label, meaning in of(cell))
+    return change
+
+
+def _fits(cell: Mapping[str, Any], protocol: str, sweep: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether a cell is of a protocol, with swept settings among their values."""
+    settings = {**cell["problem"]["options"], **cell["estimator"]["options"], **cell["training"]}
+    return protocol_hash(cell, sweep) == protocol and all(
+        settings[name] in values for name, values in sweep.items() if name in settings
+    )
+
+
+def _counted(count: int) -> str:
+    return f"{count} cell" if count == 1 else f"{count} cells"
 
 
 class _Record(BaseModel):

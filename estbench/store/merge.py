@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from estbench.errors import EstbenchError
-from estbench.experiment.plan import PROTOCOL
+from estbench.experiment.plan import PROTOCOL, identity
 from estbench.experiment.sweep import joined
 from estbench.store.results import Results, load
 from estbench.store.tables import CURVES, GRADIENTS, read_arrow
@@ -132,7 +132,7 @@ def _one_meaning(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) -> 
     known: dict[tuple[str, str], tuple[Any, str]] = {}
     for key, cell in cells.items():
         for kind in ("estimator", "problem"):
-            meaning = {name: cell[kind].get(name) for name in ("name", "options", "version", "card")}
+            meaning = identity(cell[kind])
             earlier, where = known.setdefault((kind, cell[kind]["label"]), (meaning, key))
             differing = [name for name in meaning if meaning[name] != earlier[name]]
             if differing and home[where] != home[key]:

@@ -29,7 +29,7 @@ def factored(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             "key": cell["key"],
             "folder": cell["folder"],
         }
-        rows.append(row if "was" not in cell else {**row, "was": cell["was"]})
+        rows.append(row)
     protocols = [dict(zip(PROTOCOL, parts, strict=True)) for parts in tables["protocols"].entries]
     single = {name: [entry for (entry,) in tables[name].entries] for name in ("estimators", "problems")}
     return {**single, "protocols": protocols, "cells": rows}
@@ -59,11 +59,6 @@ def expanded(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     if len(known) != 2 * len(cells):
         raise ValueError("a cell is there twice")
     return cells
-
-
-def earlier_names(document: Mapping[str, Any]) -> dict[str, str]:
-    """What the folders of cells were called before their keys changed."""
-    return {row["folder"]: checked_folder(row["was"]) for row in document["cells"] if "was" in row}
 
 
 def written(document: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
 from estbench.store.folder import ResultsFolder
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
@@ -63,7 +64,10 @@ class Results:
 
     @cached_property
     def throughput(self) -> pd.DataFrame:
-        """One row per timed round; a round that several folders hold counts once."""
+        """One row per timed round; a round that several folders hold counts once.
+
+        Rounds of planned labels count only if they are of the code that is planned.
+        """
         import pandas as pd
 
         files = [ResultsFolder(path).throughput_file for path in (self.path, *self.others)]
@@ -71,7 +75,12 @@ class Results:
         if not frames:
             return pd.DataFrame(columns=THROUGHPUT.names)
         rounds: pd.DataFrame = pd.concat(frames, ignore_index=True)
-        return rounds.drop_duplicates(ignore_index=True) if self.others else rounds
+        rounds = rounds.drop_duplicates(ignore_index=True) if self.others else rounds
+        planned = {(cell["problem"]["label"], cell["estimator"]["label"]): cell for cell in self.plan["cells"]}
+        code = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}
+        timed = zip(rounds["problem"], rounds["estimator"], rounds["code"], strict=True)
+        current = [code.get((problem, estimator), found) == found for problem, estimator, found in timed]
+        return rounds[current].reset_index(drop=True)
 
     def _row(self, cell: dict[str, Any]) -> dict[str, Any]:
         record = self.records.get(cell["folder"], {})
@@ -122,7 +131,5 @@ def load(path: str | Path) -> Results:
     """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or is of a newer schema."""
     folder = ResultsFolder(path)
     plan = folder.read_plan()
-    names = [cell["folder"] for cell in plan["cells"]]
-    homes = {name: home for name in names if (home := folder.place(name)).name != name}
-    records = {name: folder.read_record(name) for name in names}
-    return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None}, homes)
+    records = {cell["folder"]: folder.read_record(cell["folder"]) for cell in plan["cells"]}
+    return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None})

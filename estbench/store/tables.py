@@ -64,6 +64,7 @@ THROUGHPUT = pa.schema(
         ("threads", pa.int64()),
         ("machine", pa.string()),
         ("torch", pa.string()),
+        ("code", pa.string()),  # of which estimator and problem: labels do not tell their source
     ]
 )
 

@@ -35,7 +35,7 @@ def clock(monkeypatch):
 
 def test_lines_count_what_has_ended_and_say_what_is_left(cells, printed, clock):
     lines = progress.Lines()
-    lines.planned(cells, stored=8, set_aside=0)
+    lines.planned(cells, stored=8)
     first, second, third, fourth = cells.cells[:4]
     lines.cell_started(first)
     lines.cell_started(second)
@@ -58,7 +58,7 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, printed, clock):
 
 def test_bars_count_those_that_run_and_show_some_of_them(cells, printed, clock):
     bars = progress.Bars(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
-    bars.planned(cells, stored=0, set_aside=0)
+    bars.planned(cells, stored=0)
     for cell in cells:
         bars.cell_started(cell)
         bars.cell_started(cell)  # its worker died, and it begins again

@@ -28,7 +28,7 @@ class Told(Listener):
     def __init__(self) -> None:
         self.events = []
 
-    def planned(self, plan, stored, set_aside):
+    def planned(self, plan, stored):
         self.events.append(("planned", len(plan), stored))
 
     def cell_started(self, cell):

@@ -29,8 +29,8 @@ def test_the_keys_of_the_quickstart_are_the_same_for_ever():
     plan = make_plan(
         read_experiment(find_experiment("quickstart")), estimators.REGISTRY.resolve, problems.REGISTRY.resolve
     )
-    assert [cell.key for cell in plan] == ["188ddde1db3392963d79bf5f71808676ea3e6a55dfc84353641e5ea070104840"]
-    assert plan.cells[0].folder == "reparam-vae-s0-188ddde1"
+    assert [cell.key for cell in plan] == ["089edd2289d0c5d714a13e3c34b07dc69c350ae984cfa5c08c3373e04f111300"]
+    assert plan.cells[0].folder == "reparam-vae-s0-089edd22"
 
 
 def test_a_plan_is_every_problem_with_every_seed_and_every_estimator(tiny):
@@ -79,7 +79,7 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
     cell = planned(tiny).cells[0]
     keys = [cell.key]
     for part, settings in changes.items():
-        dependent = {"tracking_steps", "reference_replicates"}  # of the probe: without what they depend on, idle
+        dependent = {"tracking_steps", "reference_replicates", "source"}  # of the probe: idle here
         assert set(settings) == set(type(getattr(cell, part)).model_fields) - dependent, "a setting is not tested"
         keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
     assert len(set(keys)) == len(keys)
@@ -103,6 +103,9 @@ def test_a_key_depends_on_seed_estimator_problem_options_and_versions(cell):
         replace(cell, estimator=replace(estimator, name="stl")),
         replace(cell, estimator=replace(estimator, version=2)),
         replace(cell, estimator=replace(estimator, options={"x": 1})),
+        replace(cell, estimator=replace(estimator, source="f00d")),
+        replace(cell, problem=replace(problem, source="f00d")),
+        replace(cell, probe=cell.probe.model_copy(update={"source": "f00d"})),
         replace(cell, problem=replace(problem, name="other")),
         replace(cell, problem=replace(problem, version=2)),
         replace(cell, problem=replace(problem, card="digits-v2-dynamic-shuffled-normal-fixed-binary")),

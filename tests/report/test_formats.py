@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from records import behaviour, throughput_rows, write_results
+from records import behaviour, codes, throughput_rows, write_results
 
 from estbench.errors import EstbenchError
 from estbench.experiment.spec import experiment_from
@@ -74,7 +74,7 @@ def test_machines_stand_beside_each_other_in_a_merged_report(tmp_path):
     b = write_results(tmp_path / "b", ["reparam", "detached"], 1, replicates=0, rounds=0)
     spec = experiment_from(load(b).plan["experiment"] | {"throughput": {"rounds": 5}})
     known = {"reparam": behaviour("reparam")._replace(milliseconds=30.0), "detached": behaviour("detached")}
-    ResultsFolder(b).append_throughput(throughput_rows(spec, known, "2026-01-01T00:00:00", "m-2"))
+    ResultsFolder(b).append_throughput(throughput_rows(spec, known, codes(b), "2026-01-01T00:00:00", "m-2"))
     results = load_many([a, b])
     table = throughput(results)
     assert table.data[["machine", "estimator", "rounds"]].to_numpy().tolist() == [

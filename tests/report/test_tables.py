@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from records import ESTIMATORS, behaviour, throughput_rows, write_results
+from records import ESTIMATORS, behaviour, codes, throughput_rows, write_results
 
 from estbench.report import summary
 from estbench.report.table import Column, Entry, Table, fixed, significant
@@ -172,7 +172,7 @@ def test_throughput_takes_the_latest_session_of_each_and_pools_no_machines(tmp_p
 
     spec = experiment_from(plan.plan["experiment"])
     slow = behaviour("stl")._replace(milliseconds=50.0)
-    folder.append_throughput(throughput_rows(spec, {"stl": slow}, "2025-06-01T00:00:00", "m-2"))
+    folder.append_throughput(throughput_rows(spec, {"stl": slow}, codes(folder.path), "2025-06-01T00:00:00", "m-2"))
     table = throughput(load(path))
     late, early = row(table, estimator="stl"), row(table, estimator="reparam")
     assert late["machine"] == "m-2"

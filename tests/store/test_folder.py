@@ -45,6 +45,7 @@ ROUND = {
     "threads": 1,
     "machine": "m",
     "torch": "2",
+    "code": "",
 }
 
 
@@ -132,6 +133,12 @@ def test_a_newer_schema_is_refused_with_the_version_that_it_needs(tmp_path, cont
         read_json(tmp_path / "a.json")
 
 
+def test_an_older_schema_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a.json").write_text(f'{{"schema": {SCHEMA_VERSION - 1}}}')
+    with pytest.raises(EstbenchError, match=r"a\.json' has schema \d+, which an earlier estbench wrote.*--out"):
+        read_json(tmp_path / "a.json")
+
+
 BROKEN = [
     b"",
     b"{",
@@ -171,8 +178,8 @@ def test_a_folder_without_a_plan_says_what_makes_one(tmp_path):
 
 
 def test_cells_of_one_protocol_accumulate(folder):
-    assert folder.record_plan(plan_of("stl", seeds=2)) == 0
-    assert folder.record_plan(plan_of("stl", "rloo")) == 0
+    assert folder.record_plan(plan_of("stl", seeds=2)) == []
+    assert folder.record_plan(plan_of("stl", "rloo")) == []
     cells = folder.read_plan()["cells"]
     assert [(cell["estimator"]["name"], cell["seed"]) for cell in cells] == [
         ("reparam", 0),
@@ -184,11 +191,49 @@ def test_cells_of_one_protocol_accumulate(folder):
 
 def test_another_protocol_starts_a_new_plan_and_leaves_the_cells(folder, cell):
     committed(folder, cell)
-    assert folder.record_plan(plan_of("stl", steps=60)) == 1
+    (remark,) = folder.record_plan(plan_of("stl", steps=60))
+    assert remark.startswith("1 cell of an earlier protocol")
     assert [cell["estimator"]["name"] for cell in folder.read_plan()["cells"]] == ["stl"]
     assert folder.status(cell.folder) is Status.DONE
     folder.record_plan(plan_of("reparam"))
     assert load(folder.path).cells["status"].tolist() == ["done"]
+
+
+def test_finished_cells_of_an_earlier_protocol_are_in_the_plan_again(folder, cell):
+    committed(folder, cell)
+    unfinished = plan_of("stl").cells[0]
+    committed(folder, unfinished, "interrupted")
+    folder.record_plan(plan_of("stl", steps=60))
+    other, again = folder.record_plan(plan_of("rloo"))
+    assert "set aside" in other
+    assert again.startswith("1 cell of this protocol")
+    assert [planned["estimator"]["name"] for planned in folder.read_plan()["cells"]] == ["reparam", "rloo"]
+
+
+def test_an_earlier_version_does_not_come_back_with_its_protocol(folder, cell):
+    committed(folder, cell)
+    folder.record_plan(plan_of("stl", steps=60))
+    newer = replace(cell, estimator=replace(cell.estimator, source="f00d"))
+    folder.record_plan(Plan(plan_of("reparam").experiment, (newer,)))
+    assert [planned["key"] for planned in folder.read_plan()["cells"]] == [newer.key]
+
+
+def test_of_a_sweep_only_the_planned_values_come_back(folder):
+    def swept(*sizes, steps=30, name="reparam"):
+        data = {
+            "estimators": [name],
+            "training": {"steps": steps},
+            "sweep": {"batch_size": list(sizes)},
+        }
+        return make_plan(experiment_from(data), resolve, resolve)
+
+    for each in swept(16, 32):
+        committed(folder, each)
+    folder.record_plan(swept(16, 32))
+    folder.record_plan(plan_of("stl", steps=60))
+    folder.record_plan(swept(16, name="rloo"))
+    found = [(each["estimator"]["name"], each["training"]["batch_size"]) for each in folder.read_plan()["cells"]]
+    assert found == [("reparam", 16), ("rloo", 16)]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "", ".hidden", "a/b", 5, None, ["a"]])
@@ -220,12 +265,16 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["estimator", "problem"])
-@pytest.mark.parametrize("change", [{"version": 2}, {"options": {"x": 1}}, {"card": "other-v2"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"version": 2}, {"options": {"x": 1}}, {"card": "other-v2"}, {"source": "f00d"}], ids=str
+)
 def test_cells_whose_label_meant_something_else_are_set_aside(folder, cell, kind, change):
     committed(folder, cell)
     newer = replace(cell, **{kind: replace(getattr(cell, kind), **change)})
     assert newer.key != cell.key
-    assert folder.record_plan(Plan(plan_of("reparam").experiment, (newer,))) == 1
+    (remark,) = folder.record_plan(Plan(plan_of("reparam").experiment, (newer,)))
+    assert f"1 cell of an earlier version of '{getattr(cell, kind).name}'" in remark
+    assert f"its {next(iter(change))} changed" in remark
     assert [planned["key"] for planned in folder.read_plan()["cells"]] == [newer.key]
     assert folder.status(cell.folder) is Status.DONE
 
@@ -391,7 +440,7 @@ def test_nothing_is_read_or_written_through_a_link(folder, cell, tmp_path):
 def test_the_frames_of_results_are_long_and_typed(folder, cell):
     committed(folder, cell)
     folder.record_plan(plan_of("stl"))
-    folder.append_throughput([ROUND])
+    folder.append_throughput([{**ROUND, "code": cell.code}])
     results = load(folder.path)
     assert list(results.cells.columns) == [
         *("key", "folder", "estimator", "problem", "seed", "status", "stop_reason", "step", "examples", "evaluations"),
@@ -423,7 +472,7 @@ def test_a_folder_with_nothing_in_it_gives_empty_frames_of_the_same_columns(fold
 )
 def test_a_broken_table_is_one_line_that_names_it(folder, cell, content):
     committed(folder, cell)
-    folder.append_throughput([ROUND])
+    folder.append_throughput([{**ROUND, "code": cell.code}])
     results = load(folder.path)
     for name, path in {
         "curves": folder.cells / cell.folder / "curves.parquet",
@@ -451,12 +500,12 @@ def test_a_table_that_is_gone_or_lacks_columns_is_named(folder, cell):
 
 
 @pytest.mark.parametrize("memory", [[1000, 2000], [None, None], [1000, None]], ids=["known", "unknown", "mixed"])
-def test_rounds_are_added_to_those_already_there(folder, memory):
+def test_rounds_are_added_to_those_already_there(folder, cell, memory):
     assert folder.timed() == set()
     for index, peak in enumerate(memory):
-        folder.append_throughput([{**ROUND, "round": index, "peak_memory_bytes": peak}])
-    folder.append_throughput([{**ROUND, "round": 2, "estimator": "stl"}])
-    assert folder.timed() == {("vae", "reparam", 16), ("vae", "stl", 16)}
+        folder.append_throughput([{**ROUND, "code": cell.code, "round": index, "peak_memory_bytes": peak}])
+    folder.append_throughput([{**ROUND, "round": 2, "estimator": "stl", "code": "of stl"}])
+    assert folder.timed() == {(cell.code, 16), ("of stl", 16)}
     frame = load(folder.path).throughput
     assert frame["round"].tolist() == [0, 1, 2]
     assert frame["peak_memory_bytes"].isna().tolist() == [*(peak is None for peak in memory), False]

@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 import pytest
-from records import ENVIRONMENT, throughput_rows, write_results
+from records import ENVIRONMENT, codes, throughput_rows, write_results
 
 from estbench import EstbenchError
 from estbench.experiment.spec import experiment_from
@@ -196,7 +196,7 @@ def test_timings_keep_their_session_and_machine(tmp_path):
     from records import behaviour
 
     known = {label: behaviour(label) for label in TWO}
-    ResultsFolder(b).append_throughput(throughput_rows(spec, known, "2026-01-01T00:00:00", "m-2"))
+    ResultsFolder(b).append_throughput(throughput_rows(spec, known, codes(b), "2026-01-01T00:00:00", "m-2"))
     rounds = load_many([a, b]).throughput
     assert rounds.groupby(["machine", "session"]).size().to_dict() == {
         ("m-1", "2025-01-01T00:00:00"): 4,
