@@ -18,6 +18,7 @@ GROUND = {
     "store",
     "stats",
     "errors",
+    "limits",
     "processes",
     "references",
     "registry",

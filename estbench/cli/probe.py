@@ -122,12 +122,13 @@ def command(
 def _places(
     problem: str | None, checkpoint: Path | None, results: Path | None, seed: int, device: torch.device
 ) -> list[Place]:
+    from estbench.store.guarded import GuardedPath
     from estbench.training import places
 
     if results:
         return places.in_results(results, device)
     if checkpoint:
-        return [places.at_checkpoint(checkpoint, problem, device)]
+        return [places.at_checkpoint(GuardedPath(checkpoint.parent) / checkpoint.name, problem, device)]
     return [places.fresh(problem or "vae", seed, device)]
 
 

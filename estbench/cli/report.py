@@ -84,8 +84,9 @@ def command(
             results = dataclasses.replace(results, plan=plan)
         if tensorboard:  # first: where the extra is missing, nothing is written
             from estbench.report.events import write_events
+            from estbench.store.guarded import GuardedPath
 
-            write_events(results, (Path(out) if out else ResultsFolder(results.path).report) / "tensorboard")
+            write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
         return results, report.build(results, chosen, out=out, refresh=refresh)
 
     results, page = make(REFRESH if watch else None)

@@ -125,7 +125,7 @@ def run(
             forget_attempts(folder, cell)
 
     folder.create()
-    with one_run(folder.path), Interrupts() as interrupts:
+    with one_run(folder.path, listener.noted), Interrupts() as interrupts:
         if folder.plan_file.exists():
             folder.read_plan()
         todo = [cell for cell in plan if force or not _is_stored(folder, cell)]

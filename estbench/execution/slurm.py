@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from estbench.errors import EstbenchError
+from estbench.store.guarded import GuardedPath
 from estbench.validation import Frozen, validated
 
 # A job that has a node starts its worker in a few seconds.
@@ -90,11 +91,11 @@ class Silence:
         return said
 
 
-def last_words(logs: Path) -> tuple[Path, str] | None:
+def last_words(logs: Path) -> tuple[GuardedPath, str] | None:
     """The newest error file of a job that says anything, and its last line."""
-    files = sorted(logs.glob("*.err"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files:
-        text = path.read_text(encoding="utf-8", errors="replace")[-5000:]
+    found = [path for path in GuardedPath(logs).iterdir() if path.suffix == ".err" and path.is_file()]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        text = path.read_end(5000).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:
             return path, lines[-1][:200]

@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import IO
@@ -16,6 +15,7 @@ import torch
 from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
 from estbench.experiment import Cell
+from estbench.limits import COPY_BYTES
 from estbench.measure.environment import choose_device
 from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt
@@ -110,10 +110,10 @@ def _log(folder: ResultsFolder, cell: Cell, *, everything: bool) -> Iterator[IO[
     stack of a crash in native code.
     """
     path = folder.workspace(cell) / LOG
-    earlier = folder.cells / cell.folder / LOG
+    earlier = folder.place(cell.folder) / LOG
     if earlier.exists() and not path.exists():
-        shutil.copyfile(earlier, path)
-    with path.open("a", encoding="utf-8") as log:
+        earlier.copy(path, COPY_BYTES)
+    with path.appended() as log:
         if not everything:
             yield log
             return

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from estbench.report.table import Table
     from estbench.store import Results
+    from estbench.store.guarded import GuardedPath
 
 __all__ = ["build", "summary"]
 
@@ -52,6 +53,8 @@ def build(
     from estbench.report.verdicts import verdicts  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
+    from estbench.store.files import encoded, write_files  # noqa: PLC0415
+    from estbench.store.guarded import GuardedPath  # noqa: PLC0415
 
     whole = source if isinstance(source, Results) else load(source)
     results = tuning.picked(whole)
@@ -62,26 +65,26 @@ def build(
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
-        files |= {f"tables/{table.name}.{kind}": text.encode() for kind, text in written.items()}
+        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in written.items()}
     for picture in pictures:
         files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
     answers = [verdict.text for verdict in verdicts(results)]
-    files["report.html"] = page.render(results, tables, pictures, answers, whole).encode()
+    files["report.html"] = encoded(page.render(results, tables, pictures, answers, whole))
     if refresh is not None:
         files["report.html"] = refreshing(files["report.html"], refresh)
     files = chosen(files, formats)
     files["environment.json"] = (json.dumps(extract.distinct_environments(whole), indent=2) + "\n").encode()
     files["experiment.json"] = (json.dumps(extract.planned(whole), indent=2) + "\n").encode()
-    folder = ResultsFolder(results.path).report if out is None else Path(out)
+    folder = ResultsFolder(results.path).report if out is None else GuardedPath(out)
     try:
-        _write(folder, files)
+        write_files(folder, files)
         if out is None:
             _remove_others(folder, files)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise  # no mistake of the user's
         raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
-    return folder / "report.html" if "report.html" in files else folder
+    return Path(folder / "report.html" if "report.html" in files else folder)
 
 
 def summary(results: Results) -> Table:
@@ -92,22 +95,10 @@ def summary(results: Results) -> Table:
     return table(picked(results))
 
 
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    from estbench.store.files import atomic_path, no_link  # noqa: PLC0415
-
-    for place in (folder, folder / "tables", folder / "figures"):
-        no_link(place)
-    for name, content in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(content)
-
-
-def _remove_others(folder: Path, files: dict[str, bytes]) -> None:
+def _remove_others(folder: GuardedPath, files: dict[str, bytes]) -> None:
     if "report.html" not in files:
         (folder / "report.html").unlink(missing_ok=True)
     for kind, endings in {"tables": {".csv", ".md", ".tex"}, "figures": {".svg", ".png", ".pdf", ".csv"}}.items():
-        for old in sorted((folder / kind).glob("*")):
+        for old in (folder / kind).iterdir():
             if old.suffix in endings and f"{kind}/{old.name}" not in files:
                 old.unlink()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 from datetime import datetime
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from estbench.errors import EstbenchError
-from estbench.store.files import atomic_path
+from estbench.store.guarded import GuardedPath, guarded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,12 @@ class Kit(NamedTuple):
     writer: Any
 
 
-def write_events(results: Results, folder: str | Path) -> Path:
+def write_events(results: Results, folder: str | PathLike[str]) -> Path:
     """Write ``folder/<cell>/events.out.tfevents.0.estbench`` for every cell with a record; return the folder.
 
     A file whose content is the same is left alone, for TensorBoard may be reading it; those of other cells go.
     """
-    folder, kit = Path(folder), _kit()
+    folder, kit = guarded(folder), _kit()
     run_of = [*RUN, *results.swept]
     curves, gradients = (dict(iter(frame.groupby(run_of))) for frame in (results.curves, results.gradients))
     written = set()
@@ -54,11 +55,12 @@ def write_events(results: Results, folder: str | Path) -> Path:
         target = folder / cell["folder"] / FILE
         _replace(target, _encoded(kit, scalars, _started(record)))
         written.add(target)
-    for old in set(folder.glob(f"*/{FILE}")) - written:
-        old.unlink()
-        if not any(old.parent.iterdir()):
-            old.parent.rmdir()
-    return folder
+    for home in folder.iterdir():
+        if home.is_dir() and home / FILE not in written and (home / FILE).exists():
+            (home / FILE).unlink()
+            if not home.names():
+                home.remove()
+    return Path(folder)
 
 
 def _scalars(curves: pd.DataFrame, gradients: pd.DataFrame) -> list[tuple[int, float, list[tuple[str, float]]]]:
@@ -108,12 +110,11 @@ def _started(record: dict[str, Any]) -> float:
         return 0.0
 
 
-def _replace(target: Path, content: bytes) -> None:
+def _replace(target: GuardedPath, content: bytes) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_file() and target.read_bytes() == content:
+        target.parent.mkdir()
+        if target.exists() and target.stat().st_size == len(content) and target.read_bytes() == content:
             return
-        with atomic_path(target) as temporary:
-            temporary.write_bytes(content)
+        target.write_bytes(content)
     except OSError as error:
         raise EstbenchError(f"cannot write the event file '{target}': {error.strerror or error}") from None

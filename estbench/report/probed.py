@@ -13,7 +13,8 @@ from estbench.report.split import percent
 from estbench.report.style import looks, settings
 from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, significant
 from estbench.stats import Interval
-from estbench.store.files import write_text
+from estbench.store.files import encoded, write_files
+from estbench.store.guarded import GuardedPath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,25 +118,19 @@ def consequence(share: float) -> str:
 
 def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
     """The table as CSV and Markdown, the moments in long form, and a figure of each place."""
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-
-    def text(name: str, content: str) -> None:
-        write_text(out / name, content)
-        written.append(out / name)
-
-    text("probe.csv", shown.to_csv())
-    text("probe.md", shown.to_markdown())
-    text("moments.csv", frame.to_csv(index=False, lineterminator="\n"))
+    files = {
+        "probe.csv": encoded(shown.to_csv()),
+        "probe.md": encoded(shown.to_markdown()),
+        "moments.csv": encoded(frame.to_csv(index=False, lineterminator="\n")),
+    }
     with settings():
         chosen = looks(list(dict.fromkeys(frame["estimator"])))
         for at, (_, here) in enumerate(frame.groupby("place", sort=False)):
             svg, png = draw(here, chosen)
             name = f"probe-{at + 1}" if len(set(frame["place"])) > 1 else "probe"
-            for path, content in ((out / f"{name}.svg", svg), (out / f"{name}.png", png)):
-                path.write_bytes(content)
-                written.append(path)
-    return written
+            files |= {f"{name}.svg": svg, f"{name}.png": png}
+    write_files(GuardedPath(out), files)
+    return [out / name for name in files]
 
 
 def _entry(statistic: str, interval: Interval) -> Entry:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from estbench.errors import EstbenchError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
@@ -21,11 +23,11 @@ def marks(folders: Iterable[str | Path]) -> Marks:
 
     found = []
     for folder in map(ResultsFolder, folders):
-        records = [path for path in folder.cells.glob("*/cell.json") if not path.parent.name.startswith(".")]
-        for path in (folder.plan_file, folder.throughput_file, *sorted(records)):
+        records = [home / "cell.json" for home in folder.cells.iterdir() if not home.name.startswith(".")]
+        for path in (folder.plan_file, folder.throughput_file, *records):
             try:
                 stat = path.stat()
-            except OSError:  # not there yet, or being replaced
+            except (OSError, EstbenchError):  # not there yet, or being replaced
                 continue
             found.append((str(path), stat.st_mtime_ns, stat.st_size))
     return tuple(found)

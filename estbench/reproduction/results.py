@@ -26,7 +26,8 @@ from estbench.reproduction.card import Card
 from estbench.reproduction.figure import draw
 from estbench.reproduction.outcome import Outcome
 from estbench.reproduction.tables import table
-from estbench.store.files import atomic_path, read_json, write_json
+from estbench.store.files import encoded, read_json, write_files, write_json
+from estbench.store.guarded import GuardedPath
 
 PAGE = "reproductions.html"
 
@@ -39,9 +40,9 @@ def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
         "log_axes": list(outcome.measured.log_axes) if outcome.measured else [False, False],
         "environment": environment,
     }
-    path = folder / "cards" / f"{outcome.card.name}.json"
+    path = GuardedPath(folder) / "cards" / f"{outcome.card.name}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir()
         write_json(path, _finite(content))
     except OSError as error:
         raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
@@ -49,7 +50,8 @@ def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
 
 def recorded(folder: Path) -> list[dict[str, Any]]:
     """The outcomes that a folder holds, by card."""
-    return [read_json(path, "run `estbench reproduce` again") for path in sorted((folder / "cards").glob("*.json"))]
+    cards = [path for path in (GuardedPath(folder) / "cards").iterdir() if path.suffix == ".json"]
+    return [read_json(path, "run `estbench reproduce` again") for path in cards]
 
 
 def write_page(cards: Sequence[Card], folder: Path) -> Path:
@@ -58,18 +60,14 @@ def write_page(cards: Sequence[Card], folder: Path) -> Path:
     summary = table(cards, outcomes)
     pictures = {outcome["card"]["name"]: draw(outcome) for outcome in outcomes}
     files = {
-        "reproductions.csv": summary.to_csv().encode(),
-        "reproductions.md": summary.to_markdown().encode(),
-        "reproductions.tex": summary.to_latex().encode(),
-        PAGE: _page(cards, outcomes, summary, pictures).encode(),
+        "reproductions.csv": encoded(summary.to_csv()),
+        "reproductions.md": encoded(summary.to_markdown()),
+        "reproductions.tex": encoded(summary.to_latex()),
+        PAGE: encoded(_page(cards, outcomes, summary, pictures)),
     }
     for picture in filter(None, pictures.values()):
         files |= {f"figures/{picture.name}.{ending}": content for ending, content in picture.files().items()}
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(content)
+    write_files(GuardedPath(folder), files)
     return folder / PAGE
 
 

@@ -6,13 +6,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from estbench.experiment import Cell
 from estbench.store.folder import ResultsFolder
+from estbench.store.guarded import GuardedPath
 from estbench.store.lock import held
 
 WAIT_SECONDS = 0.2
+MOST_READ = 100_000
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def attempt(folder: ResultsFolder, cell: Cell, interrupted: Callable[[], bool]) 
                 time.sleep(WAIT_SECONDS)
         origin = _origin(folder, cell)
         file.seek(0)
-        earlier = file.read().splitlines().count(origin)
+        earlier = file.read(MOST_READ).splitlines().count(origin)
         file.write(f"{origin}\n")
         file.flush()
         os.fsync(file.fileno())
@@ -62,5 +63,5 @@ def forget_attempts(folder: ResultsFolder, cell: Cell) -> None:
         pass
 
 
-def _marker(folder: ResultsFolder, cell: Cell) -> Path:
+def _marker(folder: ResultsFolder, cell: Cell) -> GuardedPath:
     return folder.cells / f".{cell.folder}.attempts"

@@ -20,6 +20,7 @@ from pydantic import Field
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.store.files import read_json, write_json, write_text
+from estbench.store.guarded import GuardedPath
 from estbench.validation import Frozen, validated
 
 FOLDER = Path("results") / "certificates"
@@ -147,11 +148,11 @@ def save(certificate: Certificate, folder: Path = FOLDER) -> Path:
     """Write a certificate into a folder, over an earlier one of the same variant."""
     path = _file(folder, certificate.label)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir()
     except OSError as error:
         raise EstbenchError(f"cannot make '{folder}': {error.strerror}; choose another with --out") from None
     write_json(path, certificate.model_dump(mode="json"))
-    return path
+    return Path(path)
 
 
 def shipped() -> dict[str, Certificate]:
@@ -179,15 +180,15 @@ def _shipped(path: Path, _changed: int) -> dict[str, Certificate]:
     return {certificate.label: certificate for certificate in certificates}
 
 
-def _file(folder: Path, label: str) -> Path:
-    return folder / f"{re.sub(r'[^a-z0-9._]+', '-', label.lower()).strip('-.')[:120]}.json"
+def _file(folder: Path, label: str) -> GuardedPath:
+    return GuardedPath(folder) / f"{re.sub(r'[^a-z0-9._]+', '-', label.lower()).strip('-.')[:120]}.json"
 
 
-def _read(path: Path) -> Certificate | None:
+def _read(path: GuardedPath) -> Certificate | None:
     """A certificate; what cannot be read as one is none."""
-    if not path.is_file():
-        return None
     try:
+        if not path.exists():
+            return None
         data = read_json(path)
         return validated(
             Certificate, {name: data[name] for name in Certificate.model_fields if name in data}, f"'{path}'"

@@ -1,45 +1,39 @@
-"""Files that are whole or absent."""
+"""JSON documents and text that are whole or absent."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
+from estbench.limits import JSON_BYTES, JSON_PARTS, Limit, TooLargeError
+from estbench.store.guarded import DamagedError, GuardedPath, LinkError, guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from os import PathLike
 
 
-class DamagedError(EstbenchError):
-    """A file that was cut short, or that is not what it should be; its cell can be computed again."""
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path``; on success it is flushed to disk and renamed into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
+def write_text(path: str | PathLike[str], text: str) -> None:
     """Write a text file, all or nothing."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    guarded(path).write_text(text)
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
+def write_files(folder: GuardedPath, files: dict[str, bytes]) -> None:
+    """Write files by their names below a folder, each all or nothing."""
+    for place in {name.rpartition("/")[0] for name in files}:
+        (folder / place if place else folder).mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def encoded(text: str) -> bytes:
+    """Text as it is written to files: half of a surrogate pair, which no file can hold, becomes its number."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def write_json(path: str | PathLike[str], data: dict[str, Any]) -> None:
     """Write a JSON document with its schema version, all or nothing."""
     write_text(path, json.dumps({**stamp(), **data}, indent=2, allow_nan=False) + "\n")
 
@@ -49,13 +43,21 @@ def stamp() -> dict[str, Any]:
     return {"schema": SCHEMA_VERSION, "estbench": __version__}
 
 
-def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
-    """Read a JSON document; another schema, or a broken file, is an error that says what to do: ``remedy``."""
+def read_json(
+    path: str | PathLike[str], remedy: str = "restore it", limits: tuple[Limit, Limit] = (JSON_BYTES, JSON_PARTS)
+) -> dict[str, Any]:
+    """Read a JSON document.
+
+    Another schema, a broken file, or one beyond the ``limits`` of its bytes and parts, is an error that says what to
+    do: ``remedy``.
+    """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_bounded(path, *limits))
         version = int(data["schema"])
         if version == SCHEMA_VERSION:
             return dict(data)
+    except (LinkError, TooLargeError):
+        raise
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
     except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
@@ -73,8 +75,10 @@ def read_json(path: Path, remedy: str = "restore it") -> dict[str, Any]:
     )
 
 
-def no_link(path: Path) -> Path:
-    """The path; refuse a symbolic link: what is written through it would land outside the results folder."""
-    if path.is_symlink():
-        raise EstbenchError(f"'{path}' is a symbolic link, and results folders have none; remove it")
-    return path
+def _bounded(path: str | PathLike[str], size: Limit, parts: Limit) -> str:
+    """The text of a JSON document that is not too large, on disk or in memory."""
+    content = guarded(path).read_bytes(size)
+    if not content.isascii():
+        size.check(4 * len(content), path)  # one wide character makes all of them wide
+    parts.check(sum(map(content.count, (b",", b"[", b"{"))), path)
+    return content.decode()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,9 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
-from estbench.store.files import DamagedError, no_link, read_json, stamp, write_json, write_text
+from estbench.limits import RECORD_BYTES, RECORD_PARTS
+from estbench.store.files import read_json, stamp, write_json, write_text
+from estbench.store.guarded import TEMPORARY, DamagedError, GuardedPath
 from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table
@@ -33,17 +34,19 @@ class ResultsFolder:
     never sees half a cell, and a killed run finds its checkpoint again.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        self.cells = self.path / "cells"
-        self.plan_file = self.path / "experiment.json"
-        self.throughput_file = self.path / "throughput.parquet"
-        self.report = self.path / "report"
+        root = GuardedPath(path)
+        self.cells = root / "cells"
+        self.plan_file = root / "experiment.json"
+        self.throughput_file = root / "throughput.parquet"
+        self.report = root / "report"
+        self.trajectories = root / "trajectories"
 
     def create(self) -> None:
         """Make the folder, if it is not there yet."""
         try:
-            self.cells.mkdir(parents=True, exist_ok=True)
+            self.cells.mkdir()
         except OSError as error:
             raise EstbenchError(
                 f"cannot make the results folder '{self.path}': {error.strerror}; choose another with --out"
@@ -53,7 +56,7 @@ class ResultsFolder:
 
     def read_plan(self) -> dict[str, Any]:
         """The recorded plan, its cells spelled out; a folder without one is an error."""
-        if not self.plan_file.is_file():
+        if not self.plan_file.exists():
             raise EstbenchError(
                 f"'{self.path}' is no results folder: it has no experiment.json; make one with `estbench run`"
             )
@@ -122,29 +125,26 @@ class ResultsFolder:
 
     # Cells
 
-    def place(self, folder: str) -> Path:
-        """Where a cell's files are; a symbolic link in its place is refused."""
-        return no_link(self.cells / checked_folder(folder))
+    def place(self, folder: str) -> GuardedPath:
+        """Where a cell's files are."""
+        return self.cells / checked_folder(folder)
 
-    def workspace(self, cell: Cell) -> Path:
+    def workspace(self, cell: Cell) -> GuardedPath:
         """The hidden folder that a running cell works in; left behind by a killed run, and found again."""
-        path = no_link(self._hidden(cell.folder))
-        path.mkdir(parents=True, exist_ok=True)
+        path = self._hidden(cell.folder)
+        path.mkdir()
         return path
 
     def has_workspace(self, folder: str) -> bool:
         """Whether a cell was begun and has not been committed."""
         return self._hidden(folder).exists()
 
-    def _hidden(self, folder: str) -> Path:
+    def _hidden(self, folder: str) -> GuardedPath:
         return self.cells / f".{checked_folder(folder)}.partial"
 
     def present(self) -> set[str]:
         """The names of all that is among the cells, looked up at once."""
-        try:
-            return {entry.name for entry in os.scandir(self.cells)}
-        except FileNotFoundError:
-            return set()
+        return set(self.cells.names())
 
     def read_record(self, folder: str, *, thorough: bool = False) -> dict[str, Any] | None:
         """A cell's ``cell.json``, or nothing where there is none yet; raise ``DamagedError`` where it is not whole.
@@ -155,7 +155,7 @@ class ResultsFolder:
         path = self.place(folder)
         if not path.exists():
             return None
-        record = read_json(path / "cell.json", RECOMPUTE)
+        record = read_json(path / "cell.json", RECOMPUTE, (RECORD_BYTES, RECORD_PARTS))
         if record.get("status") not in [*Status]:
             raise DamagedError(f"'{path / 'cell.json'}' has no valid status; {RECOMPUTE}")
         try:
@@ -186,12 +186,13 @@ class ResultsFolder:
         """Take the checkpoint of an interrupted cell back into the workspace."""
         checkpoint = self.place(cell.folder) / "checkpoint.pt"
         if checkpoint.exists():
-            no_link(checkpoint).replace(self.workspace(cell) / "checkpoint.pt")
+            checkpoint.rename(self.workspace(cell) / "checkpoint.pt")
 
     def discard(self, cell: Cell) -> None:
         """Forget a cell, its record and its workspace."""
-        for path in (self.place(cell.folder), no_link(self._hidden(cell.folder))):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.place(cell.folder), self._hidden(cell.folder)):
+            if path.exists():
+                path.remove()
 
     def commit(
         self,
@@ -204,8 +205,8 @@ class ResultsFolder:
     ) -> None:
         """Complete the workspace and rename it into place."""
         workspace = self.workspace(cell)
-        for half_written in workspace.glob(".*.tmp"):  # by a run that was killed
-            half_written.unlink()
+        for name in filter(TEMPORARY.fullmatch, workspace.names()):  # by a run that was killed
+            (workspace / name).unlink()
         write_table(workspace / "curves.parquet", curves, CURVES)
         write_table(workspace / "gradients.parquet", gradients, GRADIENTS)
         write_json(workspace / "cell.json", record)
@@ -213,11 +214,11 @@ class ResultsFolder:
             (workspace / "checkpoint.pt").unlink(missing_ok=True)
         final = self.place(cell.folder)
         if final.exists():
-            replaced = final.with_name(f".{final.name}.replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
+            replaced = self.cells / f".{final.name}.replaced"
+            replaced.remove()
             final.rename(replaced)
             workspace.rename(final)
-            shutil.rmtree(replaced)
+            replaced.remove()
         else:
             workspace.rename(final)
 

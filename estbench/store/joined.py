@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from estbench.errors import EstbenchError
-from estbench.store.files import no_link
+from estbench.limits import COPY_BYTES
 from estbench.store.folder import ResultsFolder
+from estbench.store.guarded import GuardedPath
 from estbench.store.merge import load_many
 from estbench.store.plans import checked_folder
 from estbench.store.results import Results, load
@@ -23,12 +23,13 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
     when it is whole. Raises ``EstbenchError`` for what ``merge`` refuses, and if there is something at ``out``.
     """
     merged, out = load_many(paths), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    target = GuardedPath(out.parent) / out.name
+    if target.exists() and (not target.is_dir() or target.names()):
         raise EstbenchError(f"'{out}' is there already; name a new folder with -o")
-    partial = out.with_name(f".{out.name}.partial")
+    partial = target.parent / f".{target.name}.partial"
     try:
-        if no_link(partial).exists():  # of a merge that was killed
-            shutil.rmtree(partial)
+        if partial.exists():  # of a merge that was killed
+            partial.remove()
         folder = ResultsFolder(partial)
         folder.create()
         for name in merged.records:
@@ -36,9 +37,9 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
         folder.append_throughput(_rounds(merged))
         head = {name: merged.plan[name] for name in ("protocol", "experiment")}
         folder.write_plan(head, merged.plan["cells"])
-        partial.replace(out)
+        partial.rename(target)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        partial.remove()
     return load(out)
 
 
@@ -49,9 +50,9 @@ def _rounds(merged: Results) -> list[dict[str, Any]]:
     return list({tuple(row.values()): row for row in rows}.values())
 
 
-def _copy_cell(source: Path, target: Path) -> None:
+def _copy_cell(source: GuardedPath, target: GuardedPath) -> None:
     """Copy a cell's files; a link among them could be to any file of this machine, and is refused."""
     target.mkdir()
-    for file in sorted(source.iterdir()):
-        if no_link(file).is_file():
-            shutil.copyfile(file, target / file.name)
+    for file in source.iterdir():
+        if not file.is_dir():
+            file.copy(target / file.name, COPY_BYTES)

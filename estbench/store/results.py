@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
 from estbench.store.folder import ResultsFolder
+from estbench.store.guarded import GuardedPath
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Results:
     path: Path
     plan: dict[str, Any]
     records: dict[str, dict[str, Any]]
-    homes: dict[str, Path] = field(default_factory=dict)
+    homes: dict[str, GuardedPath] = field(default_factory=dict)
     others: tuple[Path, ...] = ()
 
     @property
@@ -100,7 +101,7 @@ class Results:
             **{f"{clock}_seconds": clocks.get(clock, float("nan")) for clock in CLOCKS},
         }
 
-    def home(self, folder: str) -> Path:
+    def home(self, folder: str) -> GuardedPath:
         """Where a cell's files are."""
         return self.homes.get(folder, ResultsFolder(self.path).cells / folder)
 

@@ -6,16 +6,23 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from estbench.store.files import DamagedError, atomic_path
+from estbench.errors import EstbenchError
+from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
+from estbench.store.guarded import DamagedError, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from os import PathLike
 
 # A Parquet file begins and ends with it.
 MAGIC = b"PAR1"
+# What tables are written with; both bound what a page unpacks to.
+CODECS = {"SNAPPY", "UNCOMPRESSED"}
+MOST_FOOTER = 10**6
+PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY"}
 
 # One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
 # ``elbo`` and ``iwae``.
@@ -69,34 +76,80 @@ THROUGHPUT = pa.schema(
 )
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
+def write_table(path: str | PathLike[str], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
     """Write rows as Parquet, all or nothing."""
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary, write_page_checksum=True)
+    with guarded(path).replaced() as file:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, write_page_checksum=True)
 
 
-def read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+def read_rows(path: str | PathLike[str], schema: pa.Schema) -> list[dict[str, Any]]:
     """Read a Parquet file as the rows that were written; raise ``DamagedError`` where it cannot be read."""
     rows: list[dict[str, Any]] = read_arrow(path, schema).to_pylist()
     return rows
 
 
-def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a Parquet file; raise ``DamagedError`` where it lacks a column, was cut short, or has a bit turned."""
+def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file; raise ``DamagedError`` where it lacks a column, was cut short, or has a bit turned.
+
+    A file may claim more than it holds. Nothing is read before its size, its rows and its codec are known: snappy
+    unpacks to twenty times its bytes at most, so memory is bounded whatever the pages say. Text is read as a table
+    of its distinct values, and spelled out once it is known how much that is.
+    """
     try:
         # A file object, because a path could be taken for a folder of many files.
-        with path.open("rb") as file:
-            return pq.read_table(file, columns=schema.names, page_checksum_verification=True).cast(schema)
-    except (OSError, pa.ArrowException, ValueError) as error:
+        with guarded(path).open() as file:
+            TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
+            words = [field.name for field in schema if field.type == pa.string()]
+            opened = pq.ParquetFile(
+                file,
+                read_dictionary=words,
+                page_checksum_verification=True,
+                thrift_string_size_limit=MOST_FOOTER,
+                thrift_container_size_limit=MOST_FOOTER,
+            )
+            _check_claims(path, opened, schema)
+            table = opened.read(columns=schema.names, use_threads=False)
+            TEXT_BYTES.check(sum(_spelled_out(table.column(name)) for name in words), path)
+            return table.select(schema.names).cast(schema)
+    except EstbenchError:
+        raise
+    except (OSError, ArithmeticError, LookupError, pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "delete it, and run again to time anew" if schema is THROUGHPUT else "run again to recompute it"
         raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
 
 
-def cut_short(path: Path) -> bool:
+def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.Schema) -> None:
+    """Refuse a table by what it says of itself: its rows, its codec, and columns with several values in a row."""
+    found = opened.metadata
+    groups = [found.row_group(at) for at in range(found.num_row_groups)]
+    TABLE_ROWS.check(max(found.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
+    codecs = {group.column(at).compression for group in groups for at in range(group.num_columns)}
+    if not codecs <= CODECS:
+        raise ValueError(f"it is packed with {', '.join(sorted(codecs - CODECS))}, and tables are packed with snappy")
+    columns = {opened.schema.column(at).path: opened.schema.column(at) for at in range(len(opened.schema))}
+    for field in schema:
+        column = columns[field.name]
+        if column.physical_type != PHYSICAL[field.type] or column.max_repetition_level:
+            raise ValueError(f"its column '{field.name}' is not of {field.type}")
+
+
+def _spelled_out(column: pa.ChunkedArray) -> int:
+    """How many bytes a column of text takes when each of its values is written out."""
+    size = 0
+    for chunk in column.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            size += chunk.nbytes
+            continue
+        lengths = pc.fill_null(pc.binary_length(chunk.dictionary), 0)
+        size += pc.sum(lengths.take(pc.drop_null(chunk.indices))).as_py() or 0
+    return size
+
+
+def cut_short(path: str | PathLike[str]) -> bool:
     """Whether a Parquet file is missing or lacks its last bytes: a look at both ends, for it is asked of many."""
     try:
-        with path.open("rb") as file:
+        with guarded(path).open() as file:
             start = file.read(len(MAGIC))
             file.seek(-len(MAGIC), os.SEEK_END)
             return start != MAGIC or file.read() != MAGIC

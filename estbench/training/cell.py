@@ -67,7 +67,7 @@ def run_cell(
                 checkpoint_seconds=checkpoint_seconds,
                 interrupted=lambda: interrupted() or deadline(),
                 on_step=on_step,
-                trajectories=folder.path / "trajectories",
+                trajectories=folder.trajectories,
             )
             if outcome.status is Status.INTERRUPTED and not interrupted():
                 outcome = Outcome(Status.TIMEOUT, f"stopped at step {state.step} after {timeout:g} s")

@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
+
+from estbench.store.guarded import GuardedPath
 
 # A cell that does not stop by itself within a tenth more (five seconds at least) is ended together with its process.
 GRACE = 0.1
 LEAST_GRACE_SECONDS = 5.0
+# Bytes of the stack that are kept: its end.
+MOST_STACK = 50_000
 
 
 class Deadline:
@@ -30,7 +33,7 @@ class Deadline:
         return self.seconds is not None and time.monotonic() - self.began >= self.seconds
 
     @contextlib.contextmanager
-    def enforced(self, evidence: Path) -> Iterator[None]:
+    def enforced(self, evidence: GuardedPath) -> Iterator[None]:
         """Within, a cell that overstays and does not stop ends its process, which leaves its stack in ``evidence``."""
         if self.seconds is None:
             yield
@@ -38,7 +41,8 @@ class Deadline:
         limit = self.seconds + max(GRACE * self.seconds, LEAST_GRACE_SECONDS)
         told = threading.Timer(limit, _tell, [self.seconds])
         told.daemon = True
-        with evidence.open("w", encoding="utf-8") as file:
+        evidence.unlink(missing_ok=True)
+        with evidence.claimed() as file:
             told.start()
             # A little later, so that the message comes first where the GIL is free.
             faulthandler.dump_traceback_later(limit + 0.1, exit=True, file=file)
@@ -50,10 +54,10 @@ class Deadline:
         evidence.unlink()
 
 
-def overstayed(evidence: Path) -> str | None:
+def overstayed(evidence: GuardedPath) -> str | None:
     """The stack of a process that was ended at its deadline; nothing where none was."""
     try:
-        return evidence.read_text(encoding="utf-8", errors="replace") or None
+        return evidence.read_end(MOST_STACK).decode(errors="replace") or None
     except FileNotFoundError:
         return None
 

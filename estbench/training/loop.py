@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 from estbench.experiment import stream_seed
 from estbench.measure import Clocks, bounds
 from estbench.store import Status
+from estbench.store.guarded import GuardedPath
 from estbench.training.batches import fixed_observations
 from estbench.training.probing import probe_shared, record_moments
 from estbench.training.state import State
@@ -35,12 +35,12 @@ class Outcome:
 def train(
     state: State,
     clocks: Clocks,
-    checkpoint: Path,
+    checkpoint: GuardedPath,
     *,
     checkpoint_seconds: float,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
-    trajectories: Path | None = None,
+    trajectories: GuardedPath | None = None,
 ) -> Outcome:
     """Train to the last step, measuring on the way; ``state`` collects the curves and the gradients' moments.
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from estbench import problems
 from estbench.errors import EstbenchError
 from estbench.experiment import stream_seed
+from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.store import ResultsFolder
+from estbench.store.files import read_json
+from estbench.store.guarded import DamagedError, GuardedPath
 from estbench.training.state import read_checkpoint
 from estbench.variant import Variant
 
@@ -33,12 +34,12 @@ def fresh(variant: str, seed: int, device: torch.device) -> Place:
         return Place("initial weights", problems.create(variant).to(device))
 
 
-def at_checkpoint(path: Path, variant: str | None, device: torch.device) -> Place:
+def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) -> Place:
     """The weights of a checkpoint; its problem is the one that is given, or that of the cell that it lies with."""
     variant = variant or _problem_beside(path)
     if variant is None:
         raise EstbenchError(f"'{path}' does not say which problem it is of; name it with --problem")
-    if not path.is_file():
+    if not path.exists():
         raise EstbenchError(f"no checkpoint '{path}'; make one with `estbench run --keep-checkpoints`")
     content = read_checkpoint(path)
     if content is None or not isinstance(content.get("problem"), dict):
@@ -56,8 +57,8 @@ def in_results(path: Path, device: torch.device) -> list[Place]:
     folder = ResultsFolder(path)
     found = []
     for cell in folder.read_plan()["cells"]:
-        checkpoint = folder.cells / cell["folder"] / "checkpoint.pt"
-        if checkpoint.is_file():
+        checkpoint = folder.place(cell["folder"]) / "checkpoint.pt"
+        if checkpoint.exists():
             variant = str(Variant(cell["problem"]["name"], cell["problem"]["options"]))
             found.append(at_checkpoint(checkpoint, variant, device))
     if not found:
@@ -65,10 +66,10 @@ def in_results(path: Path, device: torch.device) -> list[Place]:
     return found
 
 
-def _problem_beside(path: Path) -> str | None:
+def _problem_beside(path: GuardedPath) -> str | None:
     """The problem in the ``cell.json`` next to a checkpoint."""
     try:
-        problem: dict[str, Any] = json.loads((path.parent / "cell.json").read_text("utf-8"))["cell"]["problem"]
+        problem = read_json(path.parent / "cell.json", limits=(RECORD_BYTES, RECORD_PARTS))["cell"]["problem"]
         return str(Variant(problem["name"], problem["options"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DamagedError, KeyError, TypeError, AttributeError):
         return None

@@ -14,8 +14,8 @@ missing or damaged is only computed anew.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,11 +28,14 @@ from estbench.measure import Reference, estimated_reference, exact_reference, pr
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.registry import Resolved
+from estbench.store.guarded import GuardedPath
 from estbench.training.batches import Batches
 from estbench.training.state import State, initial_estimator, noise_seed, optimizer_of
 from estbench.training.step import advance
 from estbench.validation import Options
 from estbench.variant import Variant
+
+CHECKPOINT = re.compile(r"(\d{1,18})\.pt", re.ASCII)
 
 
 def record_moments(
@@ -52,7 +55,7 @@ def record_moments(
 
 
 def probe_shared(
-    state: State, trajectories: Path, steps: Iterable[int], batch: Tensor, interrupted: Callable[[], bool]
+    state: State, trajectories: GuardedPath, steps: Iterable[int], batch: Tensor, interrupted: Callable[[], bool]
 ) -> bool:
     """Probe the cell's estimator at each of the neutral run's ``steps``; whether all could be done.
 
@@ -135,10 +138,10 @@ def tracked(
     return estimator
 
 
-def _bring_to(run: State, step: int, folder: Path, interrupted: Callable[[], bool]) -> bool:
+def _bring_to(run: State, step: int, folder: GuardedPath, interrupted: Callable[[], bool]) -> bool:
     """Load the neutral run's checkpoint at ``step``, or train up to there from the last one that there is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    known = sorted((int(path.stem) for path in folder.glob("[0-9]*.pt")), reverse=True)
+    folder.mkdir()
+    known = sorted((int(match[1]) for match in map(CHECKPOINT.fullmatch, folder.names()) if match), reverse=True)
     for earlier in known:
         if earlier <= step and run.restore(folder / f"{earlier}.pt") is not None and run.step == earlier:
             break

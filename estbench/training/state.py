@@ -6,19 +6,20 @@ import copy
 import hashlib
 import io
 from collections.abc import Mapping
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import torch
 from torch import nn
 
 from estbench import estimators, problems
+from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.store.checkpoints import inflates
-from estbench.store.files import atomic_path
+from estbench.store.guarded import guarded
 from estbench.training.batches import Batches
 from estbench.variant import Variant
 
@@ -63,18 +64,17 @@ class State:
         with torch.no_grad():
             return self.estimator.count_evaluations(self.problem(self.problem.observe(*_example(self.problem))))
 
-    def save(self, path: Path, clocks: Mapping[str, float]) -> None:
+    def save(self, path: str | PathLike[str], clocks: Mapping[str, float]) -> None:
         """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
         # Through memory, because a full disk is then an OSError that names the file.
         buffer = io.BytesIO()
         torch.save(self._content(clocks), buffer)
         try:
-            with atomic_path(path) as temporary:
-                temporary.write_bytes(buffer.getbuffer())
+            guarded(path).write_bytes(buffer.getbuffer())
         except OSError as error:
             raise CheckpointError(error.errno, error.strerror, str(path)) from error
 
-    def restore(self, path: Path) -> dict[str, float] | None:
+    def restore(self, path: str | PathLike[str]) -> dict[str, float] | None:
         """Go on from a checkpoint and return its clocks; nothing, and no change, where none is there that fits."""
         content = read_checkpoint(path)
         if content is None or content.get("key") != self.cell.key:
@@ -167,12 +167,15 @@ def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") ->
     return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:
     """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
-    if not path.exists() or inflates(path):
-        return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with guarded(path).open() as file:
+            if inflates(file):
+                return None
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except EstbenchError:
+        raise
     except Exception:  # noqa: BLE001  (reading garbage may raise anything: IndexError, KeyError, struct.error, ...)
         return None
     return content if isinstance(content, dict) else None

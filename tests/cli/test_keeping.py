@@ -45,7 +45,7 @@ def test_a_mistake_in_a_merge(refused, parts, arguments, complaint):
 
 @pytest.fixture
 def leftover(parts):
-    path = parts[0] / ".throughput.parquet.17.tmp"
+    path = parts[0] / ".throughput.parquet.00112233aabbccdd.tmp"
     path.write_text("half")
     then = time.time() - 3600
     os.utime(path, (then, then))
@@ -59,7 +59,7 @@ def test_clean_asks_first(estbench, leftover, monkeypatch):
         monkeypatch.setattr("rich_click.confirm", lambda text, answer=answer, **_: asked.append(text) or answer)
         code, said, errors = estbench("clean", "a")
         assert (code, errors) == (0, "")
-        assert ".throughput.parquet.17.tmp" in said
+        assert ".throughput.parquet.00112233aabbccdd.tmp" in said
         assert ("removed 1, 4 bytes" if answer else "nothing was removed") in said
         assert leftover.exists() != answer
     assert asked == ["Remove it?"] * 2

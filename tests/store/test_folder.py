@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from estbench.experiment import SCHEMA_VERSION, Plan, make_plan
 from estbench.experiment.spec import experiment_from
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status, load
-from estbench.store.files import atomic_path, read_json, write_json, write_text
+from estbench.store.files import read_json, write_json, write_text
+from estbench.store.guarded import guarded
 from estbench.variant import Variant
 
 CURVE = {"step": 0, "examples": 0, "evaluations": 0, "seconds": 0.5, "split": "test", "metric": "elbo", "value": -1.5}
@@ -84,7 +86,7 @@ def cell():
 
 
 def snapshot(path):
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    return {str(file.relative_to(Path(path))): file.read_bytes() for file in Path(path).rglob("*") if file.is_file()}
 
 
 # Files
@@ -92,8 +94,8 @@ def snapshot(path):
 
 def test_a_file_is_whole_or_absent(tmp_path):
     def write_half():
-        with atomic_path(tmp_path / "a.txt") as temporary:
-            temporary.write_text("half")
+        with guarded(tmp_path / "a.txt").replaced() as file:
+            file.write(b"half")
             raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
@@ -107,7 +109,7 @@ def test_a_failure_leaves_the_earlier_file(tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("estbench.store.files.os.fsync", full)
+    monkeypatch.setattr("estbench.store.guarded.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_text(tmp_path / "a.txt", "later")
     assert snapshot(tmp_path) == {"a.txt": b"earlier"}
@@ -300,9 +302,9 @@ def test_a_cell_is_missing_then_begun_then_done(folder, cell):
 
 
 def test_what_a_killed_run_left_half_written_is_no_part_of_a_record(folder, cell):
-    (folder.workspace(cell) / ".checkpoint.pt.4711.tmp").write_text("half a checkpo")
+    (folder.workspace(cell) / ".checkpoint.pt.00112233aabbccdd.tmp").write_text("half a checkpo")
     committed(folder, cell)
-    assert not list((folder.cells / cell.folder).glob(".*"))
+    assert not [name for name in (folder.cells / cell.folder).names() if name.startswith(".")]
 
 
 def test_an_interrupted_cell_keeps_its_checkpoint_and_takes_it_up_again(folder, cell):
@@ -416,7 +418,7 @@ def test_nothing_is_read_or_written_through_a_link(folder, cell, tmp_path):
     (victim / ".a.tmp").write_text("mine")
     (victim / "checkpoint.pt").write_text("mine")
     before = snapshot(victim)
-    link = folder.cells / f".{cell.folder}.partial"
+    link = Path(folder.cells) / f".{cell.folder}.partial"
     link.symlink_to(victim)
     for use in (lambda: committed(folder, cell), lambda: folder.workspace(cell), lambda: folder.discard(cell)):
         with pytest.raises(EstbenchError, match="is a symbolic link, and results folders have none; remove it"):
