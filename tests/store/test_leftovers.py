@@ -43,7 +43,12 @@ def folder(tmp_path) -> ResultsFolder:
             folder.commit(cell, record, [], [], keep_checkpoint=False)
         (folder.workspace(plan.cells[3]) / "checkpoint.pt").write_text("state")
     folder.workspace(now.cells[0])
-    for name in (".experiment.json.00112233aabbccdd.tmp", "cells/.x.0000000000000001.tmp", "report/tables/.a.csv.aaaaaaaaaaaaaaaa.tmp", "notes.txt"):
+    for name in (
+        ".experiment.json.00112233aabbccdd.tmp",
+        "cells/.x.0000000000000001.tmp",
+        "report/tables/.a.csv.aaaaaaaaaaaaaaaa.tmp",
+        "notes.txt",
+    ):
         (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
         (folder.path / name).write_text("half")
     (folder.cells / f".{now.cells[1].folder}.replaced").mkdir()
