@@ -77,7 +77,7 @@ class GuardedPath:
         return GuardedPath(self.root, *self.parts, *steps)
 
     def __fspath__(self) -> str:
-        return os.path.join(self.root, *self.parts)
+        return os.path.join("" if self.parts and str(self.root) == "." else self.root, *self.parts)
 
     __str__ = __fspath__
 

@@ -128,7 +128,7 @@ def test_what_a_killed_writer_left_is_no_record(tiny, tmp_path):
     (final,) = tmp_path.glob("cells/*")
     workspace = final.with_name(f".{final.name}.partial")
     final.rename(workspace)
-    (workspace / "cell.json").rename(workspace / ".cell.json.1.tmp")
+    (workspace / "cell.json").rename(workspace / ".cell.json.00112233aabbccdd.tmp")
     assert statuses(tmp_path) == {"reparam-0": "missing"}
     assert estbench.run(tiny, out=tmp_path).cells["status"].tolist() == ["done"]
     assert bits(tmp_path) == whole
