@@ -26,6 +26,7 @@ GROUND = {
     "syntax",
     "validation",
     "variant",
+    "visible",
 }
 # From top to bottom; parts of one floor may not import each other, except where the design names an order.
 FLOORS = [

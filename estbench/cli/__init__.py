@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import importlib
-import os
 import sys
 from typing import Any
 
 import rich_click as click
 
 from estbench import __version__
+from estbench.cli import streams
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.visible import visible
 
 COMMANDS = {
     "run": "train what is missing, measure, and write a report",
@@ -66,22 +67,20 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cell failed, 2 misuse, 130 interrupted."""
+    streams.prepare()
     sys.exit(_exit_code(arguments))
 
 
 def _exit_code(arguments: list[str] | None) -> int:
     try:
         outcome: Any = group.main(arguments, prog_name="estbench", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
     except EstbenchError as error:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what is finished is stored; run again (without --force) to go on", 130)
-    except BrokenPipeError:
-        # Whoever read our output has left (`estbench list | head`); that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except ConnectionError as error:
         return _complain(str(error), 1)
     except OSError as error:
@@ -96,5 +95,5 @@ def _exit_code(arguments: list[str] | None) -> int:
 
 def _complain(message: str, code: int) -> int:
     """One line on standard error."""
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Error: {visible(' '.join(message.split()))}", err=True)
     return code

@@ -38,7 +38,7 @@ def command(
     facts and the contract. NAME is checked with its defaults and with the further options that it declares;
     NAME[opts] with those alone. Exit code 1 if one does not pass.
     """
-    from estbench.cli.console import print_json
+    from estbench.cli.console import print_json, say
     from estbench.registry import load_plugin
     from estbench.store import certificates
 
@@ -62,7 +62,7 @@ def command(
         print_json([certificate.model_dump(mode="json") for certificate in made])
     bad = sum(certificate.outcome != "passed" for certificate in made)
     if not as_json and len(made) > 1:
-        click.echo(f"{len(made) - bad} of {len(made)} certificates passed")
+        say(f"{len(made) - bad} of {len(made)} certificates passed")
     return 1 if bad else 0
 
 
@@ -82,7 +82,7 @@ def _labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
 
 def _print(certificate: Certificate, *, brief: bool) -> None:
     """A table of checks, or one line where all is well and many are checked."""
-    from estbench.cli.console import print_rows
+    from estbench.cli.console import print_rows, say
 
     if not brief or certificate.outcome != "passed":
         rows = [
@@ -91,5 +91,5 @@ def _print(certificate: Certificate, *, brief: bool) -> None:
         ]
         print_rows(certificate.label, ("check", "outcome", "settings", "evidence (where it is tightest)"), rows)
         for line in certificate.complaints():
-            click.echo(line)
-    click.echo(f"{certificate.label}: {certificate.outcome}, {certificate.seconds:.1f} s")
+            say(line)
+    say(f"{certificate.label}: {certificate.outcome}, {certificate.seconds:.1f} s")

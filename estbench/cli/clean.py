@@ -18,24 +18,24 @@ def command(folder: str, *, yes: bool) -> None:
     Finished cells stay, planned or not; so does what a run can go on from, and what was changed in the last
     ten minutes.
     """
-    from estbench.cli.console import console, print_rows
+    from estbench.cli.console import print_rows, say
     from estbench.store import ResultsFolder
     from estbench.store.leftovers import leftovers, remove
     from estbench.store.lock import one_run
 
     found = leftovers(ResultsFolder(folder))
     if not found:
-        console().print("nothing to remove", highlight=False)
+        say("nothing to remove")
         return
     with one_run(Path(folder), lambda line: console(stderr=True).print(line, highlight=False, markup=False)):
         rows = [(str(each.path), each.why, f"{each.size:,}") for each in found]
         print_rows(f"left over in {folder}", ("path", "it", "bytes"), rows)
         if not (yes or _agreed(len(found))):
-            console().print("nothing was removed", highlight=False)
+            say("nothing was removed")
             return
         for each in found:
             remove(each)
-    console().print(f"removed {len(found)}, {sum(each.size for each in found):,} bytes", highlight=False)
+    say(f"removed {len(found)}, {sum(each.size for each in found):,} bytes")
 
 
 def _agreed(count: int) -> bool:

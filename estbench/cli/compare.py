@@ -20,7 +20,7 @@ from estbench.cli.options import json_option
 @json_option
 def command(folder: str, first: str, second: str, target: float | None, *, as_json: bool) -> None:
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
-    from estbench.cli.console import console, print_json, print_table
+    from estbench.cli.console import print_json, print_table, say
     from estbench.errors import EstbenchError
     from estbench.report.tuning import picked
     from estbench.report.verdicts import pair_verdicts
@@ -39,7 +39,7 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
         return
     print_table(table)
     for verdict in verdicts:
-        console().print(verdict.text, soft_wrap=True, highlight=False, markup=False)
+        say(verdict.text)
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,7 @@
-"""How commands print: tables for people, one plain line per event where nobody is watching."""
+"""How commands print: tables for people, one plain line per event where nobody is watching.
+
+Everything that leaves goes through here, and strings of others (names, reasons, paths) are made visible on their way.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import click
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.style import StyleType
 from rich.table import Table as RichTable
 from rich.text import Text
+
+from estbench.visible import visible
 
 if TYPE_CHECKING:
     from estbench.report.table import Table
@@ -21,31 +26,56 @@ if TYPE_CHECKING:
 UNWATCHED_WIDTH = 200
 
 
+class CleanConsole(Console):
+    """A console on which no string steers the terminal; those of tables and bars pass here, too."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Rendered pieces: control codes of the console itself, and text that has none."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text, keep="\n"))
+
+
 @cache
 def console(*, stderr: bool = False) -> Console:
-    """The console on standard output or standard error."""
+    """The console on standard output or standard error; it takes strings as they are, without any markup."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else UNWATCHED_WIDTH)
+    width = None if stream.isatty() else UNWATCHED_WIDTH
+    return CleanConsole(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+
+def say(text: str, *, stderr: bool = False, style: StyleType = "") -> None:
+    """Print one line, never folded."""
+    console(stderr=stderr).print(line(text, style), soft_wrap=True)
+
+
+def line(text: str, style: StyleType = "") -> Text:
+    """One line of text, with nothing hidden in it."""
+    return Text(visible(text), style)
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
-    """Print a table of plain strings."""
+    """Print a table of plain strings; a string may have several lines."""
     table = RichTable(
-        title=escape(title), title_justify="left", caption=escape(caption) or None, caption_justify="left"
+        title=_block(title), title_justify="left", caption=_block(caption) or None, caption_justify="left"
     )
     for column in columns:
-        table.add_column(escape(column), overflow="fold")
+        table.add_column(_block(column), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_block, row))
     console().print(table)
 
 
 def print_json(data: Any) -> None:
     """Print plain data for programs."""
-    click.echo(json.dumps(data, indent=2))
+    text = json.dumps(data, indent=2).replace("\x7f", "\\u007f")  # all other controls are escaped already
+    sys.stdout.write(f"{text}\n")
 
 
 def print_table(table: Table) -> None:
     """Print one of the report's tables."""
-    rows = [[f"{entry.text}\n{entry.note}".rstrip() for entry in row] for row in table.rows]
+    rows = [[f"{visible(entry.text)}\n{visible(entry.note)}".rstrip() for entry in row] for row in table.rows]
     print_rows(table.title, [column.title for column in table.columns], rows, table.caption)
+
+
+def _block(text: str) -> Text:
+    return Text(visible(text, keep="\n"))

@@ -27,7 +27,7 @@ def command() -> None:
 def list_datasets(*, as_json: bool) -> None:
     """Every dataset, its card, and whether its files are there."""
     from estbench import datasets
-    from estbench.cli.console import console, print_json, print_rows
+    from estbench.cli.console import print_json, print_rows, say
     from estbench.datasets.files import DATA_DIR, data_folder
 
     found: list[dict[str, Any]] = []
@@ -39,7 +39,7 @@ def list_datasets(*, as_json: bool) -> None:
         return
     rows = [(entry["name"], entry["card"], _summed(entry["files"])) for entry in found]
     print_rows("datasets", ("name", "card", "files"), rows)
-    console().print(f"folder: {data_folder()} ({DATA_DIR} chooses another)", soft_wrap=True, highlight=False)
+    say(f"folder: {data_folder()} ({DATA_DIR} chooses another)")
 
 
 @command.command()
@@ -52,11 +52,11 @@ def fetch(names: tuple[str, ...], *, offline: bool) -> None:
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from estbench.cli.console import console
+    from estbench.cli.console import console, say
     from estbench.datasets.fetch import fetch as fetch_file
 
     failed = []
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), disable=not console(stderr=True).is_terminal) as bars:
         for file in _files(names):
             bar = bars.add_task(file.name, total=file.size)
@@ -69,7 +69,7 @@ def fetch(names: tuple[str, ...], *, offline: bool) -> None:
             except EstbenchError as error:
                 failed.append(str(error))
                 continue
-            console().print(f"{'fetched' if fresh else 'there'}: {file.path}", soft_wrap=True, highlight=False)
+            say(f"{'fetched' if fresh else 'there'}: {file.path}")
     if failed:
         raise EstbenchError(" ".join(failed))
 
@@ -78,13 +78,13 @@ def fetch(names: tuple[str, ...], *, offline: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> int:
     """Check the files of some datasets, or of all, by their digests; exit code 1 if one is missing or damaged."""
-    from estbench.cli.console import console, print_rows
+    from estbench.cli.console import print_rows, say
     from estbench.datasets.files import data_folder
 
     states = {file.name: (file.state(), file.digest.split(":")[0]) for file in _files(names)}
     print_rows(f"files in {data_folder()}", ("file", "it is", "by"), [(name, *state) for name, state in states.items()])
     bad = sum(state != "verified" for state, _ in states.values())
-    console().print(f"{len(states) - bad} of {len(states)} verified", highlight=False)
+    say(f"{len(states) - bad} of {len(states)} verified")
     return 1 if bad else 0
 
 

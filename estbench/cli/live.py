@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from estbench.cli.console import console
+from estbench.cli.console import say
 from estbench.store import ResultsFolder
 
 # While it is drawn, no worker gets a new cell: beside workers that may take a tenth of the time.
@@ -40,10 +40,10 @@ def live_report(*, beside_workers: bool = False) -> Iterator[Callable[[ResultsFo
         ended = time.monotonic()
         not_before = ended + (ended - began) / SHARE_BESIDE_WORKERS
         if not drawn:
-            console(stderr=True).print("the live report could not be drawn; training goes on", highlight=False)
+            say("the live report could not be drawn; training goes on", stderr=True)
         elif not last:
             page = folder.report / "report.html"
-            console().print(f"live report: {page}", soft_wrap=True, highlight=False, markup=False)
+            say(f"live report: {page}")
         last[:] = [folder.path] if drawn else last
 
     try:
@@ -70,4 +70,5 @@ def _draw(path: Path, refresh: int | None) -> None:
     try:
         report.build(path, refresh=refresh)
     except EstbenchError as error:
-        sys.exit(f"Error: {error}")
+        say(f"Error: {error}", stderr=True)
+        sys.exit(1)

@@ -15,9 +15,9 @@ def command(folders: tuple[str, ...], out: str) -> None:
     not agree on are all listed, and nothing is written; different protocols are refused. Timings keep
     their machine.
     """
-    from estbench.cli.console import console
+    from estbench.cli.console import say
     from estbench.report.notices import status_line
     from estbench.store.joined import join
 
     merged = join(folders, out)
-    console().print(f"{merged.path}: {status_line(merged)}", soft_wrap=True, highlight=False, markup=False)
+    say(f"{merged.path}: {status_line(merged)}")

@@ -77,7 +77,7 @@ def test_its_certificate_passes():
 def command(name: str) -> None:
     """Write a new estimator, NAME.py, and its test; both work as they are, and are yours to change."""
     from estbench import estimators
-    from estbench.cli.console import console
+    from estbench.cli.console import say
     from estbench.variant import NAME
 
     if not NAME.fullmatch(name) or not name[0].isalpha():
@@ -98,4 +98,4 @@ def command(name: str) -> None:
         f"check it:   estbench check --plugin {plugin} {name}",
         f"compare it: estbench run --plugin {plugin} -e {name} -e reparam",
     ):
-        console().print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line)

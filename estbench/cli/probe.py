@@ -83,7 +83,7 @@ def command(
     if results and problem:
         raise EstbenchError("--results knows its problems; drop --problem")
 
-    from estbench.cli.console import console, print_json, print_table
+    from estbench.cli.console import print_json, print_table, say
     from estbench.measure.environment import choose_device
     from estbench.registry import load_plugin
     from estbench.report import probed
@@ -113,10 +113,10 @@ def command(
     else:
         print_table(table)
         for line in [*probed.sentences(frame), *_remarks(measured)]:
-            console().print(line, highlight=False, markup=False)
+            say(line)
     if out:
         for path in probed.write(out, table, frame):
-            console(stderr=True).print(f"written: {path}", soft_wrap=True, highlight=False, markup=False)
+            say(f"written: {path}", stderr=True)
 
 
 def _places(

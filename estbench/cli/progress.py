@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from estbench.cli.console import console
+from estbench.cli.console import console, line, say
 from estbench.execution import Listener
 from estbench.experiment import Cell, Plan
+from estbench.experiment.sweep import swept_training
 from estbench.store import ResultsFolder, Status
 from estbench.training import Outcome
 
@@ -29,6 +30,7 @@ class Lines(Listener):
     def __init__(self, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
         self.after_cell = after_cell
         self.total = 0
+        self.names: dict[str, str] = {}
         self.ended: Counter[Status] = Counter()
         self.running: dict[str, float] = {}  # when each cell began, by its key
         self.began = 0.0
@@ -38,10 +40,8 @@ class Lines(Listener):
     def planned(self, plan: Plan, stored: int) -> None:
         self.total = len(plan) - stored
         self.steps_to_take = round(sum(cell.training.steps for cell in plan) * self.total / len(plan))
-        console().print(
-            f"{plan.experiment.name}: {len(plan)} cells, {stored} stored, {self.total} to run",
-            highlight=False,
-        )
+        self.names = name_cells(plan)
+        say(f"{plan.experiment.name}: {len(plan)} cells, {stored} stored, {self.total} to run")
 
     def cell_started(self, cell: Cell) -> None:
         self.running[cell.key] = time.monotonic()
@@ -58,20 +58,16 @@ class Lines(Listener):
         seconds = time.monotonic() - self.running.pop(cell.key, time.monotonic())
         going_on = self.ended.total() < self.total and outcome.status is not Status.INTERRUPTED
         left = f"; {self.left()} left" if going_on else ""
-        console().print(
-            f"[{colour}]{outcome.status}[/] [{self.ended.total()}/{self.total}] {escape(name_of(cell))}"
-            f" in {seconds:.1f} s{escape(reason)}{left}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        said = f" [{self.ended.total()}/{self.total}] {self.names[cell.key]} in {seconds:.1f} s{reason}{left}"
+        console().print(Text.assemble((str(outcome.status), colour), line(said)), soft_wrap=True)
         if self.after_cell is not None:
             self.after_cell(folder)
 
     def noted(self, remark: str) -> None:
-        console().print(remark, highlight=False, soft_wrap=True, markup=False)
+        say(remark)
 
     def timing(self, labels: list[str]) -> None:
-        console().print(f"timing {escape(', '.join(labels))}", highlight=False, soft_wrap=True)
+        say(f"timing {', '.join(labels)}")
 
     def left(self) -> str:
         """Time until all cells have ended, if they go on as they did on average."""
@@ -99,7 +95,7 @@ class Bars(Lines):
     def cell_started(self, cell: Cell) -> None:
         super().cell_started(cell)
         if cell.key not in self.bars and len(self.bars) < MOST_BARS:
-            self.bars[cell.key] = self.progress.add_task(escape(name_of(cell)), total=cell.training.steps, left="")
+            self.bars[cell.key] = self.progress.add_task(self.names[cell.key], total=cell.training.steps, left="")
         self._count()
 
     def stepped(self, cell: Cell, step: int) -> None:
@@ -125,9 +121,16 @@ class Bars(Lines):
         self.progress.update(self.cells, completed=ended, description=f"cells: {described}", left=left)
 
 
-def name_of(cell: Cell) -> str:
-    """A cell as people call it."""
-    return f"{cell.estimator.label} on {cell.problem.name}, seed {cell.seed}"
+def name_cells(plan: Plan) -> dict[str, str]:
+    """Cells as people call them, by key: with the options and the swept settings that tell them apart."""
+    problems = {id(cell.problem): cell.problem for cell in plan}.values()
+    alike = len({problem.name for problem in problems}) < len(problems)
+    swept = swept_training(plan.experiment.sweep)
+    return {
+        cell.key: f"{cell.estimator.label} on {cell.problem.label if alike else cell.problem.name}, seed {cell.seed}"
+        + "".join(f", {name} {getattr(cell.training, name)}" for name in swept)
+        for cell in plan
+    }
 
 
 @contextlib.contextmanager
@@ -136,6 +139,7 @@ def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None)
     if not console().is_terminal:
         yield Lines(after_cell)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+    words, left = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[left]}"))
+    columns = (words, BarColumn(), MofNCompleteColumn(), left)
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
         yield Bars(progress, after_cell)

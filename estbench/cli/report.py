@@ -66,7 +66,7 @@ def command(
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
     from estbench import report
-    from estbench.cli.console import console, print_table
+    from estbench.cli.console import print_table, say
     from estbench.report.formats import as_formats
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
@@ -93,16 +93,16 @@ def command(
     if open_page:
         _open(page)
     if watch:
-        console().print(f"watching; Ctrl-C ends it. report: {page}", soft_wrap=True, highlight=False, markup=False)
+        say(f"watching; Ctrl-C ends it. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         results, page = make()
     print_table(report.summary(results))
-    console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    say(f"report: {page}")
 
 
 def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Results]) -> None:
     """Rebuild at every change, until Ctrl-C; what cannot be read just now may be read after the next change."""
-    from estbench.cli.console import console
+    from estbench.cli.console import say
     from estbench.report.notices import status_line
     from estbench.report.watch import changes
 
@@ -112,7 +112,7 @@ def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Resu
                 said = status_line(rebuild())
             except EstbenchError as error:
                 said = f"not rebuilt: {error}"
-            console().print(said, soft_wrap=True, highlight=False, markup=False)
+            say(said)
     except KeyboardInterrupt:
         return
 
@@ -120,7 +120,7 @@ def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Resu
 def _open(page: Path) -> None:
     import webbrowser
 
-    from estbench.cli.console import console
+    from estbench.cli.console import say
 
     if not webbrowser.open(page.resolve().as_uri()):
-        console(stderr=True).print(f"found no browser; open {page}", soft_wrap=True, highlight=False, markup=False)
+        say(f"found no browser; open {page}", stderr=True)

@@ -31,7 +31,7 @@ TIERS = ("seconds", "minutes", "gpu", "cluster")
 @json_option
 def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing: bool, as_json: bool) -> int:
     """Put claims of the literature to the test: CARD is the name of a card, or a TOML file."""
-    from estbench.cli.console import print_json, print_rows, print_table
+    from estbench.cli.console import print_json, print_rows, print_table, say
     from estbench.errors import EstbenchError
     from estbench.reproduction import find_cards
 
@@ -60,12 +60,12 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
         outcome = put_to_the_test(card)
         record(outcome, Path(out), environment)
         outcomes.append(outcome)
-        click.echo(short_line(outcome), err=True)
+        say(short_line(outcome), stderr=True)
     known = {card.name: card for card in (*find_cards((), TIERS), *chosen)}
     page = write_page(list(known.values()), Path(out))
     if as_json:
         print_json([outcome.as_dict() for outcome in outcomes])
     else:
         print_table(table(chosen, [outcome.as_dict() for outcome in outcomes]))
-        click.echo(f"page: {page}")
+        say(f"page: {page}")
     return 0 if all(outcome.as_expected for outcome in outcomes) else 1

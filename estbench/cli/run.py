@@ -93,9 +93,9 @@ def command(
     import contextlib
 
     from estbench import execution, report
-    from estbench.cli.console import console, print_table
+    from estbench.cli.console import print_table, say
     from estbench.cli.live import live_report
-    from estbench.cli.progress import progress_listener
+    from estbench.cli.progress import name_cells, progress_listener
     from estbench.registry import load_plugin
     from estbench.store import Status
 
@@ -122,15 +122,19 @@ def command(
         )
     page = report.build(results.path)
     print_table(report.summary(results))
-    console().print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+    say(f"report: {page}")
     # Others that failed before are in the table; this run answers for what it was asked.
-    asked = results.cells[results.cells["key"].isin([cell.key for cell in execution.plan_of(chosen)])]
-    bad = asked[asked["status"].isin([Status.FAILED, Status.TIMEOUT])]
-    for cell in bad.itertuples():
-        console(stderr=True).print(
-            f"{cell.status}: {cell.folder}: {cell.stop_reason}", style="red", soft_wrap=True, markup=False
-        )
-    return 1 if len(bad) else 0
+    plan = execution.plan_of(chosen)
+    names = name_cells(plan)
+    ended = results.cells.set_index("key")
+    bad = 0
+    for cell in plan:
+        status = ended["status"].get(cell.key, "missing")
+        if status not in {Status.DONE, Status.DIVERGED}:
+            bad += 1
+            reason = ended["stop_reason"].get(cell.key, "")
+            say(f"{status}: {names[cell.key]}: {reason} ({cell.folder})", stderr=True, style="red")
+    return 1 if bad else 0
 
 
 def _seeds(text: str) -> Any:
@@ -144,22 +148,23 @@ def _seeds(text: str) -> Any:
 def _print_plan(plan: Any, out: str | None) -> int:
     from pathlib import Path
 
-    from estbench.cli.console import console, print_rows
+    from estbench.cli.console import print_rows, say
+    from estbench.experiment.sweep import swept_training
     from estbench.store import ResultsFolder
 
     folder = ResultsFolder(out or Path("results") / plan.experiment.name)
+    swept = swept_training(plan.experiment.sweep)
     rows = [
         (
             cell.estimator.label,
             cell.problem.label,
+            *(str(getattr(cell.training, name)) for name in swept),
             str(cell.seed),
             cell.key[:8],
             str(folder.status(cell.folder) or "to run"),
         )
         for cell in plan
     ]
-    print_rows(f"plan of {plan.experiment.name}", ("estimator", "problem", "seed", "key", "status"), rows)
-    console().print(
-        f"{len(plan)} cells of {plan.experiment.training.steps} steps; nothing was computed", highlight=False
-    )
+    print_rows(f"plan of {plan.experiment.name}", ("estimator", "problem", *swept, "seed", "key", "status"), rows)
+    say(f"{len(plan)} cells of {plan.experiment.training.steps} steps; nothing was computed")
     return 0

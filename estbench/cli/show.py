@@ -31,40 +31,49 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     elif name in datasets.names():
         _print_entry({"name": name, "kind": "dataset", "documentation": datasets.describe(name)})
     elif name in experiments:
-        click.echo(experiments[name].read_text(encoding="utf-8"), nl=False)
+        _say_all(experiments[name].read_text(encoding="utf-8"))
     else:
         known = [*estimators.names(), *problems.names(), *datasets.names(), *experiments]
         raise EstbenchError(f"nothing is called '{name}'; {did_you_mean(name, known)}")
 
 
 def _print_entry(entry: dict[str, Any]) -> None:
+    from estbench.cli.console import say
     from estbench.estimators import BIBTEX
 
     documentation, options = entry.pop("documentation"), entry.pop("options", {})
-    click.echo(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n")
+    _say_all(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n\n")
     if options:
-        click.echo("options and their defaults:")
+        say("options and their defaults:")
         for option, default in options.items():
-            click.echo(f"  {option} = {default}")
-        click.echo()
+            say(f"  {option} = {default}")
+        say("")
     reference = entry.pop("reference", None)
     for fact, value in entry.items():
         shown = ", ".join(value) if isinstance(value, list) else value
-        click.echo(f"{fact.replace('_', ' ')}: {shown}")
+        say(f"{fact.replace('_', ' ')}: {shown}")
     if reference in BIBTEX:
-        click.echo(f"\n{BIBTEX[reference]}")
+        _say_all(f"\n{BIBTEX[reference]}")
+
+
+def _say_all(text: str) -> None:
+    from estbench.cli.console import say
+
+    for each in text.splitlines():
+        say(each)
 
 
 def _print_certificates(name: str) -> None:
     """What is proved of an estimator with its defaults, and with the further options that it declares."""
     from estbench import estimators
+    from estbench.cli.console import say
     from estbench.conformance import variants
     from estbench.store import certificates
 
     source = certificates.fingerprint(estimators.REGISTRY.get(name))
-    click.echo("\ncertificates (estbench check):")
+    _say_all("\ncertificates (estbench check):")
     for label in variants(name):
-        click.echo(f"  {label}: {certificates.status(label, source)}")
+        say(f"  {label}: {certificates.status(label, source)}")
         valid = [each for each in certificates.known(label) if each.fingerprint == source]
         for check in valid[0].condensed().checks if valid and label == name else ():
-            click.echo(f"    {check.name}: {check.outcome}; {check.evidence}")
+            say(f"    {check.name}: {check.outcome}; {check.evidence}")

@@ -28,7 +28,7 @@ def command(folder: str, *, as_json: bool) -> None:
 
     More than 500 cells are counted by problem and estimator; --json names each of them.
     """
-    from estbench.cli.console import console, print_json, print_rows
+    from estbench.cli.console import print_json, print_rows, say
     from estbench.store import ResultsFolder
 
     cells = _cells(ResultsFolder(folder))
@@ -40,7 +40,7 @@ def command(folder: str, *, as_json: bool) -> None:
         print_rows(f"cells of {folder}", ("estimator", "problem", "cells"), _grouped(cells))
     else:
         print_rows(f"cells of {folder}", *_one_by_one(cells))
-    console().print(f"{len(cells):,} planned: {_listed(counts)}", highlight=False)
+    say(f"{len(cells):,} planned: {_listed(counts)}")
 
 
 def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:

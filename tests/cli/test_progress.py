@@ -20,20 +20,13 @@ def cells(tiny):
 
 
 @pytest.fixture
-def printed(monkeypatch):
-    stream = io.StringIO()
-    monkeypatch.setattr(progress, "console", lambda: Console(file=stream, width=200))
-    return stream
-
-
-@pytest.fixture
 def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 
-def test_lines_count_what_has_ended_and_say_what_is_left(cells, printed, clock):
+def test_lines_count_what_has_ended_and_say_what_is_left(cells, capsys, clock):
     lines = progress.Lines()
     lines.planned(cells, stored=8)
     first, second, third, fourth = cells.cells[:4]
@@ -47,7 +40,7 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, printed, clock):
     lines.cell_ended(first, Outcome(Status.DIVERGED, "at step [7]"), None)
     lines.cell_ended(third, Outcome(Status.INTERRUPTED, "stopped"), None)
     lines.cell_ended(fourth, Outcome(Status.FAILED, "broken"), None)
-    assert printed.getvalue().splitlines() == [
+    assert capsys.readouterr().out.splitlines() == [
         "tiny: 12 cells, 8 stored, 4 to run",
         "done [1/4] reparam on vae, seed 1 in 10.0 s; about 0:00:14 left",
         "diverged [2/4] reparam on vae, seed 0 in 20.0 s: at step [7]; about 0:00:20 left",
@@ -56,7 +49,7 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, printed, clock):
     ]
 
 
-def test_bars_count_those_that_run_and_show_some_of_them(cells, printed, clock):
+def test_bars_count_those_that_run_and_show_some_of_them(cells, capsys, clock):
     bars = progress.Bars(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
     bars.planned(cells, stored=0)
     for cell in cells:

@@ -254,8 +254,9 @@ def test_a_failed_cell_is_told_and_the_others_go_on(estbench, here, tiny_file, p
     code, said, errors = estbench(*run)
     assert code == 1
     assert f"failed [1/2] {name} on vae, seed 0" in said
-    assert errors.startswith(f"failed: {name}-vae-s0-")
+    assert errors.startswith(f"failed: {name} on vae, seed 0: ")
     assert complaint in errors
+    assert f"({name}-vae-s0-" in errors  # the folder of its record
     assert errors.count("\n") == 1
     assert statuses("r") == {name: "failed", "reparam": "done"}
     (record,) = (json.loads(path.read_text()) for path in here.glob(f"r/cells/{name}-*/cell.json"))
