@@ -34,7 +34,7 @@ class Claim(NamedTuple):
     p: float
 
 
-def t_quantile(degrees_of_freedom: int) -> float:
+def t_quantile(degrees_of_freedom: float) -> float:
     """The factor of a standard error in a two-sided interval."""
     return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
 

@@ -4,9 +4,10 @@ r"""Bias of a gradient estimate: against the exact gradient, or against a refere
     bias2  = |gbar - hbar|^2 - variance / R - variance_h / R_h              against a reference h
 
 Both are unbiased for |E g - g*|^2: without the last terms, an unbiased estimator would be shown a bias of its own
-noise. The jackknife runs over batches of both sides. ``bias_bound`` is the equivalence bound: with 95 % confidence the
-bias is below this share of the reference's length (it is the upper end of the two-sided interval, with some to spare).
-``cosine`` is that of the angle between the two means, each length being the unbiased one.
+noise. The interval is that of ``squared_lengths``, from batches of both sides. ``bias_bound`` is the equivalence bound:
+with 95 % confidence the bias is below this share of the reference's length (it is the upper end of the two-sided
+interval, with some to spare). ``cosine`` is that of the angle between the two means, each length being the unbiased
+one; its interval is linearised, and there is none unless both lengths are clearly above zero.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from estbench.errors import EstbenchError
 from estbench.measure.fast_path import gradients
 from estbench.measure.groups import groups_of
-from estbench.measure.moments import Batches, Tally, grouped_jackknife, row
+from estbench.measure.moments import Tally, distance, row
 from estbench.problems import Problem
-from estbench.stats import Interval
+from estbench.stats import Interval, t_quantile
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What an estimate is compared with, by space and group: exact gradients, (P,), or another's tallies."""
+    """Gradients to compare an estimate with, by space and group: exact ones, (P,), or another estimator's tallies."""
 
     name: str
     means: Mapping[tuple[str, str], Tensor]
@@ -40,14 +39,18 @@ class Reference:
 def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) -> Reference:
     """The exact gradient of the minibatch-mean objective; ``EstbenchError`` where the problem has none.
 
-    Examples are taken one by one: an enumeration is large.
+    Examples are taken one by one: an enumeration is large. What is constant, or what the objective does not depend on,
+    has a gradient of zero.
     """
     groups = groups_of(problem, layers=layers)
     weights = [weight for group in groups.values() for weight in group]
     total = [torch.zeros_like(weight) for weight in weights]
     rows: dict[str, list[Tensor]] = {}
     for x in torch.split(batch, 1):
-        params = problem.encode(x)
+        params = {
+            name: value if value.requires_grad else value.detach().requires_grad_()
+            for name, value in problem.encode(x).items()
+        }
         value = problem.objective(params, x).exact().sum() / len(batch)
         found = gradients(value, [*params.values(), *weights])
         for name, gradient in zip(params, found, strict=False):
@@ -57,16 +60,6 @@ def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) ->
     means = {("params", name): torch.cat(found) for name, found in rows.items()}
     means |= {("weights", name): torch.cat([next(parts).flatten() for _ in own]) for name, own in groups.items()}
     return Reference("the exact gradient", means)
-
-
-def has_exact(problem: Problem, batch: Tensor) -> bool:
-    """Whether the problem's objective has an exact value here."""
-    try:
-        with torch.no_grad():
-            problem(batch[:1]).exact()
-    except EstbenchError:
-        return False
-    return True
 
 
 def bias_rows(tallies: Mapping[tuple[str, str], Tally], reference: Reference) -> Iterator[dict[str, Any]]:
@@ -80,50 +73,45 @@ def bias_rows(tallies: Mapping[tuple[str, str], Tally], reference: Reference) ->
 
 
 def compare(tally: Tally, mean: Tensor, other: Tally | None) -> dict[str, Interval]:
-    """Bias, its bound and the cosine, of one group; ``other`` is the reference where it has noise of its own."""
-    bias, left = tally.batches(mean).norm2()
-    sides = [left]
-    length2 = float(mean.double().square().sum())
-    if other is not None:
-        value, without = other.batches(tally.mean).norm2()
-        # Each side's jackknife has the other's full mean: of the squared distance, both noise terms go.
-        distance2 = float((tally.mean - other.mean).square().sum())
-        own, theirs = distance2 - bias, distance2 - value
-        bias = distance2 - own - theirs
-        sides = [left - theirs, without - own]
-        length2 = other.batches().norm2()[0]
-    bias2 = _both(bias, sides)
-    found = {"bias2": bias2}
+    """Bias, its bound and the cosine, of one group; ``other`` is the reference if that has noise of its own."""
+    bias2 = distance(tally, mean, other).interval
+    intervals = {"bias2": bias2}
+    length2 = other.squared_length.value if other else float(mean.double().square().sum())
     if length2 > 0 and not math.isnan(bias2.high):
         bound = math.sqrt(max(0.0, bias2.high) / length2)
-        found["bias_bound"] = Interval(bound, 0.0, bound, bias2.n)
-        found["cosine"] = _cosine(tally, mean, other, length2)
-    return found
+        intervals["bias_bound"] = Interval(bound, 0.0, bound, bias2.n)
+        intervals["cosine"] = _cosine(tally, mean.double(), length2, other)
+    return intervals
 
 
-def _both(value: float, sides: list[np.ndarray[Any, Any]]) -> Interval:
-    """One interval from independent jackknives, whose squared errors add."""
-    parts = [grouped_jackknife(value, side) for side in sides]
-    half = math.sqrt(sum((part.high - value) ** 2 for part in parts))
-    return Interval(value, value - half, value + half, min(part.n for part in parts))
+def _cosine(tally: Tally, mean: Tensor, length2: float, other: Tally | None) -> Interval:
+    """The angle's cosine c = u.v / (|u| |v|): along u it changes by (v / |v| - c u / |u|) / |u|, and likewise along v.
 
-
-def _cosine(tally: Tally, mean: Tensor, other: Tally | None, length2: float) -> Interval:
-    """The angle's cosine, jackknife over batches."""
-
-    def of(own: Tally, fixed: Tensor, fixed2: float) -> tuple[float, np.ndarray[Any, Any]]:
-        batches: Batches = own.batches()
-        norm2, left_norm2 = batches.norm2()
-        dots = (own.sums[: len(left_norm2)].double() @ fixed.double()).cpu().numpy()
-        count, left = batches.sizes.sum(), batches.sizes.sum() - batches.sizes
-        if norm2 <= 0 or np.any(left_norm2 <= 0):
-            return math.nan, np.full(len(dots), math.nan)
-        value = dots.sum() / count / math.sqrt(norm2 * fixed2)
-        without = (dots.sum() - dots) / np.maximum(left, 1) / np.sqrt(left_norm2 * fixed2)
-        return float(value), without
-
-    value, left = of(tally, mean, length2)
-    sides = [left]
+    As with a squared length, the squared error that is taken at the noisy means is too large by the quadratic part.
+    """
+    own = tally.squared_length
+    if own.value <= 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    lengths = math.sqrt(own.value), math.sqrt(length2)
+    units = tally.mean / lengths[0], mean / lengths[1]
+    cosine = float(units[0] @ units[1])
+    freedom = tally.freedom
+    along, across = _turning(tally, units[1] - cosine * units[0], lengths[0])
+    clear = own.interval.low > 0
     if other is not None:
-        sides.append(of(other, tally.mean, max(tally.batches().norm2()[0], 1e-300))[1])
-    return _both(value, sides)
+        freedom = min(freedom, other.freedom)
+        more, most = _turning(other, units[0] - cosine * units[1], lengths[1])
+        cross = tally.batches.cross(other.batches) / (tally.count * other.count * own.value * length2)
+        along, across = along + more, across + most + 2 * cross
+        clear = clear and other.squared_length.interval.low > 0
+    if not (clear and freedom >= 1):
+        return Interval(cosine, math.nan, math.nan, 0)
+    half = t_quantile(freedom) * math.sqrt(max(across / 2, along - across / 2))
+    return Interval(cosine, cosine - half, cosine + half, math.ceil(freedom))
+
+
+def _turning(tally: Tally, direction: Tensor, length: float) -> tuple[float, float]:
+    """Variance along a direction and tr S^2, S the covariance of a mean that is scaled to length one."""
+    batches, scale = tally.batches, tally.count * length**2
+    along = float((batches.along(direction) ** 2).sum()) / batches.scale / scale
+    return along, max(batches.covariance_squared(), 0.0) / scale**2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,14 +11,13 @@ from torch import Tensor, nn
 
 from estbench.estimators import Estimator
 from estbench.measure.fast_path import add_params, gradients
-from estbench.measure.moments import BATCHES, Tally, Vector, centred_squares, even_chunks, grouped_jackknife
+from estbench.measure.moments import BATCHES, Tally, chunk_sizes, half_differences
 from estbench.measure.randomness import seeded
+from estbench.measure.squared_lengths import Vector
 from estbench.problems import Problem
-from estbench.stats import Interval
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, jackknife_interval
 
 Groups = Mapping[str, list[nn.Parameter]]
-# Gradients that are kept at once, to be compared with their mean.
-STORED_BYTES = 128 * 2**20
 
 
 def tally_params(
@@ -34,8 +34,8 @@ def tally_params(
     with seeded(seed, problem.device):
         for count in chunks:
             for name, gradient in _expanded_gradients(problem, estimator, batch, params, count).items():
-                tally = tallies.setdefault(("params", name), Tally(params[name].numel(), params[name], pooled=False))
-                add_params(tally, gradient)
+                empty = Tally(params[name].numel(), params[name], examples=len(batch), pooled=False)
+                add_params(tallies.setdefault(("params", name), empty), gradient)
 
 
 def _expanded_gradients(
@@ -58,17 +58,17 @@ def tally_weights(
 ) -> None:
     """The weights of each group, (P,): a loop of backward calls."""
     weights = [weight for group in groups.values() for weight in group]
-    size = sum(weight.numel() * weight.element_size() for weight in weights)
     for group, own in groups.items():
-        tallies["weights", group] = Tally(sum(weight.numel() for weight in own), weights[0].detach())
+        size = sum(weight.numel() for weight in own)
+        tallies["weights", group] = Tally(size, weights[0].detach(), examples=len(batch))
     with seeded(seed, problem.device):
-        for count in even_chunks(replicates, max(2, min(STORED_BYTES // max(size, 1), replicates // BATCHES))):
+        for count in chunk_sizes(replicates, 2):
             drawn = [gradients(estimator(problem(batch)).mean(), weights) for _ in range(count)]
             rows = [iter(replicate) for replicate in drawn]
             for group, own in groups.items():
-                found = torch.stack([torch.cat([next(row).flatten() for _ in own]) for row in rows])
-                tallies["weights", group].slot.add_(found.sum(0))
-                tallies["weights", group].add(centred_squares(found))
+                vectors = torch.stack([torch.cat([next(row).flatten() for _ in own]) for row in rows])
+                tallies["weights", group].slot.add_(vectors.sum(0))
+                tallies["weights", group].add(count, half_differences(vectors).double())
 
 
 def between_examples(
@@ -109,7 +109,7 @@ def between_examples(
                 squares[group][at] += float(mean @ mean)
     found = {}
     for group in groups:
-        within = float(tallies["weights", group].deviations.mean()) * examples / replicates
+        within = tallies["weights", group].variance * examples / replicates
         found[group] = _between(sums[group], squares[group], sizes, within)
     return found
 
@@ -129,7 +129,9 @@ def _between(sums: list[Tensor], squares: Vector, sizes: Vector, within: float) 
         for k in range(len(sizes))
         if examples - sizes[k] > 1
     ]
-    return grouped_jackknife(value, np.array(left))
+    if len(left) < FEWEST_FOR_AN_INTERVAL:
+        return Interval(value, math.nan, math.nan, len(left))
+    return jackknife_interval(value, np.array(left))
 
 
 @torch.no_grad()

@@ -64,6 +64,7 @@ class Plan:
 class Drawn:
     """A chunk of replicates: per-example gradients at the variational parameters, and what the weights' need."""
 
+    count: int  # n
     params: dict[str, Tensor]  # (n, B, ...)
     factors: dict[Layer, Factors]
     loose: dict[Place, Tensor]  # (n, B, ...)
@@ -98,7 +99,7 @@ class FastPath:
         for call, delta in calls:
             by_layer.setdefault(call.layer, []).append((call, delta))
         factors = {layer: factors_of(own, count, len(self.batch)) for layer, own in by_layer.items()}
-        return Drawn(params, factors, loose)
+        return Drawn(count, params, factors, loose)
 
     def _pulled_back(self, params: Mapping[str, Tensor]) -> list[tuple[Call, Tensor]]:
         """Gradients at the outputs of the encoder's layers, of all replicates together: (n, B, ...) each."""
@@ -124,7 +125,10 @@ class FastPath:
         like = next(iter(self.params.values())).detach()
         sizes = {("params", name): value.numel() for name, value in self.params.items()}
         sizes |= {("weights", group): _numel(self.plan.weights(group)) for group in self.plan.layers}
-        return {place: Tally(size, like, pooled=place[0] == "weights") for place, size in sizes.items()}
+        examples = len(self.batch)
+        return {
+            place: Tally(size, like, examples=examples, pooled=place[0] == "weights") for place, size in sizes.items()
+        }
 
     def tally(self, drawn: Drawn, tallies: Mapping[tuple[str, str], Tally]) -> None:
         """Take a chunk into the tallies by space and group."""
@@ -133,11 +137,11 @@ class FastPath:
             add_params(tallies["params", name], gradient)
         for group in self.plan.layers:
             tally = tallies["weights", group]
-            squares, shared = self._of_group(drawn, group, tally.slot, across=tally.wants_across)
-            tally.add(squares.sum(1, dtype=torch.float64) / examples**2, shared)
+            noise, shared = self._of_group(drawn, group, tally.slot, across=tally.wants_across)
+            tally.add(drawn.count, noise.sum(1, dtype=torch.float64) / examples**2, shared)
 
     def _of_group(self, drawn: Drawn, group: str, total: Tensor, *, across: bool) -> tuple[Tensor, Examples]:
-        """Squared deviations, (n, B), and what the examples share, over a group's parts; its sum goes to ``total``."""
+        """Half differences, (n // 2, B), and what examples share, over a group's parts; its sum goes to ``total``."""
         spreads = []
         for part, segment in self.segments(group, total):
             if isinstance(part, nn.Module):
@@ -151,10 +155,10 @@ class FastPath:
         if not spreads:  # nothing depends on the group
             params = next(iter(drawn.params.values()))
             spreads.append(spread_of(params.new_zeros(*params.shape[:2], 1), across=across))
-        squares, shared = spreads[0]
+        noise, shared = spreads[0]
         for more, examples in spreads[1:]:
-            squares, shared = squares + more, shared + examples
-        return squares, shared
+            noise, shared = noise + more, shared + examples
+        return noise, shared
 
     def segments(self, group: str, total: Tensor) -> Iterator[tuple[Layer | Place, Tensor]]:
         """A group's layers and other weights, each with its part of a vector of (P,)."""
@@ -168,8 +172,8 @@ def add_params(tally: Tally, gradient: Tensor) -> None:
     gradient = gradient.flatten(2)
     examples = gradient.shape[1]
     tally.slot.add_(gradient.sum(0).flatten(), alpha=1 / examples)
-    squares, shared = spread_of(gradient, across=True)
-    tally.add(squares.sum(1, dtype=torch.float64) / examples**2, shared)
+    noise, shared = spread_of(gradient, across=True)
+    tally.add(len(gradient), noise.sum(1, dtype=torch.float64) / examples**2, shared)
 
 
 def _numel(weights: Iterable[Tensor]) -> int:
@@ -230,10 +234,12 @@ def _replaced(places: list[Place], values: list[Tensor]) -> Iterator[None]:
 
 
 def gradients(surrogate: Tensor, inputs: list[Tensor] | list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of a scalar, zero where it does not depend on an input."""
-    if not surrogate.requires_grad:
+    """Gradients of a scalar, zero for an input that is frozen or that it does not depend on."""
+    live = [tensor for tensor in inputs if tensor.requires_grad]
+    if not surrogate.requires_grad or not live:
         return [torch.zeros_like(tensor) for tensor in inputs]
-    found = torch.autograd.grad(surrogate, inputs, allow_unused=True)
+    values = iter(torch.autograd.grad(surrogate, live, allow_unused=True))
+    found = [next(values) if tensor.requires_grad else None for tensor in inputs]
     return [
         torch.zeros_like(tensor) if gradient is None else gradient
         for tensor, gradient in zip(inputs, found, strict=True)

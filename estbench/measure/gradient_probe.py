@@ -18,15 +18,17 @@ from estbench.measure import exact_path
 from estbench.measure.bias import Reference, bias_rows
 from estbench.measure.fast_path import FastPath, rehearse
 from estbench.measure.groups import groups_of
-from estbench.measure.heavy_tails import FEWEST_EFFECTIVE, effective_number
+from estbench.measure.heavy_tails import effective_number
 from estbench.measure.linear_layers import NotPerExampleError
-from estbench.measure.moments import BATCHES, Moments, Tally, even_chunks, row, rows_of
+from estbench.measure.moments import FEWEST_VALUES, Moments, Tally, chunk_sizes, row, rows_of
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 
-# Rows (replicates x examples x samples) of one call of f. On a CPU, what fits the cache is twice as fast as what
-# does not; a GPU wants many rows.
-ROWS = {"cpu": 1024, "cuda": 65_536}
+# Rows (replicates x examples x samples) of one call of f: what fits a CPU's cache is twice as fast as what does not.
+# It decides the order of random draws, so it is part of the protocol and the same on every device.
+ROWS = 1024
+# Replicates that a group's noise counts as, below which the probe warns of heavy tails.
+FEWEST_EFFECTIVE = 10
 FEWEST = 3
 Tallies = dict[tuple[str, str], Tally]
 
@@ -97,20 +99,20 @@ def measured(
 ) -> tuple[Tallies, dict[str, Any], str]:
     """What a probe is made from: tallies, the data's variance where they lack it, and why the path was not fast."""
     groups = groups_of(problem, layers=layers)
-    chunks = even_chunks(replicates, largest_chunk(problem, estimator, batch, replicates))
+    largest = largest_chunk(problem, estimator, batch)
     reason = "asked for"
     if path == "auto":
         try:
             fast = FastPath(problem, estimator, batch, groups)
-            return fast_tallies(fast, even_chunks(replicates, min(chunks[0], rehearse(fast, seed))), seed), {}, ""
+            return fast_tallies(fast, chunk_sizes(replicates, min(largest, rehearse(fast, seed))), seed), {}, ""
         except NotPerExampleError as complaint:
             reason = str(complaint)
     tallies: Tallies = {}
-    exact_path.tally_params(problem, estimator, batch, chunks, seed, tallies)
+    exact_path.tally_params(problem, estimator, batch, chunk_sizes(replicates, largest), seed, tallies)
     exact_path.tally_weights(problem, estimator, batch, groups, replicates, seed, tallies)
     extra = {}
     if len(batch) >= FEWEST and exact_path.separate(problem, batch):
-        singly = even_chunks(replicates, largest_chunk(problem, estimator, batch[:1], replicates))
+        singly = chunk_sizes(replicates, largest_chunk(problem, estimator, batch[:1]))
         extra = exact_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies)
     return tallies, extra, reason
 
@@ -137,12 +139,11 @@ def estimated_reference(
     return Reference(estimator.name, {place: tally.mean for place, tally in tallies.items()}, tallies)
 
 
-def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> int:
-    """Replicates of one call: few enough for the cache, and for ``BATCHES`` batches of them."""
+def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor) -> int:
+    """Replicates of one call, from the minibatch and the estimator's cost."""
     with torch.no_grad():
         evaluations = estimator.count_evaluations(problem.objective(problem.encode(batch), batch))
-    rows = ROWS.get(problem.device.type, ROWS["cpu"])
-    return max(2, min(rows // (len(batch) * max(evaluations, 1)), replicates // BATCHES))
+    return max(2, ROWS // (len(batch) * max(evaluations, 1)))
 
 
 def _weight_rows(tallies: Tallies, extra: dict[str, Any]) -> list[dict[str, Any]]:
@@ -156,13 +157,20 @@ def _weight_rows(tallies: Tallies, extra: dict[str, Any]) -> list[dict[str, Any]
 
 
 def _warnings(tallies: Tallies) -> list[str]:
-    """Groups whose variance a few draws decide, so that its interval is not to be trusted."""
-    found = []
+    """Groups whose variance has no interval, or is decided by a few draws."""
+    warnings = []
     for (space, group), tally in tallies.items():
-        effective = effective_number(tally.deviations)
-        if effective < FEWEST_EFFECTIVE and tally.count >= 2 * FEWEST_EFFECTIVE:
-            found.append(
-                f"{group} ({space}): heavy tails; {tally.count} replicates count as {effective:.1f}, and the interval"
-                " of its variance may be too short; take more replicates"
+        values = tally.differences
+        effective = 2 * effective_number(values)
+        if values.size * tally.examples < FEWEST_VALUES and values.any():
+            fewest = 2 * -(-FEWEST_VALUES // tally.examples)
+            warnings.append(
+                f"{group} ({space}): {tally.count} replicates of {tally.examples} examples are too few for an interval"
+                f" of the variance; take {fewest} or more"
             )
-    return found
+        elif effective < FEWEST_EFFECTIVE and tally.count >= 2 * FEWEST_EFFECTIVE:
+            warnings.append(
+                f"{group} ({space}): heavy tails; {tally.count} replicates count as {effective:.1f}, so a few draws"
+                " decide the estimates and their intervals are wide; take more replicates"
+            )
+    return warnings

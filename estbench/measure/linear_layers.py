@@ -20,12 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from estbench.measure.moments import Examples, centred_squares, even_chunks
+from estbench.measure.moments import Examples, half_differences
 
 Layer = nn.Linear | nn.Conv2d
-# Rows (replicates x T) of one example whose inner products are all taken.
-BLOCK = 32
-# Below this share of the squared norms, deviations are taken in double precision.
+# Below this share of the squared norms, differences are taken in double precision.
 CANCELLING = 1e-3
 
 
@@ -117,74 +115,66 @@ class Factors:
             total[shape[0] * shape[1] :].addmv_(deltas.T, deltas.new_ones(len(deltas)), alpha=scale)
 
     def spread(self, *, across: bool) -> tuple[Tensor, Examples]:
-        """Squared deviations and squared norms of the examples' own gradients, (n, B), and what examples share."""
+        """Half the squared differences of the examples' own gradients, (n // 2, B), and what examples share."""
         if self.explicit:
             return spread_of(self.gradients(), across=across)
         if self.fixed:
             return self._fixed_spread()
-        parts = [self._block(block) for block in _slices(*self.deltas.shape[:2])]
-        centred, raw = (torch.cat(part) for part in zip(*parts, strict=True))
-        return centred, _examples(centred, raw, self._across() if across else None)
+        noise, raw = self._pairs(self.inputs.dtype)
+        if float(noise.sum()) < CANCELLING * float(raw.sum()):
+            noise, raw = self._pairs(torch.float64)
+        return noise, _examples(noise, raw, self._across() if across else None)
 
     def _fixed_spread(self) -> tuple[Tensor, Examples]:
-        deltas, inputs = self.deltas[0], self.inputs[0, 0]
+        deltas, inputs = self.deltas[0], self.inputs[0, 0].double()
         gram = inputs @ inputs.T + int(self.bias)
         scale = gram.diagonal()
-        centred = scale * centred_squares(deltas)
+        noise = scale * half_differences(deltas)
         raw = scale * torch.linalg.vector_norm(deltas, dim=-1).square()
-        mean = deltas.mean(0)
-        return centred, _examples(centred, raw, gram * (mean @ mean.T))
+        mean = deltas.mean(0).double()
+        return noise, _examples(noise, raw, gram * (mean @ mean.T))
 
-    def _block(self, block: slice) -> tuple[Tensor, Tensor]:
-        """(m, B) each, of a block of m replicates, from the m x m inner products of each example."""
-        centred, raw = self._centred(block, self.inputs.dtype)
-        if float(centred.sum()) < CANCELLING * float(raw.sum()):
-            centred, raw = self._centred(block, torch.float64)
-        return centred.to(self.inputs.dtype), raw.to(self.inputs.dtype)
+    def _pairs(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Half the squared differences, (n // 2, B), and the squared norms, (n, B), from inner products."""
+        deltas = self.deltas.to(dtype)
+        inputs = self.inputs.to(dtype).expand(-1, deltas.shape[1], -1, -1)
+        even = deltas.shape[1] // 2 * 2
+        first, second = slice(0, even, 2), slice(1, even, 2)
+        raw = self._products(inputs, inputs, deltas, deltas)
+        cross = self._products(inputs[:, first], inputs[:, second], deltas[:, first], deltas[:, second])
+        return ((raw[first] + raw[second]) / 2 - cross).clamp(min=0), raw
 
-    def _centred(self, block: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        deltas = self.deltas[:, block].to(dtype)
-        inputs = self.inputs.expand(-1, self.deltas.shape[1], -1, -1)[:, block].to(dtype)
-        rows, count, examples = deltas.shape[:3]
-        gram = (_gram(inputs) + int(self.bias)) * _gram(deltas)  # (B, T m, T m)
-        gram = gram.view(examples, rows, count, rows, count).sum((1, 3))
-        raw = gram.diagonal(dim1=1, dim2=2)
-        centred = raw - 2 * gram.mean(2) + gram.mean((1, 2))[:, None]
-        return centred.clamp(min=0).T * (count / (count - 1)), raw.T
+    def _products(self, inputs: Tensor, others: Tensor, deltas: Tensor, other_deltas: Tensor) -> Tensor:
+        """Inner products of the gradients of two sets of replicates, one by one: (m, B)."""
+        return ((_products(inputs, others) + int(self.bias)) * _products(deltas, other_deltas)).sum((-2, -1))
 
     def _across(self) -> Tensor:
         """Inner products of different examples in the first replicate, (B, B)."""
         if self.inputs.shape[0] > 1:
-            gradients = self.gradients(slice(0, 1))[0]
+            gradients = self.gradients(slice(0, 1))[0].double()
             return gradients @ gradients.T
-        inputs, deltas = self.inputs[0, 0], self.deltas[0, 0]
+        inputs, deltas = self.inputs[0, 0].double(), self.deltas[0, 0].double()
         return (inputs @ inputs.T + int(self.bias)) * (deltas @ deltas.T)
 
 
 def spread_of(gradients: Tensor, *, across: bool) -> tuple[Tensor, Examples]:
     """The same for gradients at hand, (n, B, P)."""
-    centred = centred_squares(gradients)
+    noise = half_differences(gradients)
     raw = torch.linalg.vector_norm(gradients, dim=-1).square()
-    mean = gradients.mean(0)
-    return centred, _examples(centred, raw, mean @ mean.T if across else None)
+    mean = gradients.mean(0).double()
+    return noise, _examples(noise, raw, mean @ mean.T if across else None)
 
 
-def _examples(centred: Tensor, raw: Tensor, across: Tensor | None) -> Examples:
-    within = centred.mean(0)
-    return Examples(within, raw.mean(0) - within, across)
+def _examples(noise: Tensor, raw: Tensor, across: Tensor | None) -> Examples:
+    within = noise.mean(0, dtype=torch.float64)
+    return Examples(within, raw.mean(0, dtype=torch.float64) - within, across)
 
 
-def _gram(vectors: Tensor) -> Tensor:
-    """(T, m, B, P) to (B, T m, T m)."""
-    rows = vectors.flatten(0, 1).transpose(0, 1)
-    return torch.bmm(rows, rows.transpose(1, 2))
-
-
-def _slices(rows: int, count: int) -> Iterator[slice]:
-    start = 0
-    for size in even_chunks(count, BLOCK // rows):
-        yield slice(start, start + size)
-        start += size
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """Inner products of the rows of each replicate and example: (T, m, B, P) twice to (m, B, T, T)."""
+    if len(first) == 1:
+        return (first * second).sum(-1)[0, ..., None, None]
+    return first.movedim(0, 2) @ second.movedim(0, 2).transpose(-2, -1)
 
 
 def factors_of(calls: list[tuple[Call, Tensor]], replicates: int, examples: int) -> Factors:

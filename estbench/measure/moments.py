@@ -6,10 +6,12 @@ r"""Moments of a gradient estimate from R independent replicates g_1 ... g_R at 
     data_variance        noise of drawing the minibatch, Var_x(E[g|x]) of a mean over its B examples
     bias2       |E g - g*|^2 = |gbar - g*|^2 - variance / R         (unbiased too, so it may fall below zero)
 
-Replicates come in chunks, and nothing is kept of a chunk but sums, so memory does not grow with R. A replicate's own
-number is its squared deviation from the mean of its chunk of n, times n / (n - 1): each is unbiased for the variance,
-and their interval is that of ``heavy_tails``. What involves the mean has a jackknife over at most ``BATCHES`` batches
-of replicates, and the data's variance one over examples.
+Replicates come in chunks, and only sums are kept of a chunk, so memory does not grow with R. The variance is the mean
+of half the squared differences of *pairs* of successive replicates: R / 2 values that are unbiased and independent,
+whatever the chunks are, so that the interval of ``heavy_tails`` may count them. (Of two deviations from a mean of two,
+each is the other. Deviations from the mean of all replicates would need every example's mean gradient.) Where R is odd,
+the last replicate only enters the mean. The interval of ``mean_norm2`` is that of ``squared_lengths``, from ``BATCHES``
+batches of replicates; that of ``snr`` joins both; that of the data's variance is jackknife over examples.
 """
 
 from __future__ import annotations
@@ -21,19 +23,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from estbench.measure.heavy_tails import skewed_mean_interval
-from estbench.stats import Interval, jackknife_interval
+from estbench.measure.heavy_tails import effective_number, skewed_mean_interval
+from estbench.measure.squared_lengths import (
+    FEWEST_BATCHES,
+    Batches,
+    SquaredLength,
+    Vector,
+    correlation_of,
+    ratio_interval,
+)
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, jackknife_interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Vector = NDArray[np.float64]
 COLUMNS = ("space", "group", "statistic", "value", "low", "high", "replicates")
 BATCHES = 10
-FEWEST_BATCHES = 3  # for a jackknife
+# Pairs of replicates times examples. With fewer, nothing tells light tails from heavy ones.
+FEWEST_VALUES = 25
 
 
 @dataclass(frozen=True)
@@ -84,13 +93,14 @@ class Examples:
 
 
 class Tally:
-    """What is kept of the replicates of one group of weights, or of one variational parameter: sums by batch."""
+    """Sums of the replicates of one group of weights, or of one variational parameter, by batch."""
 
-    def __init__(self, size: int, like: Tensor, *, pooled: bool = True) -> None:
+    def __init__(self, size: int, like: Tensor, *, examples: int = 1, pooled: bool = True) -> None:
+        self.examples = examples  # B, whose noise is independent
         self.pooled = pooled  # all examples' gradients are of the same weights, and their mean is the gradient
         self.sums = like.new_zeros(BATCHES, size)  # of gradients; a chunk adds its own to ``slot`` in place
         self.sizes = np.zeros(BATCHES)
-        self.noise: list[Tensor] = []  # (n,) of each chunk
+        self.noise: list[Tensor] = []  # (n // 2,) of each chunk
         self.within: Tensor | float = 0.0
         self.squares: Tensor | float = 0.0
         self.across: Tensor | float = 0.0
@@ -98,17 +108,16 @@ class Tally:
 
     @property
     def slot(self) -> Tensor:
-        """Where the next chunk adds the sum of its gradients, (P,)."""
+        """The place where the next chunk adds the sum of its gradients, (P,)."""
         return self.sums[len(self.noise) % BATCHES]
 
-    def add(self, noise: Tensor, examples: Examples | None = None) -> None:
-        """Take in a chunk whose sum is in its slot: (n,) squared deviations, and the examples' own gradients."""
-        size = noise.numel()
-        self.sizes[len(self.noise) % BATCHES] += size
+    def add(self, count: int, noise: Tensor, examples: Examples | None = None) -> None:
+        """Take in a chunk whose sum is in its slot: its ``half_differences``, (n // 2,), and what examples share."""
+        self.sizes[len(self.noise) % BATCHES] += count
         self.noise.append(noise)
         if examples is not None:
-            self.within = self.within + examples.within.double() * size
-            self.squares = self.squares + examples.squares.double() * size
+            self.within = self.within + examples.within.double() * count
+            self.squares = self.squares + examples.squares.double() * count
             if examples.across is not None:
                 self.across = self.across + examples.across.double()
                 self.looks_across += 1
@@ -124,80 +133,92 @@ class Tally:
         return int(self.sizes.sum())
 
     @property
-    def deviations(self) -> Vector:
-        """One number per replicate, (R,), each unbiased for the variance."""
-        found: Vector = torch.cat(self.noise).double().cpu().numpy()
-        return found
+    def differences(self) -> Vector:
+        """One number per pair of replicates, (R // 2,), independent and each unbiased for the variance."""
+        values: Vector = torch.cat(self.noise).double().cpu().numpy()
+        return values
+
+    @property
+    def variance(self) -> float:
+        """The trace of the covariance of one replicate."""
+        return float(self.differences.mean())
 
     @property
     def mean(self) -> Tensor:
         """The mean gradient, (P,)."""
         return self.sums.sum(0, dtype=torch.float64) / self.count
 
-    def batches(self, origin: Tensor | None = None) -> Batches:
-        """What intervals of the mean's distance from ``origin`` (zero if not given) are made from."""
+    @property
+    def batches(self) -> Batches:
+        """The batches' deviations from the mean, in double precision: what is subtracted is nearly equal."""
         used = min(len(self.noise), BATCHES)
-        sums, sizes = self.sums[:used], self.sizes[:used]
-        if origin is not None:
-            sums = sums.double() - origin.double() * torch.as_tensor(sizes, device=sums.device)[:, None]
-        noise = [sum(float(part.sum()) for part in self.noise[at::BATCHES]) for at in range(used)]
-        return Batches(sizes, np.array(noise), (sums @ sums.T).double().cpu().numpy())
+        sizes = torch.as_tensor(self.sizes[:used], device=self.sums.device)
+        return Batches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
+
+    @property
+    def freedom(self) -> float:
+        """Degrees of freedom of an interval from batches: fewer where few pairs carry the noise."""
+        used = min(len(self.noise), BATCHES)
+        return min(used - 1.0, effective_number(self.differences)) if used >= FEWEST_BATCHES else 0.0
+
+    @property
+    def squared_length(self) -> SquaredLength:
+        """|E g|^2."""
+        return distance(self, torch.zeros_like(self.mean))
+
+    def correlation(self) -> float:
+        """How the errors of |mean|^2 and of the variance go together, from batches."""
+        batches, own = (
+            self.batches,
+            [torch.cat(self.noise[at::BATCHES]).double() for at in range(BATCHES) if self.noise[at:]],
+        )
+        noise = np.array([float(part.sum()) - part.numel() * self.variance for part in own])
+        return correlation_of(batches.along(self.mean), noise)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Sizes n_k and noise of the batches, (K,), and inner products of the sums of their gradients, (K, K)."""
-
-    sizes: Vector
-    noise: Vector
-    gram: Vector
-
-    def norm2(self) -> tuple[float, Vector]:
-        """|mean|^2 - variance / R, of all replicates and with each batch left out."""
-        total, rows = self.gram.sum(), self.gram.sum(1)
-        count, left = self.sizes.sum(), self.sizes.sum() - self.sizes
-        value = (total - self.noise.sum()) / count**2
-        without = (total - 2 * rows + np.diag(self.gram) - (self.noise.sum() - self.noise)) / np.maximum(left, 1) ** 2
-        return float(value), without
-
-    def variances(self) -> Vector:
-        """The variance with each batch left out, (K,)."""
-        left: Vector = (self.noise.sum() - self.noise) / np.maximum(self.sizes.sum() - self.sizes, 1)
-        return left
+def distance(tally: Tally, origin: Tensor, other: Tally | None = None) -> SquaredLength:
+    """|E g - g*|^2; ``origin`` is g* or, where that has noise of its own, the mean of the ``other`` tally."""
+    difference = tally.mean - origin.double()
+    noise = along = across = 0.0
+    for side in (tally, other) if other else (tally,):
+        batches, count = side.batches, side.count
+        noise += side.variance / count
+        along += float((batches.along(difference) ** 2).sum()) / max(batches.scale, 1.0) / count
+        across += max(batches.covariance_squared(), 0.0) / count**2
+    freedom = tally.freedom
+    if other:
+        across += 2 * tally.batches.cross(other.batches) / (tally.count * other.count)
+        freedom = min(freedom, other.freedom)
+    return SquaredLength(float(difference.square().sum()) - noise, noise, along, across, freedom)
 
 
 def summarise(tally: Tally) -> dict[str, Interval]:
     """All statistics of one group, in the order of the table."""
-    batches = tally.batches()
-    variance = skewed_mean_interval(tally.deviations)
-    signal, left = batches.norm2()
-    found = {
-        "variance": variance,
-        "mean_norm2": grouped_jackknife(signal, left),
-        "snr": _snr(signal, variance.value, left, batches.variances()),
-    }
-    if isinstance(tally.across, Tensor) and len(tally.across) >= 3:
+    length = tally.squared_length
+    intervals = {"variance": _variance(tally), "mean_norm2": length.interval}
+    intervals["snr"] = _snr(length, intervals["variance"], tally)
+    if isinstance(tally.across, Tensor) and len(tally.across) >= FEWEST_FOR_AN_INTERVAL:
         products = tally.across / tally.looks_across
         products.diagonal().copy_(torch.as_tensor(tally.squares) / tally.count)
-        found["data_variance"] = between_examples(products, signal if tally.pooled else None)
-    return found
+        intervals["data_variance"] = between_examples(products, length.value if tally.pooled else None)
+    return intervals
 
 
-def grouped_jackknife(value: float, left: Vector) -> Interval:
-    """A jackknife over batches; no interval where there are fewer than three."""
-    if left.size < FEWEST_BATCHES:
-        return Interval(value, math.nan, math.nan, left.size)
-    return jackknife_interval(value, left)
+def _variance(tally: Tally) -> Interval:
+    values = tally.differences
+    interval = skewed_mean_interval(values)
+    if values.size * tally.examples < FEWEST_VALUES and interval.low < interval.high:
+        return Interval(interval.value, math.nan, math.nan, interval.n)
+    return interval
 
 
-def _snr(signal: float, variance: float, left_signals: Vector, left_variances: Vector) -> Interval:
+def _snr(length: SquaredLength, variance: Interval, tally: Tally) -> Interval:
     """The interval is that of the squared ratio, whose ends are cut at zero before the root is taken."""
-    if variance <= 0 or (left_variances.size >= FEWEST_BATCHES and np.any(left_variances <= 0)):
-        # Without noise the ratio is infinite, or undefined; neither is a number to report.
-        return Interval(math.nan, math.nan, math.nan, left_signals.size)
-    if left_variances.size < FEWEST_BATCHES:
-        return Interval(math.sqrt(max(0.0, signal) / variance), math.nan, math.nan, left_signals.size)
-    squared = jackknife_interval(signal / variance, left_signals / left_variances)
+    if variance.value <= 0:  # without noise the ratio is infinite, or undefined; neither is a number to report
+        return Interval(math.nan, math.nan, math.nan, variance.n)
+    if math.isnan(variance.low) or math.isnan(length.interval.low):
+        return Interval(math.sqrt(max(0.0, length.value) / variance.value), math.nan, math.nan, variance.n)
+    squared = ratio_interval(length, variance, tally.correlation())
     value, low, high = (math.sqrt(max(0.0, part)) for part in squared[:3])
     return Interval(value, low, high, squared.n)
 
@@ -225,20 +246,27 @@ def between_examples(products: Tensor, mean_norm2: float | None = None) -> Inter
     return Interval(interval.value + shift, interval.low + shift, interval.high + shift, interval.n)
 
 
-def even_chunks(count: int, largest: int) -> list[int]:
-    """``count`` in even parts of at most ``largest``, but never of one alone: a deviation takes two."""
-    parts = max(1, min(-(-count // max(largest, 1)), count // 2))
-    return [count // parts + (index < count % parts) for index in range(parts)]
+def chunk_sizes(replicates: int, largest: int) -> list[int]:
+    """Sizes of the chunks that R replicates come in: even ones, but for the last of an odd R, and at most ``largest``.
+
+    Chunk i belongs to batch i mod ``BATCHES``, and the batches are as equal as pairs of replicates allow. The sizes
+    decide the order of random draws, so they depend on nothing but these two numbers.
+    """
+    pairs, half = replicates // 2, max(largest // 2, 1)
+    batches = min(BATCHES, pairs)
+    shares = [pairs // batches + (index < pairs % batches) for index in range(batches)]
+    rounds = -(-shares[0] // half)
+    sizes = [2 * (share // rounds + (index < share % rounds)) for index in range(rounds) for share in shares]
+    sizes = [size for size in sizes if size]
+    sizes[-1] += replicates % 2
+    return sizes
 
 
-def centred_squares(vectors: Tensor) -> Tensor:
-    """Squared deviation of each from the mean of all n, times n / (n - 1): (n, ..., P) to (n, ...)."""
-    count = len(vectors)
-    # From the first one, so that equal vectors have a deviation of exactly zero.
-    deviations = vectors - vectors[:1]
-    deviations -= deviations.mean(0)
-    squares: Tensor = torch.linalg.vector_norm(deviations, dim=-1).square() * (count / (count - 1))
-    return squares
+def half_differences(vectors: Tensor) -> Tensor:
+    """Half the squared difference of each pair of successive vectors: (n, ..., P) to (n // 2, ...)."""
+    even = len(vectors) // 2 * 2
+    halves: Tensor = torch.linalg.vector_norm(vectors[0:even:2] - vectors[1:even:2], dim=-1).square() / 2
+    return halves
 
 
 def rows_of(space: str, tallies: Iterable[tuple[str, Tally]]) -> list[dict[str, Any]]:

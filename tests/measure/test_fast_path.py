@@ -11,7 +11,7 @@ from estbench.estimators import check_supports
 from estbench.measure import gradient_probe, probe
 from estbench.measure.groups import groups_of
 from estbench.measure.linear_layers import Factors
-from estbench.measure.moments import Tally, even_chunks, summarise
+from estbench.measure.moments import Tally, chunk_sizes, half_differences, summarise
 from estbench.measure.randomness import seeded
 
 SMALL = "vae[dataset=digits,hidden=[6],prior=learned,latent_size=2"
@@ -53,7 +53,7 @@ def one_by_one(problem, estimator, batch, seed):
     """Gradients of every example's surrogate by backward calls of their own, on the probe's own draws: its tallies."""
     estimator.eval()
     groups = groups_of(problem)
-    chunks = even_chunks(REPLICATES, gradient_probe.largest_chunk(problem, estimator, batch, REPLICATES))
+    chunks = chunk_sizes(REPLICATES, gradient_probe.largest_chunk(problem, estimator, batch))
     tallies = {group: Tally(sum(w.numel() for w in weights), batch) for group, weights in groups.items()}
     with seeded(seed, problem.device):
         for count in chunks:
@@ -78,8 +78,7 @@ def add(tally, gradients):
     """The plain definitions: (n, B, P)."""
     count, examples = gradients.shape[:2]
     tally.slot.add_(gradients.mean(1).sum(0))
-    deviations = (gradients - gradients.mean(0)).square().sum(-1) * count / (count - 1)
-    tally.add(deviations.sum(1) / examples**2)
+    tally.add(count, half_differences(gradients).sum(1) / examples**2)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -152,25 +151,25 @@ def test_factors_know_what_the_gradients_are(rows, varying, count, bias):
     total = torch.zeros(plain.shape[-1], dtype=torch.float64)
     factors.add_to(total)
     assert torch.allclose(total, plain.mean(1).sum(0))
-    squares, examples = factors.spread(across=True)
-    centred = (plain - plain.mean(0)).square().sum(-1) * count / (count - 1)
-    assert torch.allclose(squares, centred)
-    assert torch.allclose(examples.within, centred.mean(0))
-    assert torch.allclose(examples.squares, plain.square().sum(-1).mean(0) - centred.mean(0))
+    noise, examples = factors.spread(across=True)
+    expected = torch.stack([(plain[at] - plain[at + 1]).square().sum(-1) / 2 for at in range(0, count - 1, 2)])
+    assert torch.allclose(noise, expected)
+    assert torch.allclose(examples.within, expected.mean(0))
+    assert torch.allclose(examples.squares, plain.square().sum(-1).mean(0) - expected.mean(0))
     off = ~torch.eye(4, dtype=torch.bool)
     kept = plain.mean(0) if factors.fixed or factors.explicit else plain[0]
     assert torch.allclose(examples.across[off], (kept @ kept.T)[off])
 
 
 def test_noise_far_below_the_signal_is_not_lost_in_single_precision():
-    """Deviations of 1e-4 of the gradient: their squares are 1e-8, which single precision cannot tell from rounding."""
+    """Differences of 1e-4 of the gradient: their squares are 1e-8, which single precision cannot tell from rounding."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, 8, 3, 20)
     inputs = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
     deltas = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
-    squares, _ = Factors(inputs, deltas, bias=True).spread(across=False)
+    noise, _ = Factors(inputs, deltas, bias=True).spread(across=False)
     exact, _ = Factors(inputs.double(), deltas.double(), bias=True).spread(across=False)
-    assert torch.allclose(squares.double(), exact, rtol=1e-4)
+    assert torch.allclose(noise.double(), exact, rtol=1e-4)
 
 
 # --- where it applies, and where not ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.measure import Moments, gradient_probe, probe
 from estbench.measure.exact_path import tally_params
-from estbench.measure.moments import even_chunks
+from estbench.measure.moments import chunk_sizes
 from estbench.measure.moments import rows_of as rows_of_space
 
 VARIANTS = (
@@ -50,7 +50,7 @@ def rows_of(moments, space):
 def params_alone(problem, estimator, batch, replicates, seed):
     """Moments in parameter space: weight space takes a backward call per replicate where the fast path is closed."""
     tallies = {}
-    chunks = even_chunks(replicates, gradient_probe.largest_chunk(problem, estimator, batch, replicates))
+    chunks = chunk_sizes(replicates, gradient_probe.largest_chunk(problem, estimator, batch))
     tally_params(problem, estimator.eval(), batch, chunks, seed, tallies)
     return Moments(tuple(rows_of_space("params", ((name, tally) for (_, name), tally in tallies.items()))))
 
@@ -207,7 +207,7 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
         sizes.append(params["loc"].shape[:-2].numel())
         return count(params, x)
 
-    monkeypatch.setitem(gradient_probe.ROWS, "cpu", rows)
+    monkeypatch.setattr(gradient_probe, "ROWS", rows)
     monkeypatch.setattr(problem, "objective", counted)
     moments = params_alone(problem, estimator, batch, 1501, 10)
     chunks = sizes[1:]  # the first is a look at the cost of one example
@@ -220,14 +220,14 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
 
 
 def test_replicates_are_independent(linear_gaussian, batch, largest_z):
-    """Successive squared deviations do not correlate: lag-one autocorrelation of 3,000 of them, in both spaces."""
+    """Successive squared differences do not correlate: lag-one autocorrelation of 1,500 of them, in both spaces."""
     problem = linear_gaussian()
     tallies, _, _ = gradient_probe.measured(problem, prepared("reparam", problem, batch).eval(), batch, 3000, 11)
-    noises = [tally.deviations for place, tally in tallies.items() if place != ("weights", "unused")]
+    noises = [tally.differences for place, tally in tallies.items() if place != ("weights", "unused")]
     for noise in noises:
         centred = noise - noise.mean()
         lagged = (centred[1:] * centred[:-1]).mean() / (centred**2).mean()
-        assert abs(lagged) * math.sqrt(3000) < largest_z(len(noises))
+        assert abs(lagged) * math.sqrt(1500) < largest_z(len(noises))
 
 
 # --- probing changes nothing --------------------------------------------------------------------------------------
@@ -353,5 +353,19 @@ def test_heavy_tails_are_warned_of(linear_gaussian, batch):
     problem = linear_gaussian()
     light = probe(problem, prepared("reparam", problem, batch), batch, replicates=60)
     assert light.warnings == ()
-    heavy = probe(problem, prepared("reinforce", problem, batch[:1]), batch[:1], replicates=60, seed=3)
-    assert any("heavy tails; 60 replicates count as" in warning for warning in heavy.warnings)
+    estimator = prepared("reinforce", problem, batch[:1])
+    heavy = [probe(problem, estimator, batch[:1], replicates=60, seed=seed).warnings for seed in range(5)]
+    assert any("heavy tails; 60 replicates count as" in warning for warnings in heavy for warning in warnings)
+
+
+def test_too_few_replicates_for_an_interval_are_told_with_the_number_to_take(linear_gaussian, batch):
+    """One example and 20 replicates are ten independent numbers: the variance has no interval, and the probe says so."""
+    problem = linear_gaussian()
+    few = probe(problem, prepared("reparam", problem, batch[:1]), batch[:1], replicates=20)
+    row = rows_of(few, "params")["loc", "variance"]
+    assert row["value"] > 0
+    assert math.isnan(row["low"])
+    assert math.isnan(row["high"])
+    assert any("too few" in warning and "take 50 or more" in warning for warning in few.warnings)
+    enough = probe(problem, prepared("reparam", problem, batch[:1]), batch[:1], replicates=50)
+    assert not math.isnan(rows_of(enough, "params")["loc", "variance"]["low"])

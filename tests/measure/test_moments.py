@@ -10,15 +10,14 @@ import torch
 from scipy import stats
 
 from estbench.measure import Moments
-from estbench.measure.heavy_tails import skewed_mean_interval
 from estbench.measure.linear_layers import spread_of
 from estbench.measure.moments import (
     BATCHES,
     Examples,
     Tally,
     between_examples,
-    centred_squares,
-    even_chunks,
+    chunk_sizes,
+    half_differences,
     summarise,
 )
 
@@ -28,7 +27,7 @@ def tally_of(gradients, sizes):
     tally = Tally(gradients.shape[1], gradients)
     for chunk in gradients.split(sizes):
         tally.slot.add_(chunk.sum(0))
-        tally.add(centred_squares(chunk))
+        tally.add(len(chunk), half_differences(chunk))
     return tally
 
 
@@ -36,56 +35,75 @@ def draws(replicates, size, shift=0.5, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((replicates, size)) * 1.7 + shift)
 
 
-@pytest.mark.parametrize(("count", "largest"), [(3, 1), (2, 9), (10, 3), (11, 4), (100, 10), (7, 0), (9, 8)])
-def test_chunks_are_even_and_never_of_one(count, largest):
-    sizes = even_chunks(count, largest)
+@pytest.mark.parametrize("largest", [0, 1, 2, 3, 4, 7, 10, 64, 1000])
+@pytest.mark.parametrize("count", [2, 3, 4, 7, 19, 20, 21, 23, 50, 101, 300])
+def test_chunks_hold_whole_pairs_and_batches_are_even(count, largest):
+    sizes = chunk_sizes(count, largest)
     assert sum(sizes) == count
-    assert max(sizes) - min(sizes) <= 1
+    assert all(size % 2 == 0 for size in sizes[:-1])
     assert min(sizes) >= 2
-    assert max(sizes) <= max(largest, 3)
+    assert max(sizes[:-1], default=2) <= max(largest, 2)
+    batches = [sum(size - size % 2 for size in sizes[at::BATCHES]) for at in range(min(BATCHES, len(sizes)))]
+    assert len(batches) == min(BATCHES, count // 2)
+    assert max(batches) - min(batches) <= 2
+
+
+def pairs_of(gradients):
+    first, second = gradients[: len(gradients) // 2 * 2 : 2], gradients[1::2]
+    return ((first - second).square().sum(1) / 2).numpy()
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 100.0])
-def test_one_chunk_has_the_trace_of_the_covariance(shift):
-    gradients = draws(20, 3, shift)
-    found = summarise(tally_of(gradients, [20]))
-    trace = float(np.trace(np.cov(gradients.numpy(), rowvar=False)))
-    pairs = [float(gradients[r] @ gradients[s]) for r in range(20) for s in range(20) if r != s]
-    assert found["variance"].value == pytest.approx(trace, rel=1e-10)
-    assert found["mean_norm2"].value == pytest.approx(np.mean(pairs), rel=1e-9, abs=1e-9)
-    assert found["snr"].value == pytest.approx(math.sqrt(max(0, np.mean(pairs)) / trace), rel=1e-9)
-    assert math.isnan(found["mean_norm2"].low)  # one chunk is one batch: nothing to leave out
+@pytest.mark.parametrize("count", [20, 21])
+def test_moments_are_those_of_pairs_of_replicates(shift, count):
+    gradients = draws(count, 3, shift)
+    found = summarise(tally_of(gradients, chunk_sizes(count, 4)))
+    variance = pairs_of(gradients).mean()
+    mean = gradients.mean(0)
+    assert found["variance"].value == pytest.approx(variance, rel=1e-10)
+    assert found["mean_norm2"].value == pytest.approx(float(mean @ mean) - variance / count, rel=1e-9, abs=1e-9)
+    ratio = max(0.0, float(mean @ mean) / variance - 1 / count)
+    assert found["snr"].value == pytest.approx(math.sqrt(ratio), rel=1e-9)
 
 
-def test_many_chunks_have_the_mean_of_their_own_variances_and_the_explicit_jackknife():
-    """25 chunks of 2 and 3 replicates fall into 10 batches; each batch is left out with loops."""
-    gradients = draws(60, 4)
-    sizes = [2, 3, 2, 3, 2] * 5
-    tally = tally_of(gradients, sizes)
+@pytest.mark.parametrize("count", [4, 50, 100, 300])
+def test_no_number_depends_on_the_chunks_beyond_rounding(count):
+    """Chunks of 2 to all replicates of a batch; the batches hold other replicates, so ends of |mean|^2 may differ."""
+    gradients = draws(count, 5)
+    found = [summarise(tally_of(gradients, chunk_sizes(count, largest))) for largest in (2, 4, 10, 1000)]
+    for other in found[1:]:
+        assert other["variance"] == pytest.approx(found[0]["variance"], rel=1e-10, nan_ok=True)
+        for statistic in ("mean_norm2", "snr"):
+            assert other[statistic].value == pytest.approx(found[0][statistic].value, rel=1e-10)
+
+
+def test_each_pair_counts_once_whatever_the_chunk():
+    """In chunks of two, both deviations from the mean are the same number; there are R / 2 independent ones."""
+    tally = tally_of(draws(100, 4), chunk_sizes(100, 2))
+    assert tally.differences.shape == (50,)
+    assert len(np.unique(tally.differences)) == 50
+    assert summarise(tally)["variance"].n == 50
+
+
+@pytest.mark.parametrize(("count", "examples", "there"), [(20, 1, False), (20, 3, True), (50, 1, True), (4, 30, False)])
+def test_an_interval_of_the_variance_takes_enough_independent_values(count, examples, there):
+    gradients = draws(count, 2)
+    tally = Tally(2, gradients, examples=examples)
+    for chunk in gradients.split(2):
+        tally.slot.add_(chunk.sum(0))
+        tally.add(2, half_differences(chunk))
     found = summarise(tally)
-    chunks = gradients.split(sizes)
-    noise = [n for chunk in chunks for n in (chunk - chunk.mean(0)).square().sum(1) * len(chunk) / (len(chunk) - 1)]
-    assert tally.deviations == pytest.approx(np.array(noise), rel=1e-12)
-    assert found["variance"][:3] == pytest.approx(skewed_mean_interval(np.array(noise))[:3], rel=1e-12)
+    assert math.isnan(found["variance"].low) != there
+    assert math.isnan(found["snr"].high) != there
+    assert found["variance"].value > 0
 
-    def signal(kept):
-        rows = torch.cat([chunks[k] for k in kept])
-        parts = [chunks[k] for k in kept]
-        own = sum(float((c - c.mean(0)).square().sum()) * len(c) / (len(c) - 1) for c in parts)
-        variance = own / len(rows)
-        return float(rows.mean(0) @ rows.mean(0)) - variance / len(rows), variance
 
-    value, variance = signal(range(25))
-    left = np.array([signal([k for k in range(25) if k % BATCHES != batch]) for batch in range(BATCHES)])
-
-    def half(each):
-        return stats.t.ppf(0.975, 9) * math.sqrt(0.9 * np.sum((each - each.mean()) ** 2))
-
-    ends = (value, value - half(left[:, 0]), value + half(left[:, 0]))
-    assert found["mean_norm2"][:3] == pytest.approx(ends, rel=1e-9)
-    ratio, ratios = value / variance, left[:, 0] / left[:, 1]
-    squares = (ratio, ratio - half(ratios), ratio + half(ratios))
-    assert found["snr"][:3] == pytest.approx([math.sqrt(max(0, square)) for square in squares], rel=1e-9)
+def test_an_odd_replicate_only_enters_the_mean():
+    gradients = draws(7, 2)
+    tally = tally_of(gradients, chunk_sizes(7, 4))
+    assert tally.count == 7
+    assert tally.differences == pytest.approx(pairs_of(gradients[:6]))
+    assert torch.allclose(tally.mean, gradients.mean(0))
 
 
 def test_the_variance_is_unbiased_in_chunks_of_two(largest_z):
@@ -97,18 +115,27 @@ def test_the_variance_is_unbiased_in_chunks_of_two(largest_z):
 
 
 def test_single_precision_loses_no_more_than_its_own_rounding():
-    """A mean that is 1,000 times the noise: the variance is that of the deviations, not a difference of squares."""
+    """A mean that is 1,000 times the noise: the variance is that of the differences, not a difference of squares."""
     gradients = (draws(50, 20, shift=0.0) + 1700.0).float()
     exact = summarise(tally_of(gradients.double(), [10] * 5))
     found = summarise(tally_of(gradients, [10] * 5))
     assert found["variance"][:3] == pytest.approx(exact["variance"][:3], rel=1e-5)
-    assert found["mean_norm2"].value == pytest.approx(exact["mean_norm2"].value, rel=1e-5)
+    assert found["mean_norm2"][:3] == pytest.approx(exact["mean_norm2"][:3], rel=1e-5)
+    assert found["snr"][:3] == pytest.approx(exact["snr"][:3], rel=1e-5)
+
+
+def test_sums_are_multiplied_in_double_precision():
+    """Sums that single precision holds exactly, whose squared lengths it does not: |mean|^2 is right to 1e-12."""
+    gradients = torch.tensor([[4097.0, 1.0], [4095.0, -1.0]] * 20)
+    found = summarise(tally_of(gradients, [2] * 20))
+    variance = (2**2 + 2**2) / 2
+    assert found["mean_norm2"].value == pytest.approx(4096.0**2 - variance / 40, rel=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_noise_has_no_variance_and_no_signal_to_noise_ratio(dtype):
     gradients = torch.full((9, 3), 0.1, dtype=dtype)
-    found = summarise(tally_of(gradients, [3, 3, 3]))
+    found = summarise(tally_of(gradients, [2, 2, 2, 3]))
     assert found["variance"][:3] == (0.0, 0.0, 0.0)
     assert found["mean_norm2"].value == pytest.approx(0.03)
     assert all(math.isnan(part) for part in found["snr"][:3])
@@ -118,7 +145,7 @@ def test_a_signal_below_the_noise_may_be_negative_and_its_ratio_is_zero():
     """The unbiased squared norm of a mean of zero is negative half of the time; a plug-in never is."""
     gradients = torch.tensor([[1.0], [-1.0], [1.0], [-1.0]], dtype=torch.float64)
     found = summarise(tally_of(gradients, [4]))
-    assert found["mean_norm2"].value == pytest.approx(-1 / 3)
+    assert found["mean_norm2"].value == pytest.approx(-0.5)
     assert found["snr"].value == 0.0
 
 
@@ -161,8 +188,8 @@ def test_the_data_s_share_finds_the_variance_of_a_random_effects_model(between, 
         gradients = math.sqrt(between) * normal(1, 8, 2) + math.sqrt(within) * normal(4, 8, 2)
         tally = Tally(1, gradients, pooled=False)
         for chunk in gradients.split(2):
-            squares, examples = spread_of(chunk, across=True)
-            tally.add(squares.sum(1) / 64, examples)
+            noise, examples = spread_of(chunk, across=True)
+            tally.add(len(chunk), noise.sum(1) / 64, examples)
         return summarise(tally)["data_variance"].value
 
     found = np.array([one() for _ in range(2000)])
