@@ -99,7 +99,7 @@ def measured(
 ) -> tuple[Tallies, dict[str, Any], str]:
     """What a probe is made from: tallies, the data's variance where they lack it, and why the path was not fast."""
     groups = groups_of(problem, layers=layers)
-    largest = largest_chunk(problem, estimator, batch)
+    largest = largest_chunk(problem, estimator, batch, replicates)
     reason = "asked for"
     if path == "auto":
         try:
@@ -112,7 +112,7 @@ def measured(
     exact_path.tally_weights(problem, estimator, batch, groups, replicates, seed, tallies)
     extra = {}
     if len(batch) >= FEWEST and exact_path.separate(problem, batch):
-        singly = chunk_sizes(replicates, largest_chunk(problem, estimator, batch[:1]))
+        singly = chunk_sizes(replicates, largest_chunk(problem, estimator, batch[:1], replicates))
         extra = exact_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies)
     return tallies, extra, reason
 
@@ -139,11 +139,11 @@ def estimated_reference(
     return Reference(estimator.name, {place: tally.mean for place, tally in tallies.items()}, tallies)
 
 
-def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor) -> int:
-    """Replicates of one call, from the minibatch and the estimator's cost."""
+def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> int:
+    """Replicates of one call, from the minibatch and the estimator's cost, which are the same on every device."""
     with torch.no_grad():
         evaluations = estimator.count_evaluations(problem.objective(problem.encode(batch), batch))
-    return max(2, ROWS // (len(batch) * max(evaluations, 1)))
+    return max(2, min(replicates, ROWS // (len(batch) * max(evaluations, 1))))
 
 
 def _weight_rows(tallies: Tallies, extra: dict[str, Any]) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ def _warnings(tallies: Tallies) -> list[str]:
     """Groups whose variance has no interval, or is decided by a few draws."""
     warnings = []
     for (space, group), tally in tallies.items():
-        values = tally.differences
+        values = tally.deviations
         effective = 2 * effective_number(values)
         if values.size * tally.examples < FEWEST_VALUES and values.any():
             fewest = 2 * -(-FEWEST_VALUES // tally.examples)

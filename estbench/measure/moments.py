@@ -133,7 +133,7 @@ class Tally:
         return int(self.sizes.sum())
 
     @property
-    def differences(self) -> Vector:
+    def deviations(self) -> Vector:
         """One number per pair of replicates, (R // 2,), independent and each unbiased for the variance."""
         values: Vector = torch.cat(self.noise).double().cpu().numpy()
         return values
@@ -141,7 +141,7 @@ class Tally:
     @property
     def variance(self) -> float:
         """The trace of the covariance of one replicate."""
-        return float(self.differences.mean())
+        return float(self.deviations.mean())
 
     @property
     def mean(self) -> Tensor:
@@ -159,7 +159,7 @@ class Tally:
     def freedom(self) -> float:
         """Degrees of freedom of an interval from batches: fewer where few pairs carry the noise."""
         used = min(len(self.noise), BATCHES)
-        return min(used - 1.0, effective_number(self.differences)) if used >= FEWEST_BATCHES else 0.0
+        return min(used - 1.0, effective_number(self.deviations)) if used >= FEWEST_BATCHES else 0.0
 
     @property
     def squared_length(self) -> SquaredLength:
@@ -205,7 +205,7 @@ def summarise(tally: Tally) -> dict[str, Interval]:
 
 
 def _variance(tally: Tally) -> Interval:
-    values = tally.differences
+    values = tally.deviations
     interval = skewed_mean_interval(values)
     if values.size * tally.examples < FEWEST_VALUES and interval.low < interval.high:
         return Interval(interval.value, math.nan, math.nan, interval.n)

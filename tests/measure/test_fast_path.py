@@ -53,7 +53,7 @@ def one_by_one(problem, estimator, batch, seed):
     """Gradients of every example's surrogate by backward calls of their own, on the probe's own draws: its tallies."""
     estimator.eval()
     groups = groups_of(problem)
-    chunks = chunk_sizes(REPLICATES, gradient_probe.largest_chunk(problem, estimator, batch))
+    chunks = chunk_sizes(REPLICATES, gradient_probe.largest_chunk(problem, estimator, batch, REPLICATES))
     tallies = {group: Tally(sum(w.numel() for w in weights), batch) for group, weights in groups.items()}
     with seeded(seed, problem.device):
         for count in chunks:

@@ -50,7 +50,7 @@ def rows_of(moments, space):
 def params_alone(problem, estimator, batch, replicates, seed):
     """Moments in parameter space: weight space takes a backward call per replicate where the fast path is closed."""
     tallies = {}
-    chunks = chunk_sizes(replicates, gradient_probe.largest_chunk(problem, estimator, batch))
+    chunks = chunk_sizes(replicates, gradient_probe.largest_chunk(problem, estimator, batch, replicates))
     tally_params(problem, estimator.eval(), batch, chunks, seed, tallies)
     return Moments(tuple(rows_of_space("params", ((name, tally) for (_, name), tally in tallies.items()))))
 
@@ -223,7 +223,7 @@ def test_replicates_are_independent(linear_gaussian, batch, largest_z):
     """Successive squared differences do not correlate: lag-one autocorrelation of 1,500 of them, in both spaces."""
     problem = linear_gaussian()
     tallies, _, _ = gradient_probe.measured(problem, prepared("reparam", problem, batch).eval(), batch, 3000, 11)
-    noises = [tally.differences for place, tally in tallies.items() if place != ("weights", "unused")]
+    noises = [tally.deviations for place, tally in tallies.items() if place != ("weights", "unused")]
     for noise in noises:
         centred = noise - noise.mean()
         lagged = (centred[1:] * centred[:-1]).mean() / (centred**2).mean()
@@ -359,7 +359,7 @@ def test_heavy_tails_are_warned_of(linear_gaussian, batch):
 
 
 def test_too_few_replicates_for_an_interval_are_told_with_the_number_to_take(linear_gaussian, batch):
-    """One example and 20 replicates are ten independent numbers: the variance has no interval, and the probe says so."""
+    """One example and 20 replicates are ten independent numbers: too few for an interval, and the probe says so."""
     problem = linear_gaussian()
     few = probe(problem, prepared("reparam", problem, batch[:1]), batch[:1], replicates=20)
     row = rows_of(few, "params")["loc", "variance"]

@@ -80,8 +80,8 @@ def test_no_number_depends_on_the_chunks_beyond_rounding(count):
 def test_each_pair_counts_once_whatever_the_chunk():
     """In chunks of two, both deviations from the mean are the same number; there are R / 2 independent ones."""
     tally = tally_of(draws(100, 4), chunk_sizes(100, 2))
-    assert tally.differences.shape == (50,)
-    assert len(np.unique(tally.differences)) == 50
+    assert tally.deviations.shape == (50,)
+    assert len(np.unique(tally.deviations)) == 50
     assert summarise(tally)["variance"].n == 50
 
 
@@ -102,7 +102,7 @@ def test_an_odd_replicate_only_enters_the_mean():
     gradients = draws(7, 2)
     tally = tally_of(gradients, chunk_sizes(7, 4))
     assert tally.count == 7
-    assert tally.differences == pytest.approx(pairs_of(gradients[:6]))
+    assert tally.deviations == pytest.approx(pairs_of(gradients[:6]))
     assert torch.allclose(tally.mean, gradients.mean(0))
 
 
