@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from estbench.datasets.checks import SPLITS, checked_splits
+from estbench.errors import EstbenchError, described
 from estbench.registry import Registry
 
 Pixels = NDArray[np.float32]
@@ -18,13 +19,17 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in three splits, each of shape (N, D), as intensities in [0, 1]; ``shape`` is an image's own (H, W)."""
+    """Images in three splits, each of shape (N, D), as intensities in [0, 1].
+
+    ``shape`` is an image's own: (H, W), or (C, H, W) with channels. A registered function may give other arrays:
+    ``estbench.datasets.checks`` says which.
+    """
 
     name: str
     train: Pixels
     validation: Pixels
     test: Pixels
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -67,19 +72,42 @@ def card(name: str) -> Card:
     return found
 
 
-def card_name(name: str, continuous: bool = False) -> str:
+def card_name(name: str, seen: str | None = None) -> str:
     """The card in one word, which goes into the key of every cell: ``mnist-v1-dynamic-rows``.
 
-    Where a model takes the intensities as they are, ``continuous`` stands in place of the binarisation.
+    ``seen`` stands in place of the binarisation where a model takes the intensities in another way: ``continuous`` as
+    they are.
     """
     found = card(name)
-    return f"{name}-v{found.version}-{'continuous' if continuous else found.binarisation}-{found.split}"
+    return f"{name}-v{found.version}-{seen or found.binarisation}-{found.split}"
 
 
-@cache
 def load(name: str) -> Dataset:
-    """Load a dataset, once per process; raise ``EstbenchError`` where the name or the files are wrong."""
-    return REGISTRY.get(name)()
+    """Load and check a dataset, once per process; raise ``EstbenchError`` if its name, files or arrays are wrong."""
+    loader = REGISTRY.get(name)
+    if name not in _loaded or _loaded[name][0] is not loader:  # registered again under the same name
+        _loaded[name] = loader, _checked(name, loader)
+    return _loaded[name][1]
+
+
+_loaded: dict[str, tuple[Callable[[], Dataset], Dataset]] = {}
+
+
+def _checked(name: str, loader: Callable[[], Dataset]) -> Dataset:
+    try:
+        found: Any = loader()
+    except EstbenchError:
+        raise
+    except Exception as error:
+        raise EstbenchError(f"dataset '{name}' cannot be loaded: {described(error)}") from error
+    if not isinstance(found, Dataset):
+        raise EstbenchError(f"dataset '{name}': its function gives {type(found).__name__}; it must return a Dataset")
+    static = card(name).binarisation == "static"
+    try:
+        splits = checked_splits({split: getattr(found, split) for split in SPLITS}, found.shape, static=static)
+    except EstbenchError as error:
+        raise EstbenchError(f"dataset '{name}': {error}") from None
+    return Dataset(name, **splits, shape=tuple(map(int, found.shape)))
 
 
 def describe(name: str) -> str:

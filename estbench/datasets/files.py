@@ -90,4 +90,9 @@ def known_files() -> dict[str, DataFile]:
 
 def files(names: Iterable[str]) -> list[DataFile]:
     """Some of them, in the given order."""
-    return [known_files()[name] for name in names]
+    known = known_files()
+    chosen = list(names)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise EstbenchError(f"estbench knows no file '{unknown[0]}'; a card of your own dataset takes no files")
+    return [known[name] for name in chosen]

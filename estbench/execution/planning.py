@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from estbench import estimators, problems
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, described
 from estbench.experiment import Experiment, Plan, find_experiment, make_plan, read_experiment
 from estbench.experiment.spec import experiment_from
 from estbench.registry import Resolved
@@ -50,9 +50,18 @@ def check_problems(plan: Plan) -> dict[str, int]:
     """
     with torch.random.fork_rng([]):
         return {
-            label: len(problems.create(Variant(problem.name, problem.options)).data.train)
+            label: len(_built(problem).data.train)
             for label, problem in {cell.problem.label: cell.problem for cell in plan}.items()
         }
+
+
+def _built(problem: Resolved) -> problems.Problem:
+    try:
+        return problems.create(Variant(problem.name, problem.options))
+    except EstbenchError:
+        raise
+    except Exception as error:
+        raise EstbenchError(f"problem '{problem.label}' cannot be built: {described(error)}") from error
 
 
 def check_estimators(plan: Plan) -> None:

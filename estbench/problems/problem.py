@@ -13,6 +13,7 @@ from estbench import datasets, validation
 from estbench.datasets import Dataset
 from estbench.problems.objective import Objective
 from estbench.registry import Registry
+from estbench.source import ships
 from estbench.variant import Variant
 
 
@@ -44,12 +45,20 @@ class Problem(nn.Module):
     def card_of(cls, options: Any) -> str:
         """The versioned name of what bounds are bounds on: dataset, binarisation, split, and what changes the model.
 
-        Bounds with different cards never stand in one table: the card is part of every cell's key.
+        Bounds with different cards never stand in one table: the card is part of every cell's key. A class that does
+        not ship and has an ``observe`` of its own stands by its name in place of the binarisation, because only its
+        author knows what it does to the pixels; so does one with an ``objective`` of its own, behind all else.
         """
         dataset = getattr(options, "dataset", None)
         continuous = getattr(options, "likelihood", None) == "gaussian"
+        seen = "continuous" if continuous else None
         of_model = [getattr(options, name) for name in ("latents", "prior", "coding") if hasattr(options, name)]
-        return "-".join([datasets.card_name(dataset, continuous) if dataset else cls.name, *map(str, of_model)])
+        if dataset is None:
+            return "-".join(map(str, [cls.name, *of_model]))
+        own = [cls.name] if not ships(cls.objective) else []
+        return "-".join(
+            map(str, [datasets.card_name(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own])
+        )
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""
