@@ -51,7 +51,7 @@ JSON_PARTS = Limit("JSON_PARTS", 1_500_000, "parts")
 RECORD_BYTES = Limit("RECORD_BYTES", 2**20, "bytes")
 RECORD_PARTS = Limit("RECORD_PARTS", 20_000, "parts")
 # Experiments, cards, SLURM files: written by hand.
-TOML_BYTES = Limit("TOML_BYTES", 2**20, "bytes")
+TOML_BYTES = Limit("TOML_BYTES", 2**18, "bytes")
 # Logs, event files and whatever else is read whole.
 TEXT_BYTES = Limit("TEXT_BYTES", 64 * 2**20, "bytes")
 # A table on disk. What it unpacks to is bounded by its codec, and by its rows.

@@ -15,6 +15,7 @@ PACKAGE = Path(estbench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 GROUND = {
     "experiment",
+    "guarded",
     "store",
     "stats",
     "errors",
@@ -24,6 +25,7 @@ GROUND = {
     "registry",
     "source",
     "syntax",
+    "toml_files",
     "validation",
     "variant",
     "visible",

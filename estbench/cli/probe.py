@@ -122,7 +122,7 @@ def command(
 def _places(
     problem: str | None, checkpoint: Path | None, results: Path | None, seed: int, device: torch.device
 ) -> list[Place]:
-    from estbench.store.guarded import GuardedPath
+    from estbench.guarded import GuardedPath
     from estbench.training import places
 
     if results:

@@ -83,8 +83,8 @@ def command(
             plan = {**results.plan, "experiment": {**results.plan["experiment"], "target": target}}
             results = dataclasses.replace(results, plan=plan)
         if tensorboard:  # first: where the extra is missing, nothing is written
+            from estbench.guarded import GuardedPath
             from estbench.report.events import write_events
-            from estbench.store.guarded import GuardedPath
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
         return results, report.build(results, chosen, out=out, refresh=refresh)

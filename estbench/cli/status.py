@@ -81,7 +81,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
 
 def _read(folder: ResultsFolder, name: str, *, thorough: bool) -> tuple[str, str, dict[str, Any]]:
     """Status, reason and record of a cell that is there; a damaged record is as good as none, and named."""
-    from estbench.store.guarded import DamagedError
+    from estbench.guarded import DamagedError
 
     try:
         record = folder.read_record(name, thorough=thorough) or {}

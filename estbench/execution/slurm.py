@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from estbench.errors import EstbenchError
-from estbench.store.guarded import GuardedPath
+from estbench.guarded import GuardedPath
+from estbench.toml_files import read_toml
 from estbench.validation import Frozen, validated
 
 # A job that has a node starts its worker in a few seconds.
@@ -104,12 +103,5 @@ def last_words(logs: Path) -> tuple[GuardedPath, str] | None:
 
 def read_slurm(path: str | Path) -> Slurm:
     """Read a SLURM file; a mistake in it is one line that says where."""
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EstbenchError(f"no SLURM file '{path}'; --slurm takes the path of a TOML file") from None
-    except OSError as error:
-        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
+    data = read_toml(path, f"no SLURM file '{path}'; --slurm takes the path of a TOML file")
     return validated(Slurm, data, Path(path).name)

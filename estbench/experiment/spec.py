@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.toml_files import read_toml
 from estbench.validation import Frozen, validated
 from estbench.variant import parse_value
 
@@ -164,14 +164,7 @@ class Experiment(Frozen):
 def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:
     """Read an experiment file; ``overrides`` maps dotted keys (``training.learning_rate``) to values."""
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise EstbenchError(f"no experiment file '{path}'; see `estbench list experiments`") from None
-    except OSError as error:
-        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # ValueError: bad syntax, bad UTF-8, a number of 5,000 digits
-        raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
+    data = read_toml(path, f"no experiment file '{path}'; see `estbench list experiments`")
     data.setdefault("name", re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "experiment")
     return experiment_from(data, overrides, what=path.name)
 

@@ -12,9 +12,9 @@ from estbench.errors import EstbenchError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from estbench.guarded import GuardedPath
     from estbench.report.table import Table
     from estbench.store import Results
-    from estbench.store.guarded import GuardedPath
 
 __all__ = ["build", "summary"]
 
@@ -44,6 +44,7 @@ def build(
     refresh
         The page loads itself again after so many seconds, for a run that goes on.
     """
+    from estbench.guarded import GuardedPath  # noqa: PLC0415
     from estbench.report import extract, figure_sweep, page, tuning  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import chosen  # noqa: PLC0415
@@ -54,7 +55,6 @@ def build(
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
-    from estbench.store.guarded import GuardedPath  # noqa: PLC0415
 
     whole = source if isinstance(source, Results) else load(source)
     results = tuning.picked(whole)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from estbench.errors import EstbenchError
-from estbench.store.guarded import GuardedPath, guarded
+from estbench.guarded import GuardedPath, guarded
 
 if TYPE_CHECKING:
     import pandas as pd

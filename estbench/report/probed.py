@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from estbench.guarded import GuardedPath
 from estbench.report.assemble import columns_of
 from estbench.report.figure_probe import draw
 from estbench.report.split import percent
@@ -14,7 +15,6 @@ from estbench.report.style import looks, settings
 from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, significant
 from estbench.stats import Interval
 from estbench.store.files import encoded, write_files
-from estbench.store.guarded import GuardedPath
 
 if TYPE_CHECKING:
     from pathlib import Path

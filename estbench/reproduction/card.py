@@ -8,7 +8,6 @@ and where the tolerance comes from.
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from pydantic import Field, model_validator
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.references import BIBTEX
 from estbench.stats import Interval
+from estbench.toml_files import read_toml
 from estbench.validation import Frozen, validated
 
 Tier = Literal["seconds", "minutes", "gpu", "cluster"]
@@ -115,14 +115,7 @@ class Judged(NamedTuple):
 def read_card(path: str | Path) -> Card:
     """Read a card; raise ``EstbenchError`` that names the file, the field and the remedy."""
     path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise EstbenchError(f"no card '{path}'; see `estbench reproduce --list`") from None
-    except OSError as error:
-        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
+    data = read_toml(path, f"no card '{path}'; see `estbench reproduce --list`")
     return validated(Card, {"name": path.stem, **data}, path.name)
 
 

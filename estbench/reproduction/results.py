@@ -19,6 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from estbench.errors import EstbenchError
+from estbench.guarded import GuardedPath
 from estbench.report.inline import inline_svg
 from estbench.report.page import part
 from estbench.report.picture import Picture
@@ -27,7 +28,6 @@ from estbench.reproduction.figure import draw
 from estbench.reproduction.outcome import Outcome
 from estbench.reproduction.tables import table
 from estbench.store.files import encoded, read_json, write_files, write_json
-from estbench.store.guarded import GuardedPath
 
 PAGE = "reproductions.html"
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from estbench.experiment import Cell
+from estbench.guarded import GuardedPath
 from estbench.store.folder import ResultsFolder
-from estbench.store.guarded import GuardedPath
 from estbench.store.lock import held
 
 WAIT_SECONDS = 0.2

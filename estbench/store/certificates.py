@@ -19,8 +19,8 @@ from pydantic import Field
 
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
+from estbench.guarded import GuardedPath
 from estbench.store.files import read_json, write_json, write_text
-from estbench.store.guarded import GuardedPath
 from estbench.validation import Frozen, validated
 
 FOLDER = Path("results") / "certificates"

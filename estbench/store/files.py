@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
+from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded
 from estbench.limits import JSON_BYTES, JSON_PARTS, Limit, TooLargeError
-from estbench.store.guarded import DamagedError, GuardedPath, LinkError, guarded
 
 if TYPE_CHECKING:
     from os import PathLike

@@ -14,9 +14,9 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
+from estbench.guarded import TEMPORARY, DamagedError, GuardedPath
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.store.files import read_json, stamp, write_json, write_text
-from estbench.store.guarded import TEMPORARY, DamagedError, GuardedPath
 from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from estbench.errors import EstbenchError
+from estbench.guarded import GuardedPath
 from estbench.limits import COPY_BYTES
 from estbench.store.folder import ResultsFolder
-from estbench.store.guarded import GuardedPath
 from estbench.store.merge import load_many
 from estbench.store.plans import checked_folder
 from estbench.store.results import Results, load

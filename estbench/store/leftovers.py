@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from estbench.guarded import TEMPORARY, DamagedError, GuardedPath, LinkError
 from estbench.store.certificates import beside
 from estbench.store.folder import ResultsFolder
-from estbench.store.guarded import TEMPORARY, DamagedError, GuardedPath, LinkError
 from estbench.store.status import Status
 
 IN_USE_SECONDS = 600

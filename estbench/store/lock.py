@@ -16,7 +16,7 @@ from typing import IO
 import filelock
 
 from estbench.errors import EstbenchError
-from estbench.store.guarded import GuardedPath, guarded
+from estbench.guarded import GuardedPath, guarded
 
 # How a file system says that it has no locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from estbench.errors import EstbenchError
 from estbench.experiment.plan import PROTOCOL, identity
 from estbench.experiment.sweep import joined
-from estbench.store.guarded import GuardedPath
+from estbench.guarded import GuardedPath
 from estbench.store.results import Results, load
 from estbench.store.tables import CURVES, GRADIENTS, read_arrow
 

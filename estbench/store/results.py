@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
+from estbench.guarded import GuardedPath
 from estbench.store.folder import ResultsFolder
-from estbench.store.guarded import GuardedPath
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from estbench.errors import EstbenchError
+from estbench.guarded import DamagedError, guarded
 from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
-from estbench.store.guarded import DamagedError, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from estbench.store.guarded import GuardedPath
+from estbench.guarded import GuardedPath
 
 # A cell that does not stop by itself within a tenth more (five seconds at least) is ended together with its process.
 GRACE = 0.1

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from estbench.experiment import stream_seed
+from estbench.guarded import GuardedPath
 from estbench.measure import Clocks, bounds
 from estbench.store import Status
-from estbench.store.guarded import GuardedPath
 from estbench.training.batches import fixed_observations
 from estbench.training.probing import probe_shared, record_moments
 from estbench.training.state import State

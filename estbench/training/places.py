@@ -10,13 +10,13 @@ import torch
 from estbench import problems
 from estbench.errors import EstbenchError
 from estbench.experiment import stream_seed
+from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.store import ResultsFolder
 from estbench.store.files import read_json
-from estbench.store.guarded import DamagedError, GuardedPath
-from estbench.training.state import read_checkpoint
+from estbench.training.state import bytes_of, read_checkpoint
 from estbench.variant import Variant
 
 
@@ -41,10 +41,10 @@ def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) 
         raise EstbenchError(f"'{path}' does not say which problem it is of; name it with --problem")
     if not path.exists():
         raise EstbenchError(f"no checkpoint '{path}'; make one with `estbench run --keep-checkpoints`")
-    content = read_checkpoint(path)
-    if content is None or not isinstance(content.get("problem"), dict):
-        raise EstbenchError(f"'{path}' is no checkpoint of estbench, or is damaged")
     problem = fresh(variant, 0, device).problem
+    content = read_checkpoint(path, bytes_of(problem))
+    if content is None or not isinstance(content.get("problem"), dict):
+        raise EstbenchError(f"'{path}' is no checkpoint of '{variant}', or is damaged")
     try:
         problem.load_state_dict(content["problem"])
     except (RuntimeError, TypeError, AttributeError):

@@ -24,11 +24,11 @@ from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
+from estbench.guarded import GuardedPath
 from estbench.measure import Reference, estimated_reference, exact_reference, probe
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.registry import Resolved
-from estbench.store.guarded import GuardedPath
 from estbench.training.batches import Batches
 from estbench.training.state import State, initial_estimator, noise_seed, optimizer_of
 from estbench.training.step import advance

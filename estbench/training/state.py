@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
 
@@ -16,10 +16,10 @@ from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
+from estbench.guarded import guarded
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
-from estbench.store.checkpoints import inflates
-from estbench.store.guarded import guarded
+from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
 from estbench.variant import Variant
 
@@ -76,8 +76,12 @@ class State:
 
     def restore(self, path: str | PathLike[str]) -> dict[str, float] | None:
         """Go on from a checkpoint and return its clocks; nothing, and no change, where none is there that fits."""
-        content = read_checkpoint(path)
+        content = read_checkpoint(path, bytes_of(self.problem, self.estimator))
         if content is None or content.get("key") != self.cell.key:
+            return None
+        try:
+            _check_fits(content, self.problem, self.estimator)
+        except Exception:  # noqa: BLE001  (damaged, or made by hand: other shapes, missing parts, other types)
             return None
         before = copy.deepcopy(self._content({}))
         try:
@@ -167,15 +171,47 @@ def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") ->
     return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
 
 
-def read_checkpoint(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """A checkpoint's content; a damaged one counts as none, for the cell can always start again."""
+def bytes_of(*modules: nn.Module) -> int:
+    """How much the weights and buffers of models take."""
+    return sum(value.nbytes for module in modules for value in tensors_in(module.state_dict()))
+
+
+def tensors_in(content: Any) -> Iterator[torch.Tensor]:
+    """Every tensor of nested data."""
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from tensors_in(value)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            yield from tensors_in(value)
+
+
+def read_checkpoint(path: str | PathLike[str], weights: int) -> dict[str, Any] | None:
+    """A checkpoint's content; a damaged one counts as none, because the cell can always start again.
+
+    ``weights`` are the bytes of the model that it is for: a file that is too large for it, or that would take more
+    memory than it has bytes, is not loaded.
+    """
     try:
         with guarded(path).open() as file:
-            if inflates(file):
+            if complaint(file, weights):
                 return None
             content = torch.load(file, map_location="cpu", weights_only=True)
     except EstbenchError:
         raise
     except Exception:  # noqa: BLE001  (reading garbage may raise anything: IndexError, KeyError, struct.error, ...)
         return None
-    return content if isinstance(content, dict) else None
+    # A view may have more elements than there are numbers, and all of them would be copied.
+    claimed = sum(value.numel() * value.element_size() for value in tensors_in(content))
+    return content if isinstance(content, dict) and claimed <= most_bytes(weights) else None
+
+
+def _check_fits(content: Mapping[str, Any], problem: nn.Module, estimator: nn.Module) -> None:
+    """Refuse weights and moments of other shapes than the model's, before any of them is copied."""
+    for name, module in (("problem", problem), ("estimator", estimator)):
+        own = {key: value.shape for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+        given = {key: value.shape for key, value in content[name].items() if isinstance(value, torch.Tensor)}
+        if own != given:
+            raise ValueError(f"the {name}'s weights are of other shapes")

@@ -13,10 +13,10 @@ import pytest
 from estbench import EstbenchError, __version__
 from estbench.experiment import SCHEMA_VERSION, Plan, make_plan
 from estbench.experiment.spec import experiment_from
+from estbench.guarded import guarded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status, load
 from estbench.store.files import read_json, write_json, write_text
-from estbench.store.guarded import guarded
 from estbench.variant import Variant
 
 CURVE = {"step": 0, "examples": 0, "evaluations": 0, "seconds": 0.5, "split": "test", "metric": "elbo", "value": -1.5}
@@ -109,7 +109,7 @@ def test_a_failure_leaves_the_earlier_file(tmp_path, monkeypatch):
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("estbench.store.guarded.os.fsync", full)
+    monkeypatch.setattr("estbench.guarded.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_text(tmp_path / "a.txt", "later")
     assert snapshot(tmp_path) == {"a.txt": b"earlier"}

@@ -367,7 +367,8 @@ def _link(path: GuardedPath) -> LinkError:
 def _irregular(path: GuardedPath, mode: int) -> EstbenchError:
     if stat.S_ISLNK(mode):
         return _link(path)
-    return DamagedError(f"'{path}' is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file; remove it")
+    remedy = "; remove it" if path.parts else ""
+    return DamagedError(f"'{path}' is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file{remedy}")
 
 
 def guarded(path: str | os.PathLike[str]) -> GuardedPath:

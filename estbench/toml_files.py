@@ -1,0 +1,25 @@
+"""TOML files that a user writes by hand: experiments, cards, SLURM files."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from typing import Any
+
+from estbench.errors import EstbenchError
+from estbench.guarded import DamagedError, GuardedPath
+from estbench.limits import TOML_BYTES
+
+
+def read_toml(path: str | os.PathLike[str], missing: str) -> dict[str, Any]:
+    """Read a TOML file; a mistake is one line that says where. ``missing`` is what to say where there is no file."""
+    try:
+        return tomllib.loads(GuardedPath(path).read_text(limit=TOML_BYTES))
+    except (FileNotFoundError, NotADirectoryError):
+        raise EstbenchError(missing) from None
+    except DamagedError as error:  # a pipe, a device; a folder of this name is no file at all
+        raise EstbenchError(missing if os.path.isdir(path) else f"cannot read {error}") from None  # noqa: PTH112
+    except OSError as error:
+        raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: bad syntax, bad UTF-8, a number of 5,000 digits
+        raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
