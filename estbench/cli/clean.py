@@ -27,7 +27,7 @@ def command(folder: str, *, yes: bool) -> None:
     if not found:
         say("nothing to remove")
         return
-    with one_run(Path(folder), lambda line: console(stderr=True).print(line, highlight=False, markup=False)):
+    with one_run(Path(folder), lambda line: say(line, stderr=True)):
         rows = [(str(each.path), each.why, f"{each.size:,}") for each in found]
         print_rows(f"left over in {folder}", ("path", "it", "bytes"), rows)
         if not (yes or _agreed(len(found))):

@@ -177,15 +177,15 @@ def bytes_of(*modules: nn.Module) -> int:
 
 
 def tensors_in(content: Any) -> Iterator[torch.Tensor]:
-    """Every tensor of nested data."""
-    if isinstance(content, torch.Tensor):
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from tensors_in(value)
-    elif isinstance(content, list | tuple):
-        for value in content:
-            yield from tensors_in(value)
+    """Every tensor of nested data; what is in it several times counts once, and no depth is too deep."""
+    waiting, seen = [content], set()
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, torch.Tensor):
+            yield each
+        elif isinstance(each, Mapping | list | tuple) and id(each) not in seen:
+            seen.add(id(each))
+            waiting += each.values() if isinstance(each, Mapping) else each
 
 
 def read_checkpoint(path: str | PathLike[str], weights: int) -> dict[str, Any] | None:
@@ -215,3 +215,7 @@ def _check_fits(content: Mapping[str, Any], problem: nn.Module, estimator: nn.Mo
         given = {key: value.shape for key, value in content[name].items() if isinstance(value, torch.Tensor)}
         if own != given:
             raise ValueError(f"the {name}'s weights are of other shapes")
+    for optimizer in content["optimizers"]:
+        for moments in optimizer["state"].values():
+            if not all(value is None or isinstance(value, torch.Tensor | int | float) for value in moments.values()):
+                raise TypeError("the optimiser's state is more than numbers")

@@ -99,4 +99,4 @@ def test_weights_of_another_problem_are_refused(refused, here):
 
 def test_what_is_no_checkpoint_is_refused(refused, here):
     (here / "text.pt").write_text("no checkpoint")
-    assert "is no checkpoint of estbench, or is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)
+    assert "is no checkpoint of estbench, is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)

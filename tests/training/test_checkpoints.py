@@ -123,7 +123,9 @@ BOMBS = {
     "bytearray": lambda: pickle.dumps(Made(bytearray, 10**12), 2),
     "range": lambda: pickle.dumps(Made(list, range(10**9)), 2),
     "long": lambda: b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".",
-    "other tensors": lambda: pickle.dumps(Made(torch._utils._rebuild_meta_tensor_no_storage, torch.half, (1,), (1,)), 2),
+    "other tensors": lambda: pickle.dumps(Made(torch._utils._rebuild_meta_tensor_no_storage, 1, (1,), (1,)), 2),
+        Made(torch._utils._rebuild_meta_tensor_no_storage, torch.half, (1,), (1,)), 2
+    ),
 }
 
 
