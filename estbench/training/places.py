@@ -44,9 +44,7 @@ def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) 
     problem = fresh(variant, 0, device).problem
     content = read_checkpoint(path, bytes_of(problem))
     if content is None or not isinstance(content.get("problem"), dict):
-        raise EstbenchError(
-            f"'{path}' is no checkpoint of estbench, is damaged, or is of another model than '{variant}'"
-        )
+        raise EstbenchError(f"'{path}' is no checkpoint of estbench, is damaged, or is not of '{variant}'")
     try:
         problem.load_state_dict(content["problem"])
     except (RuntimeError, TypeError, AttributeError):
