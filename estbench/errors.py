@@ -38,6 +38,7 @@ def _is_users(file: Path) -> bool:
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Say which of ``choices`` is nearest to ``name``, and list them all."""
     known = sorted(choices)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    # Nobody mistypes a hundred characters, and to compare them takes long.
+    nearest = difflib.get_close_matches(name[:100].lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return f"{hint}known: {', '.join(known) or 'none'}"

@@ -14,7 +14,8 @@ from estbench.limits import TOML_BYTES
 def read_toml(path: str | os.PathLike[str], missing: str) -> dict[str, Any]:
     """Read a TOML file; a mistake is one line that says where. ``missing`` is what to say where there is no file."""
     try:
-        return tomllib.loads(GuardedPath(path).read_text(limit=TOML_BYTES))
+        text = GuardedPath(path).read_text(limit=TOML_BYTES)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with a mark of byte order
     except (FileNotFoundError, NotADirectoryError):
         raise EstbenchError(missing) from None
     except DamagedError as error:  # a pipe, a device; a folder of this name is no file at all

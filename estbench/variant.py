@@ -28,9 +28,7 @@ class Variant:
         """Read ``name`` or ``name[key=value,...]``; values are TOML scalars or arrays, or bare words."""
         match = WRITTEN.fullmatch(text.strip())
         if match is None or not NAME.fullmatch(match["name"]):
-            raise EstbenchError(
-                f"cannot read '{text}'; write name or name[option=value,...], for example rloo[num_samples=4]"
-            )
+            raise EstbenchError(f"cannot read '{text}'; {_remedy(text)}")
         options: dict[str, Any] = {}
         for item in _split(match["options"] or ""):
             key, equals, value = (part.strip() for part in item.partition("="))
@@ -56,6 +54,17 @@ def parse_value(text: str) -> Any:
         return tomllib.loads(f"value = {text.replace(chr(10), chr(0))}")["value"]
     except (ValueError, RecursionError):
         raise EstbenchError(f"cannot read the value '{text}'; write a number, a word or [a,b]") from None
+
+
+def _remedy(text: str) -> str:
+    """What to write in place of something that is no variant."""
+    parts = _split(text)
+    if len(parts) > 1 and all(re.match(r"[\w-]+\s*(\[|$)", part.strip()) for part in parts):
+        return "name one at a time, as in -e reparam -e rloo"
+    name = text.partition("[")[0]
+    if NAME.fullmatch(name.strip().lower()) and name != name.lower():
+        return f"names are in lower case: {name.strip().lower()}"
+    return "write name or name[option=value,...], for example rloo[num_samples=4]"
 
 
 def _split(text: str) -> list[str]:

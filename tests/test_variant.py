@@ -46,7 +46,6 @@ def test_a_text_that_looks_like_something_else_is_quoted(value):
         "",
         "   ",
         "[a=1]",
-        "Reparam",
         "re param",
         "rloo[num_samples=4",
         "rloo num_samples=4]",
@@ -59,6 +58,14 @@ def test_a_text_that_looks_like_something_else_is_quoted(value):
 def test_what_is_no_variant_is_refused_with_an_example(text):
     with pytest.raises(EstbenchError, match=r"write name or name\[option=value,\.\.\.\]"):
         Variant.parse(text)
+
+
+def test_what_is_meant_is_said():
+    with pytest.raises(EstbenchError, match="lower case: reparam"):
+        Variant.parse("Reparam")
+    for several in ("reparam,rloo", "rloo[num_samples=2], stl", "rloo, reinforce[baseline=ema,num_samples=4]"):
+        with pytest.raises(EstbenchError, match="one at a time"):
+            Variant.parse(several)
 
 
 @pytest.mark.parametrize("text", ["rloo[4]", "rloo[num_samples]", "rloo[num_samples=]", "rloo[=4]"])

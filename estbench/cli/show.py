@@ -34,7 +34,9 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
         _say_all(experiments[name].read_text(encoding="utf-8"))
     else:
         known = [*estimators.names(), *problems.names(), *datasets.names(), *experiments]
-        raise EstbenchError(f"nothing is called '{name}'; {did_you_mean(name, known)}")
+        raise EstbenchError(
+            f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
+        )
 
 
 def _print_entry(entry: dict[str, Any]) -> None:

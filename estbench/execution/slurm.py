@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -36,7 +36,7 @@ class Slurm(Frozen):
     directives: tuple[str, ...] = Field(default=(), description='further ones, like "--gres=gpu:1"')
     prologue: tuple[str, ...] = Field(default=(), description='lines of shell, like "module load cuda"')
     interface: str = Field(default="lo", description="network that scheduler and workers talk on; loopback: one node")
-    protocol: str = Field(default="tcp", pattern="^(tcp|tls)$")
+    protocol: Literal["tcp", "tls"] = "tcp"
 
     def options(self, threads: int, logs: Path) -> dict[str, Any]:
         """As dask-jobqueue takes them."""

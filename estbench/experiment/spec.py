@@ -13,14 +13,17 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, fiel
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.toml_files import read_toml
 from estbench.validation import Frozen, validated
-from estbench.variant import parse_value
+from estbench.variant import NAME, parse_value
 
 # More than anybody runs; a larger number is a seed that was written where a count is meant.
 MOST_SEEDS = 10_000
 # Combinations of swept settings, each of which is run with every seed.
 MOST_COMBINATIONS = 10_000
 
-Count = Annotated[int, Field(ge=1)]
+# Of steps, examples, draws: more than anybody computes, and less than a counter holds.
+MOST = 10**12
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Value = bool | int | float | str
 
 
@@ -112,13 +115,13 @@ def _as_seeds(value: Any) -> Any:
 class Experiment(Frozen):
     """What an experiment file says; ``question`` and ``expect`` are for people and change no result."""
 
-    name: str = Field(default="experiment", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = "experiment"
     question: str = ""
     expect: str = ""
     target: float | None = Field(
         default=None, description="test ELBO whose cost the report compares; by default, what all have reached"
     )
-    estimators: tuple[str, ...] = ("reparam",)
+    estimators: tuple[str, ...]
     problems: tuple[str, ...] = ("vae",)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds)] = (0,)
     training: Training = Training()
@@ -128,6 +131,13 @@ class Experiment(Frozen):
     sweep: dict[str, tuple[Value, ...]] = Field(
         default={}, description="settings of training, or options, that take several values; one cell for each"
     )
+
+    @field_validator("name")
+    @classmethod
+    def _may_name_a_folder(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"takes a-z, 0-9, - and _, and begins with a letter or digit; '{name}' does not")
+        return name
 
     @field_validator("sweep")
     @classmethod

@@ -63,7 +63,8 @@ class ResultsFolder:
         plan = read_json(self.plan_file, "delete it and run again: finished cells are kept")
         try:
             cells = expanded(plan)
-            validated(Experiment, {"sweep": plan["experiment"].get("sweep", {})}, "experiment")
+            known = plan["experiment"]
+            validated(Experiment, {"estimators": known["estimators"], "sweep": known.get("sweep", {})}, "experiment")
         except EstbenchError as error:
             raise DamagedError(f"cannot read '{self.plan_file}': {error}") from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):

@@ -22,15 +22,30 @@ def test_a_file_is_read(tiny_file):
 
 def test_a_file_without_a_name_is_called_after_the_file(tmp_path):
     path = tmp_path / "my_try.toml"
-    path.write_text("seeds = 2\n")
-    assert read_experiment(path) == Experiment(name="my_try", seeds=(0, 1))
+    path.write_text("seeds = 2\nestimators = ['stl']\n")
+    assert read_experiment(path) == Experiment(name="my_try", estimators=("stl",), seeds=(0, 1))
+
+
+@pytest.mark.parametrize("text", ["", "name = 'mine'\n", "seeds = 3\n[training]\nsteps = 5\n"])
+def test_a_file_that_names_no_estimator_is_no_quickstart(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(EstbenchError, match=r"mine.toml: estimators: is required"):
+        read_experiment(path)
+    assert read_experiment(path, {"estimators": ["stl"]}).estimators == ("stl",)
+
+
+def test_a_file_may_begin_with_a_mark_of_byte_order(tmp_path, tiny_file):
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + tiny_file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_experiment(path) == read_experiment(tiny_file)
 
 
 @pytest.mark.parametrize(
     ("written", "seeds"), [(1, (0,)), (3, (0, 1, 2)), ([7], (7,)), ([0, 4, 2], (0, 4, 2)), ((5, 6), (5, 6))]
 )
 def test_seeds_are_a_count_or_a_list(written, seeds):
-    assert experiment_from({"seeds": written}).seeds == seeds
+    assert experiment_from({"estimators": ["stl"], "seeds": written}).seeds == seeds
 
 
 @pytest.mark.parametrize(
@@ -58,12 +73,15 @@ def test_seeds_are_a_count_or_a_list(written, seeds):
         ({"probe": {"replicates": 2}}, "takes at least 3 replicates for an interval, or 0 for no probe, not 2"),
         ({"probe": {"replicates": -1}}, "takes at least 3 replicates"),
         ({"name": "../x"}, "name: "),
-        ({"name": ""}, "name: "),
+        ({"name": ""}, "name: takes a-z, 0-9, - and _"),
+        ({"learning_rate": 0.1}, "unknown key 'learning_rate'; did you mean 'training.learning_rate'?"),
+        ({"training": {"steps": 10**20}}, "training.steps: input should be less than or equal to"),
+        ({"training": {"steps": 10**5000}}, "is no plain data"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(data, complaint):
     with pytest.raises(EstbenchError, match=r"^experiment: ") as caught:
-        experiment_from(data)
+        experiment_from({"estimators": ["stl"], **data})
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -71,7 +89,7 @@ def test_a_mistake_is_one_line_that_says_where(data, complaint):
 def test_a_seed_written_where_a_count_is_meant_does_not_hang():
     start = time.monotonic()
     with pytest.raises(EstbenchError, match="seeds"):
-        experiment_from({"seeds": 20240101})
+        experiment_from({"estimators": ["stl"], "seeds": 20240101})
     assert time.monotonic() - start < 5
 
 
@@ -91,7 +109,7 @@ def test_a_malformed_file_is_named(tmp_path, content):
 
 def test_a_mistake_in_a_file_names_the_file(tmp_path):
     path = tmp_path / "bad.toml"
-    path.write_text("seeds = 0\n")
+    path.write_text("estimators = ['stl']\nseeds = 0\n")
     with pytest.raises(EstbenchError, match=r"^bad\.toml: seeds: "):
         read_experiment(path)
 

@@ -21,7 +21,9 @@ def plan_of(steps: int = 30) -> Plan:
         variant = Variant.parse(text)
         return Resolved(variant.name, variant.options, 1, text)
 
-    return make_plan(experiment_from({"seeds": 5, "training": {"steps": steps}}), resolve, resolve)
+    return make_plan(
+        experiment_from({"estimators": ["reparam"], "seeds": 5, "training": {"steps": steps}}), resolve, resolve
+    )
 
 
 def age(path, seconds=2 * IN_USE_SECONDS):
