@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-import importlib.util
 import json
 import re
 import sys
-import traceback
-import zlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from estbench.errors import EstbenchError, did_you_mean
+from estbench.errors import EstbenchError, described, did_you_mean
 from estbench.source import combined, constants, fingerprint, ships
 from estbench.validation import Options, validated
 from estbench.variant import NAME, Variant
@@ -59,20 +57,31 @@ class Registry(Generic[Entry]):
         self._uses = tuple(uses)  # whose entries are named by the options or the code of these
         self._entries: dict[str, Entry] = {}
         self._entry_points_loaded = False
+        self._broken: dict[str, str] = {}  # entry points that could not be loaded, and why
 
-    def register(self, name: str) -> Callable[[E], E]:
-        """Decorator: make a class or function known as ``name`` (short, lower-case)."""
+    def register(self, name: str, **attributes: Any) -> Callable[[E], E]:
+        """Decorator: make a class or function known as ``name`` (short, lower-case), with ``attributes`` set on it.
+
+        One that is registered under several names keeps each of them right.
+        """
         if not NAME.fullmatch(name):
-            raise EstbenchError(f"'{name}' is no {self.kind} name; use a-z, 0-9, - and _")
+            raise EstbenchError(
+                f"'{name}' is no {self.kind} name; use a-z, 0-9, - and _, and begin with a letter or digit"
+            )
 
         def decorator(entry: E) -> E:
+            if not callable(entry):
+                raise EstbenchError(f"the {self.kind} '{name}' is {entry!r}; register a class or a function")
             taken = self._entries.get(name)
             if taken is not None and _origin(taken) != _origin(entry):
                 raise EstbenchError(
                     f"the {self.kind} '{name}' exists already (in {taken.__module__}); choose another name"
                 )
-            self._entries[name] = entry  # type: ignore[assignment]
-            entry.name = name  # type: ignore[attr-defined]
+            known_as = vars(entry).get("name") if hasattr(entry, "__dict__") else None
+            named: Any = entry if known_as is None or known_as == name else _twin(entry)
+            self._entries[name] = named
+            for attribute, value in {**attributes, "name": name}.items():
+                setattr(named, attribute, value)
             return entry
 
         return decorator
@@ -85,8 +94,11 @@ class Registry(Generic[Entry]):
     def get(self, name: str) -> Entry:
         """The entry called ``name``; an unknown name is an error that names the nearest."""
         self._load_entry_points()
+        if name in self._broken and name not in self._entries:
+            raise EstbenchError(self._broken[name])
         if name not in self._entries:
-            raise EstbenchError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self._entries)}")
+            hint = did_you_mean(name, self._entries)
+            raise EstbenchError(f"unknown {self.kind} '{name}'; {hint}; one of your own comes with --plugin FILE")
         return self._entries[name]
 
     def named(self, words: Collection[str]) -> list[Entry]:
@@ -130,46 +142,42 @@ class Registry(Generic[Entry]):
         return combined([fingerprint(entry) if own else "", *sorted(others)])
 
     def _load_entry_points(self) -> None:
+        """Find what installed packages bring; what cannot be loaded is named once and left out."""
         if self._entry_points_loaded:
             return
         self._entry_points_loaded = True
-        for entry in importlib.metadata.entry_points(group=f"estbench.{self.kind}s"):
+        for point in importlib.metadata.entry_points(group=f"estbench.{self.kind}s"):
             try:
-                loaded = entry.load()
-            except Exception as error:
-                raise EstbenchError(
-                    f"cannot load the {self.kind} '{entry.name}' from {entry.value}: {type(error).__name__}: {error};"
+                self._take(point.name, point.load())
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (anybody's code)
+                reason = str(error) if isinstance(error, EstbenchError) else described(error)
+                self._broken[point.name] = (
+                    f"cannot load the {self.kind} '{point.name}' from {point.value}: {reason};"
                     " mend or uninstall its package"
-                ) from error
-            if entry.name not in self._entries:
-                self.register(entry.name)(loaded)
+                )
+                print(f"Warning: {self._broken[point.name]}", file=sys.stderr)
+
+    def _take(self, name: str, loaded: Any) -> None:
+        """Register what an entry point names: a class or loader; or a module or function that registers on its own."""
+        if not isinstance(loaded, type) and not isinstance(loaded, ModuleType) and self.kind != "dataset":
+            loaded = loaded()  # a function that registers, or that gives the class
+        if loaded is None or isinstance(loaded, ModuleType):
+            if name not in self._entries:
+                raise EstbenchError(f"it registers no {self.kind} '{name}'")
+            return
+        if name not in self._entries:
+            self.register(name)(loaded)
+
+
+def _twin(entry: Any) -> Any:
+    """The same class or function once more, for another name."""
+    if isinstance(entry, type):
+        return type(entry)(
+            entry.__name__, (entry,), {name: getattr(entry, name) for name in ("__module__", "__qualname__", "__doc__")}
+        )
+    return functools.update_wrapper(functools.partial(entry), entry)
 
 
 def _origin(entry: Callable[..., Any]) -> tuple[str, str]:
     """Where an entry was defined: a plugin that is loaded twice registers the same thing again."""
-    return entry.__module__, entry.__qualname__
-
-
-def load_plugin(path: str | Path) -> None:
-    """Run a Python file that registers estimators, problems or datasets.
-
-    This is the only way that code from outside an installed package comes in.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise EstbenchError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
-    # Two files of one name in two folders are two modules.
-    name = f"estbench_plugin_{path.stem}_{zlib.crc32(str(path.resolve()).encode()):08x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise EstbenchError(f"'{path}' is no Python file; --plugin takes the path of a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except EstbenchError as error:
-        raise EstbenchError(f"plugin '{path}': {error}") from error
-    except (Exception, SystemExit) as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
-        line = f", line {frames[-1].lineno}" if frames else ""
-        raise EstbenchError(f"plugin '{path}'{line}: {type(error).__name__}: {error}") from error
+    return getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))

@@ -19,6 +19,7 @@ GROUND = {
     "store",
     "stats",
     "errors",
+    "plugins",
     "limits",
     "processes",
     "references",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from estbench import EstbenchError, estimators, problems
+from estbench import EstbenchError, datasets, estimators, problems
 from estbench.estimators import Estimator
-from estbench.registry import Registry, load_plugin
+from estbench.plugins import load_plugin
+from estbench.registry import Registry
 from estbench.validation import Options
 
 SAMPLER = """
@@ -206,10 +207,76 @@ def test_an_entry_point_never_replaces_what_is_there(monkeypatch):
     assert registry.get("taken") is Original
 
 
-def test_a_broken_entry_point_is_named(monkeypatch):
+def test_a_broken_entry_point_is_named_once_and_left_out(monkeypatch, capsys):
     def load():
         raise ImportError("no module named that")
 
-    entry_points(monkeypatch, broken=load)
-    with pytest.raises(EstbenchError, match=r"broken.*no module named that"):
-        Registry("estimator").names()
+    def leave():
+        raise SystemExit(0)
+
+    class Right(Estimator):
+        pass
+
+    entry_points(monkeypatch, broken=load, left=leave, right=lambda: Right)
+    registry = Registry("estimator")
+    assert registry.names() == ["right"]
+    assert registry.names() == ["right"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" from ")[0] for line in lines] == [
+        "Warning: cannot load the estimator 'broken'",
+        "Warning: cannot load the estimator 'left'",
+    ]
+    with pytest.raises(EstbenchError, match=r"broken.*no module named that.*uninstall"):
+        registry.get("broken")
+
+
+def test_an_entry_point_may_be_a_class_a_module_or_a_function(monkeypatch, capsys):
+    registry = Registry("estimator")
+
+    class Mine(Estimator):
+        pass
+
+    def module():
+        registry.register("module")(Mine)
+        return ModuleType("a_package")
+
+    def registering():
+        registry.register("function")(type("Other", (Mine,), {}))
+
+    points = {"class": lambda: Mine, "module": module, "function": lambda: registering, "maker": lambda: lambda: Mine}
+    entry_points(monkeypatch, **points, empty=lambda: ModuleType("nothing"), number=lambda: lambda: 7)
+    assert registry.names() == ["class", "module", "function", "maker"]
+    complaints = capsys.readouterr().err.splitlines()
+    assert len(complaints) == 2
+    assert "'empty'" in complaints[0]
+    assert "registers no estimator" in complaints[0]
+    assert "'number'" in complaints[1]
+
+
+def test_one_class_under_two_names_answers_to_each():
+    registry = Registry("estimator")
+
+    class Mine(Estimator):
+        pass
+
+    for name in ("first", "second", "first"):
+        assert registry.register(name)(Mine) is Mine
+    assert [registry.get(name).name for name in ("first", "second")] == ["first", "second"]
+    assert isinstance(registry.create("second"), Mine)
+
+
+def test_one_dataset_under_two_names_keeps_both_cards(monkeypatch):
+    monkeypatch.setattr(datasets.REGISTRY, "_entries", dict(datasets.REGISTRY._entries))
+
+    def load():
+        """Nothing."""
+
+    for name in ("first", "second"):
+        datasets.register(name, datasets.Card(f"split-of-{name}"))(load)
+    assert [datasets.card(name).split for name in ("first", "second")] == ["split-of-first", "split-of-second"]
+    assert datasets.describe("second") == "Nothing."
+
+
+def test_an_unknown_name_says_how_ones_own_comes_in():
+    with pytest.raises(EstbenchError, match="unknown estimator 'mine'.*--plugin"):
+        estimators.create("mine")

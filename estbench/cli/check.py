@@ -39,7 +39,7 @@ def command(
     NAME[opts] with those alone. Exit code 1 if one does not pass.
     """
     from estbench.cli.console import print_json, say
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
     from estbench.store import certificates
 
     for plugin in plugins:

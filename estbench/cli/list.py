@@ -19,7 +19,7 @@ KINDS = ("estimators", "problems", "datasets", "experiments")
 def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> None:
     """Name what there is: estimators, problems, datasets, ready experiments."""
     from estbench.cli.console import print_json, print_rows
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
 
     for plugin in plugins:
         load_plugin(plugin)

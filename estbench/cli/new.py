@@ -61,7 +61,7 @@ TEST = Template('''"""The certificate of `$name`: run with `pytest $test`."""
 from pathlib import Path
 
 from estbench.conformance import certify
-from estbench.registry import load_plugin
+from estbench.plugins import load_plugin
 
 load_plugin(Path(__file__).with_name("$file"))
 

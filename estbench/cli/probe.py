@@ -85,7 +85,7 @@ def command(
 
     from estbench.cli.console import print_json, print_table, say
     from estbench.measure.environment import choose_device
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
     from estbench.report import probed
     from estbench.training.probe_alone import check_names, probe_alone
 

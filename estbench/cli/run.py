@@ -96,7 +96,7 @@ def command(
     from estbench.cli.console import print_table, say
     from estbench.cli.live import live_report
     from estbench.cli.progress import name_cells, progress_listener
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
     from estbench.store import Status
 
     if dry_run:

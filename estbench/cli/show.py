@@ -17,7 +17,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     """Explain an estimator, problem, dataset or ready experiment."""
     from estbench import datasets, estimators, problems
     from estbench.experiment.spec import shipped_experiments
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
 
     for plugin in plugins:
         load_plugin(plugin)

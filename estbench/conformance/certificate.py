@@ -17,8 +17,8 @@ from estbench.conformance import contract, enumeration, facts, known, unbiasedne
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
+from estbench.plugins import load_plugin
 from estbench.processes import started_without_script, usable_cores
-from estbench.registry import load_plugin
 from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
 
 PerSetting = Callable[[Subject, Setting], Verdict]

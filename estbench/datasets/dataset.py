@@ -58,12 +58,7 @@ names = REGISTRY.names
 
 def register(name: str, card: Card = Card()) -> Callable[[Loader], Loader]:
     """Decorator: make a function that loads a dataset known as ``name``."""
-
-    def decorator(loader: Loader) -> Loader:
-        loader.card = card  # type: ignore[attr-defined]
-        return REGISTRY.register(name)(loader)
-
-    return decorator
+    return REGISTRY.register(name, card=card)
 
 
 def card(name: str) -> Card:

@@ -21,7 +21,7 @@ from estbench.execution.slurm import Slurm, read_slurm
 from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment
 from estbench.measure.environment import choose_device
-from estbench.registry import load_plugin
+from estbench.plugins import load_plugin
 from estbench.store import Results, ResultsFolder, load
 from estbench.store.attempts import forget_attempts
 from estbench.store.lock import one_run

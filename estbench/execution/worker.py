@@ -5,21 +5,21 @@ from __future__ import annotations
 import platform
 import signal
 import time
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from distributed import get_worker
 
-from estbench import __version__
+from estbench import __version__, estimators, problems
 from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
 from estbench.execution.task import execute
+from estbench.experiment import Cell
 from estbench.experiment.plan import cell_from_record
+from estbench.plugins import is_current, load_plugin
 from estbench.processes import usable_cores
-from estbench.registry import load_plugin
 from estbench.training import Outcome
+from estbench.variant import Variant
 
 # Progress goes through the scheduler: once a second from each cell is live enough.
 SECONDS_BETWEEN_REPORTS = 1.0
@@ -30,13 +30,15 @@ STOPPED: set[str] = set()
 def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
     """Compute the cell of a record; report its progress on the topic of the run."""
     for plugin in conditions.plugins:
-        _load_once(plugin, plugin.read_bytes())
+        if not is_current(plugin):  # not yet here, or edited since: a cluster outlives many runs
+            load_plugin(plugin)
     cell = cell_from_record(record)
     if cell.key != record["key"]:
         raise EstbenchError(
             f"estbench {__version__} on {platform.node()} gives the cell '{cell.folder}' another key; "
             "install the same version there"
         )
+    _check_source(cell)
     worker = get_worker()
     reported = time.monotonic()
 
@@ -75,7 +77,11 @@ def describe() -> dict[str, Any]:
     }
 
 
-@cache
-def _load_once(plugin: Path, _content: bytes) -> None:
-    """Load a plugin, and again where it was edited since: a cluster outlives many runs."""
-    load_plugin(plugin)
+def _check_source(cell: Cell) -> None:
+    """Refuse a cell whose code is another one here than where it was planned."""
+    for registry, planned in ((estimators.REGISTRY, cell.estimator), (problems.REGISTRY, cell.problem)):
+        if registry.resolve(Variant(planned.name, planned.options)).source != planned.source:
+            raise EstbenchError(
+                f"the source of '{planned.label}' on {platform.node()} is not the one that was planned; "
+                "run again, with the same files there"
+            )

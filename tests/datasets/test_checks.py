@@ -207,7 +207,7 @@ class Grey(VAE):
     ],
 )
 def test_the_card_of_somebodys_problem_claims_no_binarisation_of_its_own(plugin, method, expected):
-    from estbench.registry import load_plugin
+    from estbench.plugins import load_plugin
 
     load_plugin(plugin("grey.py", CUSTOM.format(method=method)))
     assert problems.REGISTRY.resolve("grey_vae[dataset=digits]").card == expected

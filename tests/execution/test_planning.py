@@ -40,7 +40,7 @@ def test_a_cell_that_cannot_be_built_is_ordered_all_the_same(tiny, plugin):
                 raise ValueError("on purpose")
         """,
     )
-    estbench.registry.load_plugin(path)
+    estbench.plugins.load_plugin(path)
     cells = longest_first(plan_of(as_experiment({**tiny, "estimators": ["broken", "reparam"]})))
     assert [cell.estimator.label for cell in cells] == ["reparam", "broken"]
 

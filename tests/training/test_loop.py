@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from estbench.measure.randomness import seeded
-from estbench.registry import load_plugin
+from estbench.plugins import load_plugin
 from estbench.store import Status
 from estbench.training import State, advance
 from estbench.training.loop import evaluation_steps, probe_steps

@@ -1,0 +1,209 @@
+"""Plugins: Python files that register estimators, problems or datasets. The only way that code from outside comes in.
+
+A plugin may import modules and packages that lie beside it, relatively or by name; they are its own, so that two
+plugins in two folders may each have a ``utils.py``. Nothing is put into ``sys.path``. A module beside the plugin comes
+before an installed one, except for Python's standard library, estbench and what estbench itself is made of.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.util
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+from estbench.errors import EstbenchError, described
+
+PREFIX = "estbench_plugin_"
+# What a file beside a plugin never stands in for.
+PROTECTED = {
+    *sys.stdlib_module_names,
+    "estbench",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "sklearn",
+    "torch",
+}
+
+
+def load_plugin(path: str | Path) -> None:
+    """Run a Python file, or the ``__init__.py`` of a folder, that registers something; again where it was loaded."""
+    file = _file_of(Path(path))
+    folder = _root(file)
+    package = f"{PREFIX}{zlib.crc32(str(folder).encode()):08x}"
+    if not _finder_is_there():
+        sys.meta_path.insert(0, _Finder())
+    importlib.invalidate_caches()
+    _forget_changed(package)
+    if package not in sys.modules:
+        root = ModuleType(package)
+        root.__path__ = [str(folder)]
+        sys.modules[package] = root
+    name = ".".join([package, *file.relative_to(folder).parent.parts, *([] if _is_init(file) else [_stem(file)])])
+    spec = importlib.util.spec_from_file_location(
+        name,
+        file,
+        loader=_Loader(name, str(file)),
+        submodule_search_locations=[str(file.parent)] if _is_init(file) else None,
+    )
+    assert spec is not None
+    try:
+        if (parent := name.rpartition(".")[0]) != package:
+            importlib.import_module(parent)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        _Loader(name, str(file)).exec_module(module)
+    except EstbenchError as error:
+        sys.modules.pop(name, None)
+        raise EstbenchError(f"plugin '{path}': {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        raise EstbenchError(f"plugin '{path}'{line}: {described(error)}") from error
+
+
+def is_current(path: str | Path) -> bool:
+    """Whether a plugin is loaded, and neither it nor a module beside it was changed since."""
+    file = _file_of(Path(path))
+    package = f"{PREFIX}{zlib.crc32(str(_root(file)).encode()):08x}"
+    modules = _modules(package)
+    return any(module.__file__ == str(file) for module in modules) and not any(map(_is_changed, modules))
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module of a plugin from its source, and lets it import what lies beside it.
+
+    No bytecode is written beside the plugin or read from there: it would be taken for current where a file was changed
+    within a second.
+    """
+
+    text: str | None = None
+
+    def get_code(self, fullname: str) -> CodeType:
+        self.text = super().get_source(fullname)
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+    def get_source(self, fullname: str) -> str | None:
+        """The source as it was when the module was loaded."""
+        return self.text if self.text is not None else super().get_source(fullname)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        super().exec_module(module)
+
+    def beside(self, name: str) -> str | None:
+        """The full name of a module that is imported by ``name`` and lies beside this one or its package."""
+        top = name.partition(".")[0]
+        if top in PROTECTED:
+            return None
+        package, folder = (
+            (self.name if _is_init(Path(self.path)) else self.name.rpartition(".")[0]),
+            Path(self.path).parent,
+        )
+        while package:
+            if (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file():
+                return f"{package}.{name}"
+            if (folder / top).is_dir() and any((folder / top).glob("*.py")) and importlib.util.find_spec(top) is None:
+                return f"{package}.{name}"
+            package, folder = package.rpartition(".")[0], folder.parent
+        return None
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002  (the names of Python's own)
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        found = self.beside(name) if level == 0 else None
+        if found is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = importlib.import_module(found)
+        if fromlist:
+            return builtins.__import__(found, globals, locals, fromlist, 0)
+        depth = name.count(".")
+        return sys.modules[found.rsplit(".", depth)[0]] if depth else module
+
+
+class _Finder:
+    """Finds the modules beside a plugin, by their full names."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if not fullname.startswith(PREFIX):
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(fullname, spec.loader.path)
+        return spec
+
+
+def _finder_is_there() -> bool:
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
+def _file_of(path: Path) -> Path:
+    file = path / "__init__.py" if (path / "__init__.py").is_file() else path
+    if not file.is_file():
+        raise EstbenchError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
+    if file.suffix != ".py":
+        raise EstbenchError(f"'{path}' is no Python file; --plugin takes the path of a .py file")
+    return file.resolve()
+
+
+def _root(file: Path) -> Path:
+    """The folder of a plugin; if it is part of a package, the one that the package lies in."""
+    folder = file.parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _is_init(file: Path) -> bool:
+    return file.name == "__init__.py"
+
+
+def _stem(file: Path) -> str:
+    """A module's name for any file name, its own where that could be imported."""
+    if file.stem.isidentifier():
+        return file.stem
+    return f"{re.sub(r'[^0-9A-Za-z_]', '_', file.stem)}_{zlib.crc32(file.name.encode()):08x}"
+
+
+def _modules(package: str) -> list[ModuleType]:
+    return [module for name, module in list(sys.modules.items()) if name.startswith(f"{package}.")]
+
+
+def _is_changed(module: ModuleType) -> bool:
+    loader = module.__loader__
+    if not isinstance(loader, _Loader):
+        return False
+    try:
+        return loader.text != SourceFileLoader(loader.name, loader.path).get_source(loader.name)
+    except (ImportError, OSError, SyntaxError, UnicodeError):
+        return True
+
+
+def _forget_changed(package: str) -> None:
+    """Forget all modules of a folder if one of them was edited: each may hold something of the old one."""
+    modules = _modules(package)
+    if any(map(_is_changed, modules)):
+        for module in modules:
+            del sys.modules[module.__name__]
