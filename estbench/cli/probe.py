@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
@@ -51,6 +51,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="Steps that learned parts of an estimator take first, at these weights.",
 )
+@click.option(
+    "--path",
+    type=click.Choice(["auto", "fast", "loop"]),
+    default="auto",
+    show_default=True,
+    help="How the weights are measured: fast where it can be, only fast, or one backward call per replicate.",
+)
 @click.option("--layers", is_flag=True, help="Split the weights by layer.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @plugin_option
@@ -67,6 +74,7 @@ def command(
     reference: str | None,
     tracking_steps: int,
     *,
+    path: Literal["auto", "fast", "loop"],
     layers: bool,
     device: str,
     plugins: tuple[str, ...],
@@ -105,6 +113,7 @@ def command(
             reference_replicates=10 * replicates,
             tracking_steps=tracking_steps,
             layers=layers,
+            path=path,
         )
     frame = probed.frame_of(_rows(measured))
     table = probed.table(frame)
@@ -115,8 +124,8 @@ def command(
         for line in [*probed.sentences(frame), *_remarks(measured)]:
             say(line)
     if out:
-        for path in probed.write(out, table, frame):
-            say(f"written: {path}", stderr=True)
+        for file in probed.write(out, table, frame):
+            say(f"written: {file}", stderr=True)
 
 
 def _places(
@@ -158,6 +167,7 @@ def _facts(measured: list[Probed]) -> dict[str, Any]:
             }
             for each in measured
         ],
+        "absent": [line for each in measured for line in each.moments.absent],
         "warnings": [warning for each in measured for warning in each.moments.warnings],
     }
 
@@ -168,5 +178,6 @@ def _remarks(measured: list[Probed]) -> list[str]:
     for each in measured:
         why = f" ({each.moments.reason})" if each.moments.reason else ""
         lines.append(f"{each.estimator}: {each.moments.path} path{why}")
+        lines += [f"  not measured: {line}" for line in each.moments.absent]
         lines += [f"  warning: {warning}" for warning in each.moments.warnings]
     return lines

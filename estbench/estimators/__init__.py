@@ -3,7 +3,16 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from estbench.estimators.base import REGISTRY, Estimator, check_supports, create, describe, names, register
+from estbench.estimators.base import (
+    REGISTRY,
+    Estimator,
+    check_supports,
+    create,
+    describe,
+    names,
+    register,
+    surrogate_of,
+)
 from estbench.estimators.layerwise import create_for
 from estbench.references import BIBTEX
 
@@ -11,4 +20,15 @@ from estbench.references import BIBTEX
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
-__all__ = ["BIBTEX", "REGISTRY", "Estimator", "check_supports", "create", "create_for", "describe", "names", "register"]
+__all__ = [
+    "BIBTEX",
+    "REGISTRY",
+    "Estimator",
+    "check_supports",
+    "create",
+    "create_for",
+    "describe",
+    "names",
+    "register",
+    "surrogate_of",
+]

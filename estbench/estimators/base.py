@@ -73,6 +73,23 @@ class Estimator(nn.Module):
         }
 
 
+def surrogate_of(estimator: Estimator, objective: Objective) -> Tensor:
+    """The estimator's surrogate, (*batch_shape); ``EstbenchError`` for anything else that it returns."""
+    surrogate: Any = estimator(objective)
+    if not isinstance(surrogate, Tensor):
+        given = f"a {type(surrogate).__name__}"
+    elif surrogate.shape != objective.batch_shape:
+        given = f"shape {tuple(surrogate.shape)}"
+    elif not surrogate.is_floating_point():
+        given = f"numbers of type {str(surrogate.dtype).removeprefix('torch.')}"
+    else:
+        return surrogate
+    raise EstbenchError(
+        f"estimator '{getattr(estimator, 'name', type(estimator).__name__)}' returned {given}; return one real number"
+        f" per example, a tensor of shape {tuple(objective.batch_shape)}"
+    )
+
+
 E = TypeVar("E", bound=Estimator)
 REGISTRY: Registry[type[Estimator]] = Registry("estimator")
 names = REGISTRY.names

@@ -42,13 +42,15 @@ class Layerwise(Estimator):
 
     def count_evaluations(self, objective: Objective) -> int:
         """Counted in a rehearsal: how often f is called, and with gradients on, is the first instance's affair."""
-        rehearsed, training = copy.copy(objective), self.training
+        rehearsed = copy.copy(objective)
+        modes = [(module, module.training) for module in self.modules()]
         rehearsed.evaluations = 0
         device = next(iter(objective.params.values())).device
         self.eval()
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
             self(rehearsed)
-        self.train(training)
+        for module, training in modes:
+            module.training = training
         return rehearsed.evaluations // objective.batch_shape.numel()
 
     def forward(self, objective: Objective) -> Tensor:

@@ -133,9 +133,13 @@ def run(
         listener.planned(plan, len(plan) - len(todo))
         for remark in remarks:
             listener.noted(remark)
+        remarked: set[str] = set()
         with contextlib.closing(_computed(todo, conditions, engine, listener, interrupts, prepare)) as computed:
             for cell, outcome in computed:
                 listener.cell_ended(cell, outcome, folder)
+                for line in set(outcome.remarks) - remarked:  # seeds say the same
+                    listener.noted(f"{cell.estimator.label} on {cell.problem.label}, seed {cell.seed}, {line}")
+                remarked |= {*outcome.remarks}
         if interrupts():
             raise KeyboardInterrupt
         if not remote:

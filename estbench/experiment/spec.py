@@ -62,6 +62,9 @@ class Probe(Frozen):
 
     replicates: int = Field(default=100, description="independent draws of the gradient; 0 for no probe")
     points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
+    path: Literal["auto", "fast", "loop"] = Field(
+        default="auto", description="how weights are measured; fast needs layers that it understands, loop takes any"
+    )
     shared: str | None = Field(
         default=None, description="the estimator of a neutral run at whose checkpoints all others are measured too"
     )

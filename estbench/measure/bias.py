@@ -20,9 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from estbench.measure.fast_path import gradients
+from estbench.measure.differentiation import gradients
+from estbench.measure.frozen import frozen
 from estbench.measure.groups import groups_of
 from estbench.measure.moments import Tally, distance, row
+from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.stats import Interval, t_quantile
 
@@ -46,16 +48,17 @@ def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) ->
     weights = [weight for group in groups.values() for weight in group]
     total = [torch.zeros_like(weight) for weight in weights]
     rows: dict[str, list[Tensor]] = {}
-    for x in torch.split(batch, 1):
-        params = {
-            name: value if value.requires_grad else value.detach().requires_grad_()
-            for name, value in problem.encode(x).items()
-        }
-        value = problem.objective(params, x).exact().sum() / len(batch)
-        found = gradients(value, [*params.values(), *weights])
-        for name, gradient in zip(params, found, strict=False):
-            rows.setdefault(name, []).append(gradient.flatten())
-        total = [a + b for a, b in zip(total, found[len(params) :], strict=True)]
+    with frozen(problem), seeded(0, problem.device):
+        for x in torch.split(batch, 1):
+            params = {
+                name: value if value.requires_grad else value.detach().requires_grad_()
+                for name, value in problem.encode(x).items()
+            }
+            value = problem.objective(params, x).exact().sum() / len(batch)
+            found = gradients(value, [*params.values(), *weights])
+            for name, gradient in zip(params, found, strict=False):
+                rows.setdefault(name, []).append(gradient.flatten())
+            total = [a + b for a, b in zip(total, found[len(params) :], strict=True)]
     parts = iter(total)
     means = {("params", name): torch.cat(found) for name, found in rows.items()}
     means |= {("weights", name): torch.cat([next(parts).flatten() for _ in own]) for name, own in groups.items()}

@@ -2,21 +2,32 @@
 
 The variational parameters are expanded to (n, B, D) and the estimator is called once for a chunk of n replicates. The
 decoder's layers are watched on the way; the encoder, which ran once, has the gradients of all replicates pulled back
-through it together. A rehearsal first makes sure that the layers tell the whole story.
+through it together. Before use, the result is compared with autograd's on a few examples.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from estbench.estimators import Estimator
-from estbench.measure.groups import LAYERS
-from estbench.measure.linear_layers import Call, Factors, Layer, NotPerExampleError, factors_of, recorded, spread_of
+from estbench.estimators import Estimator, surrogate_of
+from estbench.measure.differentiation import gradients
+from estbench.measure.linear_layers import (
+    Call,
+    Factors,
+    Layer,
+    NotPerExampleError,
+    factors_of,
+    is_understood,
+    recorded,
+    spread_of,
+)
 from estbench.measure.moments import Examples, Tally
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
@@ -30,27 +41,36 @@ REHEARSED = 8
 
 
 class Plan:
-    """Which layers and which other weights each group consists of."""
+    """Which layers and which other weights each group consists of; ``NotPerExampleError`` for what is not understood.
+
+    Understood are linear layers, convolutions, and weights that belong to a module of the user or to the problem.
+    """
 
     def __init__(self, problem: Problem, groups: Groups) -> None:
-        owners = {
-            parameter: (module, name)
+        places = [
+            (parameter, (module, name))
             for module in problem.modules()
             for name, parameter in module.named_parameters(recurse=False)
-        }
+        ]
+        owners = dict(places)
+        uses = Counter(parameter for parameter, _ in places)
+        members = Counter(parameter for parameters in groups.values() for parameter in parameters)
         self.layers: dict[str, list[Layer]] = {}
         self.loose: dict[str, list[Place]] = {}
         for group, parameters in groups.items():
-            missing = [parameter for parameter in parameters if parameter not in owners]
-            if missing:
-                raise NotPerExampleError(f"'{group}' has weights that no module owns")
-            places = [owners[parameter] for parameter in parameters]
-            layers = dict.fromkeys(module for module, _ in places if isinstance(module, LAYERS))
-            whole = {parameter for layer in layers for parameter in layer.parameters()}
-            if not whole <= set(parameters):
-                raise NotPerExampleError(f"'{group}' has a part of a layer alone")
-            self.layers[group] = list(layers)
-            self.loose[group] = [place for place in places if place[0] not in layers]
+            if not set(parameters) <= owners.keys():
+                raise NotPerExampleError(f"group '{group}' has weights that no module owns")
+            if any(uses[parameter] > 1 or members[parameter] > 1 for parameter in parameters):
+                raise NotPerExampleError(f"group '{group}' has weights that several modules or groups share")
+            modules = dict.fromkeys(owners[parameter][0] for parameter in parameters)
+            layers = [module for module in modules if is_understood(module)]
+            if not {parameter for layer in layers for parameter in layer.parameters()} <= set(parameters):
+                raise NotPerExampleError(f"group '{group}' has only a part of a layer's weights")
+            for module in modules:
+                if module not in layers and _is_torchs_own(module):
+                    raise NotPerExampleError(f"group '{group}' has a layer of another kind: {type(module).__name__}")
+            self.layers[group] = layers  # type: ignore[assignment]
+            self.loose[group] = [owners[parameter] for parameter in parameters if owners[parameter][0] not in layers]
 
     def weights(self, group: str) -> list[nn.Parameter]:
         """A group's weights in the order of its gradients here: layer by layer, and then the others."""
@@ -76,6 +96,9 @@ class FastPath:
     def __init__(self, problem: Problem, estimator: Estimator, batch: Tensor, groups: Groups) -> None:
         self.problem, self.estimator, self.batch, self.groups = problem, estimator, batch, groups
         self.plan = Plan(problem, groups)
+        self.copied = sum(_numel([getattr(*place)]) for places in self.plan.loose.values() for place in places)
+        if 2 * len(batch) * self.copied > LARGEST:
+            raise NotPerExampleError("a copy of its weights for each example would take too much memory")
         self.watched = [layer for layers in self.plan.layers.values() for layer in layers]
         with recorded(self.watched) as self.before:
             self.params = dict(problem.encode(batch))
@@ -89,12 +112,16 @@ class FastPath:
         places = [place for group in self.plan.loose.values() for place in group]
         copies = [self._copies(place, count) for place in places]
         with recorded(self.watched) as after, _replaced(places, copies):
-            surrogate = self.estimator(self.problem.objective(expanded, self.batch))
-        sources = [*expanded.values(), *copies, *(call.output for call in after)]
-        found = iter(gradients(surrogate.sum(), sources))
-        params = {name: next(found) for name in expanded}
-        loose = {place: next(found) for place in places}
-        calls = [*zip(after, found, strict=True), *self._pulled_back(params)]
+            surrogate = surrogate_of(self.estimator, self.problem.objective(expanded, self.batch))
+        sources: list[Any] = [*expanded.values(), *copies, *(call.output for call in after)]
+        found: list[Tensor | None] = [None] * len(sources)
+        if surrogate.requires_grad:
+            found = [*torch.autograd.grad(surrogate.sum(), sources, allow_unused=True)]
+        leaves = [*expanded.values(), *copies]
+        own = [torch.zeros_like(leaf) if row is None else row for leaf, row in zip(leaves, found, strict=False)]
+        params = dict(zip(expanded, own, strict=False))
+        loose = dict(zip(places, own[len(expanded) :], strict=True))
+        calls = [*_used(after, found[len(leaves) :]), *self._pulled_back(params)]
         by_layer: dict[Layer, list[tuple[Call, Tensor]]] = {}
         for call, delta in calls:
             by_layer.setdefault(call.layer, []).append((call, delta))
@@ -114,7 +141,7 @@ class FastPath:
             is_grads_batched=True,
             allow_unused=True,
         )
-        return [(call, delta) for call, delta in zip(self.before, found, strict=True) if delta is not None]
+        return _used(self.before, found)
 
     def _copies(self, place: Place, count: int) -> Tensor:
         weight: Tensor = getattr(*place).detach()
@@ -167,17 +194,30 @@ class FastPath:
         yield from zip(parts, torch.split(total, sizes), strict=True)
 
 
-def add_params(tally: Tally, gradient: Tensor) -> None:
-    """Take in a chunk of the examples' own gradients at one variational parameter, (n, B, ...)."""
+def add_params(tally: Tally, gradient: Tensor, *, across: bool = True) -> None:
+    """Take in a chunk of the examples' own gradients at one variational parameter, (n, B, ...).
+
+    Without ``across`` nothing is kept for the data's variance, because the examples' gradients are not their own.
+    """
     gradient = gradient.flatten(2)
     examples = gradient.shape[1]
     tally.slot.add_(gradient.sum(0).flatten(), alpha=1 / examples)
-    noise, shared = spread_of(gradient, across=True)
+    noise, shared = spread_of(gradient, across=across)
     tally.add(len(gradient), noise.sum(1, dtype=torch.float64) / examples**2, shared)
+
+
+def _used(calls: Sequence[Call], deltas: Sequence[Tensor | None]) -> list[tuple[Call, Tensor]]:
+    """The calls that the surrogate depends on, each with the gradient at its output."""
+    return [(call, delta) for call, delta in zip(calls, deltas, strict=True) if delta is not None]
 
 
 def _numel(weights: Iterable[Tensor]) -> int:
     return sum(weight.numel() for weight in weights)
+
+
+def _is_torchs_own(module: nn.Module) -> bool:
+    """Whether a module with weights is one of torch's layers, or of a parametrization, and checks their shapes."""
+    return type(module).__module__.startswith("torch.") and not isinstance(module, nn.ParameterList | nn.ParameterDict)
 
 
 def rehearse(path: FastPath, seed: int) -> int:
@@ -193,7 +233,7 @@ def rehearse(path: FastPath, seed: int) -> int:
         drawn = path.draw(count)
     with seeded(seed, problem.device):
         expanded = {name: value.expand(count, *value.shape) for name, value in problem.encode(batch).items()}
-        surrogate = path.estimator(problem.objective(expanded, batch))
+        surrogate = surrogate_of(path.estimator, problem.objective(expanded, batch))
     generator = torch.Generator().manual_seed(0)
     chosen = torch.rand(surrogate.shape, generator=generator, dtype=torch.float64).to(surrogate)
     weights = {group: path.plan.weights(group) for group in path.plan.layers}
@@ -212,9 +252,11 @@ def rehearse(path: FastPath, seed: int) -> int:
                 drawn.factors[part].weighted(chosen * chosen.shape[1]).add_to(segment)
         tolerance = finfo.eps**0.5 * float(wanted.norm()) + rounding
         if not float((wanted - found).norm()) <= tolerance:
-            raise NotPerExampleError(f"'{group}' is more than layers that treat the examples one by one")
-    explicit = [factors.numbers // factors.examples for factors in drawn.factors.values() if factors.explicit]
-    largest = LARGEST // max(1, max(explicit, default=0) * full // count)
+            raise NotPerExampleError(
+                f"group '{group}' mixes examples, has noise of its own, or uses a weight outside of its layer"
+            )
+    explicit = [factors.numbers // factors.examples // count for factors in drawn.factors.values() if factors.explicit]
+    largest = LARGEST // max(1, max(explicit, default=0) * full, path.copied * full)
     if largest < count:
         raise NotPerExampleError("the examples' own gradients of a layer would take too much memory")
     return largest
@@ -231,16 +273,3 @@ def _replaced(places: list[Place], values: list[Tensor]) -> Iterator[None]:
     finally:
         for (module, name), weight in zip(places, kept, strict=True):
             module._parameters[name] = weight  # noqa: SLF001
-
-
-def gradients(surrogate: Tensor, inputs: list[Tensor] | list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of a scalar, zero for an input that is frozen or that it does not depend on."""
-    live = [tensor for tensor in inputs if tensor.requires_grad]
-    if not surrogate.requires_grad or not live:
-        return [torch.zeros_like(tensor) for tensor in inputs]
-    values = iter(torch.autograd.grad(surrogate, live, allow_unused=True))
-    found = [next(values) if tensor.requires_grad else None for tensor in inputs]
-    return [
-        torch.zeros_like(tensor) if gradient is None else gradient
-        for tensor, gradient in zip(inputs, found, strict=True)
-    ]

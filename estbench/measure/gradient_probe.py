@@ -7,22 +7,26 @@ change of minibatch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from estbench.errors import EstbenchError
-from estbench.estimators import Estimator
-from estbench.measure import exact_path
+from estbench.errors import EstbenchError, described
+from estbench.estimators import Estimator, surrogate_of
+from estbench.measure import loop_path
 from estbench.measure.bias import Reference, bias_rows
+from estbench.measure.differentiation import differentiation_for
 from estbench.measure.fast_path import FastPath, rehearse
+from estbench.measure.frozen import frozen
 from estbench.measure.groups import groups_of
 from estbench.measure.heavy_tails import effective_number
 from estbench.measure.linear_layers import NotPerExampleError
 from estbench.measure.moments import FEWEST_VALUES, Moments, Tally, chunk_sizes, row, rows_of
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
+from estbench.stats import Interval
 
 # Rows (replicates x examples x samples) of one call of f: what fits a CPU's cache is twice as fast as what does not.
 # It decides the order of random draws, so it is part of the protocol and the same on every device.
@@ -31,6 +35,7 @@ ROWS = 1024
 FEWEST_EFFECTIVE = 10
 FEWEST = 3
 Tallies = dict[tuple[str, str], Tally]
+Path = Literal["auto", "fast", "loop"]
 
 
 def probe(
@@ -42,14 +47,14 @@ def probe(
     *,
     layers: bool = False,
     reference: Reference | None = None,
-    path: Literal["auto", "exact"] = "auto",
+    path: Path = "auto",
 ) -> Moments:
     """Measure the moments of the gradient of the minibatch-mean surrogate.
 
     Parameters
     ----------
     problem, estimator
-        As they are; both are left as they were found, and so is torch's random state.
+        Both are measured in eval mode and left as they were found, and so is torch's random state.
     batch
         Observations, (B, X), as the model sees them (binarised).
     replicates
@@ -61,7 +66,8 @@ def probe(
     reference
         What the mean gradient is compared with: see ``exact_reference`` and ``estimated_reference``.
     path
-        ``exact`` takes one backward call per replicate even where the fast path applies.
+        ``fast`` takes all replicates in one backward call, and raises ``EstbenchError`` where that is not right;
+        ``loop`` takes one backward call per replicate, which always is; ``auto`` is fast where it can be.
 
     Returns
     -------
@@ -73,18 +79,25 @@ def probe(
         raise EstbenchError(f"a probe takes at least {FEWEST} replicates for an interval, got {replicates}")
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
-    training = estimator.training
-    estimator.eval()
-    try:
-        tallies, extra, reason = measured(problem, estimator, batch, replicates, seed, layers=layers, path=path)
-    finally:
-        estimator.train(training)
+    found = measured(problem, estimator, batch, replicates, seed, layers=layers, path=path)
+    tallies = found.tallies
     rows = [
         *rows_of("params", ((group, tally) for (space, group), tally in tallies.items() if space == "params")),
-        *_weight_rows(tallies, extra),
+        *_weight_rows(tallies, found.data_variance),
         *(bias_rows(tallies, reference) if reference else ()),
     ]
-    return Moments(tuple(rows), "exact" if reason else "fast", reason, tuple(_warnings(tallies)))
+    return Moments(tuple(rows), found.path, found.reason, found.absent, tuple(_warnings(tallies)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe is made from; ``data_variance`` by group where the tallies lack it."""
+
+    tallies: Tallies
+    path: Literal["fast", "loop"]
+    reason: str = ""  # why the path was not fast
+    data_variance: dict[str, Interval] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
 
 def measured(
@@ -95,26 +108,54 @@ def measured(
     seed: int,
     *,
     layers: bool = False,
-    path: Literal["auto", "exact"] = "auto",
-) -> tuple[Tallies, dict[str, Any], str]:
-    """What a probe is made from: tallies, the data's variance where they lack it, and why the path was not fast."""
-    groups = groups_of(problem, layers=layers)
-    largest = largest_chunk(problem, estimator, batch, replicates)
-    reason = "asked for"
-    if path == "auto":
-        try:
-            fast = FastPath(problem, estimator, batch, groups)
-            return fast_tallies(fast, chunk_sizes(replicates, min(largest, rehearse(fast, seed))), seed), {}, ""
-        except NotPerExampleError as complaint:
-            reason = str(complaint)
+    path: Path = "auto",
+) -> Measured:
+    """Draw the replicates with models that stand still, the fast way or in a loop."""
+    with frozen(problem, estimator), seeded(seed, problem.device):
+        groups = groups_of(problem, layers=layers)
+        largest = largest_chunk(problem, estimator, batch, replicates)
+        reason = "asked for"
+        if path != "loop":
+            try:
+                fast = FastPath(problem, estimator, batch, groups)
+                chunks = chunk_sizes(replicates, min(largest, rehearse(fast, seed)))
+                return Measured(fast_tallies(fast, chunks, seed), "fast")
+            except NotPerExampleError as complaint:
+                reason = str(complaint)
+            except Exception as error:  # noqa: BLE001  (modules are anybody's code; the loop asks less of them)
+                reason = f"it raises {described(error)}"
+        if path == "fast":
+            raise EstbenchError(
+                f"the fast path of the probe cannot be used: {reason}; set probe.path to 'auto' or 'loop'"
+            )
+        return _looped(problem, estimator, batch, groups, chunk_sizes(replicates, largest), seed, reason)
+
+
+def _looped(
+    problem: Problem,
+    estimator: Estimator,
+    batch: Tensor,
+    groups: dict[str, list[nn.Parameter]],
+    chunks: list[int],
+    seed: int,
+    reason: str,
+) -> Measured:
+    weights = [weight for group in groups.values() for weight in group]
+    with seeded(seed, problem.device):
+        differentiate = differentiation_for(lambda: surrogate_of(estimator, problem(batch)).mean(), weights)
+    mixed = loop_path.why_not_apart(problem, batch)
     tallies: Tallies = {}
-    exact_path.tally_params(problem, estimator, batch, chunk_sizes(replicates, largest), seed, tallies)
-    exact_path.tally_weights(problem, estimator, batch, groups, replicates, seed, tallies)
-    extra = {}
-    if len(batch) >= FEWEST and exact_path.separate(problem, batch):
-        singly = chunk_sizes(replicates, largest_chunk(problem, estimator, batch[:1], replicates))
-        extra = exact_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies)
-    return tallies, extra, reason
+    loop_path.tally_params(
+        problem, estimator, batch, chunks, seed, tallies, apart=not mixed, differentiate=differentiate
+    )
+    loop_path.tally_weights(problem, estimator, batch, groups, sum(chunks), seed, tallies, differentiate)
+    if mixed:
+        return Measured(tallies, "loop", reason, absent=(f"data_variance: {mixed}",))
+    if len(batch) < FEWEST:
+        return Measured(tallies, "loop", reason)
+    singly = chunk_sizes(sum(chunks), largest_chunk(problem, estimator, batch[:1], sum(chunks)))
+    extra = loop_path.between_examples(problem, estimator, batch, groups, singly, seed, tallies, differentiate)
+    return Measured(tallies, "loop", reason, extra)
 
 
 def fast_tallies(fast: FastPath, chunks: list[int], seed: int) -> Tallies:
@@ -130,12 +171,7 @@ def estimated_reference(
     problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, seed: int = 0, *, layers: bool = False
 ) -> Reference:
     """The mean gradient of a reference estimator, from draws of its own: give it another seed than the probe's."""
-    training = estimator.training
-    estimator.eval()
-    try:
-        tallies, _, _ = measured(problem, estimator, batch, replicates, seed, layers=layers)
-    finally:
-        estimator.train(training)
+    tallies = measured(problem, estimator, batch, replicates, seed, layers=layers).tallies
     return Reference(estimator.name, {place: tally.mean for place, tally in tallies.items()}, tallies)
 
 

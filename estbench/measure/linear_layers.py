@@ -19,10 +19,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from estbench.measure.moments import Examples, half_differences
 
 Layer = nn.Linear | nn.Conv2d
+LAYERS = (nn.Linear, nn.Conv2d)
 # Below this share of the squared norms, differences are taken in double precision.
 CANCELLING = 1e-3
 
@@ -31,13 +33,23 @@ class NotPerExampleError(Exception):
     """Why the gradients of single examples cannot be read off the layers."""
 
 
+def is_understood(module: nn.Module) -> bool:
+    """Whether a module is a linear or convolutional layer as torch has it: no other forward, no parametrization."""
+    return (
+        any(isinstance(module, kind) and type(module).forward is kind.forward for kind in LAYERS)
+        and "weight" in module._parameters  # noqa: SLF001
+        and {name for name, _ in module.named_parameters()} <= {"weight", "bias"}
+    )
+
+
 @dataclass(frozen=True)
 class Call:
-    """One use of a layer: what went in and what came out."""
+    """One use of a layer: what went in, how many dimensions came out, and where the gradient of that is."""
 
     layer: Layer
     input: Tensor
-    output: Tensor
+    dims: int
+    output: GradientEdge  # of the output as it was then: an activation may overwrite the tensor
 
 
 @contextlib.contextmanager
@@ -47,7 +59,7 @@ def recorded(layers: list[Layer]) -> Iterator[list[Call]]:
 
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if output.requires_grad:
-            calls.append(Call(layer, inputs[0].detach(), output))  # type: ignore[arg-type]
+            calls.append(Call(layer, inputs[0].detach(), output.dim(), get_gradient_edge(output)))  # type: ignore[arg-type]
 
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
@@ -194,7 +206,7 @@ def factors_of(calls: list[tuple[Call, Tensor]], replicates: int, examples: int)
 
 def _rows(call: Call, delta: Tensor, replicates: int, examples: int) -> tuple[Tensor, Tensor]:
     layer, inputs = call.layer, call.input
-    before = delta.dim() == call.output.dim() + 1  # the gradient alone has replicates
+    before = delta.dim() == call.dims + 1  # the gradient alone has replicates
     lead = (1, examples) if before else (replicates, examples)
     if isinstance(layer, nn.Conv2d):
         if layer.groups != 1 or layer.padding_mode != "zeros" or isinstance(layer.padding, str) or inputs.dim() != 4:

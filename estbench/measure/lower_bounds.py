@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from estbench.errors import EstbenchError
+from estbench.measure.frozen import frozen
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 
@@ -32,12 +33,11 @@ class Bounds(NamedTuple):
     iwae: float
 
 
-@torch.inference_mode()
 def bounds(problem: Problem, x: Tensor, num_samples: int, seed: int) -> Bounds:
     """ELBO and IWAE bound for observations x, (N, X), with ``num_samples`` draws each.
 
-    The draws depend on ``seed`` and on nothing else: torch's random state is left as it was. Memory is bounded by
-    splitting over examples and, past that, over samples.
+    The draws depend on ``seed`` and on nothing else: torch's random state is left as it was, and so is the problem,
+    which is measured in eval mode. Memory is bounded by splitting over examples and, past that, over samples.
     """
     if num_samples < 1 or len(x) == 0:
         raise EstbenchError(f"bounds take at least one draw and one observation, got {num_samples} and {len(x)}")
@@ -45,7 +45,7 @@ def bounds(problem: Problem, x: Tensor, num_samples: int, seed: int) -> Bounds:
     examples = max(1, rows // num_samples)
     elbo = x.new_zeros((), dtype=torch.float64)
     iwae = elbo.clone()
-    with seeded(seed, problem.device):
+    with frozen(problem), seeded(seed, problem.device), torch.inference_mode():
         for batch in torch.split(x, examples):
             objective = problem(batch)
             pieces = [

@@ -49,13 +49,14 @@ FEWEST_VALUES = 25
 class Moments:
     """What a probe found: rows of space, group, statistic, value, low, high, replicates.
 
-    ``path`` is how the weights were measured, ``fast`` or ``exact``, and ``reason`` why it was not the fast one;
-    ``warnings`` name what to distrust.
+    ``path`` is how the weights were measured, ``fast`` or ``loop``, and ``reason`` why it was not the fast one;
+    ``absent`` names what could not be measured, and why; ``warnings`` name what to distrust.
     """
 
     rows: tuple[dict[str, Any], ...]
-    path: str = "exact"
+    path: str = "loop"
     reason: str = ""
+    absent: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

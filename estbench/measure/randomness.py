@@ -10,11 +10,15 @@ import torch
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators for a while, and restore their states afterwards.
+    """Seed torch's default generators of the CPU and of one device for a while, and restore their states afterwards.
 
-    ``torch.distributions`` takes no generator, so what must not disturb training runs in here.
+    ``torch.distributions`` takes no generator, so what must not disturb training runs in here. Generators of other
+    devices are left alone.
     """
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    on_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if on_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

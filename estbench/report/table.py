@@ -147,12 +147,12 @@ def interval_note(interval: Interval, low: str, high: str, unit: str = "") -> st
     return f"{n} < 3: no interval" if 0 < interval.n < FEWEST_FOR_AN_INTERVAL else n
 
 
-def _one_line(text: str) -> str:
+def _described(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
 def _markdown(text: str) -> str:
-    escaped = "".join(MARKDOWN.get(sign, sign) for sign in _one_line(text))
+    escaped = "".join(MARKDOWN.get(sign, sign) for sign in _described(text))
     return escaped.replace("](", "]\\(")
 
 
@@ -166,7 +166,7 @@ def _markdown_row(cells: list[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in _one_line(text) if sign.isprintable())
+    return "".join(LATEX.get(sign, sign) for sign in _described(text) if sign.isprintable())
 
 
 def _latex_entry(entry: Entry, column: Column) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from estbench.estimators import Estimator
+from estbench.measure import frozen
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.stats import Interval, t_quantile
@@ -31,13 +32,12 @@ def parameter_draws(
 
     ``params`` are the variational parameters, (B, D) each; without them those that x is encoded to.
     """
-    with torch.no_grad():
-        params = problem.encode(x) if params is None else {name: value.detach() for name, value in params.items()}
-        cost = estimator.count_evaluations(problem.objective(params, x))
-    estimator.eval()
-    chunk = max(1, rows // (len(x) * cost))
-    parts: dict[str, list[Tensor]] = {name: [] for name in params}
-    with seeded(seed, x.device):
+    with frozen(problem, estimator), seeded(seed, x.device):
+        with torch.no_grad():
+            params = problem.encode(x) if params is None else {name: value.detach() for name, value in params.items()}
+            cost = estimator.count_evaluations(problem.objective(params, x))
+        chunk = max(1, rows // (len(x) * cost))
+        parts: dict[str, list[Tensor]] = {name: [] for name in params}
         for start in range(0, replicates, chunk):
             count = min(chunk, replicates - start)
             leaves = {

@@ -267,6 +267,16 @@ def _counted(count: int) -> str:
     return f"{count} cell" if count == 1 else f"{count} cells"
 
 
+class _Remark(BaseModel):
+    """A measurement that could not be taken as asked, and why."""
+
+    model_config = ConfigDict(strict=True)
+
+    step: Count
+    measurement: str
+    message: str
+
+
 class _Record(BaseModel):
     """The parts of a ``cell.json`` that are read, where they are there; whatever else is in it stays."""
 
@@ -279,3 +289,4 @@ class _Record(BaseModel):
     clocks: dict[str, float] = {}
     environment: dict[str, Any] = {}
     facts: dict[str, Any] = {}
+    remarks: list[_Remark] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,6 +81,11 @@ def run_cell(
                 "message": str(problem),
                 "traceback": "" if isinstance(problem, EstbenchError) else traceback.format_exc(),
             }
+        if state is not None:
+            lines = tuple(f"step {row['step']}: {row['measurement']} {row['message']}" for row in state.remarks)
+            for line in lines:
+                remark(line)
+            outcome = replace(outcome, remarks=lines)
         if state is not None and keep_checkpoint and outcome.status is Status.DONE:
             state.save(checkpoint, clocks.seconds)
     folder.commit(
@@ -139,6 +145,7 @@ def _record(
             "step": state.step,
             "examples": state.examples,
             "evaluations": state.evaluations,
+            "remarks": state.remarks,
             "facts": state.estimator.facts(),
             "certificate": certificates.claim(
                 cell.estimator.label, estimators.REGISTRY.get(cell.estimator.name), folder.path

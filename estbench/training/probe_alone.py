@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estbench.estimators import Estimator
+from estbench.estimators import Estimator, surrogate_of
 from estbench.experiment import stream_seed
-from estbench.measure import Moments, measure_throughput, probe
+from estbench.measure import Moments, frozen, measure_throughput, probe
+from estbench.measure.gradient_probe import Path
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.stats import Interval, log_t_interval
@@ -45,6 +46,7 @@ def probe_alone(
     reference_replicates: int = 1000,
     tracking_steps: int = 200,
     layers: bool = False,
+    path: Path = "auto",
 ) -> list[Probed]:
     """Probe each estimator; learned parts first learn for some steps at these weights. Times are interleaved."""
     problem = place.problem
@@ -67,11 +69,11 @@ def probe_alone(
             )
     draws = stream_seed(seed, "probe", step=0)
     moments = {
-        label: probe(problem, estimator, batch, replicates, draws, layers=layers, reference=against)
+        label: probe(problem, estimator, batch, replicates, draws, layers=layers, reference=against, path=path)
         for label, estimator in ready.items()
     }
     seconds = _seconds(problem, ready, batch, seed)
-    with torch.no_grad():
+    with frozen(problem, *ready.values()), seeded(0, problem.device), torch.no_grad():
         objective = problem(batch)
         costs = {label: estimator.count_evaluations(objective) for label, estimator in ready.items()}
     return [Probed(place.name, label, moments[label], costs[label], seconds[label]) for label in ready]
@@ -91,12 +93,9 @@ def _seconds(problem: Problem, ready: dict[str, Estimator], batch: Tensor, seed:
     def gradients(estimator: Estimator, steps: int) -> None:
         for _ in range(steps):
             problem.zero_grad()
-            estimator(problem(batch)).mean().backward()
-        problem.zero_grad()
+            surrogate_of(estimator, problem(batch)).mean().backward()  # type: ignore[no-untyped-call]
 
-    for estimator in ready.values():
-        estimator.eval()
-    with seeded(stream_seed(seed, "noise"), problem.device):
+    with frozen(problem, *ready.values()), seeded(stream_seed(seed, "noise"), problem.device):
         rows = measure_throughput(
             {label: lambda steps, own=own: gradients(own, steps) for label, own in ready.items()},  # type: ignore[misc]
             ROUNDS,

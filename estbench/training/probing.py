@@ -22,16 +22,16 @@ from torch import Tensor
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.estimators import Estimator
+from estbench.estimators import Estimator, surrogate_of
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import GuardedPath
-from estbench.measure import Reference, estimated_reference, exact_reference, probe
+from estbench.measure import Reference, estimated_reference, exact_reference, frozen, probe
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.registry import Resolved
 from estbench.training.batches import Batches
-from estbench.training.state import State, initial_estimator, noise_seed, optimizer_of
-from estbench.training.step import advance
+from estbench.training.divergence import DivergedError, Watch, attempt
+from estbench.training.state import CheckpointError, State, initial_estimator, noise_seed, optimizer_of
 from estbench.validation import Options
 from estbench.variant import Variant
 
@@ -43,23 +43,32 @@ def record_moments(
 ) -> None:
     """Probe an estimator at a problem's weights, and add the rows to the cell's."""
     protocol, seed = state.cell.probe, state.cell.seed
+    name = "probe" if trajectory == "own" else "shared probe"
+    reference = None
+    with attempt(state, f"reference of the {name}"):
+        reference = _reference(state, problem, batch, step)
     moments = probe(
         problem,
         estimator,
         batch,
         protocol.replicates,
         stream_seed(seed, "probe", step=step),
-        reference=_reference(state, problem, batch, step),
+        reference=reference,
+        path=protocol.path,
     )
+    if moments.path == "loop" and protocol.path != "loop":
+        state.remark(name, f"takes one backward call per replicate: {moments.reason}")
+    for line in moments.absent:
+        state.remark(name, f"lacks {line}")
     state.gradients += [{"step": step, "trajectory": trajectory, **row} for row in moments.rows]
 
 
 def probe_shared(
     state: State, trajectories: GuardedPath, steps: Iterable[int], batch: Tensor, interrupted: Callable[[], bool]
 ) -> bool:
-    """Probe the cell's estimator at each of the neutral run's ``steps``; whether all could be done.
+    """Probe the cell's estimator at each of the neutral run's ``steps``; whether it was not interrupted.
 
-    What an interrupted cell has measured already is kept, and not measured again.
+    What an interrupted cell has measured already is kept, and not measured again. What cannot be measured is remarked.
     """
     done = {row["step"] for row in state.gradients if row["trajectory"] == "shared"}
     neutral = neutral_cell(state.cell)
@@ -67,20 +76,26 @@ def probe_shared(
     for step in sorted(set(steps) - done):
         if interrupted():
             return False
-        with seeded(noise_seed(neutral), state.device):
-            run = State(neutral, state.device)
-            if not _bring_to(run, step, folder, interrupted):
-                return False
-        with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
-            estimator = tracked(
-                initial_estimator(state.cell, run.problem),
-                run.problem,
-                steps=state.cell.probe.tracking_steps,
-                batch_size=state.batches.batch_size,
-                learning_rate=state.cell.training.estimator_learning_rate or state.cell.training.learning_rate,
-                seed=stream_seed(state.cell.seed, "data", tracking=step),
-            )
-        record_moments(state, run.problem, estimator, batch, step, "shared")
+        try:
+            with attempt(state, "shared probe"):
+                with seeded(noise_seed(neutral), state.device):
+                    run = State(neutral, state.device)
+                    if not _bring_to(run, step, folder, interrupted):
+                        return False
+                with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
+                    estimator = tracked(
+                        initial_estimator(state.cell, run.problem),
+                        run.problem,
+                        steps=state.cell.probe.tracking_steps,
+                        batch_size=state.batches.batch_size,
+                        learning_rate=state.cell.training.estimator_learning_rate or state.cell.training.learning_rate,
+                        seed=stream_seed(state.cell.seed, "data", tracking=step),
+                    )
+                record_moments(state, run.problem, estimator, batch, step, "shared")
+        except DivergedError as error:
+            message = f"could not be taken from step {step} on: the neutral run of {neutral.estimator.label} diverged"
+            state.remark("shared probe", f"{message}, {error}")
+            return True
     return True
 
 
@@ -129,24 +144,29 @@ def tracked(
         return estimator
     optimizer = optimizer_of(estimator, learning_rate) if learned else None
     batches = Batches(problem, batch_size, seed)
-    for _ in range(steps):
-        surrogate = estimator(problem(next(batches))).mean()
-        if optimizer is not None:
-            optimizer.zero_grad()
-            surrogate.backward(inputs=learned)
-            optimizer.step()
+    with frozen(problem):
+        for _ in range(steps):
+            surrogate = surrogate_of(estimator, problem(next(batches))).mean()
+            if optimizer is not None:
+                optimizer.zero_grad()
+                surrogate.backward(inputs=learned)  # type: ignore[no-untyped-call]
+                optimizer.step()
     return estimator
 
 
 def _bring_to(run: State, step: int, folder: GuardedPath, interrupted: Callable[[], bool]) -> bool:
     """Load the neutral run's checkpoint at ``step``, or train up to there from the last one that there is."""
-    folder.mkdir()
-    known = sorted((int(match[1]) for match in map(CHECKPOINT.fullmatch, folder.names()) if match), reverse=True)
+    try:
+        folder.mkdir()
+        names = folder.names()
+    except OSError as error:
+        raise CheckpointError(error.errno, error.strerror, str(folder)) from error
+    known = sorted((int(match[1]) for match in map(CHECKPOINT.fullmatch, names) if match), reverse=True)
     for earlier in known:
         if earlier <= step and run.restore(folder / f"{earlier}.pt") is not None and run.step == earlier:
             break
     if run.step < step:
-        advance(run, step - run.step, interrupted)
+        Watch(run).advance(step - run.step, interrupted)
         if run.step == step:
             run.save(folder / f"{step}.pt", {})
     return run.step == step
@@ -174,6 +194,6 @@ def reference_of(
 def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
     """An estimator, its learned parts sized for the problem."""
     estimator = estimators.create_for(variant, problem)
-    with torch.no_grad():
+    with frozen(problem), torch.no_grad():
         estimator.prepare(problem(batch))
     return estimator.to(problem.device)

@@ -17,6 +17,7 @@ from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import guarded
+from estbench.measure import frozen
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
 from estbench.store.checkpoints import complaint, most_bytes
@@ -24,6 +25,8 @@ from estbench.training.batches import Batches
 from estbench.variant import Variant
 
 Rows = list[dict[str, Any]]
+# Examples that learned parts are sized by: enough for a normalisation over the batch.
+EXAMPLES = 16
 
 
 class CheckpointError(OSError):
@@ -52,6 +55,7 @@ class State:
         self.evaluations = 0
         self.curves: Rows = []
         self.gradients: Rows = []
+        self.remarks: Rows = []
 
     @property
     def examples(self) -> int:
@@ -61,8 +65,13 @@ class State:
     @property
     def evaluations_per_example(self) -> int:
         """Calls of f per example and step."""
-        with torch.no_grad():
-            return self.estimator.count_evaluations(self.problem(self.problem.observe(*_example(self.problem))))
+        with frozen(self.problem, self.estimator), seeded(0, self.device), torch.no_grad():
+            return self.estimator.count_evaluations(self.problem(_examples(self.problem)))
+
+    def remark(self, measurement: str, message: str) -> None:
+        """Note that a measurement could not be taken as asked; the same thing is noted once."""
+        if not any((row["measurement"], row["message"]) == (measurement, message) for row in self.remarks):
+            self.remarks.append({"step": self.step, "measurement": measurement, "message": message})
 
     def save(self, path: str | PathLike[str], clocks: Mapping[str, float]) -> None:
         """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
@@ -97,14 +106,28 @@ class State:
             "evaluations": self.evaluations,
             "curves": self.curves,
             "gradients": self.gradients,
+            "remarks": self.remarks,
             "clocks": dict(clocks),
             "problem": self.problem.state_dict(),
             "estimator": self.estimator.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "batches": self.batches.state_dict(),
-            "noise": torch.get_rng_state(),
-            "device_noise": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **self.noise(),
         }
+
+    def noise(self) -> dict[str, torch.Tensor | None]:
+        """The state of the noise stream, which is torch's default generators while the cell runs."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "noise": torch.get_rng_state(),
+            "device_noise": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+        }
+
+    def set_noise(self, noise: Mapping[str, Any]) -> None:
+        """Go on with the noise stream where ``noise`` was called."""
+        torch.set_rng_state(noise["noise"].cpu())
+        if self.device.type == "cuda" and noise["device_noise"] is not None:
+            torch.cuda.set_rng_state(noise["device_noise"].cpu(), self.device)
 
     def _take(self, content: Mapping[str, Any]) -> dict[str, float]:
         """Be what a checkpoint says, and return its clocks; raises anything where it does not fit this cell."""
@@ -114,13 +137,13 @@ class State:
             optimizer.load_state_dict(state)
             _check_shapes(optimizer)
         self.batches.load_state_dict(content["batches"])
-        torch.set_rng_state(content["noise"].cpu())
-        if self.device.type == "cuda" and content["device_noise"] is not None:
-            torch.cuda.set_rng_state(content["device_noise"].cpu(), self.device)
+        self.set_noise(content)
         self.step, self.evaluations = int(content["step"]), int(content["evaluations"])
         if not 0 <= self.step <= self.cell.training.steps:
             raise ValueError(f"step {self.step} is none of this cell")
-        self.curves, self.gradients = ([dict(row) for row in content[name]] for name in ("curves", "gradients"))
+        self.curves, self.gradients, self.remarks = (
+            [dict(row) for row in content[name]] for name in ("curves", "gradients", "remarks")
+        )
         return {name: float(seconds) for name, seconds in content["clocks"].items()}
 
 
@@ -145,8 +168,10 @@ def initial_problem(cell: Cell, device: torch.device) -> Problem:
 def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
     """The estimator, its learned parts sized for the problem."""
     estimator = estimators.create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
-    with torch.no_grad():
-        estimator.prepare(problem(problem.observe(*_example(problem))))
+    with frozen(problem), torch.no_grad():
+        with seeded(0, problem.device):
+            objective = problem(_examples(problem))
+        estimator.prepare(objective)
     return estimator.to(problem.device)
 
 
@@ -159,9 +184,10 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _example(problem: Problem) -> tuple[torch.Tensor, torch.Generator]:
-    intensities = torch.from_numpy(problem.data.train[:1]).to(problem.device)
-    return intensities, torch.Generator(problem.device).manual_seed(0)
+def _examples(problem: Problem) -> torch.Tensor:
+    """A few observations, always the same, (N, X)."""
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(problem.device)
+    return problem.observe(intensities, torch.Generator(problem.device).manual_seed(0))
 
 
 def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") -> torch.optim.Optimizer:

@@ -112,8 +112,8 @@ def test_both_paths_agree_within_their_errors(variant, largest_z):
     """2,000 replicates each, with seeds of their own; variance, mean and the data's share of both groups."""
     problem, estimator, batch = built(variant, PROBLEMS[0])
     fast = probe(problem, estimator, batch, 2000, seed=4)
-    exact = probe(problem, estimator, batch, 2000, seed=5, path="exact")
-    assert (fast.path, exact.path) == ("fast", "exact")
+    exact = probe(problem, estimator, batch, 2000, seed=5, path="loop")
+    assert (fast.path, exact.path) == ("fast", "loop")
     for first, second in zip(fast.rows, exact.rows, strict=True):
         assert first["group"] == second["group"]
         if first["statistic"] not in {"variance", "mean_norm2"} or first["group"] == "prior":
@@ -127,7 +127,7 @@ def test_the_data_s_share_is_that_of_both_paths():
     """With so many replicates that nothing but the examples matters."""
     problem, estimator, batch = built("reparam", PROBLEMS[0])
     fast = probe(problem, estimator, batch, 3000, seed=4)
-    exact = probe(problem, estimator, batch, 3000, seed=5, path="exact")
+    exact = probe(problem, estimator, batch, 3000, seed=5, path="loop")
     for group in ("encoder", "decoder"):
         shares = [each.value("weights", group, "data_variance") for each in (fast, exact)]
         assert shares[0] == pytest.approx(shares[1], rel=0.05)
@@ -266,16 +266,19 @@ def test_modules_of_the_user_that_it_applies_to(encoder, decoder):
         assert found.value("weights", group, "mean_norm2") == pytest.approx(mean, rel=1e-9)
 
 
-@pytest.mark.parametrize(("encoder", "share"), [(Normalised, False), (Functional, True)])
-def test_modules_that_it_does_not_apply_to_take_the_exact_path_and_say_why(encoder, share):
+@pytest.mark.parametrize(
+    ("encoder", "share", "reason"), [(Normalised, False, "BatchNorm1d"), (Functional, True, "outside of its layer")]
+)
+def test_modules_that_it_does_not_apply_to_take_the_loop_and_say_why(encoder, share, reason):
     problem, estimator, batch = remade(encoder)
     found = probe(problem, estimator, batch, REPLICATES, seed=3)
-    assert found.path == "exact"
-    assert found.reason == "'encoder' is more than layers that treat the examples one by one"
+    assert found.path == "loop"
+    assert reason in found.reason
     assert found.value("weights", "encoder", "variance") > 0
     # Where examples are mixed, none has a gradient of its own, and the data's share is not told.
     told = {row["statistic"] for row in found.rows if row["space"] == "weights"}
     assert ("data_variance" in told) == share
+    assert any("data_variance" in line for line in found.absent) != share
 
 
 def test_weights_are_themselves_again_even_after_an_error():

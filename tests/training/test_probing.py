@@ -12,7 +12,8 @@ from estbench.execution import plan_of
 from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
 from estbench.store import Status
-from estbench.training import State, check_probe, loop
+from estbench.training import State, check_probe
+from estbench.training.batches import fixed_observations
 from estbench.training.probing import neutral_cell, tracked
 
 SHARED = {"probe__shared": "reparam", "probe__tracking_steps": 3}
@@ -66,8 +67,12 @@ def test_checkpoints_that_are_there_are_used_and_damaged_ones_made_anew(train_ce
     steps = []
     from estbench.training import probing
 
-    original = probing.advance
-    monkeypatch.setattr(probing, "advance", lambda run, count, stop: steps.append(count) or original(run, count, stop))
+    class Counting(probing.Watch):
+        def advance(self, count, pause):
+            steps.append(count)
+            super().advance(count, pause)
+
+    monkeypatch.setattr(probing, "Watch", Counting)
     again = train_cell("reinforce", **SHARED)
     assert steps == []
     assert again.outcome.status is Status.DONE
@@ -143,7 +148,7 @@ def test_an_estimator_that_does_not_support_the_problem_cannot_be_neutral(make_c
 def test_common_random_numbers_are_the_same_draws(make_state):
     """Two estimators that consume noise alike see the same draws: their decoder gradients are equal."""
     state = make_state()
-    batch = loop.fixed_observations(state.problem, "train", 12, 0)
+    batch = fixed_observations(state.problem, "train", 12, 0)
     found = [
         probe(state.problem, estimators.create(name), batch, 10, seed=4).value("weights", "decoder", "variance")
         for name in ("reparam", "reinforce")

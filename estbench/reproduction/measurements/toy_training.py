@@ -85,7 +85,6 @@ def _curve(cell: Cell, options: Settings) -> Curve:
             advance(state, step - state.step)
             theta = float(state.problem.encode(x)["logits"].detach().sigmoid())
             draws = parameter_draws(state.problem, state.estimator, x, options.replicates, seed)["logits"]
-            state.estimator.train()
             variance = SampleVariance.of(draws.flatten()).value
             reference = bernoulli_toy.variance("reinforce", theta, options.target)
             curve.append((2 * theta, variance, reference))  # the expected cost is linear in theta
