@@ -57,5 +57,10 @@ TEXT_BYTES = Limit("TEXT_BYTES", 64 * 2**20, "bytes")
 # A table on disk. What it unpacks to is bounded by its codec, and by its rows.
 TABLE_BYTES = Limit("TABLE_BYTES", 12 * 2**20, "bytes")
 TABLE_ROWS = Limit("TABLE_ROWS", 1_000_000, "rows")
+# Files of datasets: as they are, of those whose size is not known, and when they are unpacked.
+DATA_BYTES = Limit("DATA_BYTES", 2**28, "bytes")
+UNPACKED_BYTES = Limit("UNPACKED_BYTES", 2**30, "unpacked bytes")
+# A download that takes longer is given up.
+DOWNLOAD_SECONDS = Limit("DOWNLOAD_SECONDS", 1800, "seconds")
 # What `merge` copies of one file.
 COPY_BYTES = Limit("COPY_BYTES", 8 * 2**30, "bytes")

@@ -278,5 +278,5 @@ def test_one_dataset_under_two_names_keeps_both_cards(monkeypatch):
 
 
 def test_an_unknown_name_says_how_ones_own_comes_in():
-    with pytest.raises(EstbenchError, match="unknown estimator 'mine'.*--plugin"):
+    with pytest.raises(EstbenchError, match=r"unknown estimator 'mine'.*--plugin"):
         estimators.create("mine")

@@ -1,28 +1,35 @@
 """Downloads: every source in turn, until one gives the file whose digest is known.
 
-A page of HTML in place of the file, a file that was cut short, a server that stops sending and one that does not answer
-are all the same: a failed source. A download goes to a temporary file beside its place and is renamed when it is whole
-and checked, so several processes may fetch the same file at once.
+A page of HTML in place of the file, a file that was cut short, a server that stops sending, sends without end or does
+not answer are all the same: a failed source. A download goes to a temporary file beside its place and is renamed when
+it is whole and checked, so several processes may fetch the same file at once.
 """
 
 from __future__ import annotations
 
-import gzip
+import http.client
 import os
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
-import pooch
 import requests
+import urllib3
 
-from estbench.datasets.files import DATA_DIR, DataFile, data_folder
+from estbench.datasets.files import DATA_DIR, DataFile, data_folder, gunzipped
 from estbench.errors import EstbenchError
+from estbench.limits import DATA_BYTES, DOWNLOAD_SECONDS
 
 # Seconds for a connection, and for the next bytes to come.
 TIMEOUT = (10.0, 30.0)
+# After so many seconds a source must have sent so many bytes in each.
+PATIENCE, SLOWEST = 30.0, 1000
+# Bytes taken at a time, and how many more than the file has: a server may pack it for the way.
+PIECE, SPARE = 2**18, 2**16
 
 Progress = Callable[[str, int, int], None]  # the file's name, bytes so far, bytes in all (0: unknown)
 
@@ -61,21 +68,19 @@ def fetch(file: DataFile, *, offline: bool = False, progress: Progress = lambda 
 
 def _download(url: str, file: DataFile, target: Path, progress: Progress) -> str:
     """Download from one source; what was wrong, or nothing."""
-    downloader = pooch.HTTPDownloader(
-        progressbar=_Meter(file.name, progress),
-        chunk_size=1 << 18,
-        timeout=TIMEOUT,
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": _as_sent},
-    )
+    most = DATA_BYTES.value if file.size is None else file.size + file.size // 100 + SPARE
     try:
-        downloader(url, str(target), None)
-        content = target.read_bytes()
-    except (requests.RequestException, ValueError) as error:
+        with _answer(url) as response, target.open("wb") as out:
+            response.raise_for_status()
+            complaint = _receive(response, out, file, most, progress)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError) as error:
         return _reason(error)
+    if complaint:
+        return complaint
+    content = target.read_bytes()
     if file.accepts(content):
         return ""
-    unpacked = _unpacked(content)
+    unpacked = _unpacked(content, most)
     if unpacked is not None and file.accepts(unpacked):
         target.write_bytes(unpacked)
         return ""
@@ -84,17 +89,60 @@ def _download(url: str, file: DataFile, target: Path, progress: Progress) -> str
     return f"{len(content):,} bytes whose digest is not {file.digest}"
 
 
-def _as_sent(response: requests.Response, *_: Any, **__: Any) -> None:
-    """Keep the bytes as they are: a server that calls a .gz file an encoding would have it unpacked on the way."""
-    response.raw.headers.pop("Content-Encoding", None)
+def _answer(url: str) -> requests.Response:
+    """What a server answers, its body still to come; a head that drips in is given up."""
+    answers: list[requests.Response | Exception] = []
+
+    def ask() -> None:
+        try:
+            # As the bytes are: a server that calls a .gz file an encoding would have it unpacked on the way.
+            answers.append(requests.get(url, stream=True, timeout=TIMEOUT, headers={"Accept-Encoding": "identity"}))
+        except Exception as error:  # noqa: BLE001  (raised below, in the thread that asked)
+            answers.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(sum(TIMEOUT) + PATIENCE)
+    if not answers:
+        raise requests.Timeout
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]
 
 
-def _unpacked(content: bytes) -> bytes | None:
-    """What a server has packed for the way, unasked."""
+def _receive(response: requests.Response, out: BinaryIO, file: DataFile, most: int, progress: Progress) -> str:
+    """Write the body as it comes; why it was given up, or nothing."""
+    announced = int(response.headers.get("Content-Length") or 0)
+    if announced > most:
+        return _too_much(file, most)
+    began, done = time.monotonic(), 0
+    while piece := response.raw.read1(PIECE, decode_content=False):
+        done += len(piece)
+        if done > most:
+            return _too_much(file, most)
+        out.write(piece)
+        progress(file.name, done, announced)
+        seconds = time.monotonic() - began
+        if seconds > PATIENCE and done < SLOWEST * seconds:
+            return f"too slow: {done:,} bytes in {seconds:.0f} s"
+        if seconds > DOWNLOAD_SECONDS.value:
+            return f"too slow: not done in {seconds:.0f} s; ESTBENCH_MAX_DOWNLOAD_SECONDS allows more"
+    return "cut short" if done < announced else ""
+
+
+def _too_much(file: DataFile, most: int) -> str:
+    if file.size is not None:
+        return f"more than the {file.size:,} bytes that the file has"
+    return f"more than {most:,} bytes; if you trust it, set ESTBENCH_MAX_DATA_BYTES to more"
+
+
+def _unpacked(content: bytes, most: int) -> bytes | None:
+    """What a server has packed for the way, unasked; None if it is not packed, or too much."""
     try:
-        return gzip.decompress(content)
+        unpacked = gunzipped(content, most)
     except (OSError, EOFError, zlib.error):
         return None
+    return unpacked if len(unpacked) <= most else None
 
 
 def _reason(error: Exception) -> str:
@@ -103,25 +151,8 @@ def _reason(error: Exception) -> str:
         return f"HTTP {response.status_code}"
     if isinstance(error, requests.Timeout):
         return "too slow"
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return "too slow"
+    if isinstance(error, urllib3.exceptions.ProtocolError | http.client.HTTPException):
         return "cut short"
     return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
-
-
-class _Meter:
-    """What pooch tells its progress to; it counts in whole chunks, and tells the total first."""
-
-    def __init__(self, name: str, progress: Progress) -> None:
-        self.name, self.progress = name, progress
-        self.total = 0
-        self.done = 0
-
-    def update(self, count: int) -> None:
-        self.done = min(self.done + count, self.total or self.done + count)
-        self.progress(self.name, self.done, self.total)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -6,7 +6,9 @@ by somebody else, or that may only be read, is as good as any: nothing is writte
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import os
 import tomllib
 from collections.abc import Iterable
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from estbench.errors import EstbenchError
+from estbench.guarded import DamagedError, GuardedPath
+from estbench.limits import DATA_BYTES
 
 DATA_DIR = "ESTBENCH_DATA_DIR"
 
@@ -45,11 +49,14 @@ class DataFile(NamedTuple):
         dataset = self.name.split("/")[0]
         remedy = f"run `estbench data fetch`, or set {DATA_DIR} to a folder that has it (mnist5k and digits need none)"
         try:
-            content = self.path.read_bytes()
+            place = self.path.resolve()  # a link in the user's own data folder is the user's choice
+            content = (GuardedPath(place.parent) / place.name).read_bytes(DATA_BYTES)
         except FileNotFoundError:
             raise EstbenchError(f"there is no {self.name} in '{data_folder()}'; {remedy}") from None
         except OSError as error:
             raise EstbenchError(f"cannot read '{self.path}': {error.strerror}; {remedy}") from None
+        except DamagedError as error:
+            raise EstbenchError(f"{error}; remove it and {remedy}") from None
         if not self.accepts(content):
             raise EstbenchError(
                 f"'{self.path}' is not the {dataset} file that it should be: its digest is not {self.digest}; "
@@ -66,6 +73,12 @@ class DataFile(NamedTuple):
         except EstbenchError:
             return "damaged"
         return "verified"
+
+
+def gunzipped(content: bytes, most: int) -> bytes:
+    """Unpack gzip, up to one byte more than ``most``; raises what a broken stream raises."""
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+        return packed.read(most + 1)
 
 
 def data_folder() -> Path:

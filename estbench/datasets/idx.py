@@ -5,7 +5,7 @@ The two sets use the same file names, so each has a sub-folder of its own.
 
 from __future__ import annotations
 
-import gzip
+import math
 import struct
 import zlib
 
@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estbench.datasets.dataset import Card, Dataset, Pixels, register
-from estbench.datasets.files import files
+from estbench.datasets.files import files, gunzipped
 from estbench.errors import EstbenchError
+from estbench.limits import UNPACKED_BYTES
 
 UNSIGNED_BYTES = 0x08
+MOST_AXES = 4
 # The training rows are in random order, so the literature's split by rows is fair: the last 10,000 validate.
 TRAINING_ROWS = 50_000
 
@@ -49,14 +51,20 @@ def _intensities(images: NDArray[np.uint8]) -> Pixels:
 
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
-    """The array in a gzipped IDX file of unsigned bytes, of any rank."""
+    """The array in a gzipped IDX file of unsigned bytes, of rank 1 to 4.
+
+    The header is believed first, up to a limit; no more is unpacked than it says.
+    """
     try:
-        data = gzip.decompress(content)
-        zeros, kind, rank = struct.unpack_from(">HBB", data)
-        shape = struct.unpack_from(f">{rank}I", data, 4)
+        zeros, kind, rank = struct.unpack_from(">HBB", gunzipped(content, 4))
+        header = 4 + 4 * rank
+        if zeros != 0 or kind != UNSIGNED_BYTES or not 1 <= rank <= MOST_AXES:
+            raise EstbenchError(f"'{name}' is no IDX file of unsigned bytes of rank 1 to {MOST_AXES}; fetch it again")
+        shape = struct.unpack_from(f">{rank}I", gunzipped(content, header), 4)
+        UNPACKED_BYTES.check(math.prod(shape), name)
+        data = gunzipped(content, header + math.prod(shape))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise EstbenchError(f"'{name}' is no gzipped IDX file: {error}; fetch it again") from None
-    header = 4 + 4 * rank
-    if zeros != 0 or kind != UNSIGNED_BYTES or len(data) - header != int(np.prod(shape, dtype=np.int64)):
-        raise EstbenchError(f"'{name}' is no IDX file of unsigned bytes, or is cut short; fetch it again")
+    if len(data) - header != math.prod(shape):
+        raise EstbenchError(f"'{name}' has more or fewer bytes than its header says; fetch it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -8,6 +8,7 @@ split as by Burda, Grosse and Salakhutdinov (2016, arXiv:1509.00519).
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from estbench.datasets.dataset import Card, Dataset, Pixels, register
 from estbench.datasets.files import files
 from estbench.errors import EstbenchError
+from estbench.limits import UNPACKED_BYTES
 
 STATIC = tuple(f"binarized_mnist/binarized_mnist_{part}.mat" for part in ("train", "valid", "test"))
 LAROCHELLE = Card("larochelle", "static", files=STATIC)
 IWAE = Card("iwae", files=("omniglot/chardata.mat",))
 MARLIN = Card("marlin", "static", files=("silhouettes/caltech101_silhouettes_28_split1.mat",))
 # IWAE's split: the last rows of one fixed permutation of the training rows validate.
+# Of MATLAB's format 5: bytes of the header, the kind of a compressed element, and how much of it is unpacked at a time.
+HEADER, COMPRESSED, PIECE = 128, 15, 2**20
 OMNIGLOT_SEED, OMNIGLOT_VALIDATION = 123, 1345
 
 
@@ -61,9 +65,28 @@ def _upright(columns: NDArray[Any]) -> Pixels:
     return np.ascontiguousarray(columns.reshape(-1, 28, 28).transpose(0, 2, 1), dtype=np.float32).reshape(-1, 784)
 
 
+def _inflated_size(content: bytes) -> int:
+    """The bytes that the compressed elements of a MATLAB file unpack to; no further than a bit more than the limit."""
+    size, at = 0, HEADER
+    while at + 8 <= len(content) and size <= UNPACKED_BYTES.value:
+        order = "big" if content[HEADER - 2 : HEADER] == b"MI" else "little"
+        kind, length = (int.from_bytes(content[at + part : at + part + 4], order) for part in (0, 4))  # type: ignore[arg-type]
+        if kind == COMPRESSED:
+            stream, packed = zlib.decompressobj(), content[at + 8 : at + 8 + length]
+            while packed and size <= UNPACKED_BYTES.value:
+                try:
+                    size += len(stream.decompress(packed, PIECE))
+                except zlib.error:
+                    break  # the reader will say so
+                packed = stream.unconsumed_tail
+        at += 8 + length
+    return size
+
+
 def _array(content: bytes, key: str, name: str) -> NDArray[Any]:
     from scipy.io import loadmat  # noqa: PLC0415  (a moment's import, needed here only)
 
+    UNPACKED_BYTES.check(_inflated_size(content), name)
     try:
         array: NDArray[Any] = loadmat(io.BytesIO(content), variable_names=[key])[key]  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001  (reading garbage may raise anything)

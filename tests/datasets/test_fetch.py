@@ -18,6 +18,7 @@ from estbench.datasets.fetch import fetch
 from estbench.datasets.files import DATA_DIR, DataFile, known_files
 
 CONTENT = gzip.compress(np.random.default_rng(0).bytes(300_000), mtime=0)
+BOMB = gzip.compress(bytes(2**25), 1)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,6 +42,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 body, encoding = gzip.compress(CONTENT), "gzip"
             case "mislabelled":  # the .gz file itself is called an encoding
                 encoding = "gzip"
+            case "bomb":  # small on the way, large when unpacked
+                body = BOMB
+            case "endless" | "drip" | "head":
+                self.endless(what)
+                return
             case "slow":
                 self.server.let_go.wait(10)
                 return
@@ -50,6 +56,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", encoding)
         self.end_headers()
         self.wfile.write(body)
+
+    def endless(self, what):
+        """Send on until nobody listens, or the test is over."""
+        if what == "head":
+            self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        else:
+            self.send_response(200)
+            self.end_headers()
+        for _ in range(10_000):
+            try:
+                self.wfile.write(bytes(2**16) if what == "endless" else b"x")
+                self.wfile.flush()
+            except OSError:
+                return
+            if what != "endless" and self.server.let_go.wait(0.05):
+                return
 
     def log_message(self, *_arguments):
         pass
@@ -72,6 +94,8 @@ def server():
 def file(server, planted, monkeypatch):
     """A file that is not there, with sources of the given kinds."""
     monkeypatch.setattr(module, "TIMEOUT", (2.0, 0.3))
+    monkeypatch.setattr(module, "PATIENCE", 0.4)
+    monkeypatch.setenv("ESTBENCH_MAX_DATA_BYTES", "10000000")
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -104,6 +128,10 @@ BAD = {
     "page": "a web page in place of the file",
     "short": "cut short",
     "slow": "too slow",
+    "bomb": "bytes whose digest is not sha256:",
+    "endless": "more than 10,000,000 bytes; if you trust it, set ESTBENCH_MAX_DATA_BYTES",
+    "drip": "too slow: ",
+    "head": "too slow",
 }
 
 
@@ -236,3 +264,34 @@ def test_a_stalled_source_costs_no_more_than_its_timeout(file):
     started = time.monotonic()
     fetch(file("slow", "good"))
     assert time.monotonic() - started < 8
+
+
+def test_a_source_that_sends_more_than_the_file_has_is_left(file):
+    wanted = file("endless")._replace(size=len(CONTENT))
+    with pytest.raises(EstbenchError, match=f"more than the {len(CONTENT):,} bytes that the file has"):
+        fetch(wanted)
+    assert left(wanted) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket", "device", "too large"])
+def test_what_is_no_file_in_the_data_folder_is_one_line(planted, monkeypatch, kind):
+    wanted = planted("mnist/a.gz", CONTENT, there=False)
+    wanted.path.parent.mkdir(parents=True)
+    match kind:
+        case "folder":
+            wanted.path.mkdir()
+        case "pipe":
+            os.mkfifo(wanted.path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as made:
+                monkeypatch.chdir(wanted.path.parent)
+                made.bind("a.gz")
+        case "device":
+            wanted.path.symlink_to("/dev/zero")
+        case "too large":
+            monkeypatch.setenv("ESTBENCH_MAX_DATA_BYTES", "1000")
+            wanted.path.write_bytes(CONTENT)
+    assert wanted.state() == "damaged"
+    with pytest.raises(EstbenchError, match=r"a device|zero|a\.gz") as caught:
+        wanted.read()
+    assert "\n" not in str(caught.value)

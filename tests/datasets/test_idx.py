@@ -102,3 +102,19 @@ def test_the_real_files_load_with_their_published_means(monkeypatch, name, of_fi
     assert (5 * first + rest) / 6 == pytest.approx(of_all, abs=5e-5)
     if of_first is not None:
         assert first == pytest.approx(of_first, abs=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "complaint"),
+    [
+        ((1,) * 255, "rank 1 to 4"),
+        ((), "rank 1 to 4"),
+        ((2**32 - 1,) * 4, "MAX_UNPACKED_BYTES"),
+        ((7, 4, 2), "header says"),
+    ],
+    ids=["rank 255", "rank 0", "endless", "smaller than what follows"],
+)
+def test_no_more_is_unpacked_than_the_header_says(shape, complaint):
+    header = struct.pack(f">HBB{len(shape)}I", 0, idx.UNSIGNED_BYTES, len(shape), *shape)
+    with pytest.raises(EstbenchError, match=complaint):
+        idx.parse_idx(gzip.compress(header + bytes(2**20)), "a")

@@ -94,3 +94,13 @@ def test_the_real_static_mnist_has_its_published_means(monkeypatch):
     assert {float(value) for part in parts for value in np.unique(part)} == {0.0, 1.0}
     means = [part.mean(dtype=np.float64) for part in parts]
     assert means == pytest.approx([0.13056, 0.13113, 0.13251], abs=5e-6)
+
+
+def test_a_file_that_unpacks_to_too_much_is_refused(monkeypatch):
+    written = io.BytesIO()
+    savemat(written, {"X": np.zeros((2000, 784))}, do_compression=True)
+    assert len(written.getvalue()) < 50_000
+    assert matlab._array(written.getvalue(), "X", "a.mat").shape == (2000, 784)
+    monkeypatch.setenv("ESTBENCH_MAX_UNPACKED_BYTES", "1000000")
+    with pytest.raises(EstbenchError, match=r"a\.mat.*unpacked bytes.*ESTBENCH_MAX_UNPACKED_BYTES"):
+        matlab._array(written.getvalue(), "X", "a.mat")
