@@ -74,3 +74,14 @@ def check_estimators(plan: Plan) -> None:
                 raise
             except Exception:  # noqa: BLE001, S112  (anybody's code; the cell's record will tell)
                 continue
+
+
+def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:
+    """A line for each problem whose minibatch is all of its training examples, because more were asked for."""
+    asked = {(cell.problem.label, cell.training.batch_size) for cell in plan}
+    return [
+        f"a minibatch of {problem} is all {training_examples[problem]:,} training examples: "
+        f"training.batch_size is {size:,}"
+        for problem, size in sorted(asked)
+        if size > training_examples[problem]
+    ]

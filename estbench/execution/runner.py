@@ -16,7 +16,7 @@ from estbench.execution.conditions import Conditions
 from estbench.execution.in_process import in_process
 from estbench.execution.listener import Listener
 from estbench.execution.order import longest_first
-from estbench.execution.planning import as_experiment, check_estimators, check_problems, plan_of
+from estbench.execution.planning import as_experiment, check_estimators, check_problems, plan_of, whole_batches
 from estbench.execution.slurm import Slurm, read_slurm
 from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment
@@ -131,7 +131,7 @@ def run(
         todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
         remarks = folder.record_plan(plan)
         listener.planned(plan, len(plan) - len(todo))
-        for remark in remarks:
+        for remark in [*remarks, *whole_batches(plan, training_examples)]:
             listener.noted(remark)
         remarked: set[str] = set()
         with contextlib.closing(_computed(todo, conditions, engine, listener, interrupts, prepare)) as computed:

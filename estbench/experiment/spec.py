@@ -22,6 +22,8 @@ MOST_COMBINATIONS = 10_000
 
 # Of steps, examples, draws: more than anybody computes, and less than a counter holds.
 MOST = 10**12
+# What is drawn for one example or one measurement.
+MOST_DRAWS = 10**6
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Value = bool | int | float | str
@@ -51,16 +53,18 @@ class Evaluation(Frozen):
     """When and how the bounds are computed; every estimator is scored with the same draws."""
 
     every: Count = Field(default=400, description="steps between evaluations; step 0 and the last are always there")
-    num_samples: Annotated[int, Field(ge=2)] = Field(default=64, description="K of the IWAE bound")
+    num_samples: Annotated[int, Field(ge=2, le=MOST_DRAWS)] = Field(default=64, description="K of the IWAE bound")
     examples: Count = Field(default=500, description="images per split, at most")
-    final_num_samples: int = Field(default=0, ge=0, description="K of a tighter IWAE bound at the end; 0 for none")
+    final_num_samples: int = Field(
+        default=0, ge=0, le=MOST_DRAWS, description="K of a tighter IWAE bound at the end; 0 for none"
+    )
     final_examples: Count = Field(default=100, description="images per split for the tighter bound")
 
 
 class Probe(Frozen):
     """Where and how often the gradient is measured at frozen weights."""
 
-    replicates: int = Field(default=100, description="independent draws of the gradient; 0 for no probe")
+    replicates: int = Field(default=100, le=MOST_DRAWS, description="independent draws of the gradient; 0 for no probe")
     points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
     path: Literal["auto", "fast", "loop"] = Field(
         default="auto", description="how weights are measured; fast needs layers that it understands, loop takes any"
@@ -74,7 +78,7 @@ class Probe(Frozen):
     reference: str | None = Field(
         default=None, description="what bias is measured against: 'exact', or an estimator; none if not given"
     )
-    reference_replicates: int = Field(default=1000, ge=3, description="draws of an estimated reference")
+    reference_replicates: int = Field(default=1000, ge=3, le=MOST, description="draws of an estimated reference")
     source: str = Field(default="", description="of the two estimators, if they do not ship; filled in by a run")
 
     @field_validator("replicates")

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
 }
 Activation = Literal["tanh", "relu", "leaky_relu", "elu"]
-Size = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=1, le=10**6)]
 # Logits that a core's cache holds, with what is computed from them.
 CACHED = 2**17
 

@@ -9,7 +9,7 @@ import pytest
 import estbench
 from estbench import EstbenchError
 from estbench.execution.order import longest_first
-from estbench.execution.planning import as_experiment, plan_of
+from estbench.execution.planning import as_experiment, plan_of, whole_batches
 
 
 def test_longest_cells_go_first_and_equal_ones_in_the_order_of_the_plan(tiny):
@@ -74,3 +74,13 @@ def test_without_the_extra_the_remedy_is_named_and_nothing_is_written(tiny, tmp_
     with pytest.raises(EstbenchError, match=r"--jobs, --cluster and --slurm need .*: pip install 'estbench\[dask\]'"):
         estbench.run(tiny, out=tmp_path / "out", **option)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_minibatch_that_is_all_of_the_data_is_named(tiny):
+    tiny["training"]["batch_size"] = 100_000
+    plan = plan_of(as_experiment(tiny))
+    examples = {plan.cells[0].problem.label: 1397}
+    (line,) = whole_batches(plan, examples)
+    assert "all 1,397 training examples" in line
+    assert "100,000" in line
+    assert whole_batches(plan, dict.fromkeys(examples, 100000)) == []

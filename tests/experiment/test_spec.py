@@ -199,3 +199,20 @@ def test_a_file_goes_before_a_ready_experiment_of_that_name(monkeypatch, tmp_pat
 def test_an_unknown_experiment_lists_what_is_known(name):
     with pytest.raises(EstbenchError, match=r"no experiment file or ready experiment .*known: .*quickstart"):
         find_experiment(name)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting"),
+    [
+        ("training", "steps"),
+        ("training", "batch_size"),
+        ("evaluation", "num_samples"),
+        ("evaluation", "final_num_samples"),
+        ("evaluation", "examples"),
+        ("probe", "replicates"),
+        ("probe", "reference_replicates"),
+    ],
+)
+def test_a_size_that_nobody_means_is_refused_with_the_limit(part, setting):
+    with pytest.raises(EstbenchError, match=rf"{part}\.{setting}: .*less than or equal to 10+, got 9+"):
+        experiment_from({part: {setting: 99999999999999999999}})
