@@ -34,6 +34,7 @@ def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
 
 def _estimators() -> list[dict[str, Any]]:
     from estbench import estimators
+    from estbench.source import fingerprint
     from estbench.store import certificates
 
     found = []
@@ -49,7 +50,7 @@ def _estimators() -> list[dict[str, Any]]:
                 "evaluations": facts["evaluations"],
                 "differentiable f": facts["needs_differentiable_f"],
                 "reference": facts["reference"],
-                "certificate": str(certificates.status(name, certificates.fingerprint(cls))),
+                "certificate": str(certificates.status(name, fingerprint(cls))),
                 "summary": facts["summary"],
             }
         )

@@ -70,9 +70,10 @@ def _print_certificates(name: str) -> None:
     from estbench import estimators
     from estbench.cli.console import say
     from estbench.conformance import variants
+    from estbench.source import fingerprint
     from estbench.store import certificates
 
-    source = certificates.fingerprint(estimators.REGISTRY.get(name))
+    source = fingerprint(estimators.REGISTRY.get(name))
     _say_all("\ncertificates (estbench check):")
     for label in variants(name):
         say(f"  {label}: {certificates.status(label, source)}")

@@ -13,13 +13,14 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 
 from estbench import __version__, estimators
-from estbench.conformance import contract, enumeration, facts, known, unbiasedness
-from estbench.conformance.settings import Setting
+from estbench.conformance import calls, contract, enumeration, facts, known, shapes, unbiasedness
+from estbench.conformance.settings import EXAMPLES, Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
 from estbench.plugins import load_plugin
 from estbench.processes import started_without_script, usable_cores
-from estbench.store.certificates import Certificate, Check, Outcome, fingerprint, worst
+from estbench.source import fingerprint
+from estbench.store.certificates import Certificate, Check, Outcome, worst
 
 PerSetting = Callable[[Subject, Setting], Verdict]
 Part = tuple[tuple[Check, ...], float]
@@ -29,9 +30,10 @@ QUICK: dict[str, PerSetting] = {
     "evaluations": facts.evaluations,
     "differentiable f": facts.differentiable_f,
     "replicate dimensions": contract.replicates,
-    "noise of its own": contract.own_noise,
+    "noise of its own": calls.own_noise,
     "no cross-talk": contract.cross_talk,
     "decoder gradient": contract.decoder,
+    "prior gradient": contract.prior,
     "frozen in eval mode": contract.frozen,
     "training mode": contract.training_mode,
     "precision": contract.precision,
@@ -39,7 +41,14 @@ QUICK: dict[str, PerSetting] = {
     "devices": contract.devices,
     "save and load": contract.save_and_load,
 }
+# What does not depend on the very integrand, in one setting of each kind.
+ONCE: dict[str, PerSetting] = {
+    "no memory of calls": calls.no_memory,
+    "batch sizes": shapes.batch_sizes,
+    "large f": shapes.large_f,
+}
 BIASED = "declared bias"
+SINGLY = 2  # kinds of settings in which examples come one at a time
 # Fewer settings than this are not worth the start of another process.
 PARTS_EACH = 5
 WORKER = "SpawnProcess"  # the name that multiprocessing gives to what a pool starts
@@ -131,10 +140,19 @@ def _in_setting(subject: Subject, setting: Setting, *, quick: bool) -> Iterator[
     checks = dict(QUICK)
     if subject.facts.unbiased:
         checks["exact mean"] = enumeration.exact_mean
+    representative = any(setting is each for each in subject.representatives)
+    if representative:
+        checks |= ONCE
     if not quick:
-        checks["order of the batch"] = contract.permutation
+        checks["as in a probe"] = unbiasedness.in_a_probe
+        if representative or setting.examples > EXAMPLES:
+            checks["order of the batch"] = contract.permutation
+        if representative:
+            checks["independent calls"] = calls.independent
+        if any(setting is each for each in subject.representatives[:SINGLY]):
+            checks["one example at a time"] = unbiasedness.one_by_one
         if subject.facts.unbiased:
-            checks["unbiased"] = unbiasedness.unbiased
+            checks[unbiasedness.CHECK] = unbiasedness.unbiased
     for name, check in checks.items():
         yield _attempt(name, setting.name, lambda check=check: check(subject, setting))  # type: ignore[misc]
 

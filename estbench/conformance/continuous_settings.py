@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, StudentT
 
-from estbench.conformance.settings import Setting, centred, drawn
+from estbench.conformance.settings import EXAMPLES, Parameters, Setting, centred, drawn
 from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.latents import Latents
 
@@ -17,7 +17,7 @@ from estbench.problems.latents import Latents
 ACCURACY = 2e-4
 Powers = tuple[int, ...]  # of a monomial, one exponent for each number of the flat sample
 Terms = Callable[[Tensor], list[tuple[Tensor, Powers]]]  # weights (*R, B, P) to coefficients (*R, B), with powers
-Moment = Callable[[Mapping[str, Tensor], Powers], Tensor]  # E[prod_i z_i^p_i], (*R, B)
+Moment = Callable[[Parameters, Powers], Tensor]  # E[prod_i z_i^p_i], (*R, B)
 
 
 def _quadratic(w: Tensor) -> list[tuple[Tensor, Powers]]:
@@ -58,21 +58,21 @@ def _factors(z: Tensor, powers: Powers) -> list[Tensor]:
     return [z[..., place] for place, power in enumerate(powers) for _ in range(power)]
 
 
-def _gamma(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
+def _gamma(params: Parameters, powers: Powers) -> Tensor:
     """E z^p = Gamma(a + p) / Gamma(a) / rate^p."""
     a, log_rate = params["log_concentration"].exp(), params["log_rate"]
     p = a.new_tensor(powers)
     return (torch.lgamma(a + p) - torch.lgamma(a) - p * log_rate).sum(-1).exp()
 
 
-def _beta(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
+def _beta(params: Parameters, powers: Powers) -> Tensor:
     """E z^p = B(a + p, b) / B(a, b)."""
     a, b = params["log_alpha"].exp(), params["log_beta"].exp()
     p = a.new_tensor(powers)
     return (torch.lgamma(a + p) - torch.lgamma(a) - torch.lgamma(a + b + p) + torch.lgamma(a + b)).sum(-1).exp()
 
 
-def _dirichlet(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
+def _dirichlet(params: Parameters, powers: Powers) -> Tensor:
     """E prod_c z_c^p_c = prod_c Gamma(a_c + p_c) / Gamma(a_c), over the same for the sums of a and p."""
     a = params["log_concentration"].exp()
     p = a.new_tensor(powers).view(a.shape[-2:])
@@ -81,7 +81,7 @@ def _dirichlet(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
     return (corners - torch.lgamma(total + p.sum(-1)) + torch.lgamma(total)).sum(-1).exp()
 
 
-def _student_t(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
+def _student_t(params: Parameters, powers: Powers) -> Tensor:
     """The first three moments; the variance is s^2 df / (df - 2)."""
     excess, loc = params["log_excess_df"].exp(), params["loc"]
     variance = (2 * params["log_scale"]).exp() * (2 + excess) / excess
@@ -89,7 +89,7 @@ def _student_t(params: Mapping[str, Tensor], powers: Powers) -> Tensor:
     return torch.stack([moments[power][..., place] for place, power in enumerate(powers)]).prod(0)
 
 
-def _student_t_kl(q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
+def _student_t_kl(q: Parameters, p: Parameters) -> Tensor:
     """KL(q || p), (*R, B), by the trapezoid rule in u for t = sinh(u): exact to rounding."""
     u = torch.linspace(-20, 20, 2001, dtype=torch.float64).view(-1, *[1] * q["loc"].dim())
     t, step = u.sinh(), 40 / 2000
@@ -115,10 +115,13 @@ SHIFTS: dict[str, dict[str, float]] = {
 TIMES = {"beta": 4.0, "dirichlet": 4.0}
 
 
-def _setting(latents: Latents, integrand: str, seed: int) -> Setting:
+def continuous(latents: Latents, integrand: str, seed: int, examples: int = EXAMPLES) -> Setting:
+    """A setting whose integrand is a polynomial of z."""
     analytic_kl = latents.closed_form_kl and integrand != "cubic"
     name = f"{latents.name}, {integrand}, {'analytic' if analytic_kl else 'sampled'} KL"
-    outputs, weights = drawn(latents, seed)
+    if examples != EXAMPLES:
+        name += f", {examples} examples"
+    outputs, weights = drawn(latents, seed, examples)
     shifts = SHIFTS[latents.name]
     params = {key: value + shifts.get(key, 0.0) for key, value in latents.split(0.5 * outputs).items()}
     times, moment = TIMES.get(latents.name, 1.0), MOMENTS[latents.name]
@@ -130,11 +133,10 @@ def _setting(latents: Latents, integrand: str, seed: int) -> Setting:
         values = (c * math.prod(_factors(z, powers)) for c, powers in terms(weights))
         return sum(values, start=torch.zeros_like(z[..., 0]))
 
-    def expectation(params: Mapping[str, Tensor], weights: Tensor) -> Tensor:
-        standard = {key: torch.zeros_like(value) for key, value in params.items()}
+    def expectation(params: Parameters, prior: Parameters, weights: Tensor) -> Tensor:
         kl = latents.kl if latents.closed_form_kl else _student_t_kl
         means = [c * moment(params, powers) for c, powers in terms(weights)]
-        return torch.stack(means).sum(0) - kl(params, standard)
+        return torch.stack(means).sum(0) - kl(params, prior)
 
     return centred(
         Setting(name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation)
@@ -142,16 +144,16 @@ def _setting(latents: Latents, integrand: str, seed: int) -> Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    _setting(GammaLatents(2), "quadratic", 22),
-    _setting(GammaLatents(2), "cubic", 31),
-    _setting(GammaLatents(2), "bilinear", 21),
-    _setting(BetaLatents(2), "quadratic", 27),
-    _setting(BetaLatents(2), "cubic", 18),
-    _setting(BetaLatents(2), "bilinear", 9),
-    _setting(DirichletLatents(1, 3), "quadratic", 29),
-    _setting(DirichletLatents(1, 3), "cubic", 36),
-    _setting(DirichletLatents(1, 3), "bilinear", 10),
-    _setting(StudentTLatents(2), "quadratic", 31),
-    _setting(StudentTLatents(2), "cubic", 42),
-    _setting(StudentTLatents(2), "bilinear", 133),
+    continuous(GammaLatents(2), "quadratic", 22),
+    continuous(GammaLatents(2), "cubic", 31),
+    continuous(GammaLatents(2), "bilinear", 21),
+    continuous(BetaLatents(2), "quadratic", 27),
+    continuous(BetaLatents(2), "cubic", 18),
+    continuous(BetaLatents(2), "bilinear", 9),
+    continuous(DirichletLatents(1, 3), "quadratic", 29),
+    continuous(DirichletLatents(1, 3), "cubic", 36),
+    continuous(DirichletLatents(1, 3), "bilinear", 10),
+    continuous(StudentTLatents(2), "quadratic", 31),
+    continuous(StudentTLatents(2), "cubic", 42),
+    continuous(StudentTLatents(2), "bilinear", 133),
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from scipy import stats
 from torch import Tensor
 
+from estbench.conformance.chance import threshold
 from estbench.conformance.sampling import Gradients, Moments, distance, gradients, slopes
-from estbench.conformance.settings import EXAMPLES, Setting
+from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject, train_step
 from estbench.conformance.verdict import Verdict, verdict
 from estbench.estimators import Estimator
@@ -20,7 +20,6 @@ ROUNDING = 1e-10  # of the gradient's norm
 REPLICATES = 6
 MANY = 256
 DRAWS = 10_000
-FALSE_ALARM = 1e-4  # of each check that samples, over all of its coordinates and settings
 
 
 def replicates(subject: Subject, setting: Setting) -> Verdict:
@@ -30,7 +29,7 @@ def replicates(subject: Subject, setting: Setting) -> Verdict:
         leaves = setting.leaves(*leading)
         with seeded(5, CPU):
             surrogate = estimator(setting.objective(leaves))
-        expected = (*leading, EXAMPLES)
+        expected = (*leading, setting.examples)
         if tuple(surrogate.shape) != expected:
             said = (
                 f"the surrogate has shape {tuple(surrogate.shape)} where parameters have batch shape {expected};"
@@ -41,31 +40,9 @@ def replicates(subject: Subject, setting: Setting) -> Verdict:
     leaks = [name for name, slope in alone.items() if slope[1:].any() or slope[:, 1:].any()]
     return verdict(
         not leaks,
-        f"batch shapes ({EXAMPLES},), ({REPLICATES}, {EXAMPLES}), (2, 3, {EXAMPLES})",
+        f"{len(leading)} further batch dimensions and less, {setting.examples} examples",
         f"the surrogate of one replicate depends on the {', '.join(leaks)} of others;"
         " reduce over the sample dimension alone",
-    )
-
-
-def own_noise(subject: Subject, setting: Setting) -> Verdict:
-    """Each replicate and each example draws noise of its own."""
-    twins = {name: value[:1].expand_as(value) for name, value in setting.params.items()}
-    alike = dataclasses.replace(setting, params=twins, weights=setting.weights[:1].expand_as(setting.weights))
-    estimator = subject.prepared(setting)
-    first, second = (_seeded(estimator, alike, seed, MANY) for seed in (6, 7))
-    noisy = any(not torch.equal(first[group], second[group]) for group in first)
-    shared = [
-        what
-        for what, same in (
-            ("replicates", all(torch.equal(g, g[:1].expand_as(g)) for g in first.values())),
-            ("examples", all(torch.equal(g, g[:, :1].expand_as(g)) for g in first.values())),
-        )
-        if noisy and same
-    ]
-    return verdict(
-        not shared,
-        f"{MANY} replicates of equal examples differ" if noisy else "it draws no noise",
-        f"all {' and '.join(shared)} of one call share their noise; draw it with shape (S, *batch_shape, ...)",
     )
 
 
@@ -74,12 +51,12 @@ def cross_talk(subject: Subject, setting: Setting) -> Verdict:
 
     Where the sampler's use of random numbers depends on its parameters (rejection), the weights alone are changed.
     """
-    for example in range(EXAMPLES):
+    for example in range(setting.examples):
         for training in (False, True):
             before = _seeded(subject.prepared(setting).train(training), setting, 8, REPLICATES)
             changed = _changed(setting, example)
             after = _seeded(subject.prepared(setting).train(training), changed, 8, REPLICATES)
-            others = [index for index in range(EXAMPLES) if index != example]
+            others = [index for index in range(setting.examples) if index != example]
             wrong = [g for g in before if not torch.equal(before[g][:, others], after[g][:, others])]
             if wrong:
                 moved = distance(
@@ -118,7 +95,7 @@ def permutation(subject: Subject, setting: Setting) -> Verdict:
         )
         for group in first.mean
     )
-    bound = float(stats.norm.isf(FALSE_ALARM / (4 * subject.coordinates)))
+    bound = threshold("order of the batch", 2 * subject.coordinates)
     return verdict(
         z <= bound,
         f"max |z| = {z:.2f}, bound {bound:.2f}, n = {DRAWS:,}",
@@ -136,13 +113,13 @@ def decoder(subject: Subject, setting: Setting) -> Verdict:
 
     Its derivative is the sum of the weights that the samples' own gradients have in the decoder's gradient.
     """
-    shift = torch.zeros(MANY, EXAMPLES, dtype=torch.float64, requires_grad=True)
+    shift = torch.zeros(MANY, setting.examples, dtype=torch.float64, requires_grad=True)
     shifted = dataclasses.replace(setting, integrand=lambda z, w: setting.integrand(z, w) + shift)
     with seeded(4, CPU):
         total = subject.prepared(setting)(shifted.objective(setting.leaves(MANY))).sum()
         weight = slopes(total, {"shift": shift})["shift"]
     mean, error = float(weight.mean()), float(weight.std()) / weight.numel() ** 0.5
-    allowed = float(stats.norm.isf(FALSE_ALARM / (2 * len(subject.settings)))) * error + ROUNDING
+    allowed = threshold("decoder gradient", len(subject.settings)) * error + ROUNDING
     cause = "f is detached, or evaluated under no_grad" if mean < 1 else "f's own gradient is added twice"
     return verdict(
         abs(mean - 1) <= allowed,
@@ -151,6 +128,23 @@ def decoder(subject: Subject, setting: Setting) -> Verdict:
         f" nor doubled. Usual cause: {cause}",
         abs(mean - 1) / allowed,
         sum=mean,
+    )
+
+
+def prior(subject: Subject, setting: Setting) -> Verdict:
+    """No parameter of a learned prior is left without a gradient, of an estimator with a declared bias either."""
+    found = _seeded(subject.prepared(setting), setting, 20, MANY)
+    exact = setting.exact()
+    lost = [
+        group
+        for group in setting.prior
+        if bool(((found[group] == 0).all(0) & (exact[group].abs() > ROUNDING * setting.scale(group))).any())
+    ]
+    return verdict(
+        not lost,
+        f"{len(setting.prior)} parameters of a learned prior have a gradient",
+        f"the gradient of {', '.join(lost)} is lost in all of {MANY} draws; build the prior's terms where gradients"
+        " are on",
     )
 
 
@@ -226,12 +220,13 @@ def devices(subject: Subject, setting: Setting) -> Verdict:
 def save_and_load(subject: Subject, setting: Setting) -> Verdict:
     """What was saved and loaded into a fresh one gives the same gradients, and goes on to the same state."""
     original = subject.trained(setting)
+    saved = _copied(original)
     restored = subject.fresh(setting)
-    restored.load_state_dict(original.state_dict())
+    restored.load_state_dict(saved)
     first, second = (_seeded(each.eval(), setting, 16, REPLICATES) for each in (original, restored))
     for each in (original, restored):
         with seeded(17, CPU):
-            train_step(each.train(), setting, None, torch.float64)
+            train_step(each.train(), setting, None)
     moved = _moved(original.state_dict(), restored.state_dict())
     same = all(torch.equal(first[group], second[group]) for group in first) and not moved
     return verdict(
@@ -260,7 +255,7 @@ def _changed(setting: Setting, example: int) -> Setting:
     for each in (setting.params, params):
         with seeded(18, CPU):
             samples.append(setting.latents.family(each).sample((DRAWS,)))  # enough that some are rejected
-    kept = [index for index in range(EXAMPLES) if index != example]
+    kept = [index for index in range(setting.examples) if index != example]
     same_noise = torch.equal(samples[0][:, kept], samples[1][:, kept])
     return dataclasses.replace(setting, params=params if same_noise else setting.params, weights=other(setting.weights))
 

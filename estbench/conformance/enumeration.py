@@ -3,7 +3,9 @@ r"""The expectation of an estimator over its own noise, without sampling: the me
 An estimator whose only noise is what it draws from q is a function of those draws alone. All that S draws can be are
 laid along a replicate dimension in place of the draws, and each replicate is weighted by its probability:
 
-    E[g] = sum_{z_1..z_S} q(z_1) ... q(z_S) g(z_1, ..., z_S)
+    E[g] = sum_{z_1..z_S} r_1(z_1) ... r_S(z_S) g(z_1, ..., z_S)
+
+with r_s the law of draw s, as a rule q.
 
 For finite latents these are all tuples of values, for normal ones the nodes of Gauss-Hermite quadrature. Estimators
 that draw other noise (uniforms, Gumbels) cannot be seen through like this, and are left to the z-test.
@@ -35,7 +37,12 @@ GRID = 120_000
 # Of the gradient's norm: a sum over values is exact, a quadrature as good as its nodes (a log of a sum has poles).
 ROUNDING = 1e-10
 QUADRATURE = 1e-6
+TOTAL = 1e-9  # of the probabilities of all tuples
 Sampler = Callable[..., Tensor]
+
+
+class _OtherDrawsError(Exception):
+    """The estimator draws otherwise than it did before: in number, or for another batch."""
 
 
 class Expectation(NamedTuple):
@@ -54,13 +61,13 @@ def exact_mean(subject: Subject, setting: Setting) -> Verdict:
     return compare(found.mean, setting, f"{found.tuples:,} tuples of draws")
 
 
-def compare(mean: Gradients, setting: Setting, how: str) -> Verdict:
-    """Whether a mean gradient is the exact one in every coordinate."""
+def compare(mean: Gradients, setting: Setting, how: str, size: float = 1.0) -> Verdict:
+    """Whether a mean gradient is the exact one in every coordinate; rounding grows with the ``size`` of f."""
     exact = setting.exact()
     errors = {group: (mean[group] - exact[group]).abs() / setting.scale(group) for group in exact}
     group = max(errors, key=lambda name: float(errors[name].nan_to_num(torch.inf).max()))
     error, worst = float(errors[group].max()), int(errors[group].argmax())
-    bound = QUADRATURE if setting.latents.name == "normal" else ROUNDING
+    bound = max(size, 1.0) * (QUADRATURE if setting.latents.name == "normal" else ROUNDING)
     return verdict(
         error <= bound,
         f"relative error {error:.1e}, bound {bound:.0e}, {how}",
@@ -77,21 +84,34 @@ def expectation(estimator: Estimator, setting: Setting) -> Expectation | None:
     laid = None if sizes is None else _tuples(setting, sum(sizes))
     if laid is None:
         return None
-    values, probability = laid  # (S, N, 1 or B, ...) and (N, B)
+    values, probability = laid  # (S, N, 1 or B, ...) and (N, 1 or B)
     position = 0
+    shape = (len(probability), setting.examples)
 
     def replay(q: Distribution) -> Sampler:
         def sample(sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
-            nonlocal position
+            nonlocal position, probability
             chosen = values[position : position + sample_shape[0]]
             position += sample_shape[0]
+            if q.batch_shape != shape or len(chosen) != sample_shape[0]:
+                raise _OtherDrawsError
             if setting.latents.name == "normal":
                 return q.mean + q.stddev * chosen
-            return chosen.expand(len(chosen), *q.batch_shape, *q.event_shape)
+            z = chosen.expand(len(chosen), *shape, *q.event_shape)
+            # By the law that is drawn from, which need not be that of the objective's q.
+            probability = probability * q.log_prob(z).detach().sum(0).exp()
+            return z
 
         return sample
 
-    found = gradients(estimator, _with_sampler(setting, replay), len(probability))
+    try:
+        found = gradients(estimator, _with_sampler(setting, replay), len(probability))
+    except _OtherDrawsError:
+        return None
+    total = probability.sum(0)
+    all_drawn = position == sum(sizes or [])
+    if not all_drawn or not torch.allclose(total, torch.ones_like(total), rtol=0, atol=TOTAL):
+        return None
     mean, variance = {}, {}
     for group, gradient in found.items():
         weight = probability.view(*probability.shape, *[1] * (gradient.dim() - 2))
@@ -142,7 +162,7 @@ def _with_sampler(setting: Setting, sampler: Callable[[Distribution], Sampler]) 
 
 
 def _tuples(setting: Setting, samples: int) -> tuple[Tensor, Tensor] | None:
-    """All that ``samples`` draws can be, (S, N, B or 1, ...), and the probability of each, (N, B)."""
+    """All that ``samples`` draws can be, (S, N, B or 1, ...), and the mass of the noise of each, (N, B or 1)."""
     q = setting.latents.family(setting.params)
     if samples == 0:
         return setting.weights, torch.ones(1, len(setting.weights), dtype=torch.float64)
@@ -152,8 +172,8 @@ def _tuples(setting: Setting, samples: int) -> tuple[Tensor, Tensor] | None:
     if values is None or len(values) ** samples > TUPLES:
         return None
     index = torch.cartesian_prod(*[torch.arange(len(values))] * samples).view(-1, samples)
-    log_q = q.log_prob(values[:, None].expand(-1, *q.batch_shape, *q.event_shape))
-    return values[index.T][:, :, None], log_q[index].sum(1).exp()
+    # Each is as probable as the laws that are drawn from make it: that is known when they are.
+    return values[index.T][:, :, None], torch.ones(len(index), 1, dtype=torch.float64)
 
 
 def _grid(q: Distribution, samples: int) -> tuple[Tensor, Tensor] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,18 +14,32 @@ from estbench.estimators import Estimator
 # Numbers (replicates x examples x samples) of one call: fits the cache.
 ROWS = 50_000
 Gradients = dict[str, Tensor]
+Sampler = Callable[[Estimator, Setting, int], Gradients]  # independent estimates, (count, B, ...) each
 
 
 def gradients(
     estimator: Estimator,
     setting: Setting,
     *replicates: int,
+    plain: bool = False,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Gradients:
-    """Independent estimates of the gradient by group, (*R, B, ...) each, with torch's current random state."""
-    leaves = setting.leaves(*replicates, dtype=dtype, device=device)
-    return slopes(estimator(setting.objective(leaves)).sum(), leaves)
+    """Independent estimates of the gradient by group, (*R, B, ...) each, with torch's current random state.
+
+    ``plain`` hands them to the estimator as one batch of R B examples.
+    """
+    leaves = setting.leaves(*replicates, plain=plain, dtype=dtype, device=device)
+    found = slopes(estimator(setting.objective(leaves)).sum(), leaves)
+    if not plain:
+        return found
+    return {name: gradient.view(*replicates, setting.examples, *gradient.shape[1:]) for name, gradient in found.items()}
+
+
+def as_in_training(estimator: Estimator, setting: Setting, count: int) -> Gradients:
+    """So many estimates from one plain batch in single precision, (count, B, ...) each in double."""
+    found = gradients(estimator, setting, count, plain=True, dtype=torch.float32)
+    return {name: gradient.double() for name, gradient in found.items()}
 
 
 def slopes(total: Tensor, leaves: dict[str, Tensor]) -> Gradients:
@@ -75,9 +91,9 @@ class Moments:
         self.count += size
 
 
-def draw(moments: Moments, estimator: Estimator, setting: Setting, count: int) -> None:
+def draw(moments: Moments, estimator: Estimator, setting: Setting, count: int, sampler: Sampler = gradients) -> None:
     """Take in draws, with torch's current random state, until there are ``count``."""
     evaluations = estimator.count_evaluations(setting.objective(setting.leaves()))
-    chunk = max(1, ROWS // (len(setting.weights) * evaluations))
+    chunk = max(1, ROWS // (setting.examples * evaluations))
     while moments.count < count:
-        moments.add(gradients(estimator, setting, min(chunk, count - moments.count)))
+        moments.add(sampler(estimator, setting, min(chunk, count - moments.count)))

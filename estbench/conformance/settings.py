@@ -4,9 +4,10 @@ A setting has a few examples, a few latents, and a decoder of a few weights. Fin
 ones are integrated by Gauss-Hermite quadrature with enough nodes for the last digit.
 
 The draws that the z-test needs grow with the variance of an estimate over the squared norm of the gradient. Parameters
-are therefore such that the gradient is large, of f more than of the KL, and spread over both examples and most
-coordinates; and in the ELBO f is *centred*: less its mean over the examples, a constant that changes no gradient and
-would only be noise to score functions. What each example is off that mean stays with it: a baseline has work to do.
+are therefore such that the gradient is large, of f more than of the KL, and spread over the examples and most
+coordinates; and f is *centred*: less its mean over the examples (of the bound, where there are several samples), a
+constant that changes no gradient and would only be noise to score functions. What each example is off that mean stays
+with it: a baseline has work to do.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Late
 # Of quadrature per latent: the integrands are smooth and of moderate scale.
 NODES = 48
 EXAMPLES = 2
-WEIGHTS = "weights"  # the group of the decoder, beside the names of the variational parameters
+# The groups of the model's own weights, beside the names of the variational parameters: the decoder's, the prior's.
+WEIGHTS = "weights"
+PRIOR = "prior "
+Parameters = Mapping[str, Tensor]
 Integrand = Callable[[Tensor, Tensor], Tensor]
-Expectation = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+Expectation = Callable[[Parameters, Parameters, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,11 @@ class Setting:
     (B, P), a copy for each example, so that their gradients stay apart. ``integrand`` maps a flat sample,
     (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B). ``accuracy`` is that of the latents' own
     sampler, relative to the gradient's norm, where it is not exact: a bias of no more than this is no defect.
-    ``expectation`` is L from the parameters and weights where it is known in closed form, (*R, B).
+    ``detectable`` is the bias, relative to the gradient's norm, that the z-test must be able to see.
+    ``expectation`` is L from the parameters, the prior's and the weights where it is known in closed form, (*R, B).
+
+    The parameters of the prior are zeros (a standard normal, fair coins, ...) and learned: groups of their own, called
+    ``prior loc`` and so on, with a copy for each example.
     """
 
     name: str
@@ -53,42 +61,68 @@ class Setting:
     importance_samples: int = 1
     accuracy: float = 0.0
     expectation: Expectation | None = None
+    detectable: float = 0.02
 
     @property
     def bound(self) -> str:
         """``elbo`` or ``multi-sample``, as an estimator declares it."""
         return "elbo" if self.importance_samples == 1 else "multi-sample"
 
+    @property
+    def examples(self) -> int:
+        """B."""
+        return len(self.weights)
+
+    def rows(self, index: list[int]) -> Setting:
+        """The same with these examples only, in this order; one may come several times."""
+        params = {name: value[index] for name, value in self.params.items()}
+        return dataclasses.replace(self, params=params, weights=self.weights[index])
+
+    @property
+    def prior(self) -> dict[str, Tensor]:
+        """The parameters of the prior by group, of the shapes of those of q."""
+        return {PRIOR + name: torch.zeros_like(value) for name, value in self.params.items()}
+
     def leaves(
-        self, *replicates: int, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+        self,
+        *replicates: int,
+        plain: bool = False,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
-        """The variational parameters and the weights as leaves, (*replicates, B, ...) each."""
+        """The variational parameters, the weights and the prior's parameters as leaves, (*replicates, B, ...) each.
+
+        ``plain`` makes them one batch of copies, as a training step has it: (R B, ...).
+        """
+        values = {**self.params, WEIGHTS: self.weights, **self.prior}
+        expanded = {name: value.expand(*replicates, *value.shape) for name, value in values.items()}
+        if plain:
+            expanded = {name: value.flatten(0, len(replicates)) for name, value in expanded.items()}
         return {
-            name: value.expand(*replicates, *value.shape).to(device, dtype, copy=True).contiguous().requires_grad_()
-            for name, value in {**self.params, WEIGHTS: self.weights}.items()
+            name: value.to(device, dtype, copy=True).contiguous().requires_grad_() for name, value in expanded.items()
         }
 
-    def objective(self, leaves: Mapping[str, Tensor]) -> Objective:
+    def objective(self, leaves: Parameters) -> Objective:
         """The objective at such leaves; nothing is shared between examples or replicates."""
         params = {name: leaves[name] for name in self.params}
+        prior = {name: leaves[PRIOR + name] for name in self.params}
         weights = leaves[WEIGHTS]
-        # The prior and what was observed are the same for all replicates.
-        standard = {name: torch.zeros_like(self.params[name]).to(value) for name, value in params.items()}
+        # What was observed is the same for all replicates.
         observed = weights.detach()[(0,) * (weights.dim() - self.weights.dim())]
 
         def log_likelihood(z: Tensor) -> Tensor:
             return self.integrand(self.latents.flat(z), weights)
 
         def expectation() -> Tensor:
-            return self.expectation(params, weights) if self.expectation else self._quadrature(objective)
+            return self.expectation(params, prior, weights) if self.expectation else self._quadrature(objective)
 
         objective = Objective(
             params,
             self.latents.family,
             log_likelihood,
-            lambda: self.latents.family(standard),
+            lambda: self.latents.family(prior),
             observed,
-            (lambda: self.latents.kl(params, standard)) if self.analytic_kl else None,
+            (lambda: self.latents.kl(params, prior)) if self.analytic_kl else None,
             self.importance_samples,
             expectation if self.expectation or self.latents.name == "normal" else None,
         )
@@ -105,8 +139,8 @@ class Setting:
         return dict(zip(leaves, gradients, strict=True))
 
     def scale(self, group: str) -> float:
-        """Norm of the exact gradient that a group is part of: all variational parameters, or the decoder's weights."""
-        names = [WEIGHTS] if group == WEIGHTS else list(self.params)
+        """Norm of the exact gradient that a group is part of: all variational parameters, or the model's weights."""
+        names = list(self.params) if group in self.params else [WEIGHTS, *self.prior]
         return math.sqrt(sum(float(self._exact[name].square().sum()) for name in names))
 
     def _quadrature(self, objective: Objective) -> Tensor:
@@ -130,9 +164,11 @@ class Setting:
 
 
 def settings_for(supports: AbstractSet[str], bounds: AbstractSet[str]) -> list[Setting]:
-    """The settings for such latents and objectives: at least three for each family of latents."""
+    """The settings for such latents and objectives: at least four for each family of latents."""
     return [
-        setting for setting in (*SETTINGS, *CONTINUOUS) if setting.latents.name in supports and setting.bound in bounds
+        setting
+        for setting in (*SETTINGS, *CONTINUOUS, *WIDE)
+        if setting.latents.name in supports and setting.bound in bounds
     ]
 
 
@@ -173,11 +209,11 @@ INTEGRANDS: dict[str, Integrand] = {
 }
 
 
-def drawn(latents: Latents, seed: int) -> tuple[Tensor, Tensor]:
+def drawn(latents: Latents, seed: int, examples: int = EXAMPLES) -> tuple[Tensor, Tensor]:
     """Moderate outputs of an encoder, (B, outputs), and weights of a decoder, (B, P)."""
     generator = torch.Generator().manual_seed(seed)
     outputs, weights = (
-        2 * torch.rand(EXAMPLES, size, generator=generator, dtype=torch.float64) - 1
+        2 * torch.rand(examples, size, generator=generator, dtype=torch.float64) - 1
         for size in (latents.outputs, latents.inputs)
     )
     return outputs, weights + 0.3
@@ -192,7 +228,7 @@ def centred(setting: Setting) -> Setting:
     return dataclasses.replace(
         setting,
         integrand=lambda z, w: setting.integrand(z, w) - mean,
-        expectation=None if expectation is None else lambda params, w: expectation(params, w) - mean,
+        expectation=None if expectation is None else lambda q, p, w: expectation(q, p, w) - mean,
     )
 
 
@@ -203,8 +239,7 @@ def _setting(latents: Latents, integrand: str, seed: int, *, analytic_kl: bool, 
     params = latents.split(0.8 * outputs)
     if "log_scale" in params:
         params["log_scale"] = 0.5 * params["log_scale"] - 0.2
-    setting = Setting(name, latents, params, weights, INTEGRANDS[integrand], analytic_kl, samples)
-    return centred(setting) if samples == 1 else setting
+    return centred(Setting(name, latents, params, weights, INTEGRANDS[integrand], analytic_kl, samples))
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -230,3 +265,4 @@ SETTINGS: tuple[Setting, ...] = (
 
 # Made of the class above, and so imported after it.
 from estbench.conformance.continuous_settings import SETTINGS as CONTINUOUS  # noqa: E402
+from estbench.conformance.wide_settings import SETTINGS as WIDE  # noqa: E402

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 
-from estbench.conformance.settings import EXAMPLES, Setting, settings_for
+from estbench.conformance.settings import Setting, settings_for
 from estbench.estimators import Estimator
 from estbench.measure.randomness import seeded
 
 # Steps after which a baseline, a temperature or a control variate is no longer what it started from.
 WARM_UP = 30
+# And in the first settings of up to so many kinds: a schedule has moved, a slow drift shows.
+LATE = 1000
+LATE_SETTINGS = 3
 LEARNING_RATE = 0.01
 REPLICATES = 16
 
@@ -25,7 +28,8 @@ class Subject:
 
     label: str
     make: Callable[[], Estimator]
-    _states: dict[tuple[str, torch.dtype], Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    _trained: dict[str, Estimator] = field(default_factory=dict, repr=False)
+    _states: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def facts(self) -> Estimator:
@@ -36,6 +40,11 @@ class Subject:
     def settings(self) -> list[Setting]:
         """The small problems that it declares to be for."""
         return settings_for(self.facts.supports, self.facts.bounds)
+
+    @cached_property
+    def representatives(self) -> list[Setting]:
+        """The first setting of each kind, by latents and objective: where what takes long is done."""
+        return list({(each.latents.name, each.bound): each for each in reversed(self.settings)}.values())
 
     @cached_property
     def coordinates(self) -> int:
@@ -50,33 +59,40 @@ class Subject:
                 estimator.prepare(setting.objective(setting.leaves(dtype=dtype, device=device)))
             return estimator.to(device)
 
-    def trained(self, setting: Setting, dtype: torch.dtype = torch.float64) -> Estimator:
-        """After some steps of training at these parameters: state and learned parts are not trivial."""
-        estimator = self.fresh(setting, dtype).train()
-        learned = list(estimator.parameters())
-        optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE, maximize=True) if learned else None
-        with seeded(1, torch.device("cpu")):
-            for _ in range(WARM_UP):
-                train_step(estimator, setting, optimizer, dtype)
-        return estimator.eval()
+    def trained(self, setting: Setting) -> Estimator:
+        """The one that has trained at these parameters: its state and its learned parts are not trivial."""
+        if setting.name not in self._trained:
+            estimator = self.fresh(setting).train()
+            learned = list(estimator.parameters())
+            optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE, maximize=True) if learned else None
+            with seeded(1, torch.device("cpu")):
+                for _ in range(self.steps(setting)):
+                    train_step(estimator, setting, optimizer)
+            self._states[setting.name] = {name: value.clone() for name, value in estimator.state_dict().items()}
+            self._trained[setting.name] = estimator.eval()
+        return self._trained[setting.name]
+
+    def steps(self, setting: Setting) -> int:
+        """How long it trains in a setting: long in one, and in some more where no learned part makes that dear."""
+        cheap = self.facts.state_dict() and not self._learns
+        late = self.representatives[: LATE_SETTINGS if cheap else 1]
+        return LATE if any(setting.name == each.name for each in late) else WARM_UP
+
+    @cached_property
+    def _learns(self) -> bool:
+        return any(True for _ in self.fresh(self.settings[0]).parameters())
 
     def prepared(self, setting: Setting, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
         """One that has trained, in eval mode; each call returns another one, in the same state."""
-        key = (setting.name, dtype)
-        if key not in self._states:
-            state = self.trained(setting, dtype).state_dict()
-            self._states[key] = {name: value.clone() for name, value in state.items()}
+        self.trained(setting)
         estimator = self.fresh(setting, dtype, device)
-        estimator.load_state_dict(self._states[key])
+        estimator.load_state_dict(self._states[setting.name])
         return estimator.eval()
 
 
-def train_step(
-    estimator: Estimator, setting: Setting, optimizer: torch.optim.Optimizer | None, dtype: torch.dtype
-) -> None:
-    """One step of training, in which the problem stays as it is."""
-    surrogate = estimator(setting.objective(setting.leaves(REPLICATES, dtype=dtype))).sum()
-    surrogate = surrogate / (REPLICATES * EXAMPLES)
+def train_step(estimator: Estimator, setting: Setting, optimizer: torch.optim.Optimizer | None) -> None:
+    """One step of training on a batch of copies, in which the problem stays as it is."""
+    surrogate = estimator(setting.objective(setting.leaves(REPLICATES, plain=True))).mean()
     if optimizer is not None:
         optimizer.zero_grad()
         surrogate.backward()

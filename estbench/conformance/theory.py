@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from estbench.conformance import enumeration
+from estbench.conformance.chance import threshold
 from estbench.conformance.sampling import Gradients, gradients
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject
@@ -18,7 +18,6 @@ from estbench.conformance.verdict import Verdict, verdict
 from estbench.estimators import Estimator
 from estbench.measure.randomness import seeded
 
-FALSE_ALARM = 1e-4  # of each fact, over its coordinates
 DRAWS = 400_000
 CHUNK = 20_000
 # Of a variance that is enumerated or integrated, relative to itself; and what rounding leaves of one that is zero.
@@ -66,7 +65,7 @@ class Known:
         if found is not None:
             return enumeration.compare(found.mean, self.setting, f"{found.tuples:,} tuples of draws")
         coordinates = sum(value.numel() for value in self.setting.exact().values())
-        worst = max(bias_tests(estimator, self.setting, coordinates), key=lambda test: test.z)
+        worst = max(bias_tests(estimator, self.setting, coordinates, check="known facts"), key=lambda test: test.z)
         evidence = (
             f"max |z| = {worst.z:.2f}, bound {worst.threshold:.2f}, n = {worst.replicates:,};"
             f" a bias of {worst.detectable:.1%} of the gradient would show"
@@ -89,7 +88,7 @@ class Known:
     def _within(self, found: Gradients, error: Gradients) -> Verdict:
         """Sampled variances, by their standard errors (from the fourth moment)."""
         coordinates = sum(int((~expected.isnan()).sum()) for expected in self.variance.values())
-        bound = float(stats.norm.isf(FALSE_ALARM / (2 * coordinates)))
+        bound = threshold("known facts", coordinates)
         worst, message = 0.0, ""
         for group, expected in self.variance.items():
             known = ~expected.isnan()

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from estbench.conformance.settings import WEIGHTS
+from estbench.conformance.settings import PRIOR, WEIGHTS
 from estbench.store.certificates import Outcome
 
 CAUSES = {
     "weights": "f is evaluated without its gradient, is added twice, or a control variate leaks into the decoder",
+    PRIOR: "the prior is looked at while gradients are off, the KL is lost or counted twice",
     "parameters": (
         "a baseline that has seen the sample that it is subtracted from, a control variate whose expectation is not"
         " given back in full, noise that is detached where it depends on the parameters, the KL lost or counted twice"
@@ -45,9 +46,9 @@ def deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evidence: str
     """Where a mean gradient, (B, ...), is not the exact one, by how much, and what usually makes it so."""
     place = ",".join(str(int(index)) for index in torch.unravel_index(torch.tensor(worst), mean.shape))
     expected, measured = float(exact.flatten()[worst]), float(mean.flatten()[worst])
+    cause = CAUSES[group if group == WEIGHTS else PRIOR if group.startswith(PRIOR) else "parameters"]
     size = float(exact.square().sum())
     ratio = f"; over all of {group}, {float((mean * exact).sum()) / size:.3g} times the exact gradient" if size else ""
     return (
-        f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}."
-        f" Usual causes: {CAUSES['weights' if group == WEIGHTS else 'parameters']}"
+        f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}. Usual causes: {cause}"
     )

@@ -91,16 +91,29 @@ def facts(results: Results, estimator: str) -> dict[str, Any]:
 
 
 def certificate(results: Results, estimator: str) -> str:
-    """The status of an estimator's certificate: as its cells recorded it, or of one that was made since."""
+    """The status of an estimator's certificate, for the source that its cells say they were made from.
+
+    Certificates count that ship with estbench or lie in the user's own ``results/certificates/``; those beside the
+    results may be a stranger's. A record's own word that it passed is a claim.
+    """
     planned = cells(results)
     folders = planned.loc[planned["estimator"] == estimator, "folder"]
     claims = [claim for folder in folders if (claim := dig(results.records, folder, "certificate"))]
-    found = {str(dig(claim, "status", default="")) for claim in claims}
-    if found <= {str(certificates.CertificateStatus.PASSED)}:
-        return next(iter(found), str(certificates.CertificateStatus.NONE))
-    sources = {str(dig(claim, "fingerprint", default="")) for claim in claims}
-    since = {certificates.status(estimator, source, certificates.beside(results.path)) for source in sources}
-    return str(next(iter(since))) if len(since) == 1 else str(certificates.CertificateStatus.STALE)
+    if not claims:
+        return str(certificates.CertificateStatus.NONE)
+    found = {_believed(estimator, claim) for claim in claims}
+    if len(found) > 1:
+        found.discard(certificates.CertificateStatus.CLAIMED)
+    return str(next(iter(found)) if len(found) == 1 else certificates.CertificateStatus.STALE)
+
+
+def _believed(estimator: str, claim: Any) -> certificates.CertificateStatus:
+    found = certificates.status(estimator, str(dig(claim, "fingerprint", default="")))
+    says = dig(claim, "status", default="")
+    undecided = {certificates.CertificateStatus.NONE, certificates.CertificateStatus.STALE}
+    if found in undecided and says == certificates.CertificateStatus.PASSED:
+        return certificates.CertificateStatus.CLAIMED
+    return found
 
 
 def statuses(results: Results) -> Counter[str]:

@@ -16,6 +16,7 @@ ENOUGH_SEEDS = 5
 SAID = {
     CertificateStatus.FAILED: "it failed",
     CertificateStatus.INCONCLUSIVE: "inconclusive",
+    CertificateStatus.CLAIMED: "claimed by the record",
     CertificateStatus.STALE: "of another version of its source",
     CertificateStatus.OTHER: "passed with other options",
     CertificateStatus.NONE: "none",

@@ -6,11 +6,8 @@ ship with estbench are part of the package; those of a user's own lie in ``resul
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import re
-import sys
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +17,7 @@ from pydantic import Field
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import GuardedPath
+from estbench.source import fingerprint
 from estbench.store.files import read_json, write_json, write_text
 from estbench.validation import Frozen, validated
 
@@ -42,6 +40,7 @@ class CertificateStatus(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
+    CLAIMED = "claimed by the record"  # no certificate for its source is here or ships with estbench
     STALE = "stale"  # its source has changed since
     OTHER = "other options"  # the estimator passed with others than these
     NONE = "none"
@@ -98,24 +97,13 @@ def worst(checks: list[Check]) -> Check:
     return decisive.model_copy(update={"settings": count})
 
 
-def fingerprint(entry: type) -> str:
-    """SHA-256 of the source that an estimator is made of: its module, those beside it that it uses, its version."""
-    digest = hashlib.sha256(str(getattr(entry, "version", 1)).encode())
-    for name in sorted(_sources(entry.__module__)):
-        try:
-            digest.update(inspect.getsource(sys.modules[name]).encode())
-        except (OSError, TypeError, KeyError):  # typed in, not read from a file: nothing that could be compared
-            return ""
-    return digest.hexdigest()
-
-
 def status(label: str, source: str, *folders: Path) -> CertificateStatus:
     """What is known about the variant ``label`` whose source has the fingerprint ``source``.
 
     The user's own certificates, in ``folders`` or ``results/certificates/``, count before those that ship.
     """
     certificates = known(label, *folders)
-    valid = next((certificate for certificate in certificates if certificate.fingerprint == source), None)
+    valid = next((certificate for certificate in certificates if source and certificate.fingerprint == source), None)
     if valid is not None:
         return CertificateStatus(valid.outcome)
     if certificates:
@@ -195,18 +183,3 @@ def _read(path: GuardedPath) -> Certificate | None:
         )
     except EstbenchError:
         return None
-
-
-def _sources(module: str) -> set[str]:
-    """A module and those of its package that it takes classes or functions from, directly or not; not the base."""
-    package = module.rpartition(".")[0]
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in found or name not in sys.modules:
-            continue
-        found.add(name)
-        origins = {str(getattr(value, "__module__", None)) for value in vars(sys.modules[name]).values()}
-        waiting += [o for o in origins if package and o.startswith(f"{package}.") and o != f"{package}.base"]
-    return found | {module}

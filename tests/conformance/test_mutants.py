@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kinds
 import mutants
 import pytest
 
@@ -69,6 +70,31 @@ def test_a_defect_is_seen_by_sampling(mutant, check, said):
     certificate, failed = failures(mutant, quick=False)
     assert certificate.outcome == "failed"
     assert [words for words in said if words not in failed.get(check, "")] == []
+
+
+@pytest.mark.parametrize(("mutant", "check"), kinds.QUICK)
+def test_what_is_wrong_at_times_or_in_places_is_seen(mutant, check):
+    assert check in failures(mutant, quick=True)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mutant", "check"), kinds.SAMPLED)
+def test_what_is_wrong_at_times_or_in_places_is_seen_by_sampling(mutant, check):
+    assert check in failures(mutant, quick=False)[1]
+
+
+@pytest.mark.parametrize("mutant", kinds.RIGHT)
+def test_what_is_right_though_odd_passes(mutant):
+    assert failures(mutant, quick=True)[1] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", kinds.RIGHT)
+def test_what_is_right_though_odd_passes_by_sampling(mutant):
+    """Each with a false alarm of 1e-4 for a certificate."""
+    certificate, failed = failures(mutant, quick=False)
+    assert failed == {}
+    assert certificate.outcome == "passed"
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from estbench import estimators
 from estbench.conformance import certify, variants
+from estbench.source import fingerprint
 from estbench.store import certificates
 
 LABELS = [label for name in estimators.names() for label in variants(name)]
@@ -38,7 +39,7 @@ def test_its_certificate_passes(label):
 @pytest.mark.parametrize("label", LABELS)
 def test_its_shipped_certificate_is_of_this_source(label):
     """Made anew by `estbench check --all --record`."""
-    source = certificates.fingerprint(estimators.REGISTRY.get(label.partition("[")[0]))
+    source = fingerprint(estimators.REGISTRY.get(label.partition("[")[0]))
     shipped = certificates.shipped()
     assert label in shipped
     assert shipped[label].outcome == "passed"

@@ -7,7 +7,7 @@ import torch
 from mutants import IncludesItself, Rightful
 
 from estbench.conformance import Subject, bias_tests
-from estbench.conformance.settings import WEIGHTS, settings_for
+from estbench.conformance.settings import PRIOR, WEIGHTS, settings_for
 from estbench.conformance.unbiasedness import DETECTABLE, unbiased
 from estbench.estimators.score_function import score_function_surrogate
 
@@ -93,5 +93,5 @@ def test_a_gradient_without_noise_is_compared_to_rounding():
             return objective.exact()
 
     tests = bias_tests(Exact(), QUADRATIC, COORDINATES)
-    assert {test.group for test in tests} == {"logits", WEIGHTS}
+    assert {test.group for test in tests} == {"logits", WEIGHTS, f"{PRIOR}logits"}
     assert all(test.unbiased for test in tests)

@@ -27,10 +27,10 @@ def claim(results, estimator, *statuses, source="abc"):
         results.records[folder]["certificate"] = {"status": status, "fingerprint": source}
 
 
-def made_since(results, label, outcome, source="abc"):
+def made_since(label, outcome, source="abc"):
     check = Check(name="precision", outcome=outcome, evidence="")
     certificate = Certificate(label=label, fingerprint=source, outcome=outcome, checks=(check,))
-    certificates.save(certificate, certificates.beside(results.path))
+    certificates.save(certificate)
 
 
 def test_records_without_a_claim_have_none(results):
@@ -39,10 +39,24 @@ def test_records_without_a_claim_have_none(results):
 
 def test_what_passed_is_not_named(results):
     claim(results, "reparam", "passed", "passed")
+    made_since("reparam", Outcome.PASSED)
     assert uncertified(results) == ["stl (none)"]
     claim(results, "stl", "passed", "passed")
+    made_since("stl", Outcome.PASSED)
     assert uncertified(results) == []
     assert not any("certificate" in notice for notice in notices(results))
+
+
+@pytest.mark.parametrize("source", ["abc", "", "def"])
+def test_a_records_own_word_is_a_claim(results, source):
+    """Whatever lies in the folder of the results, or beside it; and no certificate of another source counts."""
+    claim(results, "reparam", "passed", "passed", source=source)
+    check = Check(name="precision", outcome=Outcome.PASSED, evidence="")
+    forged = Certificate(label="reparam", fingerprint=source, outcome=Outcome.PASSED, checks=(check,))
+    for folder in (results.path, results.path / "certificates", certificates.beside(results.path.parent / "x" / "y")):
+        certificates.save(forged, folder)
+    made_since("reparam", Outcome.PASSED, source="ghi")
+    assert uncertified(results)[0] == "reparam (claimed by the record)"
 
 
 def test_all_cells_must_have_passed(results):
@@ -53,15 +67,15 @@ def test_all_cells_must_have_passed(results):
 @pytest.mark.parametrize(("outcome", "said"), [(Outcome.FAILED, "it failed"), (Outcome.INCONCLUSIVE, "inconclusive")])
 def test_one_that_was_made_since_counts(results, outcome, said):
     claim(results, "reparam", "none", "none")
-    made_since(results, "reparam", outcome)
+    made_since("reparam", outcome)
     assert uncertified(results)[0] == f"reparam ({said})"
-    made_since(results, "reparam", Outcome.PASSED)
+    made_since("reparam", Outcome.PASSED)
     assert uncertified(results) == ["stl (none)"]
 
 
 def test_one_of_another_source_does_not(results):
     claim(results, "reparam", "none", "none")
-    made_since(results, "reparam", Outcome.PASSED, source="later")
+    made_since("reparam", Outcome.PASSED, source="later")
     assert uncertified(results)[0] == "reparam (of another version of its source)"
 
 

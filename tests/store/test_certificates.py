@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 from estbench.errors import EstbenchError
 from estbench.store import certificates
-from estbench.store.certificates import Certificate, CertificateStatus, Check, Outcome, fingerprint, known, save, status
+from estbench.store.certificates import Certificate, CertificateStatus, Check, Outcome, known, save, status
 
 
 def certificate(label="mine[depth=2]", outcome=Outcome.PASSED, source="abc", checks=None):
@@ -116,52 +115,3 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EstbenchError, match="choose another with --out"):
         save(certificate(), tmp_path / "file")
-
-
-# --- fingerprints -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Write the modules of a package of two families, and import one class anew."""
-    folder = tmp_path / "zoo"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def load(**modules):
-        import importlib
-        import linecache
-
-        for name in [name for name in sys.modules if name == "zoo" or name.startswith("zoo.")]:
-            del sys.modules[name]
-        for name, text in {"__init__": "", "base": "class Base:\n    pass\n", **modules}.items():
-            (folder / f"{name}.py").write_text(text)
-        importlib.invalidate_caches()
-        linecache.clearcache()
-        return importlib.import_module("zoo.mine").Mine
-
-    return load
-
-
-MINE = "from zoo.base import Base\nfrom zoo.shared import helper\n\n\nclass Mine(Base):\n    version = 1\n"
-SHARED = "def helper():\n    return 1\n"
-
-
-def test_a_change_of_its_source_is_a_change_of_its_fingerprint(package):
-    first = fingerprint(package(mine=MINE, shared=SHARED))
-    assert first == fingerprint(package(mine=MINE, shared=SHARED))
-    assert first != fingerprint(package(mine=f"{MINE}    x = 1\n", shared=SHARED))
-    assert first != fingerprint(package(mine=MINE.replace("version = 1", "version = 2"), shared=SHARED))
-
-
-def test_what_it_shares_counts_and_what_it_does_not_use_does_not(package):
-    first = fingerprint(package(mine=MINE, shared=SHARED))
-    assert first != fingerprint(package(mine=MINE, shared=SHARED.replace("1", "2")))
-    assert first == fingerprint(package(mine=MINE, shared=SHARED, other="x = 1\n"))
-    assert first == fingerprint(package(mine=MINE, shared=SHARED, base="class Base:\n    facts = 1\n"))
-
-
-def test_what_was_typed_in_has_no_fingerprint():
-    typed = type("Typed", (), {"__module__": "nowhere"})
-    assert fingerprint(typed) == ""
