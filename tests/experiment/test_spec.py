@@ -215,4 +215,4 @@ def test_an_unknown_experiment_lists_what_is_known(name):
 )
 def test_a_size_that_nobody_means_is_refused_with_the_limit(part, setting):
     with pytest.raises(EstbenchError, match=rf"{part}\.{setting}: .*less than or equal to 10+, got 9+"):
-        experiment_from({part: {setting: 99999999999999999999}})
+        experiment_from({"estimators": ["reparam"], part: {setting: 99999999999999999999}})
