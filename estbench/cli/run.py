@@ -97,6 +97,7 @@ def command(
     from estbench.cli.live import live_report
     from estbench.cli.progress import name_cells, progress_listener
     from estbench.plugins import load_plugin
+    from estbench.report.omissions import omissions
     from estbench.store import Status
 
     if dry_run:
@@ -122,6 +123,8 @@ def command(
         )
     page = report.build(results.path)
     print_table(report.summary(results))
+    for sentence in omissions(results):
+        say(sentence)
     say(f"report: {page}")
     # Others that failed before are in the table; this run answers for what it was asked.
     plan = execution.plan_of(chosen)

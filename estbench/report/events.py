@@ -65,6 +65,7 @@ def write_events(results: Results, folder: str | PathLike[str]) -> Path:
 
 def _scalars(curves: pd.DataFrame, gradients: pd.DataFrame) -> list[tuple[int, float, list[tuple[str, float]]]]:
     """Step, training seconds, and tags with their values, in the order of the steps."""
+    curves, gradients = (frame.dropna(subset="step") for frame in (curves, gradients))
     at = curves.drop_duplicates("step").sort_values("step")
     steps, seconds = at["step"].to_numpy(dtype=float), at["seconds"].to_numpy(dtype=float)
     values: dict[int, list[tuple[str, float]]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estbench.report import extract
+from estbench.report.omissions import omissions
 from estbench.store import Status
 from estbench.store.certificates import CertificateStatus
 
@@ -34,7 +35,7 @@ def status_line(results: Results) -> str:
 
 def notices(results: Results) -> list[str]:
     """Warnings, each one or two sentences of plain text."""
-    found = [*_unfinished(results), *_few_seeds(results), *_timing_places(results)]
+    found = [*_unfinished(results), *_few_seeds(results), *omissions(results), *_timing_places(results)]
     return [*found, *_provenance(results), *_biased(results), *_uncertified(results)]
 
 

@@ -18,6 +18,7 @@ from estbench.report.citations import citations
 from estbench.report.inline import inline_svg
 from estbench.report.notices import VERSIONS, notices, status_line, uncertified
 from estbench.report.style import looks
+from estbench.validation import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 # Where the pictures of a kind stand in the page; one that is not here has no place in it.
 KINDS = ("sensitivity", "bounds", "gradients", "cost", "throughput", "profile")
+
+
+# What the page prints of where cells ran: all of an honest record, and never megabytes.
+MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
 
 def render(
@@ -127,8 +132,10 @@ def environment_rows(results: Results) -> list[tuple[str, str]]:
     for name in names:
         values = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
         if values:
-            rows.append((str(name), ", ".join(values)))
-    return rows
+            more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+            rows.append((shortened(str(name), LONGEST), shortened(", ".join(values[:MOST_VALUES]), LONGEST) + more))
+    rest = [("further facts", f"{len(rows) - MOST_FACTS:,}, in environment.json")] if len(rows) > MOST_FACTS else []
+    return rows[:MOST_FACTS] + rest
 
 
 def spec_toml(results: Results) -> str:

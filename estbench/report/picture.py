@@ -7,6 +7,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from estbench.report.table import as_csv
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -46,7 +48,7 @@ class Picture:
 
     def files(self) -> dict[str, bytes]:
         """The figure as it is written, by ending."""
-        csv = b"" if self.data is None else self.data.to_csv(index=False, lineterminator="\n").encode()
+        csv = b"" if self.data is None else as_csv(self.data).encode()
         return {
             ending: content
             for ending, content in {"svg": self.svg, "png": self.png, "pdf": self.pdf, "csv": csv}.items()

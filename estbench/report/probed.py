@@ -12,7 +12,7 @@ from estbench.report.assemble import columns_of
 from estbench.report.figure_probe import draw
 from estbench.report.split import percent
 from estbench.report.style import looks, settings
-from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, significant
+from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, as_csv, significant
 from estbench.stats import Interval
 from estbench.store.files import encoded, write_files
 
@@ -121,7 +121,7 @@ def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
     files = {
         "probe.csv": encoded(shown.to_csv()),
         "probe.md": encoded(shown.to_markdown()),
-        "moments.csv": encoded(frame.to_csv(index=False, lineterminator="\n")),
+        "moments.csv": encoded(as_csv(frame)),
     }
     with settings():
         chosen = looks(list(dict.fromkeys(frame["estimator"])))

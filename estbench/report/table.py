@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from estbench.stats import FEWEST_FOR_AN_INTERVAL
+from estbench.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,8 @@ LATEX = {
     "²": "$^2$",
     "Δ": r"$\Delta$",
 }
+# How a formula begins in a spreadsheet, white space and quotes before it, and in full width.
+FORMULA = re.compile(r"[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]|\s*\\[trn]")
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{sign: f"\\{sign}" for sign in "\\|`*"}}
 
 
@@ -79,7 +82,7 @@ class Table:
 
     def to_csv(self) -> str:
         """The raw numbers, at full precision."""
-        return self.data.to_csv(index=False, lineterminator="\n")
+        return as_csv(self.data)
 
     def to_markdown(self) -> str:
         """A GitHub table under its title, with the caption below."""
@@ -147,12 +150,31 @@ def interval_note(interval: Interval, low: str, high: str, unit: str = "") -> st
     return f"{n} < 3: no interval" if 0 < interval.n < FEWEST_FOR_AN_INTERVAL else n
 
 
+def as_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV: numbers exact, texts with nothing hidden in them and nothing that a spreadsheet would run."""
+    mixed = [name for name in frame.columns if any(isinstance(value, str) for value in frame[name])]
+    texts = {name: frame[name].map(_inert) for name in mixed}
+    return frame.assign(**texts).rename(columns=_inert).to_csv(index=False, lineterminator="\n")
+
+
+def _inert(value: Any) -> Any:
+    """A text as it is, or after an apostrophe where a spreadsheet would take it for a formula; numbers stay."""
+    if not isinstance(value, str):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        text = visible(value)
+        return f"'{text}" if FORMULA.match(text) else text
+    return value.strip()
+
+
 def _described(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
 def _markdown(text: str) -> str:
-    escaped = "".join(MARKDOWN.get(sign, sign) for sign in _described(text))
+    escaped = "".join(MARKDOWN.get(sign, sign) for sign in visible(_described(text)))
     return escaped.replace("](", "]\\(")
 
 

@@ -10,6 +10,7 @@ from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded
 from estbench.limits import JSON_BYTES, JSON_PARTS, Limit, TooLargeError
+from estbench.visible import without_surrogates
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -52,14 +53,19 @@ def read_json(
     do: ``remedy``.
     """
     try:
-        data = json.loads(_bounded(path, *limits))
+        text = _bounded(path, *limits)
+        data = json.loads(text)
         version = int(data["schema"])
+        if "\\ud" in text.lower():
+            data = without_surrogates(data)  # they fit into no file and no table
         if version == SCHEMA_VERSION:
             return dict(data)
     except (LinkError, TooLargeError):
         raise
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
+    except KeyError:
+        raise DamagedError(f"cannot read '{path}': it has no schema: estbench did not write it; {remedy}") from None
     except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
     if version < 1:

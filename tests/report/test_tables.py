@@ -13,7 +13,7 @@ import scipy.stats
 from records import ESTIMATORS, behaviour, codes, throughput_rows, write_results
 
 from estbench.report import summary
-from estbench.report.table import Column, Entry, Table, fixed, significant
+from estbench.report.table import Column, Entry, Table, as_csv, fixed, significant
 from estbench.report.tables import all_tables, cells, gradient_variance, throughput
 from estbench.store import ResultsFolder, load
 
@@ -268,3 +268,30 @@ def test_numbers_read_well():
     assert significant(0.0) == "0"
     assert significant(2.5e5) == "2.50e5"
     assert significant(1e-6) == "1.00e\N{MINUS SIGN}6"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('=HYPERLINK("http://x")', """'=HYPERLINK("http://x")"""),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("-2+3+cmd|' /C calc'!A0", "'-2+3+cmd|' /C calc'!A0"),
+        ("+1+1", "'+1+1"),
+        ("  =1+1", "'  =1+1"),
+        ('"=1+1', """'"=1+1"""),
+        ("\t=1", r"'\t=1"),
+        ("\r=1", r"'\r=1"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("-2.5", "-2.5"),
+        ("-inf", "-inf"),
+        ("rloo[num_samples=4]", "rloo[num_samples=4]"),
+        ("a\x1b[2Jb\u202e", r"a\x1b[2Jb\u202e"),
+    ],
+    ids=ascii,
+)
+def test_a_spreadsheet_runs_no_text_of_a_csv(text, written):
+    frame = pd.DataFrame({"estimator": [text, "b"], "value": [-0.1 + 1e-17, -np.inf], "n": [1, 2]})
+    back = pd.read_csv(io.StringIO(as_csv(frame)), dtype={"estimator": str})
+    assert back["estimator"].tolist() == [written, "b"]
+    assert back[["value", "n"]].equals(frame[["value", "n"]])
+    assert as_csv(frame.rename(columns={"n": text})).splitlines()[0].count(",") == 2
