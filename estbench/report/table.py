@@ -169,12 +169,12 @@ def _inert(value: Any) -> Any:
     return value.strip()
 
 
-def _described(text: str) -> str:
+def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
 def _markdown(text: str) -> str:
-    escaped = "".join(MARKDOWN.get(sign, sign) for sign in visible(_described(text)))
+    escaped = "".join(MARKDOWN.get(sign, sign) for sign in visible(_one_line(text)))
     return escaped.replace("](", "]\\(")
 
 
@@ -188,7 +188,7 @@ def _markdown_row(cells: list[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in _described(text) if sign.isprintable())
+    return "".join(LATEX.get(sign, sign) for sign in _one_line(text) if sign.isprintable())
 
 
 def _latex_entry(entry: Entry, column: Column) -> str:
