@@ -198,15 +198,15 @@ def _warnings(tallies: Tallies) -> list[str]:
     for (space, group), tally in tallies.items():
         values = tally.deviations
         effective = 2 * effective_number(values)
-        if values.size * tally.examples < FEWEST_VALUES and values.any():
+        if not tally.enough and values.any():
             fewest = 2 * -(-FEWEST_VALUES // tally.examples)
             warnings.append(
-                f"{group} ({space}): {tally.count} replicates of {tally.examples} examples are too few for an interval"
-                f" of the variance; take {fewest} or more"
+                f"{group} ({space}): {tally.count} replicates of {tally.examples} examples are too few for intervals;"
+                f" take {fewest} or more"
             )
         elif effective < FEWEST_EFFECTIVE and tally.count >= 2 * FEWEST_EFFECTIVE:
             warnings.append(
                 f"{group} ({space}): heavy tails; {tally.count} replicates count as {effective:.1f}, so a few draws"
-                " decide the estimates and their intervals are wide; take more replicates"
+                " decide the estimates, and their intervals may miss the truth; take more replicates"
             )
     return warnings

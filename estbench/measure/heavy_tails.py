@@ -1,17 +1,19 @@
-r"""An interval for the mean of skewed, positive, independent values, such as the squared differences of a variance.
+r"""An interval for the mean of skewed, independent values, such as the squared differences of a variance.
 
 A score-function gradient is a product of an integrand and a score, so its squared differences y_1 ... y_n have tails so
 heavy that a handful of them carries the estimate. A t interval, on any scale, then covers far less than it says. Two
 corrections together hold 95 %:
 
-* the quantile is that of Student's t. Its degrees of freedom are n_eff - 1, where n_eff = (sum y)^2 / sum y^2 is Kish's
-  effective number. For the upper end they are n_eff - 1 times min(1, n_eff / ``TAIL``): where few values carry the
-  mean, the tail that was not seen may carry more. The constant was chosen by simulation (a slow test measures it).
+* the quantile is that of Student's t. Its degrees of freedom are n_eff - 1, where n_eff = (sum |y|)^2 / sum y^2 is
+  Kish's effective number. For the upper end they are n_eff - 1 times min(1, n_eff / ``TAIL``): where few values carry
+  the mean, the tail that was not seen may carry more. The constant was chosen by simulation (a slow test measures it).
 * the upper end is corrected for skewness g by Hall's cubic transformation (Hall, 1992, *On the removal of skewness by
   transformation*): with T(u) = sqrt(n) / a ((1 + 3 a (u / sqrt(n) - b / n))^{1/3} - 1), a = g / 3, b = g / 6, it is
   ybar - sd / sqrt(n) T(-t).
 
-The lower end is that of the t interval on the log scale, which cannot fall below zero.
+The lower end is that of the t interval on the log scale, which cannot fall below zero. Values that are unbiased for
+something positive may be negative themselves (the shares of examples in the data's variance are): the lower end is then
+additive, and so is the t interval for the upper one where they hold more than ``NEGATIVE`` of the whole.
 """
 
 from __future__ import annotations
@@ -24,30 +26,39 @@ from numpy.typing import NDArray
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_quantile
 
 TAIL = 14.0
+NEGATIVE = 0.1
 LARGEST_STEP = 700.0  # exp of more is infinite
 
 
 def effective_number(y: NDArray[np.float64]) -> float:
-    """Kish's (sum y)^2 / sum y^2: n for equal values, 1 where one value is all."""
+    """Kish's (sum |y|)^2 / sum y^2: n for equal values, 1 where one value is all."""
     squares = float(y @ y)
-    return float(y.sum()) ** 2 / squares if squares else float(y.size)
+    return float(np.abs(y).sum()) ** 2 / squares if squares else float(y.size)
+
+
+def cautious_freedom(y: NDArray[np.float64]) -> float:
+    """Degrees of freedom of what is made of these values, where the unseen part of a tail matters."""
+    effective = effective_number(y)
+    return max((effective - 1) * min(1.0, effective / TAIL), 0.7)
 
 
 def skewed_mean_interval(y: NDArray[np.float64]) -> Interval:
-    """Mean of positive independent values, (n,), with its two-sided 95 % interval; no ends below three values."""
+    """Mean of independent values, (n,), with its two-sided 95 % interval; no ends below three values."""
     count, mean = y.size, float(y.mean()) if y.size else math.nan
     if count < FEWEST_FOR_AN_INTERVAL:
         return Interval(mean, math.nan, math.nan, count)
     deviation = float(y.std())
-    if mean <= 0 or deviation == 0:
+    if deviation == 0:
         return Interval(mean, mean, mean, count)
-    effective = effective_number(y)
-    low = math.exp(-t_quantile(max(effective - 1, 2.0)) * deviation / math.sqrt(count - 1) / mean)
-    quantile = t_quantile(max((effective - 1) * min(1.0, effective / TAIL), 0.7))
-    step = math.exp(min(quantile * deviation / math.sqrt(count - 1) / mean, LARGEST_STEP))
+    error = deviation / math.sqrt(count - 1)
+    below = t_quantile(max(effective_number(y) - 1, 2.0)) * error
+    quantile = t_quantile(cautious_freedom(y))
     third = float(np.mean(((y - mean) / deviation) ** 3)) / 3
-    upper = mean - deviation / math.sqrt(count) * _hall(-quantile, third, count)
-    return Interval(mean, mean * low, max(upper, mean * step), count)
+    above = max(quantile * error, -deviation / math.sqrt(count) * _hall(-quantile, third, count))
+    low = mean * math.exp(-below / mean) if y.min() > 0 else mean - below
+    if mean > 0 and float(-y[y < 0].sum()) < NEGATIVE * float(np.abs(y).sum()):
+        above = max(above, mean * math.expm1(min(quantile * error / mean, LARGEST_STEP)))
+    return Interval(mean, low, mean + above, count)
 
 
 def _hall(quantile: float, third: float, count: int) -> float:

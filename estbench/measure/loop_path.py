@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,11 +12,12 @@ from estbench.errors import described
 from estbench.estimators import Estimator, surrogate_of
 from estbench.measure.differentiation import Differentiate, gradients
 from estbench.measure.fast_path import add_params
+from estbench.measure.heavy_tails import skewed_mean_interval
 from estbench.measure.moments import BATCHES, Tally, chunk_sizes, half_differences
 from estbench.measure.randomness import seeded
 from estbench.measure.squared_lengths import Vector
 from estbench.problems import Problem
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, jackknife_interval
+from estbench.stats import Interval
 
 Groups = Mapping[str, list[nn.Parameter]]
 
@@ -114,8 +114,8 @@ def between_examples(
     """The data's variance by group: the gradient of each example's surrogate, averaged over replicates.
 
     With m_b these means, of R replicates, 1/(B-1) sum_b |m_b - mbar|^2 less the estimator's share is the variance
-    between examples, and a mean over B has 1/B of it. The interval is jackknife over at most ``BATCHES`` batches of
-    examples. For modules that treat the examples one by one: see ``why_not_apart``.
+    between examples, and a mean over B has 1/B of it. The interval is from pseudo-values of at most ``BATCHES`` batches
+    of examples. For modules that treat the examples one by one: see ``why_not_apart``.
     """
     examples, replicates = len(batch), sum(chunks)
     batches = min(BATCHES, examples)
@@ -160,9 +160,9 @@ def _between(sums: list[Tensor], squares: Vector, sizes: Vector, within: float) 
         for k in range(len(sizes))
         if examples - sizes[k] > 1
     ]
-    if len(left) < FEWEST_FOR_AN_INTERVAL:
-        return Interval(value, math.nan, math.nan, len(left))
-    return jackknife_interval(value, np.array(left))
+    # Pseudo-values of a jackknife, which are about independent and have the value as their mean.
+    pseudo = len(left) * value - (len(left) - 1) * np.array(left)
+    return skewed_mean_interval(pseudo - pseudo.mean() + value)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ of half the squared differences of *pairs* of successive replicates: R / 2 value
 whatever the chunks are, so that the interval of ``heavy_tails`` may count them. (Of two deviations from a mean of two,
 each is the other. Deviations from the mean of all replicates would need every example's mean gradient.) Where R is odd,
 the last replicate only enters the mean. The interval of ``mean_norm2`` is that of ``squared_lengths``, from ``BATCHES``
-batches of replicates; that of ``snr`` joins both; that of the data's variance is jackknife over examples.
+batches of replicates; that of ``snr`` joins both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estbench.measure.heavy_tails import effective_number, skewed_mean_interval
+from estbench.measure.heavy_tails import cautious_freedom, skewed_mean_interval
 from estbench.measure.squared_lengths import (
     FEWEST_BATCHES,
     Batches,
@@ -34,14 +34,14 @@ from estbench.measure.squared_lengths import (
     correlation_of,
     ratio_interval,
 )
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, jackknife_interval
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("space", "group", "statistic", "value", "low", "high", "replicates")
 BATCHES = 10
-# Pairs of replicates times examples. With fewer, nothing tells light tails from heavy ones.
+# Pairs of replicates times examples, for an interval. With fewer, nothing tells light tails from heavy ones.
 FEWEST_VALUES = 25
 
 
@@ -157,40 +157,46 @@ class Tally:
         return Batches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
 
     @property
+    def enough(self) -> bool:
+        """Whether there are enough independent values, pairs times examples, for an interval."""
+        return self.count // 2 * self.examples >= FEWEST_VALUES
+
+    @property
     def freedom(self) -> float:
-        """Degrees of freedom of an interval from batches: fewer where few pairs carry the noise."""
+        """Degrees of freedom of an interval from batches, fewer where few pairs carry the noise; 0 for none."""
         used = min(len(self.noise), BATCHES)
-        return min(used - 1.0, effective_number(self.deviations)) if used >= FEWEST_BATCHES else 0.0
+        if used < FEWEST_BATCHES or not self.enough:
+            return 0.0
+        return min(used - 1.0, max(2 * cautious_freedom(self.deviations), 1.0))
 
     @property
     def squared_length(self) -> SquaredLength:
         """|E g|^2."""
         return distance(self, torch.zeros_like(self.mean))
 
-    def correlation(self) -> float:
+    def correlation(self, length: SquaredLength) -> float:
         """How the errors of |mean|^2 and of the variance go together, from batches."""
-        batches, own = (
-            self.batches,
-            [torch.cat(self.noise[at::BATCHES]).double() for at in range(BATCHES) if self.noise[at:]],
-        )
-        noise = np.array([float(part.sum()) - part.numel() * self.variance for part in own])
-        return correlation_of(batches.along(self.mean), noise)
+        variance = self.variance
+        batches = [torch.cat(self.noise[at::BATCHES]) for at in range(length.products.size)]
+        noise = np.array([float(part.double().sum()) - part.numel() * variance for part in batches])
+        return correlation_of(length.products, noise)
 
 
 def distance(tally: Tally, origin: Tensor, other: Tally | None = None) -> SquaredLength:
     """|E g - g*|^2; ``origin`` is g* or, where that has noise of its own, the mean of the ``other`` tally."""
     difference = tally.mean - origin.double()
-    noise = along = across = 0.0
-    for side in (tally, other) if other else (tally,):
-        batches, count = side.batches, side.count
-        noise += side.variance / count
-        along += float((batches.along(difference) ** 2).sum()) / max(batches.scale, 1.0) / count
-        across += max(batches.covariance_squared(), 0.0) / count**2
-    freedom = tally.freedom
+    sides = [(side, side.batches) for side in (tally, other) if side]
+    noise = sum(side.variance / side.count for side, _ in sides)
+    products = [batches.along(difference) for _, batches in sides]
+    along = sum(
+        float(each @ each) / max(batches.scale, 1.0) / side.count
+        for (side, batches), each in zip(sides, products, strict=True)
+    )
+    across = sum(max(batches.covariance_squared(), 0.0) / side.count**2 for side, batches in sides)
     if other:
-        across += 2 * tally.batches.cross(other.batches) / (tally.count * other.count)
-        freedom = min(freedom, other.freedom)
-    return SquaredLength(float(difference.square().sum()) - noise, noise, along, across, freedom)
+        across += 2 * sides[0][1].cross(sides[1][1]) / (tally.count * other.count)
+    freedom = min(side.freedom for side, _ in sides)
+    return SquaredLength(float(difference.square().sum()) - noise, noise, along, across, freedom, products[0])
 
 
 def summarise(tally: Tally) -> dict[str, Interval]:
@@ -206,11 +212,10 @@ def summarise(tally: Tally) -> dict[str, Interval]:
 
 
 def _variance(tally: Tally) -> Interval:
-    values = tally.deviations
-    interval = skewed_mean_interval(values)
-    if values.size * tally.examples < FEWEST_VALUES and interval.low < interval.high:
-        return Interval(interval.value, math.nan, math.nan, interval.n)
-    return interval
+    interval = skewed_mean_interval(tally.deviations)
+    if tally.enough or interval.low == interval.high:
+        return interval
+    return Interval(interval.value, math.nan, math.nan, interval.n)
 
 
 def _snr(length: SquaredLength, variance: Interval, tally: Tally) -> Interval:
@@ -219,7 +224,7 @@ def _snr(length: SquaredLength, variance: Interval, tally: Tally) -> Interval:
         return Interval(math.nan, math.nan, math.nan, variance.n)
     if math.isnan(variance.low) or math.isnan(length.interval.low):
         return Interval(math.sqrt(max(0.0, length.value) / variance.value), math.nan, math.nan, variance.n)
-    squared = ratio_interval(length, variance, tally.correlation())
+    squared = ratio_interval(length, variance, tally.correlation(length))
     value, low, high = (math.sqrt(max(0.0, part)) for part in squared[:3])
     return Interval(value, low, high, squared.n)
 
@@ -232,15 +237,15 @@ def between_examples(products: Tensor, mean_norm2: float | None = None) -> Inter
         tr Var_x(E[g|x]) = 1/(B-1) (sum_b m_b . m_b - 1/B sum_bc m_b . m_c),
 
     and a mean over B examples has 1/B of it. ``mean_norm2`` is the mean of all products, where more replicates than
-    they were taken from have given a better one. The interval is jackknife over examples.
+    they were taken from have given a better one. The interval is that of ``heavy_tails`` for the mean of the examples'
+    shares.
     """
-    found = products.double().cpu().numpy()
-    examples = len(found)
-    own, rows = np.diag(found), found.sum(1)
-    value = (own.sum() - rows.sum() / examples) / (examples - 1)
-    left_rows = rows.sum() - 2 * rows + own
-    left = (own.sum() - own - left_rows / (examples - 1)) / (examples - 2)
-    interval = jackknife_interval(value / examples, left / examples)
+    values = products.double().cpu().numpy()
+    examples = len(values)
+    own, rows = np.diag(values), values.sum(1)
+    # |m_b - mean|^2 of each example, scaled so that their mean is the variance of the minibatch mean.
+    shares = (own - 2 * rows / examples + rows.sum() / examples**2) / (examples - 1)
+    interval = skewed_mean_interval(shares)
     if mean_norm2 is None:
         return interval
     shift = (rows.sum() / examples - examples * mean_norm2) / (examples - 1) / examples

@@ -32,13 +32,17 @@ FEWEST_BATCHES = 4  # for an unbiased tr S^2
 
 @dataclass(frozen=True)
 class SquaredLength:
-    """U and what its interval is made from: tr S, d'Sd, tr S^2, degrees of freedom (below 1: no interval)."""
+    """U and what its interval is made from: tr S, d'Sd, tr S^2, degrees of freedom (below 1: no interval).
+
+    ``products`` are those of d with the deviations of the (first side's) batches, (K,).
+    """
 
     value: float
     noise: float
     along: float
     across: float
     freedom: float
+    products: Vector
 
     @property
     def interval(self) -> Interval:
