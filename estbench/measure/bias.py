@@ -51,7 +51,7 @@ def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) ->
     with frozen(problem), seeded(0, problem.device):
         for x in torch.split(batch, 1):
             params = {
-                name: value if value.requires_grad else value.detach().requires_grad_()
+                name: value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
                 for name, value in problem.encode(x).items()
             }
             value = problem.objective(params, x).exact().sum() / len(batch)
