@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import torch
 
 from estbench import estimators
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, described
 from estbench.execution.listener import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
@@ -16,7 +16,8 @@ from estbench.measure import describe_environment, measure_throughput
 from estbench.measure.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
-from estbench.training import State, advance
+from estbench.training import State
+from estbench.training.divergence import take_finite_steps
 
 
 def time_throughput(
@@ -38,11 +39,12 @@ def time_throughput(
         with seeded(stream_seed(0, "noise"), device):
             states = {label: State(cell, device) for label, cell in contenders.items()}
             rows = measure_throughput(
-                {label: lambda steps, state=state: advance(state, steps) for label, state in states.items()},  # type: ignore[misc]
+                {label: lambda steps, state=state: take_finite_steps(state, steps) for label, state in states.items()},  # type: ignore[misc]
                 protocol.rounds,
                 protocol.steps,
                 device,
                 interrupted,
+                lambda label, error: listener.noted(f"{label} on {problem} has no throughput: {described(error)}"),  # noqa: B023
             )
         environment = describe_environment(device)
         shared = {

@@ -24,25 +24,40 @@ def measure_throughput(
     steps: int,
     device: torch.device,
     interrupted: Callable[[], bool] = lambda: False,
+    failed: Callable[[str, Exception], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Time ``rounds`` x ``steps`` training steps of each runner, after one round of warm-up.
 
     Returns one row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and
     ``peak_memory_bytes`` (nothing where it cannot be known). A measurement that is interrupted before its last
-    round returns no rows.
+    round returns no rows. A runner that raises is left out, and ``failed`` is told; without it, the error is raised.
     """
-    for take_steps in runners.values():
-        take_steps(steps)
-    rows = []
+    rows: list[dict[str, Any]] = []
     labels = list(runners)
+
+    def timed(label: str) -> float | None:
+        try:
+            return _seconds(runners[label], steps, device)
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(label, error)
+            labels.remove(label)
+            rows[:] = [row for row in rows if row["estimator"] != label]
+            return None
+
+    for label in list(labels):
+        timed(label)
     memory = PeakMemory(device)
     for index in range(rounds):
         if interrupted():
             return []
-        shift = index % len(labels)
+        shift = index % max(1, len(labels))
         for label in labels[shift:] + labels[:shift]:
             memory.reset()
-            seconds = _seconds(runners[label], steps, device)
+            seconds = timed(label)
+            if seconds is None:
+                continue
             rows.append({"round": index, "estimator": label, "seconds": seconds, "peak_memory_bytes": memory.bytes()})
     return rows
 

@@ -102,6 +102,12 @@ class Watch:
                 raise DivergedError(f"the step is not finite at step {state.step} ({error})")
 
 
+def take_finite_steps(state: State, steps: int) -> None:
+    """Take training steps that are timed; ``DivergedError`` if one of them is not finite."""
+    if not bool(torch.isfinite(torch.stack(advance(state, steps))).all()):
+        raise DivergedError(f"the run is not finite within {state.step} steps")
+
+
 @contextlib.contextmanager
 def attempt(state: State, measurement: str, x: Tensor | None = None) -> Iterator[None]:
     """Within, a measurement that cannot be taken is remarked with its reason, and training goes on.

@@ -188,3 +188,64 @@ def test_the_usual_way_of_training_is_no_part_of_a_key(make_cell):
     assert make_cell(training__optimizer="adam", training__schedule="constant").key == make_cell().key
     assert make_cell(training__optimizer="sgd").key != make_cell().key
     assert make_cell(training__schedule="cosine").key != make_cell().key
+
+
+DIVERGES = {
+    "nan": NAN,
+    "infinite": INFINITE,
+    "gradient": NAN_GRADIENT,
+    "raises on nan": "surrogate = surrogate * float('nan'); raise ValueError('no sample')",
+    "estimator's buffer": "self.average.fill_(float('nan'))",
+}
+
+
+@pytest.mark.parametrize("every", [4, 7, 10, 1000])
+@pytest.mark.parametrize("how", DIVERGES)
+def test_the_step_of_divergence_does_not_depend_on_when_one_looks(train_cell, plugin, how, every):
+    text = BREAKS.format(how=DIVERGES[how]).replace(
+        '        self.register_buffer("calls"',
+        '        self.register_buffer("average", torch.zeros(()))\n        self.register_buffer("calls"',
+    )
+    load_plugin(plugin("breaks.py", text))
+    trained = train_cell("breaks", evaluation__every=every, probe__replicates=0)
+    assert trained.outcome.status is Status.DIVERGED
+    assert "at step 7" in trained.outcome.reason
+    record = trained.record
+    assert (record["step"], record["examples"]) == (7, 7 * 16)
+    assert record["evaluations"] in {6 * 16, 7 * 16}  # a step that raises has counted nothing
+
+
+@pytest.mark.parametrize("returned", ["surrogate.sum()", "surrogate[None]", "surrogate[:3]", "surrogate[:, None]"])
+def test_a_surrogate_of_another_shape_is_refused_with_both_shapes(train_cell, plugin, returned):
+    load_plugin(plugin("breaks.py", BREAKS.format(how=f"return {returned}")))
+    trained = train_cell("breaks", probe__replicates=0)
+    assert trained.outcome.status is Status.FAILED
+    assert "(16,)" in trained.outcome.reason
+    assert "shape" in trained.outcome.reason
+
+
+MEASURED = """
+from estbench.problems.problem import register
+from estbench.problems.vae import VAE
+
+
+@register("unmeasured")
+class Unmeasured(VAE):
+    def encode(self, x):
+        if not self.training and {when}:
+            raise RuntimeError("cannot be measured")
+        return super().encode(x)
+"""
+
+
+@pytest.mark.parametrize("measurement", ["train bounds", "validation bounds", "test bounds"])
+def test_what_cannot_be_measured_is_a_remark_and_training_goes_on(train_cell, plugin, measurement):
+    load_plugin(plugin("unmeasured.py", MEASURED.format(when="len(x) == 20")))
+    trained = train_cell(problems=["unmeasured[dataset=digits,hidden=[8],latent_size=2]"], evaluation__every=15)
+    assert trained.outcome.status is Status.DONE
+    (remark,) = [row for row in trained.record["remarks"] if row["measurement"] == measurement]
+    assert remark["step"] == 0
+    assert "cannot be measured" in remark["message"]
+    assert trained.curves.query("metric == 'elbo'").empty
+    assert not trained.gradients.empty
+    assert any("cannot be measured" in line for line in trained.outcome.remarks)
