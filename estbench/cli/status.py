@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # With more cells than this, a line stands for all cells of an estimator on a problem.
 MOST_LINES = 500
 # What is known of every cell; the others are swept settings.
-NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "folder", "key")
+NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "remarks", "folder", "key")
 NO_RECORD: dict[str, Any] = {}
 BEGUN = "begun; a run is on it, or was killed and can go on"
 
@@ -40,6 +40,11 @@ def command(folder: str, *, as_json: bool) -> None:
         print_rows(f"cells of {folder}", ("estimator", "problem", "cells"), _grouped(cells))
     else:
         print_rows(f"cells of {folder}", *_one_by_one(cells))
+    if any(cell["remarks"] for cell in cells):
+        from estbench.report.omissions import remarks
+
+        for remark in remarks(cells):
+            say(remark)
     say(f"{len(cells):,} planned: {_listed(counts)}")
 
 
@@ -72,6 +77,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
                 "step": record.get("step", 0),
                 "steps": cell["training"]["steps"],
                 "stop_reason": reason,
+                "remarks": record.get("remarks", []),
                 "folder": name,
                 "key": cell["key"],
             }
