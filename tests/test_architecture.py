@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -147,3 +148,74 @@ assert _exit_code(["status", {str(tmp_path / "r")!r}]) == 0
 """
     loaded_after(statement, environment)
     assert (tmp_path / "r" / "report" / "report.html").is_file()
+
+
+# What touches files in C, which no audit of Python sees: each in one module, which hands it an open file.
+NATIVE = {"pyarrow.parquet": {"store/tables.py"}, "shutil": {"guarded.py"}, "fcntl": set(), "glob": set()}
+TOUCHES = """
+import json, os, sys
+
+ROOT = {root!r}
+EVENTS = {{"open", "os.listdir", "os.scandir", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link",
+          "os.symlink", "os.truncate", "os.utime", "os.chmod",
+          "shutil.rmtree", "shutil.copyfile", "shutil.move", "shutil.copytree"}}
+touched = set()
+
+def watch(event, arguments):
+    if event in EVENTS:
+        for path in arguments:
+            if isinstance(path, (str, bytes)) and os.path.abspath(os.fsdecode(path)).startswith(ROOT + "/"):
+                touched.add(f"{{event}} {{os.fsdecode(path)}}")
+
+from estbench.cli import _exit_code
+sys.addaudithook(watch)
+codes = [_exit_code(arguments) for arguments in {commands!r}]
+sys.stdout = sys.stderr
+print("\\n" + json.dumps([codes, sorted(touched)]))
+"""
+
+
+def test_what_opens_files_natively_is_in_one_module():
+    wrong = []
+    for path in MODULES:
+        name = str(path.relative_to(PACKAGE))
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            modules = {node.module} if isinstance(node, ast.ImportFrom) else set()
+            modules |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
+            wrong += [f"{name} imports {module}" for module in modules & set(NATIVE) if name not in NATIVE[module]]
+            called = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and (node.value.id, node.attr)
+            if called in {("torch", "load"), ("torch", "save")} and name != "training/state.py":
+                wrong.append(f"{name} calls torch.{node.attr}")
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
+    """Whatever a command does to a results folder, no path into the folder reaches the system: only names do."""
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    tiny_file.write_text(tiny_file.read_text().replace("rounds = 0", "rounds = 1"), encoding="utf-8")
+    run = ["run", str(tiny_file), "--set", "probe.shared=reparam", "--keep-checkpoints", "--timeout", "500"]
+    commands = [
+        [*run, "--out", a],
+        [*run, "--out", a],
+        [*run, "--out", b, "--seeds", "0,1"],
+        ["status", a],
+        ["report", a, "--format", "csv,md,html", "--tensorboard"],
+        ["merge", a, b, "--out", c],
+        ["compare", c, "reparam", "reparam"],
+        ["clean", a, "--yes"],
+        ["probe", "--results", a, "-e", "reparam", "--replicates", "10"],
+        [*run, "--out", a, "--force"],
+    ]
+    root = str(tmp_path)
+    work = tmp_path.with_name(f"{tmp_path.name}-elsewhere")
+    work.mkdir()
+    script = TOUCHES.format(root=root, commands=commands)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=work
+    )
+    codes, touched = json.loads(done.stderr.splitlines()[-1])
+    roots = {a, b, c, str(tiny_file), root}
+    assert [code for code in codes if code not in {0, 2}] == [], done.stderr[-2000:]
+    assert codes[0] == codes[2] == codes[4] == codes[5] == 0, done.stderr[-2000:]
+    assert [each for each in touched if each.partition(" ")[2] not in roots] == []

@@ -14,7 +14,7 @@ from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
-from estbench.guarded import TEMPORARY, DamagedError, GuardedPath
+from estbench.guarded import TEMPORARY, DamagedError, GuardedPath, guarded
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.store.files import read_json, stamp, write_json, write_text
 from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
@@ -36,7 +36,7 @@ class ResultsFolder:
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self.path = Path(path)
-        root = GuardedPath(path)
+        root = guarded(path)
         self.cells = root / "cells"
         self.plan_file = root / "experiment.json"
         self.throughput_file = root / "throughput.parquet"

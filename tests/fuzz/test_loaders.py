@@ -26,7 +26,7 @@ from estbench.store import ResultsFolder, load
 from estbench.store.leftovers import leftovers
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.fuzz
 
 SCHEMA1 = Path(__file__).parents[1] / "store" / "schema1"
 MANY = settings(
