@@ -1,6 +1,6 @@
-"""Whatever is wrong with a results folder: a command reads it, or says in a line why it cannot, and touches nothing else.
+"""Whatever is wrong with a results folder: a command reads it, or says in a line why not, and touches nothing else.
 
-Every case is made from a seed, which the failure names: ``pytest -m fuzz -k 'status and 17'`` runs it again.
+Every case is made from a seed, which the failure names: ``pytest -m fuzz -k status-17`` runs the hundred around it again.
 """
 
 from __future__ import annotations
