@@ -179,7 +179,7 @@ def listening(path):
 @pytest.mark.parametrize(("make", "kind"), [(pipe, "a pipe"), (folder, "a folder"), (listening, "a socket")])
 def test_what_is_no_regular_file_is_one_line_and_never_waited_for(root, use, make, kind):
     make(root / "odd")
-    with pytest.raises(EstbenchError, match=f"odd' is {kind} and no regular file; remove it"):
+    with pytest.raises(EstbenchError, match=rf"odd' is {kind} and no regular file; remove it"):
         use(GuardedPath(root) / "odd")
     (GuardedPath(root) / "odd").remove()
     assert list(root.iterdir()) == []
