@@ -9,7 +9,7 @@ import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, EstbenchWarning
 
 if TYPE_CHECKING:
     from estbench import datasets, estimators, measure, problems, report, stats
@@ -23,6 +23,7 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 __all__ = [
     "EstbenchError",
+    "EstbenchWarning",
     "__version__",
     "datasets",
     "estimators",

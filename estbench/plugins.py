@@ -20,7 +20,8 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
-from estbench.errors import EstbenchError, described
+from estbench.errors import EstbenchError
+from estbench.failures import described
 
 PREFIX = "estbench_plugin_"
 # What a file beside a plugin never stands in for.

@@ -13,7 +13,8 @@ from functools import cached_property
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from estbench.errors import EstbenchError, described, did_you_mean
+from estbench.errors import EstbenchError, did_you_mean
+from estbench.failures import described
 from estbench.source import combined, constants, fingerprint, ships
 from estbench.validation import Options, validated
 from estbench.variant import NAME, Variant

@@ -21,6 +21,7 @@ GROUND = {
     "stats",
     "errors",
     "plugins",
+    "failures",
     "limits",
     "processes",
     "references",

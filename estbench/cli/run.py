@@ -119,6 +119,7 @@ def command(
             plugins=plugins,
             force=force,
             keep_checkpoints=keep_checkpoints,
+            exit_if_hung=True,
             listener=listener,
         )
     page = report.build(results.path)
@@ -137,6 +138,8 @@ def command(
             bad += 1
             reason = ended["stop_reason"].get(cell.key, "")
             say(f"{status}: {names[cell.key]}: {reason} ({cell.folder})", stderr=True, style="red")
+    if bad:
+        say(f"{bad} of {len(plan)} runs have no result; run again to compute them", stderr=True)
     return 1 if bad else 0
 
 

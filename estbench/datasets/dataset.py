@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from estbench.datasets.checks import SPLITS, checked_splits
-from estbench.errors import EstbenchError, described
+from estbench.errors import EstbenchError
+from estbench.failures import mistakes_of
 from estbench.registry import Registry
 
 Pixels = NDArray[np.float32]
@@ -89,12 +90,8 @@ _loaded: dict[str, tuple[Callable[[], Dataset], Dataset]] = {}
 
 
 def _checked(name: str, loader: Callable[[], Dataset]) -> Dataset:
-    try:
+    with mistakes_of(f"dataset '{name}' cannot be loaded"):
         found: Any = loader()
-    except EstbenchError:
-        raise
-    except Exception as error:
-        raise EstbenchError(f"dataset '{name}' cannot be loaded: {described(error)}") from error
     if not isinstance(found, Dataset):
         raise EstbenchError(f"dataset '{name}': its function gives {type(found).__name__}; it must return a Dataset")
     static = card(name).binarisation == "static"

@@ -19,6 +19,7 @@ class Conditions:
     slots: int = 1
     timeout: float | None = None
     keep_checkpoints: bool = False
+    exit_if_hung: bool = False
     plugins: tuple[Path, ...] = ()
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 

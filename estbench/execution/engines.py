@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ LOOPBACK = "127.0.0.1"
 # A port of its own choice, and bound: without an address dask opens its web pages to the network.
 ON_LOOPBACK = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
 SECONDS_TO_FIND_A_CLUSTER = 15.0
+# A worker of this machine that dies is replaced sooner, however busy the machine is.
+LOCAL_PATIENCE_SECONDS = 30.0
 # The name that dask gives to the processes of its workers.
 WORKER_PROCESS = "Dask Worker process (from Nanny)"
 # Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
@@ -58,6 +61,7 @@ class Engine:
     device: str
     threads: int
     logs: Path | None = None  # where jobs leave why they could not start
+    patience: float = math.inf  # seconds without any worker that end the run
 
 
 class Keeper(Nanny):  # type: ignore[misc]
@@ -90,7 +94,8 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
             silence_logs=logging.CRITICAL,
         )
         client = stack.enter_context(Client(stack.enter_context(processes), set_as_default=False))
-        yield Engine("local", client, lambda: jobs, device, threads or max(1, usable_cores() // jobs))
+        shared = max(1, usable_cores() // jobs)
+        yield Engine("local", client, lambda: jobs, device, threads or shared, patience=LOCAL_PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -20,12 +20,14 @@ from estbench.execution.slurm import Silence
 from estbench.execution.task import TRIES
 from estbench.execution.worker import stop, work
 from estbench.experiment import Cell
+from estbench.store import Status
 from estbench.training import Outcome
 
 # How often to look whether the run was interrupted or the scheduler has gone.
 POLL_SECONDS = 0.2
 # A worker that dies before it has even begun a cell leaves no marker; this many such deaths end the run.
 DEATHS = 5 * TRIES
+NO_WORKERS = "no worker is left; finished cells are whole, see the logs of the others, and run again to go on"
 SCHEDULER_GONE = "the scheduler has gone; finished cells are whole, run again to go on"
 
 
@@ -39,9 +41,9 @@ def on_workers(
 ) -> Iterator[tuple[Cell, Outcome]]:
     """At most ``engine.slots()`` cells in flight; yields each as it ends.
 
-    A cell whose worker died is sent again, until the store's count of attempts ends it: what dask counts hits
-    neighbours, too. Raises ``ConnectionError`` where the scheduler has gone, and what a worker raised that is no
-    fault of its cell (a full disk).
+    A cell whose worker died or was told to end is sent again, until the store's count of attempts ends it: what dask
+    counts hits neighbours, too. Raises ``ConnectionError`` where the scheduler or the last worker has gone, and what
+    a worker raised that is no fault of its cell (a full disk).
     """
     client = engine.client
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -49,16 +51,18 @@ def on_workers(
     waiting = deque(cells)
     in_flight: dict[Future, Cell] = {}
     begun: set[str] = set()
-    deaths: Counter[str] = Counter()
-    asked = 0.0
+    sent: Counter[str] = Counter()
+    deaths: Counter[str] = Counter()  # before the cell had even begun
+    asked, seen = 0.0, time.monotonic()
     silence = None if engine.logs is None else Silence(engine.logs, time.monotonic())
     try:
         while in_flight or (waiting and not interrupted()):
             while waiting and len(in_flight) < engine.slots() and not interrupted():
                 cell = waiting.popleft()
-                if not deaths[cell.key]:
+                if not sent[cell.key]:
                     prepare(cell)
-                future = _submit(client, cell, conditions, deaths[cell.key])
+                sent[cell.key] += 1
+                future = _submit(client, cell, conditions, sent[cell.key])
                 in_flight[future] = cell
                 future.add_done_callback(events.put)
             if interrupted() and time.monotonic() - asked > 1:  # again and again, for a worker may restart meanwhile
@@ -71,8 +75,14 @@ def on_workers(
                 event = events.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 _check_scheduler(client)
-                if silence and (said := silence.words(len(client.scheduler_info()["workers"]), time.monotonic())):
+                now, workers = time.monotonic(), len(client.scheduler_info()["workers"])
+                if silence and (said := silence.words(workers, now)):
                     listener.noted(said)
+                seen = now if workers else seen
+                if not workers and interrupted():
+                    return  # nobody is there to stop
+                if now - seen > engine.patience:
+                    raise ConnectionError(NO_WORKERS) from None
                 continue
             if isinstance(event, dict):
                 _tell_progress(event, in_flight.values(), begun, listener)
@@ -81,11 +91,11 @@ def on_workers(
                 continue  # cancelled above
             cell = in_flight.pop(event)
             outcome = _outcome(event, client)
-            if outcome is not None:
+            if outcome is not None and (outcome.status is not Status.INTERRUPTED or interrupted()):
                 yield cell, outcome
                 continue
+            deaths[cell.key] += cell.key not in begun
             begun.discard(cell.key)
-            deaths[cell.key] += 1
             if deaths[cell.key] > DEATHS:
                 raise ConnectionError(
                     f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to go on"
@@ -99,9 +109,9 @@ def on_workers(
             client.cancel(list(in_flight), force=True)
 
 
-def _submit(client: Client, cell: Cell, conditions: Conditions, deaths: int) -> Future:
+def _submit(client: Client, cell: Cell, conditions: Conditions, tried: int) -> Future:
     # A key of its own for each try: dask would remember how an earlier one ended.
-    key = f"{cell.folder}-{conditions.run[:8]}-{deaths}"
+    key = f"{cell.folder}-{conditions.run[:8]}-{tried}"
     return client.submit(work, cell.as_dict(), conditions, key=key, pure=False)
 
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 
 from estbench.experiment import Cell
+from estbench.failures import is_stop
 from estbench.training import State
+from estbench.training.isolation import isolated
 
 # A gradient step passes through the model forwards and backwards; a bound only forwards.
 BACKWARD = 3
 SPLITS = 3
 
 
-def longest_first(cells: Iterable[Cell]) -> list[Cell]:
+def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambda: False) -> list[Cell]:
     """The cells by their estimated cost; those of equal cost in the order of the plan."""
     known: dict[tuple[str, str], tuple[int, int]] = {}
 
     def cost(cell: Cell) -> float:
         pair = (cell.problem.label, cell.estimator.label)
         if pair not in known:
-            known[pair] = _size(cell)
+            known[pair] = _size(cell, interrupted)
         weights, evaluations = known[pair]
         training, evaluation, probe = cell.training, cell.evaluation, cell.probe
         gradients = (training.steps + probe.points * probe.replicates) * training.batch_size * evaluations * BACKWARD
@@ -31,11 +33,13 @@ def longest_first(cells: Iterable[Cell]) -> list[Cell]:
     return sorted(cells, key=cost, reverse=True)
 
 
-def _size(cell: Cell) -> tuple[int, int]:
+def _size(cell: Cell, interrupted: Callable[[], bool]) -> tuple[int, int]:
     """Weights of the model, and evaluations of f per example; of an estimator that cannot be built, the least."""
     try:
-        with torch.random.fork_rng([]):
+        with isolated(), torch.random.fork_rng([]):
             state = State(cell, torch.device("cpu"))
             return sum(weight.numel() for weight in state.problem.parameters()), state.evaluations_per_example
-    except Exception:  # noqa: BLE001  (anybody's code; the cell's record will tell)
+    except BaseException as error:
+        if is_stop(error, interrupted):
+            raise
         return 1, 1

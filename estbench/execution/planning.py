@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from estbench import estimators, problems
-from estbench.errors import EstbenchError, described
+from estbench.errors import EstbenchError
 from estbench.experiment import Experiment, Plan, find_experiment, make_plan, read_experiment
 from estbench.experiment.spec import experiment_from
-from estbench.registry import Resolved
+from estbench.failures import is_stop, mistakes_of
+from estbench.plugins import load_plugin
+from estbench.registry import Registry, Resolved
 from estbench.training import check_probe
+from estbench.training.isolation import isolated
 from estbench.variant import Variant
 
 
@@ -28,13 +31,23 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 
 def plan_of(experiment: Experiment) -> Plan:
     """The plan, once every name and option in it is known to be right and every pair to be possible."""
-    plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
-    for estimator, problem in plan.pairs():
-        check_pair(estimator, problem)
-    for cell in {id(cell.problem): cell for cell in plan}.values():
-        check_probe(cell)
-    estimators.REGISTRY.resolve(experiment.throughput.reference)
+    with isolated():
+        plan = make_plan(experiment, _resolver(estimators.REGISTRY), _resolver(problems.REGISTRY))
+        for estimator, problem in plan.pairs():
+            with mistakes_of(f"'{estimator.label}' on '{problem.label}'"):
+                check_pair(estimator, problem)
+        for cell in {id(cell.problem): cell for cell in plan}.values():
+            check_probe(cell)
+        estimators.REGISTRY.resolve(experiment.throughput.reference)
     return plan
+
+
+def _resolver(registry: Registry[Any]) -> Callable[[str], Resolved]:
+    def resolve(variant: str) -> Resolved:
+        with mistakes_of(f"{registry.kind} '{variant}'"):
+            return registry.resolve(variant)
+
+    return resolve
 
 
 def check_pair(estimator: Resolved, problem: Resolved) -> None:
@@ -43,37 +56,42 @@ def check_pair(estimator: Resolved, problem: Resolved) -> None:
     estimators.check_supports(estimators.REGISTRY.get(estimator.name), problems.REGISTRY.get(problem.name), options)
 
 
+def load_isolated(plugin: str | Path) -> list[str]:
+    """Load a plugin, and put back what it changed of torch as it was imported; the names of that."""
+    with isolated(importing=True) as left, mistakes_of(f"plugin '{plugin}'"):
+        load_plugin(plugin)
+    return left
+
+
+def load_plugins(plugins: Iterable[Path]) -> None:
+    """Load plugins in a process that computes cells; the run has told already what they change."""
+    for plugin in plugins:
+        load_isolated(plugin)
+
+
 def check_problems(plan: Plan) -> dict[str, int]:
     """Build each problem once: what it lacks (its data, say) is found before anything is written.
 
     Returns the number of training examples by the problem's label.
     """
-    with torch.random.fork_rng([]):
-        return {
-            label: len(_built(problem).data.train)
-            for label, problem in {cell.problem.label: cell.problem for cell in plan}.items()
-        }
+    sizes = {}
+    for label, problem in {cell.problem.label: cell.problem for cell in plan}.items():
+        with isolated(), torch.random.fork_rng([]), mistakes_of(f"problem '{label}' cannot be built"):
+            sizes[label] = len(problems.create(Variant(problem.name, problem.options)).data.train)
+    return sizes
 
 
-def _built(problem: Resolved) -> problems.Problem:
-    try:
-        return problems.create(Variant(problem.name, problem.options))
-    except EstbenchError:
-        raise
-    except Exception as error:
-        raise EstbenchError(f"problem '{problem.label}' cannot be built: {described(error)}") from error
-
-
-def check_estimators(plan: Plan) -> None:
+def check_estimators(plan: Plan, interrupted: Callable[[], bool]) -> None:
     """Build each estimator once, for the same reason; one that raises anything else fails its own cells."""
-    with torch.random.fork_rng([]):
-        for estimator in {cell.estimator.label: cell.estimator for cell in plan}.values():
+    for estimator in {cell.estimator.label: cell.estimator for cell in plan}.values():
+        with isolated(), torch.random.fork_rng([]):
             try:
                 estimators.create(Variant(estimator.name, estimator.options))
             except EstbenchError:
                 raise
-            except Exception:  # noqa: BLE001, S112  (anybody's code; the cell's record will tell)
-                continue
+            except BaseException as error:
+                if is_stop(error, interrupted):
+                    raise
 
 
 def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:

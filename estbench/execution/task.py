@@ -35,6 +35,7 @@ def execute(
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
     begun: Callable[[], None] = lambda: None,
+    ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Compute a cell and leave its record, unless it is there already: an engine may ask again after any fault.
 
@@ -68,8 +69,10 @@ def execute(
                 on_step=on_step,
                 keep_checkpoint=conditions.keep_checkpoints,
                 timeout=conditions.timeout,
+                exit_if_hung=conditions.exit_if_hung or conditions.engine != "in-process",
                 execution=conditions.provenance,
                 remark=lambda line: _write(log, line),
+                ready=ready,
             )
             _write(log, f"{outcome.status}{f': {outcome.reason}' if outcome.reason else ''}")
             return outcome
@@ -117,12 +120,13 @@ def _log(folder: ResultsFolder, cell: Cell, *, everything: bool) -> Iterator[IO[
         if not everything:
             yield log
             return
+        enabled = faulthandler.is_enabled()
         faulthandler.enable(log)
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 yield log
         finally:
-            faulthandler.disable()
+            faulthandler.enable() if enabled else faulthandler.disable()
 
 
 def _write(log: IO[str], line: str) -> None:

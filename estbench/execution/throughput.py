@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
 from estbench import estimators
-from estbench.errors import EstbenchError, described
+from estbench.errors import EstbenchError
 from estbench.execution.listener import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
+from estbench.failures import failure_of, is_stop
 from estbench.measure import describe_environment, measure_throughput
 from estbench.measure.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
 from estbench.training import State
 from estbench.training.divergence import take_finite_steps
+from estbench.training.isolation import isolated, seed_generators
 
 
 def time_throughput(
@@ -36,16 +39,21 @@ def time_throughput(
         reference = _reference_cell(next(iter(new.values())), estimators.REGISTRY.resolve(protocol.reference))
         contenders = new if reference is None else {reference.estimator.label: reference, **new}
         listener.timing(list(contenders))
-        with seeded(stream_seed(0, "noise"), device):
-            states = {label: State(cell, device) for label, cell in contenders.items()}
-            rows = measure_throughput(
-                {label: lambda steps, state=state: take_finite_steps(state, steps) for label, state in states.items()},  # type: ignore[misc]
-                protocol.rounds,
-                protocol.steps,
-                device,
-                interrupted,
-                lambda label, error: listener.noted(f"{label} on {problem} has no throughput: {described(error)}"),  # noqa: B023
-            )
+        rows: list[dict[str, Any]] = []
+        while contenders:
+            states: dict[str, State] = {}
+            try:
+                with seeded(stream_seed(0, "noise"), device), isolated():
+                    seed_generators(stream_seed(0, "noise"))
+                    runners = {label: _runner(cell, states, device, interrupted) for label, cell in contenders.items()}
+                    rows = measure_throughput(runners, protocol.rounds, protocol.steps, device, interrupted)
+                    costs = {label: state.evaluations_per_example for label, state in states.items()}
+                break
+            except _CannotBeTimedError as error:
+                listener.noted(f"{error.label} on {problem} cannot be timed, and has no throughput: {error}")
+                del contenders[error.label]
+        if not rows:
+            continue
         environment = describe_environment(device)
         shared = {
             "session": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -60,10 +68,36 @@ def time_throughput(
                 **row,
                 "code": contenders[row["estimator"]].code,
                 "batch_size": states[row["estimator"]].batches.batch_size,
-                "evaluations_per_example": states[row["estimator"]].evaluations_per_example,
+                "evaluations_per_example": costs[row["estimator"]],
             }
             for row in rows
         )
+
+
+class _CannotBeTimedError(Exception):
+    """An estimator raised while it was timed; the others are timed without it."""
+
+    def __init__(self, label: str, error: BaseException) -> None:
+        super().__init__(failure_of(error).reason)
+        self.label = label
+
+
+def _runner(
+    cell: Cell, states: dict[str, State], device: torch.device, interrupted: Callable[[], bool]
+) -> Callable[[int], None]:
+    """Build what a cell consists of, and return how to take steps with it."""
+
+    def guarded(do: Callable[[], object]) -> None:
+        try:
+            do()
+        except BaseException as error:
+            if is_stop(error, interrupted):
+                raise
+            raise _CannotBeTimedError(cell.estimator.label, error) from None
+
+    label = cell.estimator.label
+    guarded(lambda: states.__setitem__(label, State(cell, device)))
+    return lambda steps: guarded(lambda: take_finite_steps(states[label], steps))
 
 
 def untimed(

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import signal
+import threading
 import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 import torch
 from distributed import get_worker
 
 from estbench import __version__, estimators, problems
 from estbench.errors import EstbenchError
 from estbench.execution.conditions import Conditions
-from estbench.execution.task import execute
+from estbench.execution.fresh import compute
+from estbench.execution.planning import load_isolated
 from estbench.experiment import Cell
 from estbench.experiment.plan import cell_from_record
-from estbench.plugins import is_current, load_plugin
+from estbench.plugins import is_current
 from estbench.processes import usable_cores
 from estbench.training import Outcome
+from estbench.training.threads import accept_threads
 from estbench.variant import Variant
 
 # Progress goes through the scheduler: once a second from each cell is live enough.
 SECONDS_BETWEEN_REPORTS = 1.0
 # The runs whose cells were asked to stop; kept by this process.
 STOPPED: set[str] = set()
+# Whether this process was asked to end, and the cells that it is on.
+TERMINATED = threading.Event()
+AT_WORK: set[str] = set()
+# Dask's nanny ends a worker that takes 95 % of its memory.
+EATS_TOO_MUCH = 0.9
 
 
 def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
     """Compute the cell of a record; report its progress on the topic of the run."""
-    for plugin in conditions.plugins:
-        if not is_current(plugin):  # not yet here, or edited since: a cluster outlives many runs
-            load_plugin(plugin)
+    broken = _load_plugins(conditions.plugins)
     cell = cell_from_record(record)
     if cell.key != record["key"]:
         raise EstbenchError(
             f"estbench {__version__} on {platform.node()} gives the cell '{cell.folder}' another key; "
             "install the same version there"
         )
-    _check_source(cell)
+    known = cell.estimator.name in estimators.names() and cell.problem.name in problems.names()
+    if known:
+        _check_source(cell)
+
+    def ready() -> None:
+        if broken and not known:
+            raise broken
+
     worker = get_worker()
     reported = time.monotonic()
 
@@ -48,18 +66,40 @@ def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
             reported = time.monotonic()
             worker.log_event(conditions.run, {"key": cell.key, "step": step})
 
-    return execute(
-        cell,
-        conditions,
-        interrupted=lambda: conditions.run in STOPPED,
-        on_step=report,
-        begun=lambda: worker.log_event(conditions.run, {"key": cell.key, "step": 0}),
-    )
+    AT_WORK.add(cell.key)
+    try:
+        return compute(
+            cell,
+            conditions,
+            interrupted=lambda: TERMINATED.is_set() or conditions.run in STOPPED,
+            on_step=report,
+            begun=lambda: worker.log_event(conditions.run, {"key": cell.key, "step": 0}),
+            ready=ready,
+        )
+    finally:
+        AT_WORK.discard(cell.key)
+        if TERMINATED.is_set():
+            worker.loop.add_callback(worker.close, nanny=False)
 
 
-def dask_setup(_worker: object) -> None:
-    """Leave Ctrl-C to the run, which asks its workers to stop; a terminal sends it to all of them."""
+def dask_setup(worker: Any) -> None:
+    """Leave Ctrl-C to the run, which asks its workers to stop; a terminal sends it to all of them.
+
+    Termination lets a cell stop between two steps with a checkpoint, and then ends the worker. A nanny ends a worker
+    that eats too much in the same way: that one ends at once, and counts as dead.
+    """
+    accept_threads()
+
+    def terminate(number: int, _frame: FrameType | None) -> None:
+        limit = worker.memory_manager.memory_limit or math.inf
+        if AT_WORK and not TERMINATED.is_set() and psutil.Process().memory_info().rss < EATS_TOO_MUCH * limit:
+            TERMINATED.set()
+            return
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
 
 
 async def stop(run: str) -> None:
@@ -75,6 +115,20 @@ def describe() -> dict[str, Any]:
         "cuda": torch.cuda.is_available(),
         "estbench": __version__,
     }
+
+
+def _load_plugins(plugins: Iterable[Path]) -> EstbenchError | None:
+    """Load the plugins; what one raises is a failure of the cells that need it, and of no others."""
+    broken = None
+    for plugin in plugins:
+        if not plugin.exists():
+            raise EstbenchError(f"the plugin '{plugin}' is not visible on {platform.node()}; keep it where all see it")
+        try:
+            if not is_current(plugin):  # not yet here, or edited since: a cluster outlives many runs
+                load_isolated(plugin)
+        except EstbenchError as error:
+            broken = error
+    return broken
 
 
 def _check_source(cell: Cell) -> None:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from estbench.errors import EstbenchError, described
+from estbench.errors import EstbenchError
 from estbench.estimators import Estimator, surrogate_of
+from estbench.failures import described
 from estbench.measure import loop_path
 from estbench.measure.bias import Reference, bias_rows
 from estbench.measure.differentiation import differentiation_for

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from estbench.errors import described
 from estbench.estimators import Estimator, surrogate_of
+from estbench.failures import described
 from estbench.measure.differentiation import Differentiate, gradients
 from estbench.measure.fast_path import add_params
 from estbench.measure.heavy_tails import skewed_mean_interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,14 +11,16 @@ from typing import Any
 import torch
 
 from estbench import estimators
-from estbench.errors import EstbenchError
 from estbench.experiment import Cell
+from estbench.failures import Failure, failure_of, is_stop
 from estbench.measure import Clocks, describe_environment
 from estbench.measure.randomness import seeded
 from estbench.store import ResultsFolder, Status, certificates
 from estbench.training.deadline import Deadline
+from estbench.training.isolation import isolated, seed_generators
 from estbench.training.loop import Outcome, train
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
+from estbench.training.threads import threads_left
 
 # A killed run loses at most this much of its work.
 CHECKPOINT_SECONDS = 30.0
@@ -36,15 +38,19 @@ def run_cell(
     keep_checkpoint: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     timeout: float | None = None,
+    exit_if_hung: bool = False,
     execution: Mapping[str, Any] | None = None,
     remark: Callable[[str], None] = lambda _line: None,
+    ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Compute a cell, from its checkpoint where there is one, and commit its record to ``folder``.
 
-    What goes wrong inside the cell is its outcome, ``failed``, and never stops the others; what goes wrong with the
-    folder (a full disk) is raised, for it concerns them all. A cell that takes more than ``timeout`` seconds stops
-    between two steps, as ``timeout``; one that hangs ends its process, and ``give_up`` is for whoever comes next.
+    Whatever is raised inside the cell is its outcome, ``failed``, and never stops the others; only a signal to stop
+    (``interrupted`` says so) and what ``on_step`` raises pass. What goes wrong with the folder (a full disk) is
+    raised, because it concerns them all. A cell that takes more than ``timeout`` seconds stops between two steps, as
+    ``timeout``; one that hangs ends its process if ``exit_if_hung``, and ``give_up`` is for whoever comes next.
     ``execution`` says where it ran, for its record. ``remark`` is told what is worth a line in the cell's log.
+    ``ready`` is called first, and fails as the cell does. Settings of the process that the cell changed are put back.
     """
     folder.reopen(cell)
     workspace = folder.workspace(cell)
@@ -53,9 +59,25 @@ def run_cell(
     clocks = Clocks(device)
     started = datetime.now(UTC)
     state: State | None = None
-    error: dict[str, str] | None = None
-    with seeded(noise_seed(cell), device), deadline.enforced(workspace / OVERSTAYED):
+    failure: Failure | None = None
+    details: dict[str, Any] = {}
+    passed: list[BaseException] = []
+
+    def stepped(step: int) -> None:
         try:
+            on_step(step)
+        except BaseException as error:
+            passed.append(error)
+            raise
+
+    with (
+        seeded(noise_seed(cell), device),
+        deadline.enforced(workspace / OVERSTAYED, exit_if_hung=exit_if_hung),
+        isolated() as left,
+    ):
+        seed_generators(noise_seed(cell))
+        try:
+            ready()
             state = State(cell, device)
             spent = state.restore(checkpoint)
             if spent is None and checkpoint.exists():
@@ -67,34 +89,50 @@ def run_cell(
                 checkpoint,
                 checkpoint_seconds=checkpoint_seconds,
                 interrupted=lambda: interrupted() or deadline(),
-                on_step=on_step,
+                on_step=stepped,
                 trajectories=folder.trajectories,
             )
             if outcome.status is Status.INTERRUPTED and not interrupted():
                 outcome = Outcome(Status.TIMEOUT, f"stopped at step {state.step} after {timeout:g} s")
+            if keep_checkpoint and outcome.status is Status.DONE:
+                state.save(checkpoint, clocks.seconds)
         except CheckpointError:
             raise
-        except Exception as problem:  # noqa: BLE001  (an estimator is anybody's code)
-            outcome = Outcome(Status.FAILED, f"{type(problem).__name__}: {problem}")
-            error = {
-                "type": type(problem).__name__,
-                "message": str(problem),
-                "traceback": "" if isinstance(problem, EstbenchError) else traceback.format_exc(),
-            }
-        if state is not None:
-            lines = tuple(f"step {row['step']}: {row['measurement']} {row['message']}" for row in state.remarks)
-            for line in lines:
-                remark(line)
-            outcome = replace(outcome, remarks=lines)
-        if state is not None and keep_checkpoint and outcome.status is Status.DONE:
-            state.save(checkpoint, clocks.seconds)
-    folder.commit(
-        cell,
-        _record(cell, folder, outcome, state, clocks, device, started, error, execution),
-        state.curves if state else [],
-        state.gradients if state else [],
-        keep_checkpoint=keep_checkpoint or outcome.status in {Status.INTERRUPTED, Status.TIMEOUT},
-    )
+        except BaseException as error:
+            if passed or is_stop(error, interrupted):
+                raise
+            failure = failure_of(error)
+        for name, describe in _details(cell, state, folder, device).items():
+            try:
+                details[name] = json.loads(json.dumps(describe(), allow_nan=False))
+            except BaseException as error:
+                if is_stop(error, interrupted):
+                    raise
+                failure = failure or failure_of(error)
+        if failure is not None:
+            outcome = Outcome(Status.FAILED, failure.reason)
+    remarks = [*state.remarks] if state else []
+    messages = [f"changed {name}, which was put back" for name in left]
+    messages += [f"left the thread '{name}' running" for name in threads_left()]
+    step = state.step if state else 0
+    remarks = [
+        *remarks,
+        *({"step": step, "measurement": "isolation", "message": f"the cell {each}"} for each in messages),
+    ]
+    lines = tuple(f"step {row['step']}: {row['measurement']} {row['message']}" for row in remarks)
+    for line in lines:
+        remark(line)
+    outcome = replace(outcome, remarks=lines)
+    record = _record(cell, outcome, clocks, device, started, failure, execution) | details | {"remarks": remarks}
+    tables = (state.curves, state.gradients) if state else ([], [])
+    keep = keep_checkpoint or outcome.status in {Status.INTERRUPTED, Status.TIMEOUT}
+    try:
+        folder.commit(cell, record, *tables, keep_checkpoint=keep)
+    except (TypeError, ValueError, ArithmeticError) as error:  # a number that is none, by an estimator's doing
+        failure = failure_of(error)
+        outcome = Outcome(Status.FAILED, failure.reason)
+        record = _record(cell, outcome, clocks, device, started, failure, execution)
+        folder.commit(cell, record, [], [], keep_checkpoint=False)
     return outcome
 
 
@@ -111,24 +149,22 @@ def give_up(
     A timeout keeps its checkpoint, so that a run with more time goes on from there; a cell whose process dies begins
     anew, for what it left may be what kills it.
     """
-    error = {"type": outcome.status.value, "message": outcome.reason, "traceback": stack}
+    failure = Failure(outcome.status.value, outcome.reason, stack)
     (folder.workspace(cell) / OVERSTAYED).unlink(missing_ok=True)
-    record = _record(cell, folder, outcome, None, Clocks(device), device, datetime.now(UTC), error, execution)
+    record = _record(cell, outcome, Clocks(device), device, datetime.now(UTC), failure, execution)
     folder.commit(cell, record, [], [], keep_checkpoint=outcome.status is Status.TIMEOUT)
 
 
 def _record(
     cell: Cell,
-    folder: ResultsFolder,
     outcome: Outcome,
-    state: State | None,
     clocks: Clocks,
     device: torch.device,
     started: datetime,
-    error: dict[str, str] | None,
+    failure: Failure | None,
     execution: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    record: dict[str, Any] = {
+    return {
         "cell": cell.as_dict(),
         "status": outcome.status.value,
         "stop_reason": outcome.reason,
@@ -137,23 +173,28 @@ def _record(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe_environment(device),
         "execution": dict(execution or {}),
-        "error": error,
+        "error": failure.as_dict() if failure else None,
     }
-    if state is not None:
-        groups = state.problem.groups()
-        record |= {
-            "step": state.step,
-            "examples": state.examples,
-            "evaluations": state.evaluations,
-            "remarks": state.remarks,
-            "facts": state.estimator.facts(),
-            "certificate": certificates.claim(
-                cell.estimator.label, estimators.REGISTRY.get(cell.estimator.name), folder.path
-            ),
-            "parameters": {name: sum(weight.numel() for weight in group) for name, group in groups.items()},
-            "fingerprints": {
-                "initial_weights": fingerprint(initial_problem(cell, device)),
-                "final_weights": fingerprint(state.problem),
-            },
-        }
-    return record
+
+
+def _details(
+    cell: Cell, state: State | None, folder: ResultsFolder, device: torch.device
+) -> dict[str, Callable[[], Any]]:
+    """What a record says of the model and the estimator; to be asked one by one, for a plugin may answer badly."""
+    if state is None:
+        return {}
+    cls = estimators.REGISTRY.get(cell.estimator.name)
+    return {
+        "step": lambda: state.step,
+        "examples": lambda: state.examples,
+        "evaluations": lambda: state.evaluations,
+        "facts": lambda: state.estimator.facts(),  # noqa: PLW0108  (to look it up may fail, too)
+        "certificate": lambda: certificates.claim(cell.estimator.label, cls, folder.path),
+        "parameters": lambda: {
+            name: sum(weight.numel() for weight in group) for name, group in state.problem.groups().items()
+        },
+        "fingerprints": lambda: {
+            "initial_weights": fingerprint(initial_problem(cell, device)),
+            "final_weights": fingerprint(state.problem),
+        },
+    }

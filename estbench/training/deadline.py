@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import IO
 
 from estbench.guarded import GuardedPath
 
@@ -33,24 +34,31 @@ class Deadline:
         return self.seconds is not None and time.monotonic() - self.began >= self.seconds
 
     @contextlib.contextmanager
-    def enforced(self, evidence: GuardedPath) -> Iterator[None]:
-        """Within, a cell that overstays and does not stop ends its process, which leaves its stack in ``evidence``."""
+    def enforced(self, evidence: GuardedPath, *, exit_if_hung: bool) -> Iterator[None]:
+        """Within, a cell that overstays and does not stop leaves its stack in ``evidence``.
+
+        With ``exit_if_hung`` its process then ends, even where native code holds the GIL. Without, which is for a
+        process that has other things to do, people are told, and have to end it themselves.
+        """
         if self.seconds is None:
             yield
             return
         limit = self.seconds + max(GRACE * self.seconds, LEAST_GRACE_SECONDS)
-        told = threading.Timer(limit, _tell, [self.seconds])
-        told.daemon = True
         evidence.unlink(missing_ok=True)
         with evidence.claimed() as file:
+            told = threading.Timer(limit, _tell, [self.seconds, None if exit_if_hung else file])
+            told.daemon = True
             told.start()
-            # A little later, so that the message comes first where the GIL is free.
-            faulthandler.dump_traceback_later(limit + 0.1, exit=True, file=file)
+            if exit_if_hung:
+                # A little later, so that the message comes first where the GIL is free.
+                faulthandler.dump_traceback_later(limit + 0.1, exit=True, file=file)
             try:
                 yield
             finally:
-                faulthandler.cancel_dump_traceback_later()
+                if exit_if_hung:
+                    faulthandler.cancel_dump_traceback_later()
                 told.cancel()
+                told.join()
         evidence.unlink()
 
 
@@ -62,10 +70,16 @@ def overstayed(evidence: GuardedPath) -> str | None:
         return None
 
 
-def _tell(seconds: float) -> None:
+def _tell(seconds: float, file: IO[str] | None) -> None:
+    """Say that a cell hangs; with a file, this process goes on, and the stack of the hang goes there."""
+    if file is not None:
+        faulthandler.dump_traceback(file)
+    remedy = (
+        "so this process ends; run again" if file is None else "end this process (restart the kernel) and run again"
+    )
     print(
-        f"Error: a cell hangs past its {seconds:g} s and cannot be stopped, so this process ends; "
-        "run again: the cell is recorded as timeout, and the others go on",
+        f"Error: a cell hangs past its {seconds:g} s and cannot be stopped, {remedy}: the cell is recorded as timeout, "
+        "and the others go on",
         file=sys.stderr,
         flush=True,
     )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from estbench.errors import described
+from estbench.failures import described
 from estbench.guarded import DamagedError, LinkError
 from estbench.measure import frozen
 from estbench.measure.frozen import Kept

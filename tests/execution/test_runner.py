@@ -17,7 +17,7 @@ from estbench.cli import _exit_code
 from estbench.cli import status as status_module
 from estbench.execution import Listener, as_experiment, plan_of
 from estbench.experiment import SCHEMA_VERSION, find_experiment, read_experiment
-from estbench.store import ResultsFolder, files
+from estbench.store import ResultsFolder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -157,7 +157,7 @@ def test_a_full_disk_is_one_line_and_finished_cells_are_whole(tiny_file, tmp_pat
 
     command = ["run", str(tiny_file), "--seeds", "3", "--out", str(out)]
     with monkeypatch.context() as full:
-        full.setattr(files.os, "fsync", fsync)
+        full.setattr(os, "fsync", fsync)
         assert _exit_code(command) == 1
     errors = capfd.readouterr().err
     assert errors.startswith("Error: cannot write")
@@ -209,6 +209,6 @@ def test_a_record_says_where_it_comes_from(tiny, tmp_path):
 def test_running_reads_a_damaged_folder_before_it_computes(tiny, tmp_path, monkeypatch):
     estbench.run(tiny, out=tmp_path)
     (tmp_path / "experiment.json").write_text("{")
-    monkeypatch.setattr("estbench.execution.in_process.execute", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("estbench.execution.in_process.compute", lambda *_, **__: pytest.fail("computed"))
     with pytest.raises(EstbenchError, match="cannot read"):
         estbench.run({**tiny, "seeds": 2}, out=tmp_path)

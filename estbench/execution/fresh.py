@@ -1,0 +1,114 @@
+"""A cell in a process of its own, once a plugin has left threads in this one that may draw random numbers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from estbench.execution.conditions import Conditions
+from estbench.execution.planning import load_plugins
+from estbench.execution.task import execute
+from estbench.experiment import Cell
+from estbench.experiment.plan import cell_from_record
+from estbench.processes import started_without_script
+from estbench.store import Status
+from estbench.training import Interrupts, Outcome
+from estbench.training.threads import threads_left
+
+PROCESS = "estbench cell"
+POLL_SECONDS = 0.2
+
+
+def compute(
+    cell: Cell,
+    conditions: Conditions,
+    *,
+    interrupted: Callable[[], bool],
+    on_step: Callable[[int], None],
+    begun: Callable[[], None],
+    ready: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Compute a cell here, as ``execute`` does, or in a fresh process where threads of plugins go on in this one."""
+    while threads_left():
+        outcome = _in_fresh_process(cell, conditions, interrupted, on_step, begun)
+        if outcome is not None:
+            return outcome
+        if interrupted():
+            return Outcome(Status.INTERRUPTED, "its process ended first; run again to go on")
+    return execute(cell, conditions, interrupted=interrupted, on_step=on_step, begun=begun, ready=ready)
+
+
+def _in_fresh_process(
+    cell: Cell,
+    conditions: Conditions,
+    interrupted: Callable[[], bool],
+    on_step: Callable[[int], None],
+    begun: Callable[[], None],
+) -> Outcome | None:
+    """The outcome of a cell, or nothing where its process died: the count of its tries will end it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_child, args=(theirs, cell.as_dict(), replace(conditions, exit_if_hung=True)), name=PROCESS, daemon=True
+    )
+    with started_without_script(PROCESS):
+        process.start()
+    theirs.close()
+    asked = False
+    try:
+        while True:
+            if interrupted() and not asked:
+                asked = True
+                process.terminate()
+            if not ours.poll(POLL_SECONDS):
+                continue
+            kind, value = ours.recv()
+            if kind == "begun":
+                begun()
+            elif kind == "step":
+                on_step(value)
+            elif kind == "outcome":
+                outcome: Outcome = value
+                return outcome
+            else:
+                raise value
+    except (EOFError, ConnectionResetError):
+        return None
+    finally:
+        ours.close()
+        process.join(POLL_SECONDS)
+        process.kill()
+        process.join()
+
+
+def _child(pipe: Connection, record: dict[str, Any], conditions: Conditions) -> None:
+    """Compute the cell of a record, and tell how it goes; Ctrl-C is for the parent, which asks by SIGTERM."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with Interrupts() as interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            outcome = execute(
+                cell_from_record(record),
+                conditions,
+                interrupted=interrupted,
+                on_step=lambda step: pipe.send(("step", step)),
+                begun=lambda: pipe.send(("begun", None)),
+                ready=lambda: load_plugins(conditions.plugins),
+            )
+        except Exception as error:  # noqa: BLE001  (a full disk, say: for the parent to raise)
+            pipe.send(("error", error))
+            return
+        pipe.send(("outcome", outcome))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
