@@ -25,7 +25,7 @@ from tests.measure.conftest import LinearGaussian
 pytestmark = pytest.mark.slow
 
 REPLICATES = (20, 50, 100, 300)
-EXPERIMENTS = 250
+EXPERIMENTS = 150
 # A coverage of 92 % fails one of about 400 cells by chance with a probability below 1e-3 in all.
 ALARM = stats.norm.ppf(1 - 1e-3 / 400)
 
