@@ -151,7 +151,7 @@ def small(latents="normal"):
         ("reparam", "auto", 20),
         ("rloo[num_samples=40]", "auto", 50),
         ("reinforce", "auto", 50),
-        ("reparam", "exact", 20),
+        ("reparam", "loop", 20),
     ],
 )
 def test_the_probe_s_intervals_hold_what_many_replicates_find(variant, path, replicates):
