@@ -32,6 +32,17 @@ COMMANDS = {
 }
 
 
+# A disk that is full, forbidden or broken, a server of files that has gone, too many files, no locks, no memory.
+FAULTS_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "ESTALE"),
+        *("EMFILE", "ENFILE", "ENOLCK", "ENOMEM", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
+
+
 class LazyCommand(click.RichCommand):
     """A command's name and one line; the command itself is imported when it is called."""
 
@@ -86,7 +97,7 @@ def _exit_code(arguments: list[str] | None) -> int:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             return _complain(f"'{error.filename}': {error.strerror}", 2)
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}:
+        if error.errno not in FAULTS_OF_THE_MACHINE:
             raise
         where = f" '{error.filename}'" if error.filename else ""
         return _complain(f"cannot write{where}: {error.strerror}; finished cells are whole, run again to go on", 1)
