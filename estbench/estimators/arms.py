@@ -10,11 +10,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.estimators.surrogate import gradient_surrogate
 from estbench.problems import Objective
-from estbench.validation import Options
 
 # Of Gauss-Legendre quadrature: enough for the last digit in double precision.
 NODES = 24
@@ -45,7 +45,7 @@ class ARMS(Estimator):
     needs_differentiable_f = False
     variants = ("arms[copula=gaussian]",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``copula`` makes a difference for more than two samples."""
 
         num_samples: Annotated[int, Field(ge=2)] = 4

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
-from estbench.validation import Options
 
 Step = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -61,7 +61,7 @@ class EvolutionStrategies(Estimator):
     unbiased = False
     needs_differentiable_f = False
 
-    class Options(Options):
+    class Options(validation.Options):
         """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
 
         step: Step = 0.2
@@ -92,7 +92,7 @@ class SPSA(Estimator):
     unbiased = False
     needs_differentiable_f = False
 
-    class Options(Options):
+    class Options(validation.Options):
         """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
 
         step: Step = 0.35

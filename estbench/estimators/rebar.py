@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.conditional import coupled, is_categorical
 from estbench.estimators.learned import variance_descent
 from estbench.estimators.surrogate import gradient_surrogate
 from estbench.problems import Objective
-from estbench.validation import Options
 
 
 @register("rebar")
@@ -40,7 +40,7 @@ class Rebar(Estimator):
     needs_differentiable_f = True
     evaluations = 3
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen: where the temperature starts."""
 
         temperature: float = Field(default=0.5, gt=0)

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from estbench import validation
 from estbench.errors import EstbenchError
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.rebar import control_variate_surrogate, relaxed_f
 from estbench.problems import Objective
-from estbench.validation import Options
 
 
 @register("relax")
@@ -37,7 +37,7 @@ class Relax(Estimator):
     needs_differentiable_f = True
     evaluations = 3
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen: where the temperature starts, and the network's hidden units."""
 
         temperature: float = Field(default=0.5, gt=0)

@@ -8,13 +8,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from estbench import validation
 from estbench.errors import EstbenchError
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.learned import variance_descent
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.estimators.surrogate import gradient_surrogate, value_and_slope
 from estbench.problems import Objective
-from estbench.validation import Options
 
 
 @register("rodeo")
@@ -42,7 +42,7 @@ class Rodeo(Estimator):
     unbiased = True
     needs_differentiable_f = True
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``hidden`` units are the network's."""
 
         num_samples: Annotated[int, Field(ge=2)] = 2

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.baselines import Baseline, ExponentialMovingAverage, InputDependent, Optimal, Zero
 from estbench.problems import Objective
 from estbench.problems.continuous import IMPLICIT
-from estbench.validation import Options
 
 # The score function needs a sample and its density, and nothing else.
 EVERY = frozenset({"normal", "bernoulli", "categorical"}) | IMPLICIT
@@ -61,7 +61,7 @@ class Reinforce(Estimator):
         "reinforce[baseline=optimal]",
     )
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; of the baselines, each option after ``baseline`` belongs to some."""
 
         num_samples: Annotated[int, Field(ge=1)] = 1
@@ -146,7 +146,7 @@ class RLOO(Estimator):
     needs_differentiable_f = False
     variants = ("rloo[num_samples=4]",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen."""
 
         num_samples: Annotated[int, Field(ge=2)] = 2

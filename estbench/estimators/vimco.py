@@ -15,11 +15,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
+from estbench import validation
 from estbench.estimators.base import register
 from estbench.estimators.multi_sample import MultiSample, bound, log_sum_of_others
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.problems import Objective
-from estbench.validation import Options
 
 LATENTS = frozenset({"normal", "bernoulli", "categorical"})
 
@@ -66,7 +66,7 @@ class VIMCO(MultiSample):
     needs_differentiable_f = False
     variants = ("vimco[mean=arithmetic]",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen."""
 
         mean: Literal["geometric", "arithmetic"] = "geometric"
@@ -99,7 +99,7 @@ class OVIS(MultiSample):
     needs_differentiable_f = False
     variants = ("ovis[gamma=1.0]",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen."""
 
         gamma: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from estbench import validation
 from estbench.problems.latents import BernoulliLatents
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy
-from estbench.validation import Options
 
 
 @register("bernoulli_toy")
@@ -34,7 +34,7 @@ class BernoulliToy(Toy):
     latents = "bernoulli"
     parameter_names = ("logits",)
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``theta`` is where every bit starts."""
 
         target: float = Field(default=0.45, ge=0, le=1)

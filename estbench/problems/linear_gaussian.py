@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
+from estbench import validation
 from estbench.datasets import Dataset
 from estbench.problems.latents import NormalLatents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
-from estbench.validation import Options
 
 SPLITS = (1024, 256, 256)
 VARIANCE = 2 / 3  # of q; the posterior's is 1/2
@@ -43,7 +43,7 @@ class LinearGaussian(Problem):
     summary = "linear-Gaussian model with known posterior and evidence, K importance samples"
     latents = "normal"
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen."""
 
         dimensions: Annotated[int, Field(ge=1)] = 20

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from estbench import validation
 from estbench.datasets import Dataset
 from estbench.datasets.tabular import load_table
 from estbench.problems.latents import NormalLatents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
-from estbench.validation import Options
 
 # Trapezoidal rule for an expectation under N(0, 1). Its error falls as exp(-2 pi d / step), where d is the distance of
 # the nearest pole from the real line: pi / s for log sigmoid(m + s e). So it is at rounding for s up to 60.
@@ -52,7 +52,7 @@ class LogisticRegression(Problem):
     summary = "Bayesian logistic regression on breast cancer or German credit, exact by one-dimensional quadrature"
     latents = "normal"
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``minibatch`` is M, at most all rows."""
 
         dataset: Literal["breast_cancer", "german_credit"] = "breast_cancer"

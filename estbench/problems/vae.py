@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench import datasets
+from estbench import datasets, validation
 from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.problems.networks import (
@@ -24,7 +24,6 @@ from estbench.problems.networks import (
 )
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
-from estbench.validation import Options
 
 
 @register("vae")
@@ -66,7 +65,7 @@ class VAE(Problem):
     summary = "VAE with normal, discrete or other continuous latents, on binarised or grey images"
     latents = "normal"
 
-    class Options(Options):
+    class Options(validation.Options):
         """What may be chosen; ``categories`` is for categorical and Dirichlet latents, ``coding`` for those in [0, 1].
 
         ``kl`` belongs to the ELBO, for a multi-sample bound has no analytic part, and to latents with a closed form.
