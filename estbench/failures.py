@@ -13,7 +13,19 @@ from types import FrameType
 from estbench.errors import EstbenchError
 
 # Code that no plugin is made of.
-KNOWN = {"estbench", "torch", "numpy", "pydantic", "pydantic_core", "distributed", "dask", "tornado", "rich", "tqdm"}
+KNOWN = {
+    "estbench",
+    "torch",
+    "numpy",
+    "pydantic",
+    "pydantic_core",
+    "distributed",
+    "dask",
+    "dask_jobqueue",
+    "tornado",
+    "rich",
+    "tqdm",
+}
 KNOWN |= sys.stdlib_module_names
 MOST_MESSAGE = 2_000
 MOST_TRACEBACK = 50_000

@@ -92,6 +92,10 @@ def _exit_code(arguments: list[str] | None) -> int:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what is finished is stored; run again (without --force) to go on", 130)
+    except (SystemExit, GeneratorExit) as error:  # no command raises one
+        from estbench.failures import described
+
+        return _complain(f"a plugin ended the command by {described(error)}; mend it, and run again", 1)
     except ConnectionError as error:
         return _complain(str(error), 1)
     except OSError as error:

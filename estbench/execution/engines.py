@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import dask
 import psutil
 import torch
 from dask_jobqueue import SLURMCluster
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from dask_jobqueue.slurm import SLURMJob
+from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 
 from estbench import __version__
 from estbench.errors import EstbenchError
 from estbench.execution.slurm import Slurm
 from estbench.execution.worker import describe
+from estbench.failures import described
+from estbench.guarded import GuardedPath
 from estbench.processes import started_without_script, usable_cores
 
 LOOPBACK = "127.0.0.1"
@@ -60,8 +63,9 @@ class Engine:
     slots: Callable[[], int]
     device: str
     threads: int
-    logs: Path | None = None  # where jobs leave why they could not start
+    logs: GuardedPath | None = None  # where jobs leave why they could not start
     patience: float = math.inf  # seconds without any worker that end the run
+    refused: list[str] = field(default_factory=list)  # why jobs were not even taken
 
 
 class Keeper(Nanny):  # type: ignore[misc]
@@ -88,12 +92,13 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
         stack.enter_context(started_without_script(WORKER_PROCESS))
-        processes = SpecCluster(
-            workers=workers,
-            scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
-            silence_logs=logging.CRITICAL,
-        )
-        client = stack.enter_context(Client(stack.enter_context(processes), set_as_default=False))
+        with _starts("worker processes; free some memory, or run without --jobs"):
+            processes = SpecCluster(
+                workers=workers,
+                scheduler={"cls": Scheduler, "options": {**ON_LOOPBACK, "dashboard": False}},
+                silence_logs=logging.CRITICAL,
+            )
+            client = stack.enter_context(Client(stack.enter_context(processes), set_as_default=False))
         shared = max(1, usable_cores() // jobs)
         yield Engine("local", client, lambda: jobs, device, threads or shared, patience=LOCAL_PATIENCE_SECONDS)
 
@@ -122,16 +127,44 @@ def cluster(address: str, jobs: int | None, device: str, threads: int | None) ->
 
 
 @contextlib.contextmanager
-def slurm(settings: Slurm, logs: Path, device: str, threads: int | None) -> Iterator[Engine]:
+def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) -> Iterator[Engine]:
     """Jobs of SLURM, each one worker: as many as there are cells for, up to ``settings.jobs``; lost ones replaced."""
     threads = threads or settings.threads
-    with (
-        dask.config.set({**SETTINGS, "distributed.scheduler.worker-ttl": "5 minutes"}),
-        SLURMCluster(**settings.options(threads, logs), silence_logs="critical") as jobs,
-        Client(jobs, set_as_default=False) as client,
-    ):
+    refused: list[str] = []
+
+    class Job(SLURMJob):  # type: ignore[misc]
+        """Tells why ``sbatch`` takes no job; dask would only log it, and wait."""
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except Exception as error:
+                refused.append(described(error))
+                self.status = Status.failed  # as dask expects of it when it closes
+                raise
+
+    class Jobs(SLURMCluster):  # type: ignore[misc]
+        job_cls = Job
+
+    logs.mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(dask.config.set({**SETTINGS, "distributed.scheduler.worker-ttl": "5 minutes"}))
+        with _starts("the scheduler for jobs of SLURM; mend the SLURM file"):
+            jobs = stack.enter_context(Jobs(**settings.options(threads, logs), silence_logs="critical"))
+            client = stack.enter_context(Client(jobs, set_as_default=False))
         jobs.adapt(minimum_jobs=0, maximum_jobs=settings.jobs)
-        yield Engine("slurm", client, lambda: settings.jobs, device, threads, logs)
+        yield Engine("slurm", client, lambda: settings.jobs, device, threads, logs, refused=refused)
+
+
+@contextlib.contextmanager
+def _starts(what: str) -> Iterator[None]:
+    """One line of whatever keeps dask from starting something, with what to do after a semicolon."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (it wraps the cause, whose kind is anything)
+        started, remedy = what.split("; ")
+        cause = described(error.__cause__ or error)
+        raise ConnectionError(f"cannot start {started}: {cause}; {remedy}, and run again") from None
 
 
 def _one_gpu(index: int) -> dict[str, str]:

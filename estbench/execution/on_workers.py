@@ -79,6 +79,10 @@ def on_workers(
                 if silence and (said := silence.words(workers, now)):
                     listener.noted(said)
                 seen = now if workers else seen
+                if not workers and engine.refused:
+                    raise ConnectionError(
+                        f"SLURM takes no job: {engine.refused[-1]}; mend the SLURM file, and run again"
+                    ) from None
                 if not workers and interrupted():
                     return  # nobody is there to stop
                 if now - seen > engine.patience:

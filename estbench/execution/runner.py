@@ -29,6 +29,7 @@ from estbench.execution.planning import (
 from estbench.execution.slurm import Slurm, read_slurm
 from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment, Plan
+from estbench.guarded import GuardedPath
 from estbench.measure.environment import choose_device
 from estbench.store import Results, ResultsFolder, Status, load
 from estbench.store.attempts import forget_attempts
@@ -122,7 +123,7 @@ def run(
         check_estimators(plan, interrupts)
         folder = ResultsFolder(out or Path("results") / plan.experiment.name)
         path = folder.path.resolve()
-        engine = _engine(jobs, cluster, slurm, device if remote else here.type, threads, path / "slurm")
+        engine = _engine(jobs, cluster, slurm, device if remote else here.type, threads, GuardedPath(path, "slurm"))
         if engine is not None:
             _check_origins(plan)
         conditions = Conditions(
@@ -216,7 +217,7 @@ def _engine(
     slurm: str | Path | Slurm | None,
     device: str,
     threads: int | None,
-    logs: Path,
+    logs: GuardedPath,
 ) -> contextlib.AbstractContextManager[Engine] | None:
     """What will bring up workers; nothing where the cells run in this process."""
     if slurm is not None and (jobs is not None or cluster is not None):
@@ -224,6 +225,8 @@ def _engine(
     if jobs is None and cluster is None and slurm is None:
         return None
     settings = read_slurm(slurm) if isinstance(slurm, str | Path) else slurm
+    if settings is not None:
+        settings.check_machine(logs)
     try:
         from estbench.execution import engines  # noqa: PLC0415  (an extra that not everybody has)
     except ImportError as error:

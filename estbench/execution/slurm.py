@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import shutil
+import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath
 from estbench.toml_files import read_toml
 from estbench.validation import Frozen, validated
 
 # A job that has a node starts its worker in a few seconds.
 PATIENCE_SECONDS = 60
-Count = Annotated[int, Field(ge=1)]
+PROGRAMS = ("sbatch", "scancel")
+Count = Annotated[int, Field(ge=1, le=100_000)]
 # What local workers get by configuration (see ``engines.SETTINGS``), jobs get by their environment.
 # Of memory, both: to set the first keeps glibc from raising the second by itself.
 ENVIRONMENT = (
@@ -24,23 +31,106 @@ ENVIRONMENT = (
 )
 
 
+def _matching(pattern: str, example: str) -> AfterValidator:
+    """Refuse whatever does not match as a whole; so a value is one word of the job's script, and no option."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(f"takes {example}, and not {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _directive(value: str) -> str:
+    """One option of ``sbatch``, with or without a value, quoted as ``sbatch`` takes it."""
+    try:
+        words = shlex.split(_line(value))
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be read: {error}") from None
+    named = re.fullmatch(r"(-[a-zA-Z]\d*|--[a-zA-Z][\w-]*)(=.*)?", words[0], re.ASCII) if words else None
+    if named is None or len(words) > 2 or (len(words) == 2 and (named[2] or words[1].startswith("-"))):
+        raise ValueError(f'takes one option each, like "--gres=gpu:1", and not {value!r}; quote a value with spaces')
+    return " ".join(quoted(word) for word in words)
+
+
+def _prologue(value: str) -> str:
+    """One line of shell; an option of ``sbatch`` would be ignored there."""
+    if _line(value).lstrip().startswith("#SBATCH"):
+        raise ValueError(f"takes lines of shell; write {value!r} among the directives")
+    return value
+
+
+def _line(value: str) -> str:
+    if not value.strip() or not all(sign == "\t" or sign.isprintable() for sign in value):
+        raise ValueError(f"takes one line of text each, and not {value!r}")
+    return value
+
+
+def quoted(word: str) -> str:
+    """One word as ``sbatch`` takes it in a directive: unlike a shell, it knows the backslash within all quotes."""
+    if re.fullmatch(r"[\w@%+=:,./-]+", word, re.ASCII):
+        return word
+    return '"' + re.sub(r'(["\\])', r"\\\1", word) + '"'
+
+
+Name = Annotated[str, _matching(r"\w[\w.,:@%+=/-]{0,199}", "letters, digits and a few signs, without spaces")]
+Memory = Annotated[str, _matching(r"(?=.*[1-9])\d{1,9}(\.\d{1,9})? ?([kKMGTP]i?)?B", 'a number of bytes like "4GB"')]
+Walltime = Annotated[
+    str, _matching(r"(\d{1,5}-)?\d{1,6}(:\d{1,2}){0,2}|UNLIMITED|INFINITE", 'a time like "04:00:00" or "2-12:00:00"')
+]
+Interface = Annotated[str, _matching(r"[a-zA-Z0-9][\w.:@-]{0,63}", 'a name like "ib0"')]
+Directive = Annotated[str, AfterValidator(_directive)]
+Prologue = Annotated[str, AfterValidator(_prologue)]
+
+
 class Slurm(Frozen):
-    """One job is one worker; each key is one of the usual options of ``sbatch``."""
+    """One job is one worker; each key is one of the usual options of ``sbatch``.
+
+    No value becomes another option or another line of the job's script: whatever could is refused.
+    """
 
     jobs: Count = Field(description="at most so many at a time")
     threads: Count = Field(default=1, description="cores of a job, all used by its cell")
-    memory: str = Field(default="4GB", description="of a job")
-    walltime: str = Field(default="01:00:00", description="longer than the longest cell; or it goes on in another job")
-    queue: str | None = Field(default=None, description="the partition")
-    account: str | None = None
-    directives: tuple[str, ...] = Field(default=(), description='further ones, like "--gres=gpu:1"')
-    prologue: tuple[str, ...] = Field(default=(), description='lines of shell, like "module load cuda"')
-    interface: str = Field(default="lo", description="network that scheduler and workers talk on; loopback: one node")
+    memory: Memory = Field(default="4GB", description="of a job")
+    walltime: Walltime = Field(
+        default="01:00:00", description="longer than the longest cell; or it goes on in another job"
+    )
+    queue: Name | None = Field(default=None, description="the partition")
+    account: Name | None = None
+    directives: tuple[Directive, ...] = Field(default=(), description='further ones, like "--gres=gpu:1"')
+    prologue: tuple[Prologue, ...] = Field(default=(), description='lines of shell, like "module load cuda"')
+    interface: Interface = Field(
+        default="lo", description="network that scheduler and workers talk on; loopback: one node"
+    )
     protocol: Literal["tcp", "tls"] = "tcp"
 
-    def options(self, threads: int, logs: Path) -> dict[str, Any]:
-        """As dask-jobqueue takes them."""
+    def check_machine(self, logs: GuardedPath) -> None:
+        """Refuse at once what could start no job: a machine without SLURM, or a folder that it cannot write to."""
+        if absent := [program for program in PROGRAMS if shutil.which(program) is None]:
+            raise EstbenchError(
+                f"--slurm needs {' and '.join(absent)}, which this machine does not have on its PATH; run on a login "
+                "node of a cluster with SLURM, or use --jobs here"
+            )
+        known = [name for _, name in socket.if_nameindex()]
+        if self.interface not in known:
+            raise EstbenchError(
+                f"this machine has no network interface '{self.interface}', and has {', '.join(known)}; name one in "
+                "the SLURM file that its nodes reach, as 'interface'"
+            )
+        if "\\" in str(logs) or not str(logs).isprintable():
+            raise EstbenchError(
+                f"SLURM cannot write its logs to '{logs}': a path with a backslash, a line break or the like is not "
+                "possible there; choose another --out"
+            )
+
+    def options(self, threads: int, logs: GuardedPath) -> dict[str, Any]:
+        """As dask-jobqueue takes them, which quotes nothing itself."""
+        log = str(logs / "estbench-").replace("%", "%%") + "%j"
+        outputs = (quoted(f"--error={log}.err"), quoted(f"--output={log}.out"))
         return {
+            "job_name": "estbench",
+            "python": shlex.quote(sys.executable),
             "cores": 1,
             "processes": 1,
             "job_cpu": threads,
@@ -50,13 +140,12 @@ class Slurm(Frozen):
             "account": self.account,
             "interface": self.interface,
             "protocol": f"{self.protocol}://",
-            "job_extra_directives": list(self.directives),
+            "job_extra_directives": [*outputs, *self.directives],
             "job_script_prologue": [*(f"export {setting}" for setting in ENVIRONMENT), *self.prologue],
             "worker_extra_args": [
                 *("--dashboard-address", "127.0.0.1:0"),
                 *("--preload", "estbench.execution.worker"),
             ],
-            "log_directory": str(logs),
             "scheduler_options": {"dashboard_address": "127.0.0.1:0", "interface": self.interface},
         }
 
@@ -67,7 +156,7 @@ class Silence:
     What keeps a job from starting its worker is written to the job's own file, and nowhere else.
     """
 
-    def __init__(self, logs: Path, started: float) -> None:
+    def __init__(self, logs: GuardedPath, started: float) -> None:
         self.logs = logs
         self.since = started
         self.told = ""
@@ -90,9 +179,9 @@ class Silence:
         return said
 
 
-def last_words(logs: Path) -> tuple[GuardedPath, str] | None:
+def last_words(logs: GuardedPath) -> tuple[GuardedPath, str] | None:
     """The newest error file of a job that says anything, and its last line."""
-    found = [path for path in GuardedPath(logs).iterdir() if path.suffix == ".err" and path.is_file()]
+    found = [path for path in logs.iterdir() if path.suffix == ".err" and path.is_file()]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         text = path.read_end(5000).decode(errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]

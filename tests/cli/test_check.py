@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from estbench.cli import _exit_code
 from estbench.store import certificates, load
 
 BIASED = '''
@@ -175,3 +176,40 @@ def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkey
     estbench("check", "stl")
     estbench("report", "results/x")
     assert "No passing certificate" not in page.read_text()
+
+
+LEAVES = """
+import sys
+from estbench.estimators import Estimator, register
+
+{at_import}
+
+@register("leaves")
+class Leaves(Estimator):
+    summary = "ends its process"
+    supports = {{"normal"}}
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 1
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        {at_init}
+
+    def forward(self, objective):
+        {at_forward}
+"""
+NOWHERE = {"at_import": "", "at_init": "pass", "at_forward": "pass"}
+
+
+@pytest.mark.parametrize("command", [["check", "leaves"], ["probe", "-e", "leaves", "--replicates", "3"]])
+@pytest.mark.parametrize("where", NOWHERE)
+@pytest.mark.parametrize("how", ["sys.exit('bye\\n')", "raise GeneratorExit"])
+def test_a_plugin_that_leaves_is_one_line(tmp_path, monkeypatch, capsys, plugin, command, where, how):
+    file = plugin("leaves.py", LEAVES.format(**{**NOWHERE, where: how}))
+    monkeypatch.chdir(tmp_path)
+    assert _exit_code([*command, "--plugin", str(file)]) == (2 if where == "at_import" else 1)
+    output = capsys.readouterr()
+    assert "leaves.py" in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
