@@ -45,7 +45,7 @@ def _estimators() -> list[dict[str, Any]]:
                 "name": name,
                 "family": cls.__module__.rpartition(".")[2].replace("_", " "),
                 "unbiased": facts["unbiased"],
-                "latents": facts["supports"],
+                "requires": facts["supports"],
                 "bounds": facts["bounds"],
                 "evaluations": facts["evaluations"],
                 "differentiable f": facts["needs_differentiable_f"],

@@ -28,7 +28,9 @@ class $cls(Estimator):
     # The declared facts: `estbench check` puts each of them to the test.
     summary = "score function with a leave-one-out baseline"  # one line, for lists and reports
     reference = None  # a BibTeX key of estbench.references, if the paper is there
-    supports = frozenset({"normal", "bernoulli", "categorical"})  # families of latents
+    # Required of q: "any" (samples and their density), "reparameterized" (also q.rsample), or the families whose
+    # structure the formula uses: "normal", "bernoulli", "categorical", ...
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False  # whether it takes the derivative of f with respect to z
 

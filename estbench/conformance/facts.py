@@ -10,6 +10,7 @@ from estbench.conformance.settings import Setting, settings_for
 from estbench.conformance.subject import Subject
 from estbench.conformance.unbiasedness import DETECTABLE, bias_tests
 from estbench.conformance.verdict import Verdict, verdict
+from estbench.estimators.requirements import families
 from estbench.measure.randomness import seeded
 from estbench.store.certificates import Outcome
 
@@ -23,12 +24,14 @@ GLANCE = 100_000
 def supports(subject: Subject) -> Verdict:
     """There is something to prove it on, for all latents and objectives that it declares."""
     facts = subject.facts
-    pairs = [(latents, bound) for latents in sorted(facts.supports) for bound in sorted(facts.bounds)]
-    missing = [f"{latents} ({bound})" for latents, bound in pairs if not settings_for({latents}, {bound})]
+    pairs = [(latents, bound) for latents in sorted(families(facts.supports)) for bound in sorted(facts.bounds)]
+    # What requires no family is proved on those that there are.
+    named = [(latents, bound) for latents, bound in pairs if latents in facts.supports]
+    missing = [f"{latents} ({bound})" for latents, bound in named if not settings_for({latents}, {bound})]
     if missing:
         said = f"no small problem with exact gradients for {', '.join(missing)}: nothing is proved there"
         return Verdict(Outcome.INCONCLUSIVE, f"{len(subject.settings)} settings", said)
-    listed = ", ".join(f"{latents} ({bound})" for latents, bound in pairs)
+    listed = ", ".join(f"{latents} ({bound})" for latents, bound in pairs if settings_for({latents}, {bound}))
     return verdict(True, f"{listed}: {len(subject.settings)} settings")
 
 

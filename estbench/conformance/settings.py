@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from estbench.estimators.requirements import families
 from estbench.problems import Objective
 from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 
@@ -165,10 +166,11 @@ class Setting:
 
 def settings_for(supports: AbstractSet[str], bounds: AbstractSet[str]) -> list[Setting]:
     """The settings for such latents and objectives: at least four for each family of latents."""
+    names = families(supports)
     return [
         setting
         for setting in (*SETTINGS, *CONTINUOUS, *WIDE)
-        if setting.latents.name in supports and setting.bound in bounds
+        if setting.latents.name in names and setting.bound in bounds
     ]
 
 

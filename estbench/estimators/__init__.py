@@ -14,6 +14,7 @@ from estbench.estimators.base import (
     surrogate_of,
 )
 from estbench.estimators.layerwise import create_for
+from estbench.estimators.requirements import check_for
 from estbench.references import BIBTEX
 
 # Every module beside this one registers its family when it is imported.
@@ -24,6 +25,7 @@ __all__ = [
     "BIBTEX",
     "REGISTRY",
     "Estimator",
+    "check_for",
     "check_supports",
     "create",
     "create_for",

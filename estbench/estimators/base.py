@@ -1,4 +1,4 @@
-"""What an estimator is, and the registry of those known."""
+"""Estimators: their base class, and the registry of those known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from estbench import validation
 from estbench.errors import EstbenchError
+from estbench.estimators import requirements
 from estbench.problems import Objective, Problem
 from estbench.registry import Registry
 from estbench.variant import Variant
@@ -32,13 +33,16 @@ class Estimator(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
-    supports: ClassVar[AbstractSet[str]]  # families of latents
+    # What is required of q: "any" (samples and their density), "reparameterized" (also a differentiable sample), or
+    # families whose structure the formula uses ("normal", "bernoulli", ...). q itself is looked at, not its name.
+    supports: ClassVar[AbstractSet[str]]
     bounds: ClassVar[AbstractSet[str]] = frozenset({"elbo"})  # objectives: "elbo", "multi-sample"
     unbiased: bool  # this and the next may depend on the options: then __init__ sets them
     needs_differentiable_f: bool
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
     evaluations: int | str  # of f, per example and step; a formula such as "2D" where the problem decides
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
+    _seen: Any = None  # the kind of objective that was checked last
 
     def __init__(self, options: validation.Options | None = None) -> None:
         super().__init__()
@@ -55,6 +59,14 @@ class Estimator(nn.Module):
                 " define count_evaluations(objective), which gives its value"
             )
         return self.evaluations
+
+    def __call__(self, objective: Objective) -> Any:
+        """The surrogate; an objective of a kind that was not seen before is checked first."""
+        kind = (type(objective.q), objective.q.event_shape, *objective.params)
+        if kind != self._seen:
+            requirements.look(self, objective)
+            self._seen = kind
+        return super().__call__(objective)
 
     def forward(self, objective: Objective) -> Tensor:
         """Per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""
@@ -103,6 +115,11 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
         missing = [fact for fact in FACTS if not hasattr(cls, fact)]
         if missing:
             raise EstbenchError(f"estimator '{name}' does not declare {', '.join(missing)}; set it on the class")
+        known = {requirements.ANY, requirements.REPARAMETERIZED, *requirements.FAMILIES}
+        if not cls.supports or not set(cls.supports) <= known:
+            raise EstbenchError(
+                f"estimator '{name}' declares supports = {sorted(cls.supports)}; take of {', '.join(sorted(known))}"
+            )
         required = [option for option, field in cls.Options.model_fields.items() if field.is_required()]
         if required:
             raise EstbenchError(f"estimator '{name}': option {', '.join(required)} has no default; give it one")
@@ -136,12 +153,15 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def check_supports(estimator: type[Estimator], problem: type[Problem], options: validation.Options) -> None:
-    """Raise ``EstbenchError`` where an estimator cannot estimate gradients for a problem with these options."""
+    """Raise ``EstbenchError`` if what a problem says of itself with these options rules the estimator out.
+
+    It costs nothing; whether it is true is found by ``check_for``, which looks at q.
+    """
     latents, bound = problem.latents_of(options), problem.bound_of(options)
-    if latents not in estimator.supports:
+    if latents in requirements.FAMILIES and latents not in requirements.families(estimator.supports):
         raise EstbenchError(
-            f"estimator '{estimator.name}' supports {', '.join(sorted(estimator.supports))} latents, "
-            f"and problem '{problem.name}' has {latents} ones; choose another of the two"
+            f"estimator '{estimator.name}' requires {requirements.in_words(estimator.supports)}, and problem"
+            f" '{problem.name}' has {latents} latents; choose another of the two"
         )
     if bound not in estimator.bounds:
         raise EstbenchError(

@@ -111,5 +111,5 @@ def squared_score(objective: Objective, z: Tensor) -> Tensor:
         name: value.detach().expand(len(z), *value.shape).requires_grad_() for name, value in objective.params.items()
     }
     scores = torch.autograd.grad(objective.q_of(params).log_prob(z).sum(), list(params.values()))
-    samples = 1 + len(objective.batch_shape)
-    return torch.stack([score.square().flatten(samples).sum(-1) for score in scores]).sum(0)
+    kept = z.shape[: 1 + len(objective.batch_shape)]
+    return torch.stack([score.square().reshape(*kept, -1).sum(-1) for score in scores]).sum(0)

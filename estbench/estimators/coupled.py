@@ -11,6 +11,7 @@ from torch.distributions import Independent, Normal
 
 from estbench.errors import EstbenchError
 from estbench.estimators.base import REGISTRY, Estimator, create
+from estbench.estimators.requirements import families
 from estbench.problems import Objective
 from estbench.validation import Options
 
@@ -25,7 +26,7 @@ class CoupledOptions(Options):
     def _normal(cls, value: str) -> str:
         resolved = REGISTRY.resolve(value)
         base = REGISTRY.get(resolved.name)
-        if "normal" not in base.supports or "elbo" not in base.bounds:
+        if "normal" not in families(base.supports) or "elbo" not in base.bounds:
             raise ValueError(f"'{value}' does not estimate the ELBO of normal latents; choose another base")
         return resolved.label
 

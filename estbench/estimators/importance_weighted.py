@@ -21,7 +21,7 @@ class IWAE(MultiSample):
 
     summary = "pathwise gradient of the multi-sample bound"
     reference = "burda2016"
-    supports = frozenset({"normal"})
+    supports = frozenset({"reparameterized"})
     unbiased = True
     needs_differentiable_f = True
 
@@ -42,7 +42,7 @@ class STLIWAE(MultiSample):
 
     summary = "pathwise gradient of the multi-sample bound without the score of q (biased)"
     reference = "roeder2017"
-    supports = frozenset({"normal"})
+    supports = frozenset({"reparameterized"})
     unbiased = False
     needs_differentiable_f = True
 
@@ -64,7 +64,7 @@ class DReG(MultiSample):
 
     summary = "pathwise gradient of the multi-sample bound, its score part reparameterized too"
     reference = "tucker2019"
-    supports = frozenset({"normal"})
+    supports = frozenset({"reparameterized"})
     unbiased = True
     needs_differentiable_f = True
 
@@ -72,6 +72,7 @@ class DReG(MultiSample):
         z = objective.q.rsample((objective.importance_samples,))
         log_weights = objective.log_weight(z, objective.frozen_q())
         if z.requires_grad:
-            v = log_weights.detach().softmax(0).unsqueeze(-1)
+            v = log_weights.detach().softmax(0)
+            v = v.view(*v.shape, *[1] * len(objective.q.event_shape))
             z.register_hook(lambda slope: v * slope)  # type: ignore[no-untyped-call]
         return bound(log_weights)

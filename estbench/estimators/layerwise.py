@@ -9,14 +9,20 @@ import torch
 from torch import Tensor
 
 from estbench.estimators.base import Estimator, create
+from estbench.estimators.requirements import check_for
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
 from estbench.variant import Variant
 
 
 def create_for(variant: str | Variant, problem: Problem) -> Estimator:
-    """Build an estimator for a problem: as ``create`` does, and with an instance for each of its stochastic layers."""
-    return create(variant) if problem.layers == 1 else Layerwise(create(variant), create(variant))
+    """Build an estimator for a problem, once the problem is known to be what it requires.
+
+    As ``create`` does, and with an instance for each of the problem's stochastic layers.
+    """
+    estimator = create(variant)
+    check_for(estimator, problem)
+    return estimator if problem.layers == 1 else Layerwise(estimator, create(variant))
 
 
 class Layerwise(Estimator):

@@ -22,7 +22,7 @@ class Detached(Estimator):
 
     summary = "no gradient through the sample: the encoder learns from the KL alone (negative control)"
     reference = None
-    supports = frozenset({"normal", "bernoulli", "categorical"}) | IMPLICIT
+    supports = frozenset({"any"})
     unbiased = False
     needs_differentiable_f = False
     evaluations = 1
@@ -44,7 +44,7 @@ class Reparam(Estimator):
 
     summary = "pathwise gradient through z = mu + sigma * eps"
     reference = "kingma2014"
-    supports = frozenset({"normal"})
+    supports = frozenset({"reparameterized"})
     unbiased = True
     needs_differentiable_f = True
     evaluations = 1
@@ -91,7 +91,7 @@ class STL(Estimator):
 
     summary = "pathwise gradient without the score of q: no variance where q is the posterior"
     reference = "roeder2017"
-    supports = frozenset({"normal"})
+    supports = frozenset({"reparameterized"})
     unbiased = True
     needs_differentiable_f = True
     evaluations = 1

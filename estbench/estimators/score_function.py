@@ -12,10 +12,6 @@ from estbench import validation
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.baselines import Baseline, ExponentialMovingAverage, InputDependent, Optimal, Zero
 from estbench.problems import Objective
-from estbench.problems.continuous import IMPLICIT
-
-# The score function needs a sample and its density, and nothing else.
-EVERY = frozenset({"normal", "bernoulli", "categorical"}) | IMPLICIT
 
 
 def leave_one_out_mean(f: Tensor) -> Tensor:
@@ -50,7 +46,7 @@ class Reinforce(Estimator):
 
     summary = "score function, with baseline none, ema, nvil or optimal"
     reference = "williams1992"
-    supports = EVERY
+    supports = frozenset({"any"})  # a sample and its density, and nothing else
     unbiased = True
     needs_differentiable_f = False
     variants = (
@@ -141,7 +137,7 @@ class RLOO(Estimator):
 
     summary = "score function, each sample's baseline being the mean of the others"
     reference = "kool2019"
-    supports = EVERY
+    supports = frozenset({"any"})  # a sample and its density, and nothing else
     unbiased = True
     needs_differentiable_f = False
     variants = ("rloo[num_samples=4]",)

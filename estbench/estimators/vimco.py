@@ -21,8 +21,6 @@ from estbench.estimators.multi_sample import MultiSample, bound, log_sum_of_othe
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.problems import Objective
 
-LATENTS = frozenset({"normal", "bernoulli", "categorical"})
-
 
 def score_surrogate(objective: Objective, z: Tensor, log_weights: Tensor, signal: Tensor) -> Tensor:
     """Lhat + sum_k sg(signal_k) log q(z_k), (*batch): the model's own gradient and the score function's."""
@@ -39,7 +37,7 @@ class ReinforceIWAE(MultiSample):
 
     summary = "score function on the multi-sample bound, no baseline"
     reference = "mnih2016"
-    supports = LATENTS
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
 
@@ -61,7 +59,7 @@ class VIMCO(MultiSample):
 
     summary = "score function on the multi-sample bound, each sample's baseline being the bound of the others"
     reference = "mnih2016"
-    supports = LATENTS
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
     variants = ("vimco[mean=arithmetic]",)
@@ -94,7 +92,7 @@ class OVIS(MultiSample):
 
     summary = "score function on the multi-sample bound, the asymptotically optimal baseline (biased for gamma > 0)"
     reference = "lievin2020"
-    supports = LATENTS
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
     variants = ("ovis[gamma=1.0]",)

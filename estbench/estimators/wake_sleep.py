@@ -6,7 +6,7 @@ from torch import Tensor
 
 from estbench.estimators.base import register
 from estbench.estimators.multi_sample import MultiSample
-from estbench.estimators.vimco import LATENTS, score_surrogate
+from estbench.estimators.vimco import score_surrogate
 from estbench.problems import Objective
 
 
@@ -23,7 +23,7 @@ class ReweightedWakeSleep(MultiSample):
 
     summary = "reweighted wake-sleep, wake-phase update of q (biased: it descends KL(p || q))"
     reference = "bornschein2015"
-    supports = LATENTS
+    supports = frozenset({"any"})
     unbiased = False
     needs_differentiable_f = False
 

@@ -10,7 +10,7 @@ import torch
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.experiment import Experiment, Plan, find_experiment, make_plan, read_experiment
+from estbench.experiment import Cell, Experiment, Plan, find_experiment, make_plan, read_experiment
 from estbench.experiment.spec import experiment_from
 from estbench.failures import is_stop, mistakes_of
 from estbench.plugins import load_plugin
@@ -51,7 +51,7 @@ def _resolver(registry: Registry[Any]) -> Callable[[str], Resolved]:
 
 
 def check_pair(estimator: Resolved, problem: Resolved) -> None:
-    """Refuse a problem whose latents or bound the estimator does not do."""
+    """Refuse a problem whose latents or bound, as it names them, the estimator does not do."""
     options = problems.REGISTRY.options(Variant(problem.name, problem.options))
     estimators.check_supports(estimators.REGISTRY.get(estimator.name), problems.REGISTRY.get(problem.name), options)
 
@@ -69,29 +69,33 @@ def load_plugins(plugins: Iterable[Path]) -> None:
         load_isolated(plugin)
 
 
-def check_problems(plan: Plan) -> dict[str, int]:
-    """Build each problem once: what it lacks (its data, say) is found before anything is written.
+def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
+    """Build each problem once, and each estimator for it: what is missing or does not fit is found before any writing.
 
-    Returns the number of training examples by the problem's label.
+    An estimator or a problem that raises anything else fails its own cells. Returns the number of training examples by
+    the problem's label.
     """
+    wanted: dict[str, dict[str, Cell]] = {}
+    for cell in plan:
+        wanted.setdefault(cell.problem.label, {})[cell.estimator.label] = cell
     sizes = {}
-    for label, problem in {cell.problem.label: cell.problem for cell in plan}.items():
-        with isolated(), torch.random.fork_rng([]), mistakes_of(f"problem '{label}' cannot be built"):
-            sizes[label] = len(problems.create(Variant(problem.name, problem.options)).data.train)
-    return sizes
-
-
-def check_estimators(plan: Plan, interrupted: Callable[[], bool]) -> None:
-    """Build each estimator once, for the same reason; one that raises anything else fails its own cells."""
-    for estimator in {cell.estimator.label: cell.estimator for cell in plan}.values():
+    for label, cells in wanted.items():
+        first = next(iter(cells.values()))
         with isolated(), torch.random.fork_rng([]):
-            try:
-                estimators.create(Variant(estimator.name, estimator.options))
-            except EstbenchError:
-                raise
-            except BaseException as error:
-                if is_stop(error, interrupted):
+            with mistakes_of(f"problem '{label}' cannot be built"):
+                problem = problems.create(Variant(first.problem.name, first.problem.options))
+                sizes[label] = len(problem.data.train)
+            named = [Variant(cell.estimator.name, cell.estimator.options) for cell in cells.values()]
+            probing = [Variant.parse(name) for name in (first.probe.shared, first.probe.reference) if name]
+            for variant in (*named, *(each for each in probing if each.name != "exact")):
+                try:
+                    estimators.create_for(variant, problem)
+                except EstbenchError:
                     raise
+                except BaseException as error:
+                    if is_stop(error, interrupted):
+                        raise
+    return sizes
 
 
 def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:

@@ -20,8 +20,7 @@ from estbench.execution.listener import Listener
 from estbench.execution.order import longest_first
 from estbench.execution.planning import (
     as_experiment,
-    check_estimators,
-    check_problems,
+    check_parts,
     load_isolated,
     plan_of,
     whole_batches,
@@ -119,8 +118,7 @@ def run(
         remote = cluster is not None or slurm is not None
         here = torch.device("cpu") if remote else choose_device(device)
         plan = plan_of(as_experiment(experiment))
-        training_examples = check_problems(plan)
-        check_estimators(plan, interrupts)
+        training_examples = check_parts(plan, interrupts)
         folder = ResultsFolder(out or Path("results") / plan.experiment.name)
         path = folder.path.resolve()
         engine = _engine(jobs, cluster, slurm, device if remote else here.type, threads, GuardedPath(path, "slurm"))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from estbench.errors import EstbenchError
-from estbench.estimators import Estimator, surrogate_of
+from estbench.estimators import Estimator, check_for, surrogate_of
 from estbench.failures import described
 from estbench.measure import loop_path
 from estbench.measure.bias import Reference, bias_rows
@@ -80,6 +80,7 @@ def probe(
         raise EstbenchError(f"a probe takes at least {FEWEST} replicates for an interval, got {replicates}")
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
+    check_for(estimator, problem, batch)
     found = measured(problem, estimator, batch, replicates, seed, layers=layers, path=path)
     tallies = found.tallies
     rows = [

@@ -117,6 +117,11 @@ class Objective:
         return self._made_prior
 
     @property
+    def samples_kl(self) -> bool:
+        """Whether the KL is sampled, within f."""
+        return self._kl is None
+
+    @property
     def weighted(self) -> bool:
         """Whether L holds another weight of the KL than 1; one that is a tensor is not looked into."""
         return isinstance(self.kl_weight, Tensor) or self.kl_weight != 1
@@ -139,7 +144,7 @@ class Objective:
         leaving it out removes noise and nothing else.
         """
         log_likelihood = self._count(z)
-        return log_likelihood if self._kl is not None else self._with_densities(log_likelihood, z, q)
+        return self._with_densities(log_likelihood, z, q) if self.samples_kl else log_likelihood
 
     def kl(self) -> Tensor:
         """The analytic part of L, w KL(q || p), (*R, B); zero where f carries the sampled KL."""

@@ -28,12 +28,12 @@ class Problem(nn.Module):
     summary: ClassVar[str]
     version: ClassVar[int] = 1
     layers: ClassVar[int] = 1  # stochastic ones; of two, each has an instance of the estimator
-    latents: ClassVar[str]  # "normal", "bernoulli", "categorical", ...: what an estimator must support by default
+    latents: ClassVar[str] = "other"  # a family that q is then held to ("normal", "bernoulli", ...), or any other word
     data: Dataset
 
     @classmethod
     def latents_of(cls, options: Any) -> str:
-        """The latents that a choice of options gives."""
+        """The latents that a choice of options gives: a family that q is then held to, or any other word."""
         return cls.latents
 
     @classmethod

@@ -113,7 +113,7 @@ def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, t
 
     entry = listed()
     assert entry["certificate"] == "none"
-    assert entry["latents"] == ["bernoulli"]
+    assert entry["requires"] == ["bernoulli"]
     assert entry["differentiable f"] is False
     assert "mine: none" in estbench("show", "mine", "--plugin", path).out
     estbench("check", "--plugin", path, "mine")

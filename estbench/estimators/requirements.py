@@ -1,0 +1,299 @@
+"""Requirements of estimators: q itself is looked at, whatever the problem calls its latents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from estbench.errors import EstbenchError
+from estbench.problems import Objective, Problem
+from estbench.problems.continuous import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.problems.densities import closed_form_kl
+from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.problems.two_layers import TwoLayerObjective
+
+if TYPE_CHECKING:
+    from estbench.estimators.base import Estimator
+
+# What a class may declare in ``supports``: one of these two, or families whose structure its formula uses.
+ANY = "any"  # samples of q and their density
+REPARAMETERIZED = "reparameterized"  # also a differentiable sample
+FAMILIES: dict[str, Latents] = {
+    each.name: each
+    for each in (
+        NormalLatents(1),
+        BernoulliLatents(1),
+        CategoricalLatents(1, 2),
+        GammaLatents(1),
+        BetaLatents(1),
+        DirichletLatents(1, 2),
+        StudentTLatents(1),
+    )
+}
+EXAMPLES = 2
+DRAWS = 10_000
+# Parameters at which a KL is compared with KL(q || p), as multiples of an encoder's: a clamp shows near zero.
+MULTIPLES = (1.0, 0.0, 0.1, 3.0, 10.0, 30.0)
+# What distributions raise for values or parameters that they are not for.
+OTHERWISE = (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, AttributeError)
+
+
+def families(supports: AbstractSet[str]) -> frozenset[str]:
+    """The families of ``FAMILIES`` that an estimator with such ``supports`` is for."""
+    if ANY in supports:
+        return frozenset(FAMILIES)
+    differentiable = {"normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
+    return frozenset(supports & FAMILIES.keys()) | differentiable
+
+
+def in_words(supports: AbstractSet[str]) -> str:
+    """What such ``supports`` require of q."""
+    named = [
+        f"{name} latents (from {' and '.join(sorted(_parameters(FAMILIES[name])))})"
+        for name in sorted(FAMILIES.keys() & supports)
+    ]
+    if ANY in supports:
+        named.append("a density and samples")
+    if REPARAMETERIZED in supports:
+        named.append("a differentiable sample (rsample)")
+    return " or ".join(named)
+
+
+def family_of(objective: Objective) -> str | None:
+    """The family of ``FAMILIES`` that q is, at these parameters and at others; None if it is none of them.
+
+    It is the family if its parameters have the same names, and its density the same values.
+    """
+    with torch.random.fork_rng(_devices(objective)), torch.no_grad():
+        for name, latents in FAMILIES.items():
+            if _parameters(latents) == set(objective.params) and _is(objective, latents):
+                return name
+    return None
+
+
+def described(objective: Objective) -> str:
+    """What q is, in words."""
+    base, wrapped = objective.q, ""
+    while isinstance(base, Independent):
+        base, wrapped = base.base_dist, " of independent parts"
+    shape, names = tuple(objective.q.event_shape), " and ".join(objective.params)
+    return f"a {type(base).__name__}{wrapped} with event shape {shape}, from {names}"
+
+
+def check_objective(estimator: Estimator, objective: Objective) -> None:
+    """Raise ``EstbenchError`` if q, or the bound, is not what the estimator's formula rests on."""
+    if objective.importance_samples > 1 and "multi-sample" not in estimator.bounds:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' is for the ELBO, and the objective has"
+            f" {objective.importance_samples} importance samples; choose another of the two"
+        )
+    supports = estimator.supports
+    if ANY in supports or (REPARAMETERIZED in supports and objective.q.has_rsample):
+        return
+    family = family_of(objective)
+    if family is None or family not in supports:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' requires {in_words(supports)}, and q is {described(objective)};"
+            " choose another estimator"
+        )
+    if family in {"bernoulli", "categorical"} and estimator.needs_differentiable_f and objective.samples_kl:
+        for density in (objective.q, objective.prior):
+            _check_linear(estimator, density, objective.q)
+
+
+def look(estimator: Estimator, objective: Objective) -> None:
+    """Check an objective, and bar those of its members that would be wrong; done when an estimator is first called."""
+    check_objective(estimator, objective)
+    gap = kl_gap(objective)
+    if gap:
+        objective.refused = dict.fromkeys(("log_weight", "prior"), _untrue(estimator, gap))
+    elif objective.weighted:
+        objective.refused = {"prior": _untrue(estimator, "the KL has a weight")}
+
+
+def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -> None:
+    """Raise ``EstbenchError`` if a problem is not what it claims to be, or not what the estimator requires.
+
+    A few examples are encoded, in eval mode; problem, estimator and torch's random state are left as they were.
+    """
+    with _untouched(problem):
+        x = problem.observe(*_example(problem)) if x is None else x[:EXAMPLES]
+        objective = problem.objective(problem.encode(x), x)
+        _check_claim(problem, objective, len(x))
+        check_objective(estimator, objective)
+        gap = _first_gap(problem, objective, x)
+        if gap and objective.importance_samples > 1:
+            raise EstbenchError(f"problem '{problem.name}': a multi-sample bound has no KL apart, and {gap}")
+        if not gap and not objective.weighted and family_of(objective) is not None:
+            return
+        _rehearse(estimator, objective, gap)
+
+
+def kl_gap(objective: Objective, draws: int = 0) -> str:
+    """How the KL of an objective differs from w KL(q || p), in words; empty if it does not, or if that is not known.
+
+    Where torch has no closed form, it is compared with so many draws for each example.
+    """
+    if objective.samples_kl or isinstance(objective, TwoLayerObjective):
+        return ""
+    objective = copy.copy(objective)
+    objective.refused = {}
+    with torch.random.fork_rng(_devices(objective)), torch.no_grad():
+        q, given = objective.q, objective.kl()
+        try:
+            p = objective.prior
+            true, error = closed_form_kl(q, p), torch.zeros(())
+        except Exception:  # noqa: BLE001  (a kl may stand for a prior that is never asked for)
+            return ""
+        if true is None:
+            if not draws:
+                return ""
+            z = q.sample((draws,))
+            ratio = q.log_prob(z) - p.log_prob(z)
+            true, error = ratio.mean(0), 6 * ratio.std(0) / draws**0.5
+        true = objective.kl_weight * true
+        allowed = 2e-4 + 2e-4 * true.abs() + objective.kl_weight * error.to(true)
+        wrong = (given - true).abs() > allowed
+    if not bool(wrong.any()):
+        return ""
+    place = wrong.nonzero()[0].tolist()
+    values = (float(each.expand(wrong.shape)[tuple(place)]) for each in (given, true))
+    return "the kl that was given is {:.4g} where KL(q || p) is {:.4g}".format(*values)
+
+
+def _untrue(estimator: Estimator, why: str) -> str:
+    return (
+        f"estimator '{estimator.name}' uses the densities of q and prior, and {why}; state a weight as"
+        " Objective(kl_weight=...), or choose an estimator that takes the KL as it is (reparam, rloo)"
+    )
+
+
+def _first_gap(problem: Problem, objective: Objective, x: Tensor) -> str:
+    """The first gap at other parameters, in training and in eval mode: a clamp or a warm-up need not show at once."""
+    if objective.samples_kl:
+        return ""
+    for training in (False, True):
+        problem.train(training)
+        for factor in MULTIPLES:
+            params = {name: factor * value for name, value in objective.params.items()}
+            try:
+                gap = kl_gap(problem.objective(params, x), DRAWS)
+            except OTHERWISE:  # no parameters of such a q
+                continue
+            if gap:
+                problem.eval()
+                return gap
+    problem.eval()
+    return ""
+
+
+def _rehearse(estimator: Estimator, objective: Objective, gap: str) -> None:
+    """Call the estimator once: it complains itself if it uses what is barred, or what q does not have."""
+    rehearsed = copy.deepcopy(estimator)
+    try:
+        with torch.no_grad():
+            rehearsed.prepare(objective)
+        rehearsed.to(next(iter(objective.params.values())).device).eval()
+        look(rehearsed, objective)
+        if gap:
+            objective.refused = dict.fromkeys(("log_weight", "prior"), _untrue(estimator, gap))
+        surrogate = rehearsed.forward(objective)
+    except NotImplementedError as error:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' asks q for what {described(objective)} does not have ({error});"
+            " choose another estimator"
+        ) from error
+    params = [value for value in objective.params.values() if value.requires_grad]
+    if params and not surrogate.requires_grad:
+        raise EstbenchError(
+            f"the surrogate of estimator '{estimator.name}' carries no gradient: neither the sample nor the density of"
+            f" {described(objective)} depends on its parameters in autograd"
+        )
+
+
+def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
+    """A problem that names a family has it, and its density is one number for each example."""
+    if tuple(objective.q.batch_shape) != (examples,):
+        raise EstbenchError(
+            f"problem '{problem.name}': q has batch shape {tuple(objective.q.batch_shape)} for {examples} examples; its"
+            " density must be one number for each (see torch.distributions.Independent)"
+        )
+    claimed = problem.latents_of(getattr(problem, "options", None))
+    if claimed in FAMILIES and family_of(objective) != claimed:
+        raise EstbenchError(
+            f"problem '{problem.name}' says that its latents are {claimed}, and its q is {described(objective)};"
+            " say something else in latents_of: any other word will do"
+        )
+
+
+def _check_linear(estimator: Estimator, density: Distribution, q: Distribution) -> None:
+    """Between the corners the log-density of finite latents is linear, as relaxed samples need it."""
+    with torch.random.fork_rng([]), torch.no_grad():
+        first, second = q.sample((2,))
+        try:
+            middle = density.log_prob((first + second) / 2)
+            linear = torch.allclose(middle, (density.log_prob(first) + density.log_prob(second)) / 2, rtol=1e-3)
+        except OTHERWISE:
+            linear = False
+    if not linear:
+        raise EstbenchError(
+            f"estimator '{estimator.name}' takes the density of a sampled KL between the values of q, where that of a"
+            f" {type(density).__name__} is not linear; choose another estimator, or an analytic KL; or make it with"
+            " validate_args=False, one-hot vectors by OneHot of estbench.problems.latents"
+        )
+
+
+def _is(objective: Objective, latents: Latents) -> bool:
+    here = {name: value.detach() for name, value in objective.params.items()}
+    there = {name: value + torch.randn_like(value) for name, value in here.items()}
+    try:
+        pairs = ((objective.q, latents.family(here)), (objective.q_of(there), latents.family(there)))
+        return all(map(_same, *zip(*pairs, strict=True)))
+    except OTHERWISE:
+        return False
+
+
+def _same(q: Distribution, expected: Distribution) -> bool:
+    if (q.batch_shape, q.event_shape) != (expected.batch_shape, expected.event_shape):
+        return False
+    z = expected.sample((3,))
+    return torch.allclose(q.log_prob(z), expected.log_prob(z), rtol=1e-3, atol=1e-3)
+
+
+def _parameters(latents: Latents) -> set[str]:
+    return set(latents.split(torch.zeros(latents.outputs)))
+
+
+def _example(problem: Problem) -> tuple[Tensor, torch.Generator]:
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(problem.device)
+    return intensities, torch.Generator(problem.device).manual_seed(0)
+
+
+def _devices(objective: Objective) -> list[torch.device]:
+    device = next(iter(objective.params.values())).device
+    return [device] if device.type == "cuda" else []
+
+
+@contextmanager
+def _untouched(problem: Problem) -> Iterator[None]:
+    """The problem in eval mode, gradients on; modes, buffers and torch's random state are put back."""
+    modes = [(module, module.training) for module in problem.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in problem.buffers()]
+    devices = [problem.device] if problem.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            problem.eval()
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)
