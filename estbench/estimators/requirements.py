@@ -272,7 +272,7 @@ def _parameters(latents: Latents) -> set[str]:
 
 
 def _example(problem: Problem) -> tuple[Tensor, torch.Generator]:
-    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(problem.device)
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(next(problem.parameters()))
     return intensities, torch.Generator(problem.device).manual_seed(0)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
+from estbench.estimators.requirements import families
 
 FAMILIES = ("normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t")
 VARIANTS = [
@@ -119,7 +120,7 @@ def served(latents):
     """Every estimator that is for such latents, by the objective that it is for."""
     for name in estimators.names():
         cls = estimators.REGISTRY.get(name)
-        if latents in cls.supports and name != "detached":
+        if latents in families(cls.supports) and name != "detached":
             yield name, "elbo" if "elbo" in cls.bounds else "multi-sample"
 
 
