@@ -62,11 +62,13 @@ class Estimator(nn.Module):
 
     def __call__(self, objective: Objective) -> Any:
         """The surrogate; an objective of a kind that was not seen before is checked first."""
-        kind = (type(objective.q), objective.q.event_shape, *objective.params)
-        if kind != self._seen:
-            requirements.look(self, objective)
-            self._seen = kind
-        return super().__call__(objective)
+        kind = requirements.kind_of(objective)
+        if kind == self._seen:
+            return super().__call__(objective)
+        requirements.look(self, objective)
+        surrogate = super().__call__(objective)
+        self._seen = kind  # one that was refused is looked at again
+        return surrogate
 
     def forward(self, objective: Objective) -> Tensor:
         """Per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""

@@ -39,6 +39,7 @@ FAMILIES: dict[str, Latents] = {
 }
 EXAMPLES = 2
 DRAWS = 10_000
+MOST_DRAWN = 2_000_000  # numbers in all draws of q together: fewer draws of large latents
 # Parameters at which a KL is compared with KL(q || p), as multiples of an encoder's: a clamp shows near zero.
 MULTIPLES = (1.0, 0.0, 0.1, 3.0, 10.0, 30.0)
 # What distributions raise for values or parameters that they are not for.
@@ -87,6 +88,16 @@ def described(objective: Objective) -> str:
     return f"a {type(base).__name__}{wrapped} with event shape {shape}, from {names}"
 
 
+def kind_of(objective: Objective) -> tuple[object, ...]:
+    """What objectives have in common that need be looked at once only."""
+    types, base = [], objective.q
+    while isinstance(base, Independent):
+        types.append(type(base))
+        base = base.base_dist
+    shape, bound = objective.q.event_shape, objective.importance_samples
+    return *types, type(base), shape, *objective.params, bound, objective.samples_kl, objective.weighted
+
+
 def check_objective(estimator: Estimator, objective: Objective) -> None:
     """Raise ``EstbenchError`` if q, or the bound, is not what the estimator's formula rests on."""
     if objective.importance_samples > 1 and "multi-sample" not in estimator.bounds:
@@ -124,8 +135,7 @@ def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -
     A few examples are encoded, in eval mode; problem, estimator and torch's random state are left as they were.
     """
     with _untouched(problem):
-        x = problem.observe(*_example(problem)) if x is None else x[:EXAMPLES]
-        objective = problem.objective(problem.encode(x), x)
+        x, objective = _first_objective(problem) if x is None else _objective(problem, x[:EXAMPLES])
         _check_claim(problem, objective, len(x))
         check_objective(estimator, objective)
         gap = _first_gap(problem, objective, x)
@@ -155,6 +165,7 @@ def kl_gap(objective: Objective, draws: int = 0) -> str:
         if true is None:
             if not draws:
                 return ""
+            draws = max(1, min(draws, MOST_DRAWN // (q.batch_shape + q.event_shape).numel()))
             z = q.sample((draws,))
             ratio = q.log_prob(z) - p.log_prob(z)
             true, error = ratio.mean(0), 6 * ratio.std(0) / draws**0.5
@@ -220,7 +231,7 @@ def _rehearse(estimator: Estimator, objective: Objective, gap: str) -> None:
 
 def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
     """A problem that names a family has it, and its density is one number for each example."""
-    if tuple(objective.q.batch_shape) != (examples,):
+    if len(objective.q.batch_shape) != 1:
         raise EstbenchError(
             f"problem '{problem.name}': q has batch shape {tuple(objective.q.batch_shape)} for {examples} examples; its"
             " density must be one number for each (see torch.distributions.Independent)"
@@ -236,7 +247,7 @@ def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
 def _check_linear(estimator: Estimator, density: Distribution, q: Distribution) -> None:
     """Between the corners the log-density of finite latents is linear, as relaxed samples need it."""
     with torch.random.fork_rng([]), torch.no_grad():
-        first, second = q.sample((2,))
+        first, second = q.sample((2, 16))  # several pairs: two draws may be the same
         try:
             middle = density.log_prob((first + second) / 2)
             linear = torch.allclose(middle, (density.log_prob(first) + density.log_prob(second)) / 2, rtol=1e-3)
@@ -251,11 +262,12 @@ def _check_linear(estimator: Estimator, density: Distribution, q: Distribution) 
 
 
 def _is(objective: Objective, latents: Latents) -> bool:
-    here = {name: value.detach() for name, value in objective.params.items()}
-    there = {name: value + torch.randn_like(value) for name, value in here.items()}
+    replicates = len(objective.batch_shape) - 1
     try:
-        pairs = ((objective.q, latents.family(here)), (objective.q_of(there), latents.family(there)))
-        return all(map(_same, *zip(*pairs, strict=True)))
+        # Of replicates, the first: there may be many, and all are of one family.
+        here = {name: value.detach()[(slice(1),) * replicates] for name, value in objective.params.items()}
+        there = {name: value + torch.randn_like(value) for name, value in here.items()}
+        return all(_same(objective.q_of(params), latents.family(params)) for params in (here, there))
     except OTHERWISE:
         return False
 
@@ -271,9 +283,21 @@ def _parameters(latents: Latents) -> set[str]:
     return set(latents.split(torch.zeros(latents.outputs)))
 
 
-def _example(problem: Problem) -> tuple[Tensor, torch.Generator]:
-    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(next(problem.parameters()))
-    return intensities, torch.Generator(problem.device).manual_seed(0)
+def _objective(problem: Problem, x: Tensor) -> tuple[Tensor, Objective]:
+    return x, problem.objective(problem.encode(x), x)
+
+
+def _first_objective(problem: Problem) -> tuple[Tensor, Objective]:
+    """That of the first examples, in the precision that training gives them in, or else in that of the weights."""
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES])
+    precisions = {intensities.dtype, *(each.dtype for each in problem.parameters() if each.is_floating_point())}
+    for dtype in sorted(precisions, key=lambda each: each != intensities.dtype):
+        try:
+            generator = torch.Generator(problem.device).manual_seed(0)
+            return _objective(problem, problem.observe(intensities.to(problem.device, dtype), generator))
+        except RuntimeError as error:  # torch's for operands of several precisions
+            failed = error
+    raise failed
 
 
 def _devices(objective: Objective) -> list[torch.device]:
@@ -283,8 +307,9 @@ def _devices(objective: Objective) -> list[torch.device]:
 
 @contextmanager
 def _untouched(problem: Problem) -> Iterator[None]:
-    """The problem in eval mode, gradients on; modes, buffers and torch's random state are put back."""
-    modes = [(module, module.training) for module in problem.modules()]
+    """The problem in eval mode, gradients on; its attributes, its buffers and torch's random state are put back."""
+    # What is bound to each module (modes, counters, buffers), and what buffers hold.
+    bound = [(module, {**vars(module)}, {**vars(module)["_buffers"]}) for module in problem.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in problem.buffers()]
     devices = [problem.device] if problem.device.type == "cuda" else []
     try:
@@ -292,8 +317,11 @@ def _untouched(problem: Problem) -> Iterator[None]:
             problem.eval()
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module, attributes, named in bound:
+            vars(module).clear()
+            vars(module).update(attributes)
+            attributes["_buffers"].clear()
+            attributes["_buffers"].update(named)
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)

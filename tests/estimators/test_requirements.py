@@ -637,6 +637,67 @@ def test_a_warm_up_that_is_over_in_eval_mode_is_found():
     assert problem.training
 
 
+def test_a_refusal_holds_however_often_one_calls():
+    """Also for an objective that is weighted later on, once an estimator has been used."""
+    problem, x = small_normal(kl=weighted_kl(lambda kl: 3 * kl)), torch.zeros(2, 3)
+    estimator = estimators.create("stl")
+    for _ in range(3):
+        with pytest.raises(EstbenchError, match="'stl' uses the densities"):
+            estimator(problem(x))
+    bits = problems.create("vae[dataset=digits,latents=bernoulli,latent_size=2,hidden=[4]]")
+    estimator, x = estimators.create("concrete[kl=concrete]"), torch.zeros(2, 64)
+    estimator(bits(x))
+    weighted = bits(x)
+    weighted.kl_weight = 0.5
+    with pytest.raises(EstbenchError, match="the KL has a weight"):
+        estimator(weighted)
+
+
+def test_a_look_leaves_a_problem_as_it_was():
+    class Counting(Small):
+        def objective(self, params, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            self.seen = self.seen + 1  # another tensor
+            self.total.add_(1)
+            return super().objective(params, x)
+
+    problem = Counting(LOC_SCALE, normal, standard(1))
+    problem.register_buffer("seen", torch.zeros(()))
+    problem.register_buffer("total", torch.zeros(()))
+    state = torch.get_rng_state()
+    estimators.create_for("stl", problem)
+    assert not hasattr(problem, "calls")
+    assert float(problem.seen) == float(problem.total) == 0
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("cast", [True, False])
+def test_weights_of_another_precision_than_the_data_s_are_looked_at(cast):
+    """In a problem in double precision, and in one that takes the data as they are and has a weight in double."""
+    problem = problems.create("vae[dataset=digits,latent_size=2,hidden=[4]]")
+    if cast:
+        problem.double()
+    else:
+        problem.register_parameter("temperature", nn.Parameter(torch.ones((), dtype=DOUBLE)))
+    estimators.create_for("stl", problem)
+    with pytest.raises(EstbenchError, match="requires bernoulli latents"):
+        estimators.create_for("arm", problem)
+
+
+def test_of_many_replicates_few_are_looked_at():
+    sizes = []
+
+    def family(params):
+        sizes.append(params["loc"].numel())
+        return normal(params)
+
+    params = {name: value.expand(1000, 5, 2, 1) for name, value in LOC_SCALE.items()}
+    objective = Objective(params, family, lambda z: z.sum(-1), standard(1))
+    sizes.clear()
+    assert family_of(objective) == "normal"
+    assert max(sizes) == 2
+
+
 def test_a_kl_without_a_closed_form_in_torch_is_compared_with_draws():
     """The logistic of one's own: a KL that is too large by half is told from one that is right."""
     params, family, (points, masses), prior = KINDS["own"]
