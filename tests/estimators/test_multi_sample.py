@@ -39,7 +39,7 @@ def enumerated(variant, setting):
     surrogate = estimators.create(variant).eval()(objective)
     found = torch.autograd.grad(surrogate.sum(), list(leaves.values()))
     probability = objective.q.log_prob(tuples).sum(0).exp().detach()
-    torch.testing.assert_close(probability.sum(0), torch.ones(2).double())
+    torch.testing.assert_close(probability.sum(0), torch.ones(setting.examples).double())
     moments = {}
     for name, gradient in zip(leaves, found, strict=True):
         weight = probability.view(*probability.shape, *[1] * (gradient.dim() - 2))
@@ -221,8 +221,8 @@ def test_normal_settings_pass_the_powered_test_or_show_the_bias(variant):
     estimator = estimators.create(variant)
     for setting in settings_for({"normal"}, {"multi-sample"}):
         for test in bias_tests(estimator, setting, coordinates=100):
-            assert test.detectable <= DETECTABLE
-            assert test.unbiased == (estimator.unbiased or test.group == WEIGHTS)
+            assert test.detectable <= setting.detectable
+            assert test.unbiased == (estimator.unbiased or test.group not in setting.params)
 
 
 @pytest.mark.parametrize("variant", [*PATHWISE, *SCORE])
@@ -233,7 +233,7 @@ def test_one_evaluation_for_each_importance_sample(variant):
         surrogate = estimator(objective)
         assert surrogate.shape == objective.batch_shape
         assert estimator.count_evaluations(objective) == setting.importance_samples
-        assert objective.evaluations == setting.importance_samples * 2
+        assert objective.evaluations == setting.importance_samples * setting.examples
 
 
 @pytest.mark.parametrize("variant", [*PATHWISE, *SCORE])
