@@ -21,8 +21,10 @@ def create_for(variant: str | Variant, problem: Problem) -> Estimator:
     As ``create`` does, and with an instance for each of the problem's stochastic layers.
     """
     estimator = create(variant)
+    if problem.layers > 1:
+        estimator = Layerwise(estimator, create(variant))
     check_for(estimator, problem)
-    return estimator if problem.layers == 1 else Layerwise(estimator, create(variant))
+    return estimator
 
 
 class Layerwise(Estimator):

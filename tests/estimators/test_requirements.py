@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,7 @@ from estbench.errors import EstbenchError
 from estbench.estimators.requirements import FAMILIES, family_of
 from estbench.problems import Objective, Problem
 from estbench.problems.latents import OneHot
+from estbench.problems.two_layers import TwoLayerObjective
 
 FALSE_ALARM = 1e-4  # of each test, over all its scores
 REPLICATES = 40_000
@@ -682,6 +684,50 @@ def test_weights_of_another_precision_than_the_data_s_are_looked_at(cast):
     estimators.create_for("stl", problem)
     with pytest.raises(EstbenchError, match="requires bernoulli latents"):
         estimators.create_for("arm", problem)
+
+
+def test_what_cannot_be_rehearsed_is_left_alone():
+    """An estimator that cannot be copied, and an objective that expects parameters as an encoder gives them."""
+
+    class Picky(Small):
+        def objective(self, params, x):
+            assert params["loc"].abs().max() < 1
+            return super().objective(params, x)
+
+    estimator = estimators.create("rloo")
+    estimator.lock = threading.Lock()
+    estimators.check_for(estimator, Picky(LOC_SCALE, normal, standard(1), kl=weighted_kl(lambda kl: kl)))
+    estimators.check_for(estimator, small("mixture"))
+
+
+def uncertain_bits(params):
+    return Independent(Bernoulli(probs=0.9 * params["logits"].sigmoid()), 1)
+
+
+@pytest.mark.parametrize("other", ["first", "second"])
+def test_each_of_two_layers_is_looked_at(other):
+    problem = problems.create("hierarchical_vae[dataset=digits,latent_size=3,hidden=[4]]")
+    original = problem.objective
+    problem.latents_of = lambda options: "my bits"
+
+    def objective(params, x):
+        made = original(params, x)
+        family = made.q_of
+
+        def second(z):
+            true = made.second(z)
+            kind = uncertain_bits if other == "second" else true.q_of
+            prior = {"logits": torch.zeros(3)}
+            return Objective(true.params, kind, lambda z: z.sum(-1), lambda: kind(prior), true.context)
+
+        kind = uncertain_bits if other == "first" else family
+        return TwoLayerObjective(params, kind, lambda z: z.sum(-1), second, x)
+
+    problem.objective = objective
+    estimators.create_for("rloo", problem)
+    for name in ("disarm", "rebar", "enumeration"):
+        with pytest.raises(EstbenchError, match="requires bernoulli latents"):
+            estimators.create_for(name, problem)
 
 
 def test_of_many_replicates_few_are_looked_at():
