@@ -67,14 +67,14 @@ def load_plugin(path: str | Path) -> None:
         _Loader(name, str(file)).exec_module(module)
     except EstbenchError as error:
         sys.modules.pop(name, None)
-        raise EstbenchError(f"plugin '{path}': {error}") from error
+        raise EstbenchError(f"plugin '{_shown(path)}': {error}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         sys.modules.pop(name, None)
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = f", line {frames[-1].lineno}" if frames else ""
-        raise EstbenchError(f"plugin '{path}'{line}: {described(error)}") from error
+        raise EstbenchError(f"plugin '{_shown(path)}'{line}: {described(error)}") from error
 
 
 def is_current(path: str | Path) -> bool:
@@ -163,10 +163,16 @@ def _finder_is_there() -> bool:
 def _file_of(path: Path) -> Path:
     file = path / "__init__.py" if (path / "__init__.py").is_file() else path
     if not file.is_file():
-        raise EstbenchError(f"no plugin file '{path}'; --plugin takes the path of a Python file")
+        raise EstbenchError(f"no plugin file '{_shown(path)}'; --plugin takes the path of a Python file")
     if file.suffix != ".py":
-        raise EstbenchError(f"'{path}' is no Python file; --plugin takes the path of a .py file")
+        raise EstbenchError(f"'{_shown(path)}' is no Python file; --plugin takes the path of a .py file")
     return file.resolve()
+
+
+def _shown(path: str | Path) -> Path:
+    """A path as a person would write it: from the working folder, if it is below that."""
+    path, here = Path(path), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _root(file: Path) -> Path:

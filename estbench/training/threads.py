@@ -12,11 +12,15 @@ from estbench.failures import is_foreign
 
 # Threads that are not for us to judge: those of the program that calls estbench.
 _OF_HOST: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+# Those among them that ``threading`` does not know, by their identifiers: they were started from C or by ``_thread``.
+_UNKNOWN_OF_HOST: set[int] = set()
 
 
 def accept_threads() -> None:
     """Accept the threads that there are now; called before any plugin is loaded."""
-    _OF_HOST.update(threading.enumerate())
+    threads = threading.enumerate()
+    _OF_HOST.update(threads)
+    _UNKNOWN_OF_HOST.update(sys._current_frames().keys() - {thread.ident for thread in threads})  # noqa: SLF001
 
 
 def threads_left() -> list[str]:
@@ -27,7 +31,8 @@ def threads_left() -> list[str]:
     found = []
     for ident in [ident for ident in frames if ident not in own]:
         thread = known.get(ident)
-        if thread in _OF_HOST or not (_runs_plugin(frames[ident]) or _is_of_plugin(thread)):
+        accepted = ident in _UNKNOWN_OF_HOST if thread is None else thread in _OF_HOST
+        if accepted or not (_runs_plugin(frames[ident]) or _is_of_plugin(thread)):
             continue
         found.append(thread.name if thread else f"thread {ident}")
     return found

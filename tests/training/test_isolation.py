@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import _thread
 import decimal
 import gc
 import locale
@@ -191,3 +192,21 @@ def test_threads_of_plugins_are_found_and_others_are_not():
         for thread in (own, spinning, timer):
             thread.join()
     assert threads_left() == []
+
+
+def test_threads_of_the_host_that_threading_does_not_know_are_accepted():
+    end = threading.Event()
+    scope = {"__name__": "somebody", "end": end}
+    exec("def waits():\n    end.wait()", scope)
+    _thread.start_new_thread(scope["waits"], ())
+    try:
+        while not threads_left():  # until it runs
+            time.sleep(0.01)
+        accept_threads()
+        assert threads_left() == []
+        _thread.start_new_thread(scope["waits"], ())
+        while not threads_left():
+            time.sleep(0.01)
+        assert len(threads_left()) == 1
+    finally:
+        end.set()
