@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import multiprocessing
@@ -61,6 +62,7 @@ def certify(variant: str, *, quick: bool = False) -> Certificate:
 
 def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
     """Check an estimator that need not be registered."""
+    subject = dataclasses.replace(subject, late=not quick)
     return _certificate(subject, [_part(subject, setting, quick=quick) for setting in (None, *subject.settings)])
 
 

@@ -51,10 +51,10 @@ def cross_talk(subject: Subject, setting: Setting) -> Verdict:
 
     Where the sampler's use of random numbers depends on its parameters (rejection), the weights alone are changed.
     """
+    before_in = {mode: _seeded(subject.prepared(setting).train(mode), setting, 8, REPLICATES) for mode in (False, True)}
     for example in range(setting.examples):
-        for training in (False, True):
-            before = _seeded(subject.prepared(setting).train(training), setting, 8, REPLICATES)
-            changed = _changed(setting, example)
+        changed = _changed(setting, example)
+        for training, before in before_in.items():
             after = _seeded(subject.prepared(setting).train(training), changed, 8, REPLICATES)
             others = [index for index in range(setting.examples) if index != example]
             wrong = [g for g in before if not torch.equal(before[g][:, others], after[g][:, others])]

@@ -15,6 +15,8 @@ from estbench.measure.randomness import seeded
 
 # Steps after which a baseline, a temperature or a control variate is no longer what it started from.
 WARM_UP = 30
+# And for an estimator that has none of these, in settings that are no representatives.
+STATELESS = 5
 # And in the first settings of up to so many kinds: a schedule has moved, a slow drift shows.
 LATE = 1000
 LATE_SETTINGS = 3
@@ -24,12 +26,16 @@ REPLICATES = 16
 
 @dataclass(frozen=True)
 class Subject:
-    """An estimator with its options, by the function that makes a fresh one."""
+    """An estimator with its options, by the function that makes a fresh one.
+
+    ``late`` says whether it trains so long, somewhere, that a schedule has moved.
+    """
 
     label: str
     make: Callable[[], Estimator]
-    _trained: dict[str, Estimator] = field(default_factory=dict, repr=False)
-    _states: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    late: bool = True
+    _trained: dict[str, Estimator] = field(default_factory=dict, repr=False, init=False)
+    _states: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, init=False)
 
     @cached_property
     def facts(self) -> Estimator:
@@ -74,13 +80,23 @@ class Subject:
 
     def steps(self, setting: Setting) -> int:
         """How long it trains in a setting: long in one, and in some more where no learned part makes that dear."""
-        cheap = self.facts.state_dict() and not self._learns
-        late = self.representatives[: LATE_SETTINGS if cheap else 1]
-        return LATE if any(setting.name == each.name for each in late) else WARM_UP
+        names = [each.name for each in self.representatives]
+        if not self._state:
+            return WARM_UP if setting.name in names else STATELESS
+        late = names[: 1 if self._learns else LATE_SETTINGS] if self.late else []
+        return LATE if setting.name in late else WARM_UP
+
+    @cached_property
+    def _state(self) -> bool:
+        return bool(self._example.state_dict())
 
     @cached_property
     def _learns(self) -> bool:
-        return any(True for _ in self.fresh(self.settings[0]).parameters())
+        return any(True for _ in self._example.parameters())
+
+    @cached_property
+    def _example(self) -> Estimator:
+        return self.fresh(self.settings[0])
 
     def prepared(self, setting: Setting, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
         """One that has trained, in eval mode; each call returns another one, in the same state."""
