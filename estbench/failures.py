@@ -78,8 +78,9 @@ def is_stop(error: BaseException, interrupted: Callable[[], bool]) -> bool:
 
 
 def described(error: BaseException) -> str:
-    """An exception of somebody's code in one line."""
-    return failure_of(error).reason
+    """An exception of somebody's code in one line; of a mistake of the user, its message."""
+    failure = failure_of(error)
+    return " ".join(failure.message.split()) if isinstance(error, EstbenchError) else failure.reason
 
 
 def is_foreign(module: object) -> bool:

@@ -151,7 +151,7 @@ class Registry(Generic[Entry]):
             try:
                 self._take(point.name, point.load())
             except (Exception, SystemExit) as error:  # noqa: BLE001  (anybody's code)
-                reason = str(error) if isinstance(error, EstbenchError) else described(error)
+                reason = described(error)
                 self._broken[point.name] = (
                     f"cannot load the {self.kind} '{point.name}' from {point.value}: {reason};"
                     " mend or uninstall its package"

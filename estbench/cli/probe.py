@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from estbench.training.places import Place
-    from estbench.training.probe_alone import Probed
+    from estbench.training.probe_alone import Probed, Unmeasured
 
 
 @click.command(no_args_is_help=False)
@@ -80,7 +81,7 @@ def command(
     plugins: tuple[str, ...],
     as_json: bool,
     out: Path | None,
-) -> None:
+) -> int:
     """Measure gradient variance, bias and cost at frozen weights, without training.
 
     All estimators are measured at the same weights, on the same minibatch, with the same seeds: those of a
@@ -102,8 +103,9 @@ def command(
     places = _places(problem, checkpoint, results, seed, choose_device(device))
     labels = {place.name: check_names(place.problem, [*estimators], reference) for place in places}
     measured: list[Probed] = []
+    failed: list[Unmeasured] = []
     for place in places:
-        measured += probe_alone(
+        found, failures = probe_alone(
             place,
             labels[place.name],
             replicates=replicates,
@@ -115,17 +117,22 @@ def command(
             layers=layers,
             path=path,
         )
+        measured += found
+        failed += failures
+    for each in failed:
+        say(f"failed: {each.name}, {each.place}: {each.reason}", stderr=True, style="red")
     frame = probed.frame_of(_rows(measured))
-    table = probed.table(frame)
     if as_json:
-        print_json({"rows": frame.astype(object).where(frame.notna(), None).to_dict("records"), **_facts(measured)})
-    else:
-        print_table(table)
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        print_json({"rows": rows, **_facts(measured), "failed": [asdict(each) for each in failed]})
+    elif measured:
+        print_table(probed.table(frame))
         for line in [*probed.sentences(frame), *_remarks(measured)]:
             say(line)
-    if out:
-        for file in probed.write(out, table, frame):
+    if out and measured:
+        for file in probed.write(out, probed.table(frame), frame):
             say(f"written: {file}", stderr=True)
+    return 1 if failed else 0
 
 
 def _places(

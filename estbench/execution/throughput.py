@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +20,7 @@ from estbench.measure.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
 from estbench.training import State
-from estbench.training.divergence import take_finite_steps
+from estbench.training.divergence import DivergedError, take_finite_steps
 from estbench.training.isolation import isolated, seed_generators
 
 
@@ -33,13 +34,19 @@ def time_throughput(
     *,
     force: bool,
 ) -> None:
-    """Time the estimators that have no timing yet, beside the reference, once per problem and batch size."""
+    """Time the estimators that have no timing yet, beside the reference, once per problem and batch size.
+
+    One that diverges is left out, and a row without seconds says so, because it would diverge again; one that raises
+    is tried again by the next run.
+    """
     protocol = plan.experiment.throughput
-    for (problem, _), new in untimed(plan, training_examples, folder, force=force).items():
+    for (problem, batch_size), new in untimed(plan, training_examples, folder, force=force).items():
         reference = _reference_cell(next(iter(new.values())), estimators.REGISTRY.resolve(protocol.reference))
         contenders = new if reference is None else {reference.estimator.label: reference, **new}
         listener.timing(list(contenders))
         rows: list[dict[str, Any]] = []
+        diverged: list[str] = []
+        code = {label: cell.code for label, cell in contenders.items()}
         while contenders:
             states: dict[str, State] = {}
             try:
@@ -52,26 +59,19 @@ def time_throughput(
             except _CannotBeTimedError as error:
                 listener.noted(f"{error.label} on {problem} cannot be timed, and has no throughput: {error}")
                 del contenders[error.label]
-        if not rows:
-            continue
+                diverged += [error.label] if error.diverged else []
         environment = describe_environment(device)
         shared = {
             "session": datetime.now(UTC).isoformat(timespec="microseconds"),
             "problem": problem,
-            "reference": next(iter(contenders)),
+            "reference": next(iter(contenders), None),
+            "batch_size": batch_size,
             "steps": protocol.steps,
             **{name: environment[name] for name in ("device", "device_name", "threads", "machine", "torch")},
         }
-        folder.append_throughput(
-            {
-                **shared,
-                **row,
-                "code": contenders[row["estimator"]].code,
-                "batch_size": states[row["estimator"]].batches.batch_size,
-                "evaluations_per_example": costs[row["estimator"]],
-            }
-            for row in rows
-        )
+        rows = [{"evaluations_per_example": costs[row["estimator"]], **row} for row in rows]
+        rows += [{"estimator": label} for label in diverged]
+        folder.append_throughput({**shared, "code": code[row["estimator"]], **row} for row in rows)
 
 
 class _CannotBeTimedError(Exception):
@@ -79,7 +79,7 @@ class _CannotBeTimedError(Exception):
 
     def __init__(self, label: str, error: BaseException) -> None:
         super().__init__(failure_of(error).reason)
-        self.label = label
+        self.label, self.diverged = label, isinstance(error, DivergedError)
 
 
 def _runner(
@@ -105,18 +105,19 @@ def untimed(
 ) -> dict[tuple[str, int], dict[str, Cell]]:
     """One cell per estimator that ran and has no timing yet, by problem and batch size, then by the estimator's label.
 
-    Cells that differ in their learning rates or seeds share a timing; so do those of other optimisers of the model.
+    Cells that differ in their learning rates or seeds share a timing, of one that is done if any is; so do those of
+    other optimisers of the model.
     """
     if plan.experiment.throughput.rounds == 0:
         return {}
     timed = set() if force else folder.timed()
     found: dict[tuple[str, int], dict[str, Cell]] = {}
-    for cell in plan:
+    for wanted, cell in itertools.product((Status.DONE, Status.DIVERGED), plan):
         problem, label = cell.problem.label, cell.estimator.label
         batch_size = min(cell.training.batch_size, training_examples[problem])
         if (cell.code, batch_size) in timed or label in found.get((problem, batch_size), {}):
             continue
-        if folder.status(cell.folder) in {Status.DONE, Status.DIVERGED}:
+        if folder.status(cell.folder) is wanted:
             found.setdefault((problem, batch_size), {})[label] = cell
     return found
 

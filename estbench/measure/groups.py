@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from torch import nn
 
 from estbench.measure.linear_layers import is_understood
@@ -15,11 +17,20 @@ def groups_of(problem: Problem, *, layers: bool = False) -> dict[str, list[nn.Pa
     """
     owners = {weight: module for module in problem.modules() for weight in module.parameters(recurse=False)}
     found: dict[str, list[nn.Parameter]] = {}
-    for group, weights in problem.groups().items():
-        trained = [weight for weight in dict.fromkeys(weights) if weight.requires_grad]
+    for group, weights in disjoint(problem.groups()).items():
+        trained = [weight for weight in weights if weight.requires_grad]
         modules = list(dict.fromkeys(owners.get(weight) for weight in trained))
         modules.sort(key=lambda module: module is None or not is_understood(module))
         for index, module in enumerate(modules):
             name = f"{group}.{index}" if layers else group
             found.setdefault(name, []).extend(weight for weight in trained if owners.get(weight) is module)
     return found
+
+
+def disjoint(groups: Mapping[str, Iterable[nn.Parameter]]) -> dict[str, list[nn.Parameter]]:
+    """Groups in which each weight counts once: one that several share, tied weights, is of the first that names it."""
+    first: dict[nn.Parameter, str] = {}
+    for group, weights in groups.items():
+        for weight in weights:
+            first.setdefault(weight, group)
+    return {group: [weight for weight, own in first.items() if own == group] for group in groups}

@@ -24,7 +24,7 @@ def measure_throughput(
     steps: int,
     device: torch.device,
     interrupted: Callable[[], bool] = lambda: False,
-    failed: Callable[[str, Exception], None] | None = None,
+    failed: Callable[[str, BaseException], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Time ``rounds`` x ``steps`` training steps of each runner, after one round of warm-up.
 
@@ -38,7 +38,9 @@ def measure_throughput(
     def timed(label: str) -> float | None:
         try:
             return _seconds(runners[label], steps, device)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # an estimator is anybody's code
             if failed is None:
                 raise
             failed(label, error)

@@ -108,7 +108,8 @@ class HierarchicalVAE(Problem):
         """The logits of p(b2), (D,)."""
         if self.learned_prior is not None:
             return {"logits": self.learned_prior}
-        return {"logits": next(self.decoder.parameters()).new_zeros(self.options.latent_size)}
+        weight = next(self.decoder.parameters())
+        return {"logits": torch.zeros(self.options.latent_size, dtype=weight.dtype, device=weight.device)}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Weights of both encoders, of both decoders and, where it is learned, of the prior."""

@@ -8,13 +8,19 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from estbench import datasets, validation
 from estbench.datasets import Dataset
+from estbench.errors import EstbenchError
+from estbench.failures import mistakes_of
 from estbench.problems.objective import Objective
 from estbench.registry import Registry
 from estbench.source import ships
 from estbench.variant import Variant
+
+# Examples that lazy modules are sized by.
+EXAMPLES = 2
 
 
 class Problem(nn.Module):
@@ -94,7 +100,31 @@ names = REGISTRY.names
 def create(variant: str | Variant) -> Problem:
     """Build a problem, with torch's current random state for its initial weights: ``vae[dataset=mnist5k]``."""
     problem: Problem = REGISTRY.create(variant)
+    if _lazy(problem):
+        _build(problem, variant)
     return problem
+
+
+def _build(problem: Problem, variant: str | Variant) -> None:
+    """Give lazy modules their weights now, so that the initial ones are the same whatever comes next."""
+    training = [(module, module.training) for module in problem.modules()]
+    problem.eval()  # a normalisation learns nothing from this
+    with mistakes_of(f"the lazy modules of problem '{variant}' cannot be built"), torch.no_grad():
+        intensities = torch.from_numpy(problem.data.train[:EXAMPLES])
+        objective = problem(problem.observe(intensities, Generator().manual_seed(0)))
+        objective.f(objective.q.sample((1,)))
+    for module, mode in training:
+        module.training = mode
+    if unused := _lazy(problem):
+        raise EstbenchError(
+            f"problem '{variant}' has lazy modules that its objective does not use ({', '.join(unused)}); give their"
+            " sizes in __init__, or remove them"
+        )
+
+
+def _lazy(problem: Problem) -> list[str]:
+    """Names of the weights and buffers that have no size yet."""
+    return [name for name, value in (*problem.named_parameters(), *problem.named_buffers()) if is_lazy(value)]
 
 
 def describe(name: str) -> dict[str, Any]:

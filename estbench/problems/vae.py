@@ -158,8 +158,10 @@ class VAE(Problem):
 
     def prior_parameters(self) -> dict[str, Tensor]:
         """The parameters of p(z) by name, each (D,), or (D, C)."""
-        weight = next(self.decoder.parameters())
-        outputs = weight.new_zeros(self.family.outputs) if self.learned_prior is None else self.learned_prior
+        if self.learned_prior is not None:
+            return self.family.split(self.learned_prior)
+        weight = next(self.decoder.parameters())  # which may be lazy still, and then has no new_zeros
+        outputs = torch.zeros(self.family.outputs, dtype=weight.dtype, device=weight.device)
         return self.family.split(outputs)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:

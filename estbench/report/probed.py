@@ -32,7 +32,7 @@ TITLES = {
 
 def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows in long form: place, estimator, the columns of a probe, evaluations and milliseconds of a gradient."""
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=None if rows else ["space"])
     return frame.iloc[(frame["space"] != "weights").to_numpy().argsort(kind="stable")].reset_index(drop=True)
 
 
@@ -83,8 +83,9 @@ def table(frame: pd.DataFrame) -> Table:
     caption = (
         f"At {frame['place'].iloc[0] if not several else 'each place'}, frozen: traces of the covariance of the "
         f"minibatch-mean gradient from R = {int(frame['replicates'].iloc[0])} draws, in brackets the 95 % interval. "
-        "Data variance: what drawing the minibatch adds. Evaluations are calls of f per example; ms are those of one "
-        "gradient, in rounds interleaved over the estimators."
+        f"{'Data variance: what drawing the minibatch adds. ' if 'data_variance' in shown else ''}"
+        "Evaluations are calls of f per example; ms are those of one gradient, in rounds interleaved over the "
+        "estimators."
     )
     rules = frozenset(at for at in range(1, len(blocks)) if blocks[at] != blocks[at - 1])
     return Table("probe", "Gradient probe", caption, pd.DataFrame(data), tuple(columns), tuple(rows), rules)
@@ -95,10 +96,10 @@ def sentences(frame: pd.DataFrame) -> list[str]:
     told = []
     for (place, space, group), here in frame[frame["space"] == "weights"].groupby(WHERE, sort=False):
         for estimator, mine in here.groupby("estimator", sort=False):
-            noise, data = _value(mine, "variance"), max(0.0, _value(mine, "data_variance"))
-            if math.isnan(noise) or math.isnan(data) or noise + data == 0:
+            noise, data = _value(mine, "variance"), _value(mine, "data_variance")
+            if math.isnan(noise + data) or noise + max(0.0, data) == 0:
                 continue
-            share = noise / (noise + data)
+            share = noise / (noise + max(0.0, data))
             where = f" at {place}" if len(set(frame["place"])) > 1 else ""
             told.append(
                 f"{estimator}, {group} ({space}){where}: {percent(share)} of the noise is the estimator's; "

@@ -75,7 +75,7 @@ class Results:
         frames = [read_arrow(file, THROUGHPUT).to_pandas() for file in files if file.exists()]
         if not frames:
             return pd.DataFrame(columns=THROUGHPUT.names)
-        rounds: pd.DataFrame = pd.concat(frames, ignore_index=True)
+        rounds: pd.DataFrame = pd.concat(frames, ignore_index=True).dropna(subset="seconds")
         rounds = rounds.drop_duplicates(ignore_index=True) if self.others else rounds
         planned = {(cell["problem"]["label"], cell["estimator"]["label"]): cell for cell in self.plan["cells"]}
         code = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}

@@ -54,6 +54,7 @@ GRADIENTS = pa.schema(
 )
 
 # One row per timed round. ``session`` tells measurements apart: rounds are interleaved, and ratios paired, within one.
+# A row without seconds is of an estimator that diverged while it was timed.
 THROUGHPUT = pa.schema(
     [
         ("session", pa.string()),

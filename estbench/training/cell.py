@@ -14,6 +14,7 @@ from estbench import estimators
 from estbench.experiment import Cell
 from estbench.failures import Failure, failure_of, is_stop
 from estbench.measure import Clocks, describe_environment
+from estbench.measure.groups import disjoint
 from estbench.measure.randomness import seeded
 from estbench.store import ResultsFolder, Status, certificates
 from estbench.training.deadline import Deadline
@@ -191,7 +192,7 @@ def _details(
         "facts": lambda: state.estimator.facts(),  # noqa: PLW0108  (to look it up may fail, too)
         "certificate": lambda: certificates.claim(cell.estimator.label, cls, folder.path),
         "parameters": lambda: {
-            name: sum(weight.numel() for weight in group) for name, group in state.problem.groups().items()
+            name: sum(weight.numel() for weight in group) for name, group in disjoint(state.problem.groups()).items()
         },
         "fingerprints": lambda: {
             "initial_weights": fingerprint(initial_problem(cell, device)),

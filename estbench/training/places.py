@@ -10,6 +10,7 @@ import torch
 from estbench import problems
 from estbench.errors import EstbenchError
 from estbench.experiment import stream_seed
+from estbench.failures import mistakes_of
 from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.measure.randomness import seeded
@@ -30,7 +31,7 @@ class Place:
 
 def fresh(variant: str, seed: int, device: torch.device) -> Place:
     """The initial weights that every cell with this seed starts from."""
-    with seeded(stream_seed(seed, "init"), device):
+    with mistakes_of(f"problem '{variant}' cannot be built"), seeded(stream_seed(seed, "init"), device):
         return Place("initial weights", problems.create(variant).to(device))
 
 

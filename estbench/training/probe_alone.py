@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from estbench.errors import EstbenchError
 from estbench.estimators import Estimator, surrogate_of
 from estbench.experiment import stream_seed
-from estbench.measure import Moments, frozen, measure_throughput, probe
+from estbench.failures import described, mistakes_of
+from estbench.measure import Moments, exact_reference, frozen, measure_throughput, probe
 from estbench.measure.gradient_probe import Path
 from estbench.measure.randomness import seeded
 from estbench.problems import Problem
@@ -35,6 +39,15 @@ class Probed:
     milliseconds: Interval  # of one gradient of the minibatch
 
 
+@dataclass(frozen=True)
+class Unmeasured:
+    """What raised at a place, an estimator or the reference, and its error in one line."""
+
+    place: str
+    name: str
+    reason: str
+
+
 def probe_alone(
     place: Place,
     variants: list[str],
@@ -47,36 +60,63 @@ def probe_alone(
     tracking_steps: int = 200,
     layers: bool = False,
     path: Path = "auto",
-) -> list[Probed]:
-    """Probe each estimator; learned parts first learn for some steps at these weights. Times are interleaved."""
-    problem = place.problem
-    batch = fixed_observations(problem, "train", batch_size, stream_seed(seed, "probe"))
+) -> tuple[list[Probed], list[Unmeasured]]:
+    """Probe each estimator; learned parts first learn for some steps at these weights. Times are interleaved.
+
+    An estimator that raises is left out, and the others are measured without it; where the reference does, bias is
+    missing. A mistake of the user is raised.
+    """
+    problem, failures = place.problem, dict[str, str]()
+
+    @contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        try:
+            yield
+        except (EstbenchError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001  (a plugin may raise anything)
+            failures.setdefault(name, described(error))
+
+    with mistakes_of(f"no minibatch at {place.name}"):
+        batch = fixed_observations(problem, "train", batch_size, stream_seed(seed, "probe"))
     against = None
-    if reference is not None:
+    if reference == "exact":
+        with mistakes_of(f"no exact gradient at {place.name}"):
+            against = exact_reference(problem, batch, layers=layers)
+    elif reference is not None:
         own = stream_seed(seed, "probe", reference=reference)
-        with seeded(own, problem.device):
+        with attempt(f"the reference {reference}"), seeded(own, problem.device):
             against = reference_of(reference, problem, batch, reference_replicates, own, layers=layers)
     ready: dict[str, Estimator] = {}
+    moments: dict[str, Moments] = {}
+    costs: dict[str, int] = {}
     for label in variants:
-        with seeded(stream_seed(seed, "noise", estimator=label), problem.device):
-            ready[label] = tracked(
-                prepared(label, problem, batch),
-                problem,
-                steps=tracking_steps,
-                batch_size=batch_size,
-                learning_rate=LEARNING_RATE,
-                seed=stream_seed(seed, "data"),
+        with attempt(label):
+            with seeded(stream_seed(seed, "noise", estimator=label), problem.device):
+                estimator = tracked(
+                    prepared(label, problem, batch),
+                    problem,
+                    steps=tracking_steps,
+                    batch_size=batch_size,
+                    learning_rate=LEARNING_RATE,
+                    seed=stream_seed(seed, "data"),
+                )
+            draws = stream_seed(seed, "probe", step=0)
+            moments[label] = probe(
+                problem, estimator, batch, replicates, draws, layers=layers, reference=against, path=path
             )
-    draws = stream_seed(seed, "probe", step=0)
-    moments = {
-        label: probe(problem, estimator, batch, replicates, draws, layers=layers, reference=against, path=path)
-        for label, estimator in ready.items()
-    }
-    seconds = _seconds(problem, ready, batch, seed)
-    with frozen(problem, *ready.values()), seeded(0, problem.device), torch.no_grad():
-        objective = problem(batch)
-        costs = {label: estimator.count_evaluations(objective) for label, estimator in ready.items()}
-    return [Probed(place.name, label, moments[label], costs[label], seconds[label]) for label in ready]
+            with frozen(problem, estimator), seeded(0, problem.device), torch.no_grad():
+                costs[label] = estimator.count_evaluations(problem(batch))
+            ready[label] = estimator
+    seconds = _seconds(problem, ready, batch, seed, lambda label, error: failures.update({label: described(error)}))
+    return (
+        [
+            Probed(place.name, label, moments[label], costs[label], seconds[label])
+            for label in ready
+            if label in seconds
+        ],
+        [Unmeasured(place.name, name, reason) for name, reason in failures.items()],
+    )
 
 
 def check_names(problem: Problem, variants: list[str], reference: str | None) -> list[str]:
@@ -87,8 +127,14 @@ def check_names(problem: Problem, variants: list[str], reference: str | None) ->
     return list(dict.fromkeys(checked(variant, type(problem), options).label for variant in variants))
 
 
-def _seconds(problem: Problem, ready: dict[str, Estimator], batch: Tensor, seed: int) -> dict[str, Interval]:
-    """Milliseconds of one gradient, in rounds that are interleaved over the estimators."""
+def _seconds(
+    problem: Problem,
+    ready: dict[str, Estimator],
+    batch: Tensor,
+    seed: int,
+    failed: Callable[[str, BaseException], None],
+) -> dict[str, Interval]:
+    """Milliseconds of one gradient, in rounds that are interleaved over the estimators; without one that raises."""
 
     def gradients(estimator: Estimator, steps: int) -> None:
         for _ in range(steps):
@@ -101,8 +147,10 @@ def _seconds(problem: Problem, ready: dict[str, Estimator], batch: Tensor, seed:
             ROUNDS,
             STEPS,
             problem.device,
+            failed=failed,
         )
     return {
         label: log_t_interval(np.array([row["seconds"] for row in rows if row["estimator"] == label]) * 1e3 / STEPS)
         for label in ready
+        if any(row["estimator"] == label for row in rows)
     }

@@ -100,3 +100,134 @@ def test_weights_of_another_problem_are_refused(refused, here):
 def test_what_is_no_checkpoint_is_refused(refused, here):
     (here / "text.pt").write_text("no checkpoint")
     assert "is no checkpoint of estbench, is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)
+
+
+BROKEN = """
+import sys
+
+import torch
+
+from estbench.estimators import Estimator, register
+from estbench.problems.problem import register as register_problem
+from estbench.problems.vae import VAE
+
+
+class Broken(Estimator):
+    summary = "reparam, until it breaks"
+    supports = {"normal"}
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 1
+    calls = 0
+
+    def forward(self, objective):
+        type(self).calls += 1
+        self.fault()
+        return objective.f(objective.q.rsample((1,))).mean(0) - objective.kl()
+
+
+@register("raises")
+class Raises(Broken):
+    def fault(self):
+        raise ValueError("broken [on]\\npurpose")
+
+
+@register("leaves")
+class Leaves(Broken):
+    def fault(self):
+        sys.exit(7)
+
+
+@register("late")
+class Late(Broken):
+    def fault(self):
+        if torch.is_grad_enabled() and self.calls > 70:
+            raise KeyError("while it is timed")
+
+
+@register("builds")
+class Builds(Broken):
+    def prepare(self, objective):
+        raise RuntimeError("cannot be prepared")
+
+
+@register_problem("unbuilt")
+class Unbuilt(VAE):
+    def __init__(self, options=None):
+        raise ZeroDivisionError("no such model")
+"""
+
+
+@pytest.fixture
+def broken(plugin, monkeypatch):
+    """A plugin of estimators that raise; ``late`` does once it is timed."""
+    monkeypatch.setattr("estbench.training.probe_alone.STEPS", 40)
+    return ("--plugin", plugin("broken.py", BROKEN))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("raises", "ValueError: broken [on] purpose (broken.py, line"),
+        ("leaves", "SystemExit: 7"),
+        ("late", "while it is timed"),
+        ("builds", "cannot be prepared"),
+    ],
+)
+def test_an_estimator_that_raises_is_a_line_and_the_others_are_probed(estbench, here, broken, name, reason):
+    code, out, err = estbench("probe", *TINY, *broken, "-e", name, "-e", "reparam", "--json")
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("failed: ")]
+    assert line.startswith(f"failed: {name}, initial weights: ")
+    assert "Traceback" not in err
+    data = json.loads(out)
+    assert {row["estimator"] for row in data["rows"]} == {"reparam"}
+    assert [(row["name"], row["place"]) for row in data["failed"]] == [(name, "initial weights")]
+    assert reason in data["failed"][0]["reason"]
+    code, out, err = estbench("probe", *TINY, *broken, "-e", name, "--out", "p")
+    assert (code, out, err.count("failed: ")) == (1, "", 1)
+    assert list(here.iterdir()) == []
+
+
+def test_a_reference_that_raises_leaves_bias_out(estbench, here, broken):
+    code, out, err = estbench("probe", *TINY, *broken, "-e", "reparam", "--reference", "raises", "--json")
+    assert code == 1
+    assert "failed: the reference raises, " in err
+    assert "variance" in {row["statistic"] for row in json.loads(out)["rows"]}
+    assert "bias2" not in {row["statistic"] for row in json.loads(out)["rows"]}
+
+
+MIXED = """
+from torch import nn
+
+from estbench.problems.problem import register
+from estbench.problems.vae import VAE
+
+
+class Centred(nn.Module):
+    def forward(self, rows):
+        return rows - rows.mean(-2, keepdim=True)
+
+
+@register("mixed")
+class Mixed(VAE):
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.decoder = nn.Sequential(nn.Linear(2, 8), nn.PReLU(), Centred(), nn.Linear(8, self.data.size))
+"""
+
+
+def test_a_fast_path_that_there_is_not_is_said_without_a_traceback(estbench, here, plugin):
+    place = ("--problem", "mixed[dataset=digits,latent_size=2]", *TINY[2:], "--plugin", plugin("mixed.py", MIXED))
+    code, _, err = estbench("probe", *place, "--path", "fast")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the fast path of the probe cannot be used" in err
+    code, out, _ = estbench("probe", *place)
+    assert code == 0
+    assert "not measured: data_variance" in out
+    assert "of the noise is the estimator's" not in out
+    assert "what drawing the minibatch adds" not in out
+
+
+def test_a_problem_that_cannot_be_built_is_misuse(refused, broken):
+    assert "ZeroDivisionError: no such model" in refused("probe", "--problem", "unbuilt[dataset=digits]", *broken)

@@ -17,7 +17,7 @@ from estbench.cli import _exit_code
 from estbench.cli import status as status_module
 from estbench.execution import Listener, as_experiment, plan_of
 from estbench.experiment import SCHEMA_VERSION, find_experiment, read_experiment
-from estbench.store import ResultsFolder
+from estbench.store import ResultsFolder, load
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +98,55 @@ def test_every_batch_size_of_a_sweep_is_timed_and_every_learning_rate_once(tiny,
     assert len(estbench.run(tiny, out=tmp_path).throughput) == 4
     tiny["sweep"]["batch_size"] = [8, 16, 24]
     assert estbench.run(tiny, out=tmp_path).throughput["batch_size"].tolist() == [8, 8, 16, 16, 24, 24]
+
+
+LATER = """
+from estbench.estimators import Estimator, register
+
+@register("later")
+class Later(Estimator):
+    summary = "reparam, until it has trained for longer than a cell"
+    supports = {"normal"}
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 1
+    calls = 0
+
+    def forward(self, objective):
+        surrogate = objective.f(objective.q.rsample((1,))).mean(0) - objective.kl()
+        self.calls += self.training
+        return surrogate * float("nan") if self.calls > LAST else surrogate
+"""
+
+
+@pytest.mark.parametrize(("last", "status"), [(35, "done"), (20, "diverged")])
+def test_an_estimator_that_diverges_while_it_is_timed_is_timed_once(tiny, tmp_path, plugin, last, status):
+    tiny |= {"estimators": ["later", "stl"], "throughput": {"rounds": 1, "steps": 40}}
+    later = plugin("later.py", LATER.replace("LAST", str(last)))
+    timed, notes = [], []
+
+    class Hears(Listener):
+        def timing(self, labels):
+            timed.append(labels)
+
+        def noted(self, remark):
+            notes.append(remark)
+
+    def run(**options):
+        return estbench.run(tiny, out=tmp_path, plugins=[later], listener=Hears(), **options)
+
+    results = run()
+    assert results.cells.set_index("estimator").loc["later", "status"] == status
+    assert set(results.throughput["estimator"]) == {"reparam", "stl"}
+    assert results.throughput["seconds"].notna().all()
+    (note,) = [note for note in notes if "cannot be timed" in note]
+    assert "not finite" in note
+    assert [set(labels) for labels in timed] == [{"reparam", "later", "stl"}]
+    run()
+    assert len(timed) == 1
+    run(force=True)
+    assert len(timed) == 2
+    assert set(load(tmp_path).throughput["estimator"]) == {"reparam", "stl"}
 
 
 @pytest.mark.parametrize("file", ["curves.parquet", "gradients.parquet"])

@@ -196,6 +196,7 @@ DIVERGES = {
     "gradient": NAN_GRADIENT,
     "raises on nan": "surrogate = surrogate * float('nan'); raise ValueError('no sample')",
     "estimator's buffer": "self.average.fill_(float('nan'))",
+    "estimator's weights": "surrogate = surrogate + self.own.sqrt()",
 }
 
 
@@ -204,7 +205,8 @@ DIVERGES = {
 def test_the_step_of_divergence_does_not_depend_on_when_one_looks(train_cell, plugin, how, every):
     text = BREAKS.format(how=DIVERGES[how]).replace(
         '        self.register_buffer("calls"',
-        '        self.register_buffer("average", torch.zeros(()))\n        self.register_buffer("calls"',
+        '        self.register_buffer("average", torch.zeros(()))\n'
+        '        self.own = torch.nn.Parameter(torch.zeros(()))\n        self.register_buffer("calls"',
     )
     load_plugin(plugin("breaks.py", text))
     trained = train_cell("breaks", evaluation__every=every, probe__replicates=0)
@@ -249,3 +251,67 @@ def test_what_cannot_be_measured_is_a_remark_and_training_goes_on(train_cell, pl
     assert trained.curves.query("metric == 'elbo'").empty
     assert not trained.gradients.empty
     assert any("cannot be measured" in line for line in trained.outcome.remarks)
+
+
+MOVES = """
+import torch
+
+from estbench.problems.problem import register
+from estbench.problems.vae import VAE
+
+
+@register("statistics")
+class Statistics(VAE):
+    summary = "VAE whose running statistics break, and no weight"
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self.norm = torch.nn.BatchNorm1d(self.data.size, affine=False)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def encode(self, x):
+        if self.training:
+            self.calls += 1
+            self.norm({value} * x if self.calls == 7 else x)
+        return super().encode(x)
+"""
+
+
+@pytest.mark.parametrize("every", [4, 1000])
+@pytest.mark.parametrize("value", ["float('nan')", "1e30"])
+def test_statistics_that_are_not_finite_are_a_divergence_where_training_does_not_use_them(
+    train_cell, plugin, value, every
+):
+    load_plugin(plugin("statistics.py", MOVES.format(value=value)))
+    problems = ["statistics[dataset=digits,hidden=[8],latent_size=2]"]
+    trained = train_cell(problems=problems, evaluation__every=every, probe__replicates=0)
+    assert trained.outcome.status is Status.DIVERGED
+    assert trained.outcome.reason.endswith("at step 7")
+    assert "buffers" in trained.outcome.reason
+    assert trained.curves["step"].max() < 7
+
+
+def test_slow_steps_are_saved_though_no_measurement_is_due(train_cell, monkeypatch):
+    """Ten seconds a step, and thirty between checkpoints: by a clock that moves with the steps."""
+    from estbench.training import divergence, loop, step
+
+    now, saved = [0.0], []
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(divergence, "time", clock)
+    take, save = step.surrogate_of, State.save
+
+    def slow(*arguments):
+        now[0] += 10
+        return take(*arguments)
+
+    def noting(state, path, clocks):
+        saved.append((state.step, path.exists()))
+        save(state, path, clocks)
+        assert path.exists()
+
+    monkeypatch.setattr(step, "surrogate_of", slow)
+    monkeypatch.setattr(State, "save", noting)
+    trained = train_cell(evaluation__every=1000, probe__replicates=0, training__steps=10)
+    assert trained.outcome.status is Status.DONE
+    assert saved == [(3, False), (6, True), (9, True)]
