@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,21 @@ class EstbenchError(Exception):
 
 class EstbenchWarning(UserWarning):
     """Something that went wrong and did not stop the call; the message says what."""
+
+
+# A disk that is full, forbidden or broken, a server of files that has gone, too many files, no locks, no memory.
+FAULTS_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        *("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "ESTALE"),
+        *("EMFILE", "ENFILE", "ENOLCK", "ENOMEM", "EREMOTEIO"),
+    )
+    if hasattr(errno, name)
+}
+
+
+class ReadError(OSError):
+    """A fault of the machine, and no damage of a file: the file may be whole when it is read again."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

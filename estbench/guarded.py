@@ -21,11 +21,12 @@ import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from estbench.errors import EstbenchError
+from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError
 from estbench.limits import TEXT_BYTES, Limit
 
 DESCRIPTORS = {os.open, os.stat, os.mkdir, os.unlink, os.rename} <= os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
@@ -36,6 +37,8 @@ DIRECTORY = os.O_RDONLY | PLAIN | getattr(os, "O_DIRECTORY", 0)
 IRREGULAR = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP}
 # A file that is being written; no two processes, on whatever machines, choose the same name.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+# What was changed since may still be in use.
+IN_USE_SECONDS = 600
 # Folders of a results folder lie three deep.
 DEEPEST = 32
 KINDS = {
@@ -117,7 +120,7 @@ class GuardedPath:
 
     def stat(self) -> os.stat_result:
         """Size, dates and kind; a symbolic link is refused."""
-        with self._reached() as (name, at), self._named():
+        with self._reached() as (name, at), self.named(ReadError):
             found = os.stat(name, follow_symlinks=not self.parts, **at)
         if stat.S_ISLNK(found.st_mode):
             raise _link(self)
@@ -142,7 +145,7 @@ class GuardedPath:
     def names(self) -> list[str]:
         """What is in this folder, links among it; nothing if there is no such folder."""
         try:
-            with self.entered() as place:
+            with self.entered() as place, self.named(ReadError):
                 return sorted(os.listdir(place))
         except FileNotFoundError:
             return []
@@ -158,7 +161,7 @@ class GuardedPath:
                 f"'{self.root}' has folders in folders, more than {DEEPEST} deep; remove '{self.parts[0]}'"
             )
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with self._reached() as (name, at):
+            with self._reached() as (name, at), self.named(ReadError):
                 found = os.stat(name, follow_symlinks=not self.parts, **at)
             yield self, found
             if stat.S_ISDIR(found.st_mode):
@@ -176,7 +179,7 @@ class GuardedPath:
 
     def read_bytes(self, limit: Limit = TEXT_BYTES) -> bytes:
         """The content, if it is not larger than the limit."""
-        with self.open() as file:
+        with self.open() as file, self.named(ReadError):
             limit.check(os.fstat(file.fileno()).st_size, self)
             content = file.read(limit.value + 1)  # it may grow meanwhile
         limit.check(len(content), self)
@@ -188,7 +191,7 @@ class GuardedPath:
 
     def read_end(self, size: int) -> bytes:
         """The last bytes of the content; of a small file, all of it."""
-        with self.open() as file:
+        with self.open() as file, self.named(ReadError):
             file.seek(max(os.fstat(file.fileno()).st_size - size, 0))
             return file.read(size)
 
@@ -204,7 +207,8 @@ class GuardedPath:
     def replaced(self) -> Iterator[IO[bytes]]:
         """A file to write into, which takes the place of this one when it is whole and on disk."""
         temporary = self.parent / f".{self.name}.{secrets.token_hex(8)}.tmp"
-        with self.parent.entered(make=True) as place, self._named():
+        with self.parent.entered(make=True) as place, self.named():
+            self._sweep(place)
             written = temporary.name if DESCRIPTORS else str(temporary)
             at = {"dir_fd": place} if DESCRIPTORS else {}
             number = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | GUARDS, 0o666, **at)  # type: ignore[arg-type]
@@ -223,6 +227,15 @@ class GuardedPath:
                 with contextlib.suppress(OSError):
                     os.unlink(written, **at)  # type: ignore[arg-type]
                 raise
+
+    def _sweep(self, place: int | str) -> None:
+        """Remove what a writer of this file that was killed has left in its folder; a newer one may be at work."""
+        for name in os.listdir(place):
+            if TEMPORARY.fullmatch(name) and name.startswith(f".{self.name}.") and len(name) == len(self.name) + 22:
+                left = self.parent / name
+                with contextlib.suppress(OSError, LinkError):
+                    if left.stat().st_mtime < time.time() - IN_USE_SECONDS:
+                        left.unlink()
 
     def write_bytes(self, content: bytes | memoryview) -> None:
         """Write a file, all or nothing."""
@@ -253,7 +266,7 @@ class GuardedPath:
 
     def rename(self, target: GuardedPath) -> None:
         """Move a file or folder to another place below the same root, over a file that is there."""
-        with self._reached() as (old, source), target._reached() as (new, aim), self._named():
+        with self._reached() as (old, source), target._reached() as (new, aim), self.named():
             if DESCRIPTORS:
                 os.replace(old, new, src_dir_fd=source["dir_fd"], dst_dir_fd=aim["dir_fd"])
             else:
@@ -262,7 +275,7 @@ class GuardedPath:
     def unlink(self, *, missing_ok: bool = False) -> None:
         """Remove a file; of a link, the link itself."""
         try:
-            with self._reached() as (name, at), self._named():
+            with self._reached() as (name, at), self.named():
                 os.unlink(name, **at)
         except FileNotFoundError:
             if not missing_ok:
@@ -270,7 +283,7 @@ class GuardedPath:
 
     def remove(self) -> None:
         """Remove a file, a link itself, or a folder with all that is in it; nothing happens if there is nothing."""
-        with contextlib.suppress(FileNotFoundError), self._reached() as (name, at), self._named():
+        with contextlib.suppress(FileNotFoundError), self._reached() as (name, at), self.named():
             if not stat.S_ISDIR(os.stat(name, follow_symlinks=False, **at).st_mode):
                 os.unlink(name, **at)
                 return
@@ -289,7 +302,8 @@ class GuardedPath:
                 os.makedirs(_checked(self), exist_ok=True)
             yield _checked(self)
             return
-        place = os.open(self.root, DIRECTORY)
+        with GuardedPath(self.root).named(ReadError):
+            place = os.open(self.root, DIRECTORY)
         try:
             for at, part in enumerate(self.parts):
                 if make:
@@ -340,15 +354,21 @@ class GuardedPath:
                     kind = os.stat(name, dir_fd=place, follow_symlinks=not self.parts).st_mode
                     if not (flags & DIRECTORY == DIRECTORY and stat.S_ISREG(kind)):
                         raise _irregular(self, kind) from None
-            raise OSError(error.errno, error.strerror, str(self)) from None
+            reading = not flags & (os.O_WRONLY | os.O_RDWR)
+            raise self._fault(error, ReadError if reading else OSError) from None
 
     @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the whole path in an error of the system."""
+    def named(self, kind: type[OSError] = OSError) -> Iterator[None]:
+        """Name the whole path in an error of the system; a fault of the machine becomes one of this kind."""
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self)) from error
+            raise self._fault(error, kind) from error
+
+    def _fault(self, error: OSError, kind: type[OSError]) -> OSError:
+        if error.errno not in FAULTS_OF_THE_MACHINE:
+            kind = OSError
+        return kind(error.errno, error.strerror, str(self))
 
 
 def _checked(path: GuardedPath) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Longer than anything takes on a machine that has other things to do.
 LONG = 200
 FAULTS = {
+    "exits": "raise SystemExit('by itself')",
     "raises": "raise ValueError('broken on purpose')",
     "segfaults": "ctypes.string_at(0)",
     "hangs": "time.sleep(1000)",

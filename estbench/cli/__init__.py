@@ -11,7 +11,7 @@ import rich_click as click
 
 from estbench import __version__
 from estbench.cli import streams
-from estbench.errors import EstbenchError, did_you_mean
+from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError, did_you_mean
 from estbench.visible import visible
 
 COMMANDS = {
@@ -29,17 +29,6 @@ COMMANDS = {
     "show": "explain one of them: equation, options, facts, reference",
     "reproduce": "put claims of the literature to the test: reproduction cards",
     "doctor": "check this machine and this installation",
-}
-
-
-# A disk that is full, forbidden or broken, a server of files that has gone, too many files, no locks, no memory.
-FAULTS_OF_THE_MACHINE = {
-    getattr(errno, name)
-    for name in (
-        *("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO", "ESTALE"),
-        *("EMFILE", "ENFILE", "ENOLCK", "ENOMEM", "EREMOTEIO"),
-    )
-    if hasattr(errno, name)
 }
 
 
@@ -104,7 +93,8 @@ def _exit_code(arguments: list[str] | None) -> int:
         if error.errno not in FAULTS_OF_THE_MACHINE:
             raise
         where = f" '{error.filename}'" if error.filename else ""
-        return _complain(f"cannot write{where}: {error.strerror}; finished cells are whole, run again to go on", 1)
+        doing = "read" if isinstance(error, ReadError) else "write"
+        return _complain(f"cannot {doing}{where}: {error.strerror}; finished cells are whole, run again to go on", 1)
     return outcome if isinstance(outcome, int) else 0
 
 

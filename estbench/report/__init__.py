@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from estbench.errors import EstbenchError
+from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +81,7 @@ def build(
         if out is None:
             _remove_others(folder, files)
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FAULTS_OF_THE_MACHINE - {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise  # no mistake of the user's
         raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
     return Path(folder / "report.html" if "report.html" in files else folder)

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from estbench import __version__
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, ReadError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded
 from estbench.limits import JSON_BYTES, JSON_PARTS, Limit, TooLargeError
@@ -60,7 +60,7 @@ def read_json(
             data = without_surrogates(data)  # they fit into no file and no table
         if version == SCHEMA_VERSION:
             return dict(data)
-    except (LinkError, TooLargeError):
+    except (LinkError, TooLargeError, ReadError):
         raise
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None

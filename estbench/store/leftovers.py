@@ -14,12 +14,11 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from estbench.guarded import TEMPORARY, DamagedError, GuardedPath, LinkError
+from estbench.guarded import IN_USE_SECONDS, TEMPORARY, DamagedError, GuardedPath, LinkError
 from estbench.store.certificates import beside
 from estbench.store.folder import ResultsFolder
 from estbench.store.status import Status
 
-IN_USE_SECONDS = 600
 CELL = re.compile(r"[a-z0-9_][a-z0-9._-]*-s\d+-[0-9a-f]{8}")
 WORKSPACE = re.compile(rf"\.({CELL.pattern})\.partial")
 REPLACED = re.compile(rf"\.({CELL.pattern})\.replaced")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, ReadError
 from estbench.guarded import DamagedError, guarded
 from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
 
@@ -98,7 +98,7 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
     """
     try:
         # A file object, because a path could be taken for a folder of many files.
-        with guarded(path).open() as file:
+        with guarded(path).open() as file, guarded(path).named(ReadError):
             TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
             words = [field.name for field in schema if field.type == pa.string()]
             opened = pq.ParquetFile(
@@ -112,7 +112,7 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
             table = opened.read(columns=schema.names, use_threads=False)
             TEXT_BYTES.check(sum(_spelled_out(table.column(name)) for name in words), path)
             return table.select(schema.names).cast(schema)
-    except EstbenchError:
+    except (EstbenchError, ReadError):
         raise
     except (OSError, ArithmeticError, LookupError, pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -150,9 +150,11 @@ def _spelled_out(column: pa.ChunkedArray) -> int:
 def cut_short(path: str | PathLike[str]) -> bool:
     """Whether a Parquet file is missing or lacks its last bytes: a look at both ends, for it is asked of many."""
     try:
-        with guarded(path).open() as file:
+        with guarded(path).open() as file, guarded(path).named(ReadError):
             start = file.read(len(MAGIC))
             file.seek(-len(MAGIC), os.SEEK_END)
             return start != MAGIC or file.read() != MAGIC
+    except ReadError:
+        raise
     except OSError:
         return True

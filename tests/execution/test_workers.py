@@ -326,6 +326,16 @@ def test_a_worker_is_killed(on_cluster, faults, tiny, tmp_path):
     assert nothing_left(out)
 
 
+def test_a_cell_that_exits_fails_alone_on_workers(faults, tiny, tmp_path):
+    tiny |= {"estimators": ["exits", "reparam", "stl"]}
+    estbench.run(tiny, out=tmp_path / "out", plugins=[faults], jobs=2, threads=1)
+    assert statuses(tmp_path / "out") == {"exits-0": "failed", "reparam-0": "done", "stl-0": "done"}
+    assert tries(tmp_path / "out") == {"exits-0": 1, "reparam-0": 1, "stl-0": 1}
+    (record,) = (tmp_path / "out" / "cells").glob("exits-*/cell.json")
+    assert json.loads(record.read_text())["stop_reason"].startswith("SystemExit: by itself")
+    assert nothing_left(tmp_path / "out")
+
+
 @pytest.mark.skipif(not shutil.which("faketime"), reason="takes faketime to put a clock forward")
 def test_clocks_that_are_days_apart(environment, tiny, tmp_path):
     tiny |= {"seeds": 8}
