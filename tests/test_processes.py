@@ -21,7 +21,8 @@ def test_cores_are_known_where_the_system_tells_no_affinity(monkeypatch):
     assert usable_cores() == 1
 
 
-def test_only_processes_of_the_name_start_without_the_script():
+def test_only_processes_of_the_name_start_without_the_script(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "script.py", raising=False)
     before = spawn.get_preparation_data
     script = {"init_main_from_name", "init_main_from_path"}
     with started_without_script("mine"):

@@ -116,7 +116,7 @@ def check_objective(estimator: Estimator, objective: Objective) -> None:
         )
     if family in {"bernoulli", "categorical"} and estimator.needs_differentiable_f and objective.samples_kl:
         for density in (objective.q, objective.prior):
-            _check_linear(estimator, density, objective.q)
+            _check_linear(estimator, density, FAMILIES[family].family(objective.params))
 
 
 def look(estimator: Estimator, objective: Objective) -> None:
@@ -250,10 +250,13 @@ def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
         )
 
 
-def _check_linear(estimator: Estimator, density: Distribution, q: Distribution) -> None:
-    """Between the corners the log-density of finite latents is linear, as relaxed samples need it."""
+def _check_linear(estimator: Estimator, density: Distribution, corners: Distribution) -> None:
+    """Between the corners the log-density of finite latents is linear, as relaxed samples need it.
+
+    The corners are drawn from a distribution of the family: q's own sampler may be counted or replayed.
+    """
     with torch.random.fork_rng([]), torch.no_grad():
-        first, second = q.sample((2, 16))  # several pairs: two draws may be the same
+        first, second = corners.sample((2, 16))  # several pairs: two draws may be the same
         try:
             middle = density.log_prob((first + second) / 2)
             linear = torch.allclose(middle, (density.log_prob(first) + density.log_prob(second)) / 2, rtol=1e-3)
