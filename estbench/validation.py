@@ -38,6 +38,8 @@ def validated(model: type[Model], data: dict[str, Any], what: str) -> Model:
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         message = _explain(model, error)
+    except EstbenchError as error:  # of a validator that asked a registry, say
+        message = str(error)
     except (RecursionError, TypeError, ValueError) as error:  # nested too deep, keys of other types, 5,000 digits
         message = f"is no plain data: {error}"
     raise EstbenchError(shortened(visible(f"{what}: {message}"), LONGEST_MESSAGE))

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import rich_click as click
+from click.exceptions import Exit
 
 from estbench import __version__
 from estbench.cli import streams
@@ -81,7 +82,9 @@ def _exit_code(arguments: list[str] | None) -> int:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what is finished is stored; run again (without --force) to go on", 130)
-    except (SystemExit, GeneratorExit) as error:  # no command raises one
+    except (SystemExit, GeneratorExit) as error:  # no command raises one; click does once it has shown its help
+        if isinstance(error, SystemExit) and isinstance(error.__context__, (click.ClickException, Exit)):
+            return 2
         from estbench.failures import described
 
         return _complain(f"a plugin ended the command by {described(error)}; mend it, and run again", 1)

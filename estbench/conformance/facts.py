@@ -10,7 +10,7 @@ from estbench.conformance.settings import Setting, settings_for
 from estbench.conformance.subject import Subject
 from estbench.conformance.unbiasedness import DETECTABLE, bias_tests
 from estbench.conformance.verdict import Verdict, verdict
-from estbench.estimators.requirements import families
+from estbench.estimators.requirements import ANY, REPARAMETERIZED, families
 from estbench.measure.randomness import seeded
 from estbench.store.certificates import Outcome
 
@@ -26,7 +26,8 @@ def supports(subject: Subject) -> Verdict:
     facts = subject.facts
     pairs = [(latents, bound) for latents in sorted(families(facts.supports)) for bound in sorted(facts.bounds)]
     # What requires no family is proved on those that there are.
-    named = [(latents, bound) for latents, bound in pairs if latents in facts.supports]
+    by_name = sorted(facts.supports - {ANY, REPARAMETERIZED})
+    named = [(latents, bound) for latents in by_name for bound in sorted(facts.bounds)]
     missing = [f"{latents} ({bound})" for latents, bound in named if not settings_for({latents}, {bound})]
     if missing:
         said = f"no small problem with exact gradients for {', '.join(missing)}: nothing is proved there"

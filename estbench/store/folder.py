@@ -64,7 +64,8 @@ class ResultsFolder:
         try:
             cells = expanded(plan)
             known = plan["experiment"]
-            validated(Experiment, {"estimators": known["estimators"], "sweep": known.get("sweep", {})}, "experiment")
+            named = {"estimators": known.get("estimators", ["reparam"]), "sweep": known.get("sweep", {})}
+            validated(Experiment, named, "experiment")
         except EstbenchError as error:
             raise DamagedError(f"cannot read '{self.plan_file}': {error}") from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):

@@ -64,6 +64,8 @@ def test_too_many_tuples_are_not_enumerated():
 
 def test_no_noise_at_all_is_one_tuple():
     class Exact(Rightful):
+        supports = frozenset({"categorical"})
+
         def forward(self, objective):
             return objective.exact()
 

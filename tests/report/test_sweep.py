@@ -7,7 +7,7 @@ import tomllib
 import pandas as pd
 import pyarrow as pa
 import pytest
-from records import write_results
+from records import codes, write_results
 
 from estbench.experiment.spec import experiment_from
 from estbench.report import build, figure_sweep, summary, tuning
@@ -52,6 +52,7 @@ def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
                 rows = read_rows(file, CURVES)
                 better = [{**row, "value": row["value"] + 50.0 * (row["split"] == "validation")} for row in rows]
                 write_table(file, better, CURVES)
+    known = codes(path)
     rows = [
         {
             **{name: "" for name in THROUGHPUT.names if THROUGHPUT.field(name).type == pa.string()},
@@ -60,6 +61,7 @@ def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
             "problem": "vae",
             "reference": "reparam",
             "estimator": label,
+            "code": known["vae", label],
             "batch_size": size,
             "steps": 10,
             "round": each,

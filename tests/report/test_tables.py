@@ -16,6 +16,7 @@ from estbench.report import summary
 from estbench.report.table import Column, Entry, Table, as_csv, fixed, significant
 from estbench.report.tables import all_tables, cells, gradient_variance, throughput
 from estbench.store import ResultsFolder, load
+from estbench.store.tables import THROUGHPUT, read_rows, write_table
 
 
 def read(folder, name):
@@ -184,8 +185,8 @@ def test_throughput_takes_the_latest_session_of_each_and_pools_no_machines(tmp_p
 
 def test_unknown_memory_is_left_open(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1)
-    frame = pd.read_parquet(path / "throughput.parquet").assign(peak_memory_bytes=None)
-    frame.to_parquet(path / "throughput.parquet", index=False)
+    rows = read_rows(path / "throughput.parquet", THROUGHPUT)
+    write_table(path / "throughput.parquet", [{**row, "peak_memory_bytes": None} for row in rows], THROUGHPUT)
     assert entries(throughput(load(path)), "reparam")["peak memory, MiB"].text == "\N{EN DASH}"
 
 

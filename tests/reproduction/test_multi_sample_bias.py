@@ -74,7 +74,7 @@ def test_a_wrong_gamma_is_contradicted():
     [
         ({"problems": ["bernoulli, quadratic"]}, "unknown problem 'bernoulli, quadratic'"),
         ({"problems": ["normal, cosine, multi-sample"]}, "unknown problem 'normal, cosine, multi-sample'"),
-        ({"gamma": {"arm": 0.0}}, "cannot be enumerated"),
+        ({"gamma": {"arm": 0.0}}, "is for the ELBO"),
         ({"samples": [9]}, "4096"),
     ],
 )
