@@ -223,9 +223,11 @@ class GuardedPath:
                         os.fsync(place)  # type: ignore[arg-type]
                 else:
                     os.replace(written, _checked(self))
-            except BaseException:
+            except BaseException as error:
                 with contextlib.suppress(OSError):
                     os.unlink(written, **at)  # type: ignore[arg-type]
+                if isinstance(error, IsADirectoryError):
+                    raise _irregular(self, stat.S_IFDIR) from None
                 raise
 
     def _sweep(self, place: int | str) -> None:

@@ -44,19 +44,35 @@ class Limit:
             )
 
 
+class Budget:
+    """A limit over many files together."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.spent = 0
+
+    def spend(self, size: int, what: object) -> None:
+        """Count one of them, and refuse it where there is no room left."""
+        self.spent += size
+        self.limit.check(self.spent, what)
+
+
 # A plan of 100,000 cells has 25 MB, and 800,000 parts; the objects of a part take 72 bytes and more.
 JSON_BYTES = Limit("JSON_BYTES", 48 * 2**20, "bytes")
 JSON_PARTS = Limit("JSON_PARTS", 1_500_000, "parts")
 # A cell's record has 5 kB; the rest is for the message and the traceback of what failed.
 RECORD_BYTES = Limit("RECORD_BYTES", 2**20, "bytes")
 RECORD_PARTS = Limit("RECORD_PARTS", 20_000, "parts")
+# What all records, and all tables of a kind, of one folder take in memory; a cell's ordinary record takes 16 kB.
+RECORDS_BYTES = Limit("RECORDS_BYTES", 2**28, "bytes in memory")
+TABLES_BYTES = Limit("TABLES_BYTES", 96 * 2**20, "bytes in memory")
 # Experiments, cards, SLURM files: written by hand.
 TOML_BYTES = Limit("TOML_BYTES", 2**18, "bytes")
 # Logs, event files and whatever else is read whole.
 TEXT_BYTES = Limit("TEXT_BYTES", 64 * 2**20, "bytes")
 # A table on disk. What it unpacks to is bounded by its codec, and by its rows.
 TABLE_BYTES = Limit("TABLE_BYTES", 12 * 2**20, "bytes")
-TABLE_ROWS = Limit("TABLE_ROWS", 1_000_000, "rows")
+TABLE_ROWS = Limit("TABLE_ROWS", 500_000, "rows")
 # Files of datasets: as they are, of those whose size is not known, and when they are unpacked.
 DATA_BYTES = Limit("DATA_BYTES", 2**28, "bytes")
 UNPACKED_BYTES = Limit("UNPACKED_BYTES", 2**30, "unpacked bytes")

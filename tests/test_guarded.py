@@ -249,3 +249,11 @@ def test_folders_in_folders_without_end_are_one_line(root):
         list(GuardedPath(root).walk())
     (GuardedPath(root) / "d").remove()
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.usefixtures("systems")
+def test_a_folder_in_the_place_of_a_file_is_not_written_over(root):
+    (root / "a.json").mkdir()
+    with pytest.raises(EstbenchError, match="is a folder"):
+        (GuardedPath(root) / "a.json").write_text("new")
+    assert [path.name for path in root.iterdir()] == ["a.json"]

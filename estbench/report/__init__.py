@@ -47,7 +47,7 @@ def build(
     from estbench.guarded import GuardedPath  # noqa: PLC0415
     from estbench.report import extract, figure_sweep, page, tuning  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
-    from estbench.report.formats import chosen  # noqa: PLC0415
+    from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
     from estbench.report.style import looks  # noqa: PLC0415
     from estbench.report.table_sweep import sensitivity  # noqa: PLC0415
     from estbench.report.tables import all_tables  # noqa: PLC0415
@@ -57,10 +57,12 @@ def build(
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
 
     whole = source if isinstance(source, Results) else load(source)
-    results = tuning.picked(whole)
-    tables, pictures = all_tables(results), all_figures(results)
+    results, wanted = tuning.picked(whole), as_formats(formats)
+    tables = all_tables(results)
     if whole.sweep:
         tables += [table for table in [sensitivity(whole)] if len(table.data)]
+    pictures = all_figures(results) if wanted - WRITTEN else []
+    if whole.sweep and wanted - WRITTEN:
         pictures += figure_sweep.draw(whole, looks(extract.estimators(results)))
     files: dict[str, bytes] = {}
     for table in tables:
@@ -68,11 +70,11 @@ def build(
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in written.items()}
     for picture in pictures:
         files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
-    answers = [verdict.text for verdict in verdicts(results)]
-    files["report.html"] = encoded(page.render(results, tables, pictures, answers, whole))
-    if refresh is not None:
-        files["report.html"] = refreshing(files["report.html"], refresh)
-    files = chosen(files, formats)
+    if "html" in wanted:
+        answers = [verdict.text for verdict in verdicts(results)]
+        content = encoded(page.render(results, tables, pictures, answers, whole))
+        files["report.html"] = content if refresh is None else refreshing(content, refresh)
+    files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(extract.distinct_environments(whole), indent=2) + "\n").encode()
     files["experiment.json"] = (json.dumps(extract.planned(whole), indent=2) + "\n").encode()
     folder = ResultsFolder(results.path).report if out is None else GuardedPath(out)

@@ -49,6 +49,7 @@ MISS = Span(math.inf, math.inf, math.inf)
 Runs = dict[str, dict[int, Run]]
 
 
+@extract.once
 def finished_runs(results: Results) -> dict[str, Runs]:
     """The finished runs of every problem; a run that ended in a NaN has no result, and is none."""
     frame = extract.done(extract.curves(results))

@@ -64,6 +64,7 @@ def at_equal(runs: Runs, currency: str) -> Standing:
     return Standing(currency, budget, values, claims)
 
 
+@extract.once
 def standings(results: Results) -> dict[str, list[Standing]]:
     """One standing per currency for every problem with two finished estimators or more."""
     return {

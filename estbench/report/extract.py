@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,15 +12,31 @@ import pandas as pd
 from estbench.store import Status, certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from estbench.store import Results
 
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 RUN = ["problem", "estimator", "seed"]
 # Where the gradient is reported from: each estimator's own trajectory.
 TRAJECTORY = "own"
 # One timed round of one problem on one machine: ratios are taken within it.
 ROUND = ["session", "machine", "round", "problem"]
+
+
+def once(function: Callable[Concatenate[Results, Given], Answer]) -> Callable[Concatenate[Results, Given], Answer]:
+    """Compute once for the same results and arguments; tables and figures share what it gives, and change nothing."""
+
+    @functools.wraps(function)
+    def remembered(results: Results, *args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        answers: dict[Any, Answer] = vars(results).setdefault("_computed_once", {})
+        asked = (function, args, tuple(kwargs.items()))
+        if asked not in answers:
+            answers[asked] = function(results, *args, **kwargs)
+        return answers[asked]
+
+    return remembered
 
 
 class Place(NamedTuple):
@@ -90,6 +107,7 @@ def facts(results: Results, estimator: str) -> dict[str, Any]:
     return {}
 
 
+@once
 def certificate(results: Results, estimator: str) -> str:
     """The status of an estimator's certificate, for the source that its cells say they were made from.
 
@@ -158,6 +176,7 @@ def places(results: Results, folders: Iterable[str]) -> set[Place]:
     return {place(results, folder) for folder in folders}
 
 
+@once
 def curves(results: Results, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
     """Finite values of one bound, with the status and folder of their cell."""
     frame = results.curves
@@ -167,6 +186,7 @@ def curves(results: Results, metric: str = "elbo", split: str = "test") -> pd.Da
     return merged.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
 
 
+@once
 def final_values(results: Results, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
     """The last finite value of every cell's bound; only that of a cell that is ``done`` is a result.
 
@@ -185,6 +205,7 @@ def done(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["status"] == Status.DONE]
 
 
+@once
 def gradients(results: Results, trajectory: str = TRAJECTORY) -> pd.DataFrame:
     """Finite gradient statistics of the cells that are done."""
     frame = results.gradients
@@ -206,6 +227,7 @@ def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: (pair[0] != "weights", order.get(pair[1], 9), pair))
 
 
+@once
 def timings(results: Results) -> pd.DataFrame:
     """Timed rounds of each estimator's latest session, with the reference's time in the same round beside it."""
     return _latest(_rounds(results), ["problem", "estimator"])
@@ -216,6 +238,7 @@ def timings_by_machine(results: Results) -> pd.DataFrame:
     return _latest(_rounds(results), ["problem", "estimator", "machine"]) if results.others else timings(results)
 
 
+@once
 def _rounds(results: Results) -> pd.DataFrame:
     frame = results.throughput
     seconds = frame["seconds"].astype(float)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMATS = ("html", "csv", "md", "tex", "svg", "png", "pdf")
+# Of tables only; what figures show is in the others, CSV among them.
+WRITTEN = frozenset({"md", "tex"})
 
 
 def as_formats(names: Iterable[str] | None) -> frozenset[str]:

@@ -9,11 +9,14 @@ from estbench import __version__
 from estbench.errors import EstbenchError, ReadError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded
-from estbench.limits import JSON_BYTES, JSON_PARTS, Limit, TooLargeError
+from estbench.limits import JSON_BYTES, JSON_PARTS, Budget, Limit, TooLargeError
+from estbench.validation import shortened
 from estbench.visible import without_surrogates
 
 if TYPE_CHECKING:
     from os import PathLike
+
+BYTES_OF_A_PART = 72
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
@@ -39,13 +42,41 @@ def write_json(path: str | PathLike[str], data: dict[str, Any]) -> None:
     write_text(path, json.dumps({**stamp(), **data}, indent=2, allow_nan=False) + "\n")
 
 
+def fitted(data: dict[str, Any], limits: tuple[Limit, Limit], *, whole: str) -> dict[str, Any]:
+    """A document that ``read_json`` takes: where it is over its limits, long texts and lists are cut; not ``whole``."""
+    longest = limits[0].value
+    while longest:
+        try:
+            _check_size(json.dumps({**stamp(), **data}, indent=2).encode(), "", *limits)
+        except TooLargeError:
+            longest //= 2
+            data = {name: value if name == whole else _cut(value, longest) for name, value in data.items()}
+        else:
+            break
+    return data
+
+
+def _cut(value: Any, longest: int) -> Any:
+    """Plain data with no text of more signs, and no list or dictionary of more entries."""
+    if isinstance(value, str):
+        return shortened(value, max(longest, 3))
+    if isinstance(value, list | tuple):
+        return [_cut(each, longest) for each in value[:longest]]
+    if isinstance(value, dict):
+        return {str(name)[:longest]: _cut(each, longest) for name, each in [*value.items()][:longest]}
+    return value
+
+
 def stamp() -> dict[str, Any]:
     """What every document begins with: its schema, and the estbench that wrote it and can read it."""
     return {"schema": SCHEMA_VERSION, "estbench": __version__}
 
 
 def read_json(
-    path: str | PathLike[str], remedy: str = "restore it", limits: tuple[Limit, Limit] = (JSON_BYTES, JSON_PARTS)
+    path: str | PathLike[str],
+    remedy: str = "restore it",
+    limits: tuple[Limit, Limit] = (JSON_BYTES, JSON_PARTS),
+    budget: Budget | None = None,
 ) -> dict[str, Any]:
     """Read a JSON document.
 
@@ -53,7 +84,7 @@ def read_json(
     do: ``remedy``.
     """
     try:
-        text = _bounded(path, *limits)
+        text = _bounded(path, *limits, budget)
         data = json.loads(text)
         version = int(data["schema"])
         if "\\ud" in text.lower():
@@ -81,10 +112,19 @@ def read_json(
     )
 
 
-def _bounded(path: str | PathLike[str], size: Limit, parts: Limit) -> str:
+def _bounded(path: str | PathLike[str], size: Limit, parts: Limit, budget: Budget | None) -> str:
     """The text of a JSON document that is not too large, on disk or in memory."""
     content = guarded(path).read_bytes(size)
-    if not content.isascii():
-        size.check(4 * len(content), path)  # one wide character makes all of them wide
-    parts.check(sum(map(content.count, (b",", b"[", b"{"))), path)
+    count = _check_size(content, path, size, parts)
+    if budget is not None:
+        budget.spend(len(content) + BYTES_OF_A_PART * count, f"{path} and those before")
     return content.decode()
+
+
+def _check_size(content: bytes, path: str | PathLike[str], size: Limit, parts: Limit) -> int:
+    """Refuse a document that is too large, on disk or in memory; return how many parts it has."""
+    # One wide character makes all of them wide.
+    size.check(len(content) if content.isascii() else 4 * len(content), path)
+    count = sum(map(content.count, (b",", b"[", b"{")))
+    parts.check(count, path)
+    return count

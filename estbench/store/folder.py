@@ -15,8 +15,8 @@ from estbench.experiment import Cell, Experiment, Plan
 from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
 from estbench.guarded import TEMPORARY, DamagedError, GuardedPath, guarded
-from estbench.limits import RECORD_BYTES, RECORD_PARTS
-from estbench.store.files import read_json, stamp, write_json, write_text
+from estbench.limits import RECORD_BYTES, RECORD_PARTS, Budget
+from estbench.store.files import fitted, read_json, stamp, write_json, write_text
 from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table
@@ -148,16 +148,18 @@ class ResultsFolder:
         """The names of all that is among the cells, looked up at once."""
         return set(self.cells.names())
 
-    def read_record(self, folder: str, *, thorough: bool = False) -> dict[str, Any] | None:
+    def read_record(
+        self, folder: str, *, thorough: bool = False, budget: Budget | None = None
+    ) -> dict[str, Any] | None:
         """A cell's ``cell.json``, or nothing where there is none yet; raise ``DamagedError`` where it is not whole.
 
         Of its tables only both ends are looked at, for this is asked of 100,000 cells; ``thorough`` reads them, which
-        finds a turned bit, too.
+        finds a turned bit, too. ``budget`` is for all records that are held at a time.
         """
         path = self.place(folder)
         if not path.exists():
             return None
-        record = read_json(path / "cell.json", RECOMPUTE, (RECORD_BYTES, RECORD_PARTS))
+        record = read_json(path / "cell.json", RECOMPUTE, (RECORD_BYTES, RECORD_PARTS), budget)
         if record.get("status") not in [*Status]:
             raise DamagedError(f"'{path / 'cell.json'}' has no valid status; {RECOMPUTE}")
         try:
@@ -211,7 +213,7 @@ class ResultsFolder:
             (workspace / name).unlink()
         write_table(workspace / "curves.parquet", curves, CURVES)
         write_table(workspace / "gradients.parquet", gradients, GRADIENTS)
-        write_json(workspace / "cell.json", record)
+        write_json(workspace / "cell.json", fitted(record, (RECORD_BYTES, RECORD_PARTS), whole="cell"))
         if not keep_checkpoint:
             (workspace / "checkpoint.pt").unlink(missing_ok=True)
         final = self.place(cell.folder)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
 from estbench.guarded import GuardedPath
+from estbench.limits import RECORDS_BYTES, TABLES_BYTES, Budget
 from estbench.store.folder import ResultsFolder
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
 
@@ -112,7 +113,10 @@ class Results:
         import pyarrow as pa
 
         cells = [cell for cell in self.plan["cells"] if cell["folder"] in self.records]
-        tables = [read_arrow(self.home(cell["folder"]) / file, schema) for cell in cells]
+        tables, budget = [], Budget(TABLES_BYTES)
+        for cell in cells:
+            tables.append(read_arrow(self.home(cell["folder"]) / file, schema))
+            budget.spend(tables[-1].nbytes, f"{self.path} (all {file} together)")
         lengths = [len(table) for table in tables]
         labels = {
             "estimator": [cell["estimator"]["label"] for cell in cells],
@@ -132,5 +136,6 @@ def load(path: str | Path) -> Results:
     """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or is of a newer schema."""
     folder = ResultsFolder(path)
     plan = folder.read_plan()
-    records = {cell["folder"]: folder.read_record(cell["folder"]) for cell in plan["cells"]}
+    budget = Budget(RECORDS_BYTES)
+    records = {cell["folder"]: folder.read_record(cell["folder"], budget=budget) for cell in plan["cells"]}
     return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None})

@@ -12,16 +12,14 @@ import pyarrow.parquet as pq
 from estbench.errors import EstbenchError, ReadError
 from estbench.guarded import DamagedError, guarded
 from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
+from estbench.store.footer import MAGIC, MOST_BYTES, codecs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-# A Parquet file begins and ends with it.
-MAGIC = b"PAR1"
-# What tables are written with; both bound what a page unpacks to.
-CODECS = {"SNAPPY", "UNCOMPRESSED"}
-MOST_FOOTER = 10**6
+# What tables are written with, by their numbers in Parquet: uncompressed, snappy. Both bound what a page unpacks to.
+CODECS = {0, 1}
 PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY"}
 
 # One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
@@ -100,13 +98,14 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
         # A file object, because a path could be taken for a folder of many files.
         with guarded(path).open() as file, guarded(path).named(ReadError):
             TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
+            _check_codecs(codecs(file))
             words = [field.name for field in schema if field.type == pa.string()]
             opened = pq.ParquetFile(
                 file,
                 read_dictionary=words,
                 page_checksum_verification=True,
-                thrift_string_size_limit=MOST_FOOTER,
-                thrift_container_size_limit=MOST_FOOTER,
+                thrift_string_size_limit=MOST_BYTES,
+                thrift_container_size_limit=MOST_BYTES,
             )
             _check_claims(path, opened, schema)
             table = opened.read(columns=schema.names, use_threads=False)
@@ -120,14 +119,16 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
         raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
 
 
+def _check_codecs(found: set[int]) -> None:
+    if not found <= CODECS:
+        raise ValueError("it is not packed with snappy, as tables are")
+
+
 def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.Schema) -> None:
-    """Refuse a table by what it says of itself: its rows, its codec, and columns with several values in a row."""
+    """Refuse a table by what it says of itself: its rows, and columns with several values in a row."""
     found = opened.metadata
     groups = [found.row_group(at) for at in range(found.num_row_groups)]
     TABLE_ROWS.check(max(found.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
-    codecs = {group.column(at).compression for group in groups for at in range(group.num_columns)}
-    if not codecs <= CODECS:
-        raise ValueError(f"it is packed with {', '.join(sorted(codecs - CODECS))}, and tables are packed with snappy")
     columns = {opened.schema.column(at).path: opened.schema.column(at) for at in range(len(opened.schema))}
     for field in schema:
         column = columns[field.name]

@@ -1,196 +1,86 @@
-"""What comes from others is data: whatever is in it, a loader reads it or says in one line why it cannot.
+"""What comes from others is data: whatever is in a file, its loader reads it or says in one line why it cannot.
 
-Each loader gets at least 2,000 cases, the same ones every time. None may raise anything but ``EstbenchError``, run
-code, or write or remove a file.
+Each loader gets at least 2,000 cases, each made from a seed, which a failure names. None may raise anything but
+``EstbenchError``, run code, or write or remove a file.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import pickle
-import shutil
+import random
+import time
 import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from mutations import changed_bytes, changed_json, changed_table, changed_text, changed_toml
+from records import write_results
+from scipy.io import savemat
 
 from estbench import EstbenchError
+from estbench.datasets import idx, matlab
 from estbench.execution import plan_of
-from estbench.experiment import read_experiment
+from estbench.execution.slurm import read_slurm
+from estbench.experiment import SCHEMA_VERSION, read_experiment
 from estbench.experiment.spec import experiment_from
-from estbench.store import ResultsFolder, load
+from estbench.reproduction.card import read_card, shipped_cards
+from estbench.store import ResultsFolder, certificates, load
 from estbench.store.leftovers import leftovers
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow
 
 pytestmark = pytest.mark.fuzz
 
-SCHEMA1 = Path(__file__).parents[1] / "store" / "schema1"
-MANY = settings(
-    max_examples=2000,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[*HealthCheck],
-)
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-NAMES = st.sampled_from(
-    [
-        *["../../x", "/etc/passwd", "..", ".", "reparam", "vae[latent_size=2]", "<script>", "é", "NaN"],
-        "",
-        "a\0b",
-        "x" * 5000,
-    ]
-)
-JSON = st.recursive(
-    SCALARS | NAMES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-def paths_in(data, at=()):
-    """The way to every part of plain data."""
-    yield at
-    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for key, value in items:
-        yield from paths_in(value, (*at, key))
-
-
-def replaced(data, path, value):
-    """The data with one part replaced; removed, where the value is ``...``."""
-    if not path:
-        return value
-    key, *rest = path
-    copy = dict(data) if isinstance(data, dict) else list(data)
-    if rest or value is not ...:
-        copy[key] = replaced(copy[key], rest, value)
-    else:
-        del copy[key]
-    return copy
-
-
-@st.composite
-def mutated_json(draw, data):
-    """Valid data with one to three of its parts changed or taken away."""
-    for _ in range(draw(st.integers(1, 3))):
-        path = draw(st.sampled_from([path for path in paths_in(data) if path] or [()]))
-        data = replaced(data, path, draw(JSON | (st.just(...) if path else st.nothing())))
-        if not isinstance(data, (dict, list)):
-            break
-    return json.dumps(data)
-
-
-@st.composite
-def mutated_bytes(draw, content):
-    """Bytes of which some are cut off, changed or put in."""
-    content = bytearray(content)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(len(content) - 1, 0)))
-        match draw(st.sampled_from(["flip", "cut", "insert", "remove"])):
-            case "flip" if content:
-                content[at] ^= 1 << draw(st.integers(0, 7))
-            case "cut":
-                content = content[:at]
-            case "insert":
-                content[at:at] = draw(st.binary(min_size=1, max_size=8))
-            case "remove":
-                del content[at : at + draw(st.integers(1, 64))]
-    return bytes(content)
-
-
-def tree(path):
-    return {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
-
-
-def tried(use):
-    """Do it; the only way in which it may fail is a line for the user."""
-    try:
-        use()
-    except EstbenchError as error:
-        assert str(error)  # noqa: PT017  (it need not fail)
-
-
-@pytest.fixture(scope="module")
-def arena(tmp_path_factory):
-    """A folder with a results folder in it, of today's schema, whose every file is known."""
-    root = tmp_path_factory.mktemp("fuzz")
-    path = Path(shutil.copytree(SCHEMA1, root / "r"))
-    folder = ResultsFolder(path)
-    folder.record_plan(plan_of(experiment_from(folder.read_plan()["experiment"])))
-    return path
-
-
-def looked(arena, path, content):
-    """Read the results folder while one of its files has another content; nothing else may change."""
-    whole = path.read_bytes()
-    try:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-        before = tree(arena.parent)
-        tried(lambda: load(arena).cells)
-        tried(lambda: leftovers(ResultsFolder(arena)))
-        assert tree(arena.parent) == before
-    finally:
-        path.write_bytes(whole)
-
-
-def file_of(arena, name):
-    (found, *_) = sorted(arena.rglob(name))
-    return found
-
-
-@MANY
-@given(data=st.data())
-@pytest.mark.parametrize("name", ["experiment.json", "cell.json"])
-def test_json(arena, name, data):
-    path = file_of(arena, name)
-    valid = json.loads(path.read_bytes())
-    looked(arena, path, data.draw(mutated_json(valid) | JSON.map(json.dumps)))
-
-
-@MANY
-@given(data=st.data())
-def test_json_of_an_older_schema(tmp_path_factory, data):
-    root = tmp_path_factory.getbasetemp() / "older"
-    if not root.exists():
-        shutil.copytree(SCHEMA1, root / "r")
-    path = root / "r" / "experiment.json"
-    looked(root / "r", path, data.draw(mutated_json(json.loads(path.read_bytes()))))
-
-
-@MANY
-@given(data=st.data())
-@pytest.mark.parametrize("name", ["experiment.json", "cell.json"])
-def test_bytes_of_json(arena, name, data):
-    path = file_of(arena, name)
-    looked(arena, path, data.draw(mutated_bytes(path.read_bytes())))
-
-
-@MANY
-@given(data=st.data())
-@pytest.mark.parametrize(("name", "schema"), [("curves", CURVES), ("gradients", GRADIENTS), ("throughput", THROUGHPUT)])
-def test_parquet(arena, tmp_path_factory, name, schema, data):
-    whole = file_of(arena, f"{name}.parquet").read_bytes()
-    path = tmp_path_factory.getbasetemp() / f"{name}.parquet"
-    path.write_bytes(data.draw(mutated_bytes(whole)))
-    tried(lambda: read_arrow(path, schema).to_pandas())
-    assert cut_short(path) in {True, False}
-
-
+CASES = 2000
+MOST_SECONDS = 5.0  # of processor time
+MODEL_BYTES = 10_000
 TINY = """
 name = "tiny"
+question = "Which?"
 estimators = ["reparam", "reinforce[num_samples=2]"]
 problems = ["vae[dataset=digits,hidden=[8],latent_size=2]"]
 seeds = [0]
+target = -100.0
 [training]
 steps = 30
 learning_rate = 1e-3
+[evaluation]
+every = 10
+[probe]
+replicates = 5
+[throughput]
+reference = "reparam"
 [sweep]
 batch_size = [8, 16]
 """
+SLURM = """
+jobs = 4
+threads = 2
+memory = "4GB"
+walltime = "01:00:00"
+queue = "short"
+account = "mine"
+directives = ["--gres=gpu:1"]
+prologue = ["module load cuda"]
+interface = "lo"
+protocol = "tcp"
+"""
+
+
+def folder(place):
+    """A results folder of two cells."""
+    return write_results(
+        place / "r", ("reparam", "stl"), 1, rounds=1, replicates=5, training={"steps": 2}, evaluation={"every": 1}
+    )
+
+
+def looked(path, results):
+    load(results).cells  # noqa: B018
+    leftovers(ResultsFolder(results))
 
 
 def planned(path):
@@ -200,59 +90,143 @@ def planned(path):
         assert not cell.folder.startswith(".")
 
 
-TOML_VALUES = st.sampled_from(
-    [
-        *["1", "-1", "nan", "inf", "1e999", "''", "'../../x'", "[]", "[[1]]", "{a=1}", "true", "1979-05-27"],
-        "9" * 5000,
-        "[" * 2000,
-    ]
-) | NAMES.map(lambda name: json.dumps(name, ensure_ascii=False))
-TOML_KEYS = st.sampled_from(
-    [
-        "name",
-        "seeds",
-        "estimators",
-        "problems",
-        "training.steps",
-        "training",
-        "sweep.learning_rate",
-        "sweep.x",
-        "target",
-        "probe.replicates",
-        "throughput.reference",
-        "evaluation",
-        "a.b.c",
-        "'é'",
-        "__class__",
-    ]
-)
+def table(schema):
+    def read(path):
+        assert cut_short(path) in {True, False}
+        read_arrow(path, schema).to_pandas()
+
+    return read
 
 
-@MANY
-@given(lines=st.lists(st.tuples(TOML_KEYS, TOML_VALUES), min_size=1, max_size=4))
-def test_toml(tmp_path_factory, lines):
-    path = tmp_path_factory.getbasetemp() / "fuzz.toml"
-    path.write_text("\n".join(f"{key} = {value}" for key, value in lines), encoding="utf-8")
-    tried(lambda: planned(path))
+def checkpoint_of(place):
+    import torch
+
+    from estbench.training.state import State
+
+    State(plan_of(experiment_from(tomllib.loads(TINY))).cells[0], torch.device("cpu")).save(
+        place / "checkpoint.pt", {"training": 1.0}
+    )
+    return place / "checkpoint.pt"
 
 
-@MANY
-@given(content=mutated_bytes(TINY.encode()))
-def test_bytes_of_toml(tmp_path_factory, content):
-    path = tmp_path_factory.getbasetemp() / "bytes.toml"
-    path.write_bytes(content)
-    tried(lambda: planned(path))
+def resumed(path):
+    from estbench.training.state import read_checkpoint
+
+    content = read_checkpoint(path, MODEL_BYTES)
+    assert content is None or isinstance(content, dict)
 
 
-@MANY
-@given(
-    text=st.text(max_size=40) | st.lists(st.sampled_from("rloo[num_samples=2],'\"\\ {}\n\0é"), max_size=30).map("".join)
-)
-def test_variants(text):
-    tried(lambda: plan_of(experiment_from({"estimators": [text]})))
+def certified(path):
+    assert all(each.label == "mine" for each in certificates.known("mine", path.parent))
 
 
-MODEL_BYTES = 10_000
+def written(name, content):
+    def make(place):
+        (place / name).write_bytes(content() if callable(content) else content)
+        return place / name
+
+    return make
+
+
+def in_folder(pattern):
+    return lambda place: sorted(folder(place).rglob(pattern))[0]
+
+
+def images():
+    return gzip.compress(b"\0\0\x08\x03" + bytes([0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(2 * 784), mtime=0)
+
+
+def unpacked_images(rng, content):
+    """Damage below the compression, which a mutation of the packed bytes would never get past."""
+    return gzip.compress(changed_bytes(rng, gzip.decompress(content)), 1, mtime=0)
+
+
+def matrix(**options):
+    file = io.BytesIO()
+    savemat(file, {"X": np.ones((3, 784), np.uint8), "Y": np.array([["a"]], object)}, **options)
+    return file.getvalue()
+
+
+def certificate():
+    check = {"name": "mean", "outcome": "passed", "evidence": "n = 5", "numbers": {"z": 1.0}}
+    return json.dumps(
+        {"schema": SCHEMA_VERSION, "label": "mine", "fingerprint": "0" * 64, "outcome": "passed", "checks": [check]}
+    ).encode()
+
+
+def parse_images(path):
+    idx.parse_idx(path.read_bytes(), path.name)
+
+
+def parse_matrix(path):
+    matlab._array(path.read_bytes(), "X", path.name)
+
+
+# By its name: how a valid file is made, how it is read, and how it is changed.
+LOADERS = {
+    "plan": (in_folder("experiment.json"), lambda path: looked(path, path.parent), (changed_json, changed_bytes)),
+    "record": (in_folder("cell.json"), lambda path: looked(path, path.parents[2]), (changed_json, changed_bytes)),
+    "curves": (in_folder("curves.parquet"), table(CURVES), (changed_table, changed_bytes)),
+    "gradients": (in_folder("gradients.parquet"), table(GRADIENTS), (changed_table, changed_bytes)),
+    "throughput": (in_folder("throughput.parquet"), table(THROUGHPUT), (changed_table, changed_bytes)),
+    "checkpoint": (checkpoint_of, resumed, (changed_bytes,)),
+    "experiment": (written("tiny.toml", TINY.encode()), planned, (changed_toml, changed_bytes, changed_text)),
+    "slurm": (written("slurm.toml", SLURM.encode()), read_slurm, (changed_toml, changed_bytes, changed_text)),
+    "card": (
+        written("card.toml", lambda: min(shipped_cards().values()).read_bytes()),
+        read_card,
+        (changed_toml, changed_bytes, changed_text),
+    ),
+    "certificate": (written("mine.json", certificate), certified, (changed_json, changed_bytes)),
+    "idx": (written("images.gz", images), parse_images, (unpacked_images, changed_bytes)),
+    "matlab": (written("a.mat", lambda: matrix(do_compression=True)), parse_matrix, (changed_bytes,)),
+    "matlab-plain": (written("b.mat", matrix), parse_matrix, (changed_bytes,)),
+    "matlab-4": (
+        written("c.mat", lambda: savemat_4()),
+        parse_matrix,
+        (changed_bytes,),
+    ),
+    "variant": (
+        written("variant.txt", b"reinforce[baseline=ema,num_samples=4]"),
+        lambda path: plan_of(experiment_from({"estimators": [path.read_bytes().decode(errors="replace")]})),
+        (changed_text,),
+    ),
+}
+
+
+def savemat_4():
+    file = io.BytesIO()
+    savemat(file, {"X": np.ones((3, 784))}, format="4")
+    return file.getvalue()
+
+
+def tree(path):
+    return {str(file.relative_to(path)): file.stat().st_size for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+@pytest.mark.filterwarnings("default")
+@pytest.mark.timeout(900)
+def test_loaders(tmp_path, monkeypatch, name):
+    make, read, changes = LOADERS[name]
+    monkeypatch.chdir(tmp_path)
+    path = make(tmp_path)
+    whole = path.read_bytes()
+    read(path)
+    for case in range(CASES):
+        seed = f"{name} {case}"
+        rng = random.Random(seed)
+        path.write_bytes(rng.choice(changes)(rng, whole))
+        before, began = tree(tmp_path), time.process_time()
+        try:
+            read(path)
+        except EstbenchError as error:
+            assert str(error), seed  # noqa: PT017  (it need not fail)
+            assert len(str(error)) < 10_000, seed  # noqa: PT017
+        except Exception as error:
+            raise AssertionError(f"case '{seed}' raised {type(error).__name__}: {error}") from error
+        assert time.process_time() - began < MOST_SECONDS, seed
+        assert tree(tmp_path) == before, seed
 
 
 class Bomb:
@@ -265,55 +239,13 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-@pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
-    """The state of a tiny cell, its checkpoint, and where a checkpoint is looked for."""
-    import torch
-
-    from estbench.training.state import State
-
-    plan = plan_of(experiment_from(tomllib.loads(TINY)))
-    state = State(plan.cells[0], torch.device("cpu"))
-    path = tmp_path_factory.mktemp("checkpoint") / "checkpoint.pt"
-    state.save(path, {"training": 1.0})
-    return state, path, path.read_bytes()
-
-
-@MANY
-@given(data=st.data())
-def test_checkpoints(interrupted, data):
-    """Whatever is in it: the cell goes on from it or starts anew, and nothing is run."""
-    from estbench.training.state import read_checkpoint
-
-    _, path, whole = interrupted
-    path.write_bytes(data.draw(mutated_bytes(whole)))
-    content = read_checkpoint(path, MODEL_BYTES)
-    assert content is None or isinstance(content, dict)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-
-
-def test_a_checkpoint_that_inflates_is_none(interrupted):
-    """A megabyte that would become a gigabyte is not unpacked."""
-    from estbench.training.state import read_checkpoint
-
-    _, path, whole = interrupted
-    path.write_bytes(whole)
-    assert read_checkpoint(path, MODEL_BYTES)["step"] == 0
-    packed = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry))
-        new.writestr("archive/data/99", bytes(2**20))
-    path.write_bytes(packed.getvalue())
-    assert read_checkpoint(path, MODEL_BYTES) is None
-
-
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_checkpoint_runs_no_code(interrupted, protocol):
+def test_a_checkpoint_runs_no_code(tmp_path, protocol):
     from estbench.training.state import read_checkpoint
 
-    _, path, whole = interrupted
-    marker = path.with_name("was-here")
+    path, marker = checkpoint_of(tmp_path), tmp_path / "was-here"
+    whole = path.read_bytes()
+    assert read_checkpoint(path, MODEL_BYTES)["step"] == 0
     bomb = pickle.dumps(Bomb(marker), protocol)
     path.write_bytes(bomb)
     assert read_checkpoint(path, MODEL_BYTES) is None

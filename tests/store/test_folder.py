@@ -173,6 +173,25 @@ def test_a_broken_record_is_one_line_that_names_it(folder, cell, content):
 # The plan
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "x" * 3_000_000},
+        {"message": "é\U0001f600" * 300_000, "traceback": "," * 50_000},
+        {"traceback": "[" * 2_000_000},
+        {f"k{at}": at for at in range(50_000)},
+        {"frames": [{"line": at, "code": ["x"] * 9} for at in range(30_000)]},
+    ],
+    ids=["long", "wide", "brackets", "keys", "parts"],
+)
+def test_a_record_is_cut_so_that_it_can_be_read_again(folder, cell, error):
+    folder.commit(cell, record_of(cell, error=error), [], [], keep_checkpoint=False)
+    again = folder.read_record(cell.folder)
+    assert again["status"] == "done"
+    assert again["cell"] == cell.as_dict()
+    assert again["error"]
+
+
 def test_a_folder_without_a_plan_says_what_makes_one(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
         with pytest.raises(EstbenchError, match=r"is no results folder: it has no experiment\.json; make one with"):

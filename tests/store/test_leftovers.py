@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import threading
 import time
 from pathlib import Path
 
@@ -106,3 +109,35 @@ def test_what_was_changed_just_now_stays(folder):
     for each in leftovers(folder):
         age(each.path, IN_USE_SECONDS / 2)
     assert leftovers(folder) == []
+
+
+@pytest.mark.slow
+def test_cleaning_beside_a_run_never_raises(folder):
+    """Cells come and go, workspaces and temporary files, all of them old enough to be removed."""
+    stopped, cells = threading.Event(), plan_of().cells
+
+    def run():
+        while not stopped.is_set():
+            for cell in cells:
+                workspace = folder.workspace(cell)
+                (folder.cells / f".x.{secrets.token_hex(8)}.tmp").write_text("half")
+                (folder.cells / f".{cell.folder}.attempts").write_text("no checkpoint\n")
+                with contextlib.suppress(OSError):  # it may be removed meanwhile
+                    (workspace / "checkpoint.pt").write_text("state")
+                    age(folder.path)
+                    record = {"cell": cell.as_dict(), "status": "done", "clocks": {}}
+                    folder.commit(cell, record, [], [], keep_checkpoint=False)
+                folder.discard(cell)
+
+    writer = threading.Thread(target=run)
+    writer.start()
+    removed, until = 0, time.monotonic() + 8
+    try:
+        while time.monotonic() < until:
+            for each in leftovers(folder):
+                remove(each)
+                removed += 1
+    finally:
+        stopped.set()
+        writer.join()
+    assert removed > 20
