@@ -46,7 +46,7 @@ def results(folder, estimators=("reparam",), seeds=1):
 
 
 def one(path, name):
-    return sorted(path.rglob(name))[0]
+    return min(path.rglob(name))
 
 
 def filled(schema, rows, text):
@@ -111,10 +111,10 @@ def wide_text():
 
 
 def many_cells(name, change):
-    """Two hundred cells, each of which is just under the limits."""
+    """A hundred cells, each of which is just under the limits."""
 
     def make(folder):
-        path = results(folder, seeds=200)
+        path = results(folder, seeds=100)
         files = sorted(path.rglob(name))
         content = change(files[0])
         for file in files:
@@ -126,7 +126,7 @@ def many_cells(name, change):
 
 def full_record(file):
     record = json.loads(file.read_bytes())
-    record["environment"] = {"x": [[] for _ in range(18_000)]}
+    record["environment"] = {"x": [[] for _ in range(9_000)]}
     return json.dumps(record).encode()
 
 
@@ -183,7 +183,7 @@ def attempts(folder):
     return path
 
 
-TOML = "from estbench.execution import plan_of; from estbench.experiment import read_experiment; plan_of(read_experiment(path))"
+TOML = "from estbench.execution import plan_of as p; from estbench.experiment import read_experiment as r; p(r(path))"
 STATUS = "from estbench import cli; assert cli._exit_code(['status', str(path)]) in {0, 1, 2}"
 # By its name: how it is made, how it is read, and what comes of it.
 BOMBS = {

@@ -129,7 +129,7 @@ def written(name, content):
 
 
 def in_folder(pattern):
-    return lambda place: sorted(folder(place).rglob(pattern))[0]
+    return lambda place: min(folder(place).rglob(pattern))
 
 
 def images():
@@ -144,6 +144,12 @@ def unpacked_images(rng, content):
 def matrix(**options):
     file = io.BytesIO()
     savemat(file, {"X": np.ones((3, 784), np.uint8), "Y": np.array([["a"]], object)}, **options)
+    return file.getvalue()
+
+
+def matrix_4():
+    file = io.BytesIO()
+    savemat(file, {"X": np.ones((3, 784))}, format="4")
     return file.getvalue()
 
 
@@ -182,7 +188,7 @@ LOADERS = {
     "matlab": (written("a.mat", lambda: matrix(do_compression=True)), parse_matrix, (changed_bytes,)),
     "matlab-plain": (written("b.mat", matrix), parse_matrix, (changed_bytes,)),
     "matlab-4": (
-        written("c.mat", lambda: savemat_4()),
+        written("c.mat", matrix_4),
         parse_matrix,
         (changed_bytes,),
     ),
@@ -192,12 +198,6 @@ LOADERS = {
         (changed_text,),
     ),
 }
-
-
-def savemat_4():
-    file = io.BytesIO()
-    savemat(file, {"X": np.ones((3, 784))}, format="4")
-    return file.getvalue()
 
 
 def tree(path):
