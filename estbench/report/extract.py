@@ -36,7 +36,7 @@ def once(function: Callable[Concatenate[Results, Given], Answer]) -> Callable[Co
             answers[asked] = function(results, *args, **kwargs)
         return answers[asked]
 
-    return remembered
+    return remembered  # type: ignore[return-value]  # mypy takes the name of its first argument for a keyword
 
 
 class Place(NamedTuple):
