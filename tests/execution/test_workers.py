@@ -46,6 +46,7 @@ class Cluster:
     def add_worker(self, *arguments: object, before: tuple[str, ...] = ()) -> None:
         """Start one more worker."""
         options = ("--scheduler-file", self.file, "--memory-limit", WORKER_MEMORY, "--death-timeout", 30)
+        options = (*options, "--preload", "estbench.execution.worker")
         nthreads = () if "--nthreads" in arguments else ("--nthreads", 1)
         self.processes.append(self._start("dask_worker", *options, *nthreads, *arguments, before=before))
 
@@ -326,6 +327,33 @@ def test_a_worker_is_killed(on_cluster, faults, tiny, tmp_path):
     assert nothing_left(out)
 
 
+def test_a_worker_that_is_told_to_end_leaves_a_checkpoint_and_counts_as_no_death(on_cluster, faults, tiny, tmp_path):
+    """More often than a cell may die: each time the next worker goes on from the checkpoint."""
+    out = tmp_path / "out"
+    tiny |= {"estimators": ["slow"], "seeds": 1}
+    tiny["training"]["steps"] = 400
+    ended, steps = [], []
+
+    class Ends(Listener):
+        def stepped(self, cell, step):
+            steps.append(step)
+            process = process_of(out, cell.folder)
+            if len(ended) <= TRIES and process not in ended:
+                ended.append(process)
+                os.kill(process, signal.SIGTERM)
+
+    estbench.run(tiny, out=out, plugins=[faults], cluster=on_cluster, threads=1, listener=Ends())
+    assert len(ended) == TRIES + 1
+    assert steps == sorted(steps), "it began again"
+    assert statuses(out) == {"slow-0": "done"}
+    (log,) = logs(out).values()
+    assert log.count("interrupted") == TRIES + 1
+    assert {line.rsplit("; ", 1)[1] for line in log.splitlines() if "begins on" in line} == {"0 earlier tries died"}
+    estbench.run(tiny, out=tmp_path / "here", plugins=[faults])
+    assert bits(out) == bits(tmp_path / "here")
+    assert nothing_left(out)
+
+
 def test_a_cell_that_exits_fails_alone_on_workers(faults, tiny, tmp_path):
     tiny |= {"estimators": ["exits", "reparam", "stl"]}
     estbench.run(tiny, out=tmp_path / "out", plugins=[faults], jobs=2, threads=1)
@@ -334,6 +362,33 @@ def test_a_cell_that_exits_fails_alone_on_workers(faults, tiny, tmp_path):
     (record,) = (tmp_path / "out" / "cells").glob("exits-*/cell.json")
     assert json.loads(record.read_text())["stop_reason"].startswith("SystemExit: by itself")
     assert nothing_left(tmp_path / "out")
+
+
+def test_a_pool_without_workers_ends_with_a_clear_error(faults, gate, tiny, tmp_path, monkeypatch):
+    """Its workers are gone and none comes back; finished cells are whole, and the next run goes on."""
+    out = tmp_path / "out"
+    tiny |= {"estimators": ["reparam", "waits"]}
+    engines = pytest.importorskip("estbench.execution.engines")
+    monkeypatch.setattr(engines, "LOCAL_PATIENCE_SECONDS", float(SOON))
+    begun = []
+
+    async def not_again(_nanny):
+        return "failed"
+
+    def end(cell):
+        begun.append(cell)
+        monkeypatch.setattr(engines.Keeper, "instantiate", not_again)
+        os.kill(process_of(out, cell.folder), signal.SIGKILL)
+
+    with pytest.raises(ConnectionError, match=r"no worker is left.*run again"):
+        estbench.run(tiny, out=out, plugins=[faults], jobs=1, threads=1, listener=At("waits", end))
+    assert begun
+    monkeypatch.undo()
+    monkeypatch.setenv("GATE", str(gate))
+    gate.touch()
+    estbench.run(tiny, out=out, plugins=[faults])
+    assert set(statuses(out).values()) == {"done"}
+    assert nothing_left(out)
 
 
 @pytest.mark.skipif(not shutil.which("faketime"), reason="takes faketime to put a clock forward")
