@@ -19,7 +19,7 @@ from estbench.conformance.settings import EXAMPLES, Setting
 from estbench.conformance.subject import Subject
 from estbench.conformance.verdict import Verdict
 from estbench.plugins import load_plugin
-from estbench.processes import started_without_script, usable_cores
+from estbench.processes import end_with_parent, started_without_script, usable_cores
 from estbench.source import fingerprint
 from estbench.store.certificates import Certificate, Check, Outcome, worst
 
@@ -96,6 +96,7 @@ def _registered(label: str) -> Subject:
 
 
 def _start_worker(plugins: tuple[str, ...]) -> None:
+    end_with_parent()  # its queue would never tell it
     torch.set_num_threads(1)
     for plugin in plugins:
         load_plugin(plugin)

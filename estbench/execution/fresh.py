@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -16,7 +14,7 @@ from estbench.execution.planning import load_plugins
 from estbench.execution.task import execute
 from estbench.experiment import Cell
 from estbench.experiment.plan import cell_from_record
-from estbench.processes import started_without_script
+from estbench.processes import end_with_parent, started_without_script
 from estbench.store import Status
 from estbench.training import Interrupts, Outcome
 from estbench.training.threads import threads_left
@@ -89,7 +87,7 @@ def _in_fresh_process(
 
 def _child(pipe: Connection, record: dict[str, Any], conditions: Conditions) -> None:
     """Compute the cell of a record, and tell how it goes; Ctrl-C is for the parent, which asks by SIGTERM."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with Interrupts() as interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -105,10 +103,3 @@ def _child(pipe: Connection, record: dict[str, Any], conditions: Conditions) -> 
             pipe.send(("error", error))
             return
         pipe.send(("outcome", outcome))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -52,7 +52,7 @@ value = 2.0
 source = "arithmetic"
 """
 # Kills of each command.
-KILLS = {"run": 14, "run --jobs 2": 4, "report": 8, "merge": 6, "clean": 6, "check": 5, "reproduce": 6}
+KILLS = {"run": 12, "run --jobs 2": 3, "report": 7, "merge": 7, "clean": 7, "check": 4, "reproduce": 6}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,7 +78,7 @@ def _imported():
 class Command:
     """A command in a session of its own."""
 
-    def __init__(self, arguments: list[str], folder: Path) -> None:
+    def __init__(self, arguments: list[str], folder: Path, cores: int = 1) -> None:
         self.output = folder.parent / "output.txt"
         self.session = os.fork()
         if self.session == 0:
@@ -89,7 +89,7 @@ class Command:
                 number = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 os.dup2(number, 1)
                 os.dup2(number, 2)
-                quick(arguments)
+                quick(arguments, cores)
                 code = _exit_code(arguments)
             finally:
                 os._exit(code)
@@ -112,7 +112,7 @@ class Command:
         return self.code
 
 
-def quick(arguments: list[str]) -> None:
+def quick(arguments: list[str], cores: int) -> None:
     """In a child: one thread, as workers have, and certificates without what is sampled at length."""
     import sys
 
@@ -121,7 +121,7 @@ def quick(arguments: list[str]) -> None:
     from estbench.conformance import certificate
 
     torch.set_num_threads(1)
-    certificate.usable_cores = lambda: 1
+    certificate.usable_cores = lambda: cores
     if arguments[0] == "run":  # whose report has kills of its own
         estbench.report.build = lambda path: path
     certificate.certify_subject = partial(certificate.certify_subject, quick=True)
@@ -228,3 +228,10 @@ def test_a_command_that_is_killed_completes_when_it_is_given_again(start, tmp_pa
         assert left <= files, said
         assert {path for path in entries(folder) if "/." in path} <= files, said
         shutil.rmtree(folder.parent)
+
+
+def test_processes_that_share_certificates_end_with_their_parent(tmp_path):
+    command = Command(["check", "rloo", "--out", "out"], tmp_path, cores=2)
+    wait_for(lambda: len(command.members()) > 2, LONG)
+    os.kill(command.session, signal.SIGKILL)
+    assert command.wait() == -signal.SIGKILL
