@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estbench.conformance.chance import threshold
-from estbench.conformance.sampling import Gradients, Moments, distance, gradients, slopes
+from estbench.conformance.sampling import Gradients, Moments, distance, draw, gradients, slopes
 from estbench.conformance.settings import Setting
 from estbench.conformance.subject import Subject, train_step
 from estbench.conformance.verdict import Verdict, verdict
@@ -267,10 +267,14 @@ def _spread(subject: Subject, setting: Setting) -> Gradients:
 
 def _squashed(subject: Subject, setting: Setting, spread: Gradients, seed: int) -> Moments:
     """Moments of the gradient, and of its tanh in units of a spread that all examples share."""
-    estimator, moments = subject.prepared(setting), Moments()
+    moments = Moments()
+
+    def both(estimator: Estimator, setting: Setting, count: int) -> Gradients:
+        found = gradients(estimator, setting, count)
+        return {**found, **{f"tanh {group}": (found[group] / spread[group]).tanh() for group in found}}
+
     with seeded(seed, CPU):
-        found = gradients(estimator, setting, DRAWS)
-    moments.add({**found, **{f"tanh {group}": (found[group] / spread[group]).tanh() for group in found}})
+        draw(moments, subject.prepared(setting), setting, DRAWS, both)
     return moments
 
 

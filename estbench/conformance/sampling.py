@@ -13,6 +13,7 @@ from estbench.estimators import Estimator
 
 # Numbers (replicates x examples x samples) of one call: fits the cache.
 ROWS = 50_000
+FEW = 64  # replicates of the first call, which tells whether there is noise
 Gradients = dict[str, Tensor]
 Sampler = Callable[[Estimator, Setting, int], Gradients]  # independent estimates, (count, B, ...) each
 
@@ -92,8 +93,21 @@ class Moments:
 
 
 def draw(moments: Moments, estimator: Estimator, setting: Setting, count: int, sampler: Sampler = gradients) -> None:
-    """Take in draws, with torch's current random state, until there are ``count``."""
+    """Take in draws, with torch's current random state, until there are ``count``.
+
+    An estimator without noise and state gives the same again and again, and is asked once.
+    """
     evaluations = estimator.count_evaluations(setting.objective(setting.leaves()))
     chunk = max(1, ROWS // (setting.examples * evaluations))
+    before = _generator_state(setting.weights.device)
+    found = sampler(estimator, setting, min(chunk, FEW, count - moments.count))
+    moments.add(found)
+    varies = bool(estimator.state_dict()) or not torch.equal(before, _generator_state(setting.weights.device))
     while moments.count < count:
-        moments.add(sampler(estimator, setting, min(chunk, count - moments.count)))
+        if varies:
+            found = sampler(estimator, setting, min(chunk, count - moments.count))
+        moments.add(found)
+
+
+def _generator_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

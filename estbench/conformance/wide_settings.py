@@ -92,7 +92,7 @@ SETTINGS: tuple[Setting, ...] = (
     _setting(CategoricalLatents(4, 5), "exponential", 39),
     _setting(NormalLatents(3), "decoder", 8, SAMPLES),
     _setting(BernoulliLatents(4), "exponential", 2, 3),
-    _setting(CategoricalLatents(1, 5), "exponential", 8, SAMPLES),
+    _setting(CategoricalLatents(1, 5), "exponential", 8, 4),
     continuous(GammaLatents(4), "bilinear", 1, EXAMPLES),
     continuous(BetaLatents(4), "bilinear", 18, EXAMPLES),
     continuous(DirichletLatents(2, 5), "quadratic", 2, EXAMPLES),
