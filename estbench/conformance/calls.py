@@ -123,7 +123,12 @@ def _features(found: Gradients) -> Tensor:
 
 
 def _correlation(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    """The largest |z| of the mean products of features."""
+    """The largest |z| of the mean products of features.
+
+    The error is the larger one of the products' own and of that of independent features, because products of rare
+    events may vary too little where there are few.
+    """
     products = torch.stack([first * second for first, second in pairs]).mean(0)
-    error = products.std(0) / len(products) ** 0.5
+    independent = torch.stack([first.var(0) * second.var(0) for first, second in pairs]).mean(0) / len(pairs)
+    error = (torch.maximum(products.var(0), independent) / len(products)).sqrt()
     return float(torch.where(error > 0, products.mean(0).abs() / error, 0.0).nan_to_num().max())
