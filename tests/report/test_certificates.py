@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from records import write_results
 
@@ -33,18 +35,23 @@ def made_since(label, outcome, source="abc"):
     certificates.save(certificate)
 
 
+def named(results):
+    """What is named of the records and certificates as they are now: one ``Results`` is asked once."""
+    return uncertified(dataclasses.replace(results))
+
+
 def test_records_without_a_claim_have_none(results):
-    assert uncertified(results) == ["reparam (none)", "stl (none)"]
+    assert named(results) == ["reparam (none)", "stl (none)"]
 
 
 def test_what_passed_is_not_named(results):
     claim(results, "reparam", "passed", "passed")
     made_since("reparam", Outcome.PASSED)
-    assert uncertified(results) == ["stl (none)"]
+    assert named(results) == ["stl (none)"]
     claim(results, "stl", "passed", "passed")
     made_since("stl", Outcome.PASSED)
-    assert uncertified(results) == []
-    assert not any("certificate" in notice for notice in notices(results))
+    assert named(results) == []
+    assert not any("certificate" in notice for notice in notices(dataclasses.replace(results)))
 
 
 @pytest.mark.parametrize("source", ["abc", "", "def"])
@@ -56,7 +63,7 @@ def test_a_records_own_word_is_a_claim(results, source):
     for folder in (results.path, results.path / "certificates", certificates.beside(results.path.parent / "x" / "y")):
         certificates.save(forged, folder)
     made_since("reparam", Outcome.PASSED, source="ghi")
-    assert uncertified(results)[0] == "reparam (claimed by the record)"
+    assert named(results)[0] == "reparam (claimed by the record)"
 
 
 def test_all_cells_must_have_passed(results):
@@ -68,19 +75,19 @@ def test_all_cells_must_have_passed(results):
 def test_one_that_was_made_since_counts(results, outcome, said):
     claim(results, "reparam", "none", "none")
     made_since("reparam", outcome)
-    assert uncertified(results)[0] == f"reparam ({said})"
+    assert named(results)[0] == f"reparam ({said})"
     made_since("reparam", Outcome.PASSED)
-    assert uncertified(results) == ["stl (none)"]
+    assert named(results) == ["stl (none)"]
 
 
 def test_one_of_another_source_does_not(results):
     claim(results, "reparam", "none", "none")
     made_since("reparam", Outcome.PASSED, source="later")
-    assert uncertified(results)[0] == "reparam (of another version of its source)"
+    assert named(results)[0] == "reparam (of another version of its source)"
 
 
 @pytest.mark.parametrize("broken", [None, 3, "passed", [], {"status": 7}, {"status": "sure"}])
 def test_a_claim_that_makes_no_sense_is_none(results, broken):
     for record in results.records.values():
         record["certificate"] = broken
-    assert uncertified(results) == ["reparam (none)", "stl (none)"]
+    assert named(results) == ["reparam (none)", "stl (none)"]
