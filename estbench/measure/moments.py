@@ -167,7 +167,7 @@ class Tally:
         used = min(len(self.noise), BATCHES)
         if used < FEWEST_BATCHES or not self.enough:
             return 0.0
-        return min(used - 1.0, max(2 * cautious_freedom(self.deviations), 1.0))
+        return min(used - 1.0, max(cautious_freedom(self.deviations), 1.0))
 
     @property
     def squared_length(self) -> SquaredLength:
