@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from typing import Any
 
@@ -10,11 +11,18 @@ from estbench.errors import EstbenchError
 from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import TOML_BYTES
 
+# The parser's memory grows with the square of the parts of a key.
+MOST_PARTS = 40
+_NAME = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(rf"(?<![\w-])(?:{_NAME}[ \t]*+\.[ \t]*+){{{MOST_PARTS}}}")
+
 
 def read_toml(path: str | os.PathLike[str], missing: str) -> dict[str, Any]:
     """Read a TOML file; a mistake is one line that says where. ``missing`` is what to say where there is no file."""
     try:
         text = GuardedPath(path).read_text(limit=TOML_BYTES)
+        if _LONG_KEY.search(text):
+            raise ValueError(f"a key has more than {MOST_PARTS} parts")
         return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with a mark of byte order
     except (FileNotFoundError, NotADirectoryError):
         raise EstbenchError(missing) from None

@@ -28,13 +28,14 @@ READER = """
 import re, sys
 from pathlib import Path
 from estbench import EstbenchError
+from estbench.guarded import GuardedPath
 from estbench.store import load
 path = Path(sys.argv[1])
 try:
     exec(sys.argv[2])
     answer = "read"
 except EstbenchError as error:
-    answer = f"refused: {str(error)[:200]}"
+    answer = f"refused: {str(error)[:400]}"
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1], answer)
 """
 
@@ -110,11 +111,11 @@ def wide_text():
     return json.dumps({"schema": 3, "x": "a" * 40_000_000 + "\U0001f600"}, ensure_ascii=False)
 
 
-def many_cells(name, change):
-    """A hundred cells, each of which is just under the limits."""
+def many_cells(name, change, cells=100):
+    """Cells of which each is just under the limits."""
 
     def make(folder):
-        path = results(folder, seeds=100)
+        path = results(folder, seeds=cells)
         files = sorted(path.rglob(name))
         content = change(files[0])
         for file in files:
@@ -184,6 +185,7 @@ def attempts(folder):
 
 
 TOML = "from estbench.execution import plan_of as p; from estbench.experiment import read_experiment as r; p(r(path))"
+LOGS = "from estbench.execution.slurm import last_words; last_words(GuardedPath(path))"
 STATUS = "from estbench import cli; assert cli._exit_code(['status', str(path)]) in {0, 1, 2}"
 # By its name: how it is made, how it is read, and what comes of it.
 BOMBS = {
@@ -197,7 +199,7 @@ BOMBS = {
     "keys of a plan": (written("experiment.json", lambda: many_keys(1_400_000)), FRAMES, "refused"),
     "keys of a record": (written("cell.json", lambda: many_keys(60_000)), FRAMES, "ESTBENCH_MAX_RECORD"),
     "wide text": (written("experiment.json", wide_text), FRAMES, "ESTBENCH_MAX_JSON_BYTES"),
-    "many full records": (many_cells("cell.json", full_record), FRAMES, "ESTBENCH_MAX_RECORDS_BYTES"),
+    "many full records": (many_cells("cell.json", full_record, 300), FRAMES, "ESTBENCH_MAX_RECORDS_BYTES"),
     "many long records": (many_cells("cell.json", long_record), FRAMES, ""),
     "many full tables": (many_cells("curves.parquet", full_table), FRAMES, "ESTBENCH_MAX_TABLES_BYTES"),
     "TOML nested": (toml("x = " + "[" * 100_000), TOML, "refused"),
@@ -214,7 +216,7 @@ BOMBS = {
     ),
     "stride of zero": (stride_of_zero, CHECKPOINT, "read"),
     "packed zeros": (packed_zeros, CHECKPOINT, "read"),
-    "log of a job": (log, "from estbench.execution.slurm import last_words; last_words(path)", "read"),
+    "log of a job": (log, LOGS, "read"),
     "attempts": (attempts, STATUS, "read"),
 }
 
