@@ -21,8 +21,7 @@ def read_toml(path: str | os.PathLike[str], missing: str) -> dict[str, Any]:
     """Read a TOML file; a mistake is one line that says where. ``missing`` is what to say where there is no file."""
     try:
         text = GuardedPath(path).read_text(limit=TOML_BYTES)
-        if _LONG_KEY.search(text):
-            raise ValueError(f"a key has more than {MOST_PARTS} parts")
+        _check_keys(text)
         return tomllib.loads(text.removeprefix("\ufeff"))  # some editors begin a file with a mark of byte order
     except (FileNotFoundError, NotADirectoryError):
         raise EstbenchError(missing) from None
@@ -32,3 +31,8 @@ def read_toml(path: str | os.PathLike[str], missing: str) -> dict[str, Any]:
         raise EstbenchError(f"cannot read '{path}': {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # ValueError: bad syntax, bad UTF-8, a number of 5,000 digits
         raise EstbenchError(f"'{path}' is not valid TOML: {error}") from None
+
+
+def _check_keys(text: str) -> None:
+    if _LONG_KEY.search(text):
+        raise ValueError(f"a key has more than {MOST_PARTS} parts")

@@ -118,6 +118,32 @@ def test_importing_estbench_is_light(environment):
     assert not {"torch", "pandas", "numpy", "pydantic"} & loaded_after("import estbench", environment)
 
 
+HANDLERS = """
+import importlib, pkgutil, signal, sys
+
+def handlers():
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+before = handlers()
+import estbench
+for module in pkgutil.walk_packages(estbench.__path__, "estbench."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from estbench.execution.engines import slurm
+from estbench.execution.slurm import Slurm
+from estbench.guarded import GuardedPath
+with slurm(Slurm(jobs=1), GuardedPath(sys.argv[1]), "cpu", 1):
+    pass
+assert "dask_jobqueue.runner" in sys.modules
+assert handlers() == before
+"""
+
+
+def test_importing_anything_leaves_the_host_its_signals(environment, tmp_path):
+    """Ctrl-C in a notebook is the notebook's; libraries that take it when they are imported are kept from it."""
+    subprocess.run([sys.executable, "-c", HANDLERS, str(tmp_path / "logs")], env=environment, check=True)
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["no-such-command"]], ids=" ".join)
 def test_help_is_light(environment, arguments):
     statement = f"from estbench.cli import _exit_code; _exit_code({arguments})"

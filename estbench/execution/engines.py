@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,6 @@ from typing import Any
 import dask
 import psutil
 import torch
-from dask_jobqueue import SLURMCluster
-from dask_jobqueue.slurm import SLURMJob
 from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 
 from estbench import __version__
@@ -131,6 +130,9 @@ def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) 
     """Jobs of SLURM, each one worker: as many as there are cells for, up to ``settings.jobs``; lost ones replaced."""
     threads = threads or settings.threads
     refused: list[str] = []
+    with _handlers_kept():
+        from dask_jobqueue import SLURMCluster  # noqa: PLC0415
+        from dask_jobqueue.slurm import SLURMJob  # noqa: PLC0415
 
     class Job(SLURMJob):  # type: ignore[misc]
         """Tells why ``sbatch`` takes no job; dask would only log it, and wait."""
@@ -154,6 +156,17 @@ def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) 
             client = stack.enter_context(Client(jobs, set_as_default=False))
         jobs.adapt(minimum_jobs=0, maximum_jobs=settings.jobs)
         yield Engine("slurm", client, lambda: settings.jobs, device, threads, logs, refused=refused)
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Within, nothing takes a signal: dask_jobqueue would take Ctrl-C from the host when it is imported."""
+    original = signal.signal
+    signal.signal = lambda number, _handler: signal.getsignal(number)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = original
 
 
 @contextlib.contextmanager

@@ -178,7 +178,9 @@ def _restore_environment(value: dict[str, str]) -> None:
 
 @cache
 def _signals() -> list[signal.Signals]:
-    return sorted(number for number in signal.valid_signals() if isinstance(number, signal.Signals))
+    """All but the one about child processes: torch's DataLoader takes it for good, and passes it on."""
+    named = (number for number in signal.valid_signals() if isinstance(number, signal.Signals))
+    return sorted(number for number in named if number.name != "SIGCHLD")
 
 
 def _restore_handlers(value: dict[signal.Signals, Any]) -> None:
