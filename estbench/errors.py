@@ -10,8 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+# A message is cut in its middle, where it repeats what somebody wrote, and still ends in what to do.
+LONGEST_MESSAGE = 4000
+
+
 class EstbenchError(Exception):
     """A mistake that the user can mend; the command line prints it as one line and exits with code 2."""
+
+    def __init__(self, message: str = "") -> None:
+        half = LONGEST_MESSAGE // 2
+        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}")
 
 
 class EstbenchWarning(UserWarning):

@@ -149,6 +149,8 @@ class GuardedPath:
                 return sorted(os.listdir(place))
         except FileNotFoundError:
             return []
+        except NotADirectoryError as error:
+            raise DamagedError(f"'{error.filename}' is a file and no folder; remove it") from None
 
     def iterdir(self) -> Iterator[GuardedPath]:
         """The contents of this folder in the order of their names; what is a link is refused when it is used."""

@@ -16,12 +16,12 @@ from pydantic import Field
 
 from estbench.errors import EstbenchError
 from estbench.experiment import SCHEMA_VERSION
-from estbench.guarded import GuardedPath
+from estbench.guarded import GuardedPath, guarded
 from estbench.source import fingerprint
 from estbench.store.files import read_json, write_json, write_text
 from estbench.validation import Frozen, validated
 
-FOLDER = Path("results") / "certificates"
+FOLDER = GuardedPath("results") / "certificates"
 SHIPPED = Path(__file__).parents[1] / "certificates.json"
 
 
@@ -97,7 +97,7 @@ def worst(checks: list[Check]) -> Check:
     return decisive.model_copy(update={"settings": count})
 
 
-def status(label: str, source: str, *folders: Path) -> CertificateStatus:
+def status(label: str, source: str, *folders: Path | GuardedPath) -> CertificateStatus:
     """What is known about the variant ``label`` whose source has the fingerprint ``source``.
 
     The user's own certificates, in ``folders`` or ``results/certificates/``, count before those that ship.
@@ -120,19 +120,19 @@ def claim(label: str, entry: type, results: Path) -> dict[str, str]:
     return {"status": str(status(label, source, beside(results))), "fingerprint": source}
 
 
-def beside(results: Path) -> Path:
+def beside(results: Path) -> GuardedPath:
     """Where the certificates of a user's own estimators are, for the results in ``results/<experiment>/``."""
-    return results.parent / FOLDER.name
+    return GuardedPath(results.parent) / FOLDER.name
 
 
-def known(label: str, *folders: Path) -> list[Certificate]:
+def known(label: str, *folders: Path | GuardedPath) -> list[Certificate]:
     """Every certificate of the variant ``label``, the user's own first."""
     own = [_read(_file(folder, label)) for folder in dict.fromkeys((*folders, FOLDER))]
     found = [*own, shipped().get(label)]
     return [certificate for certificate in found if certificate is not None and certificate.label == label]
 
 
-def save(certificate: Certificate, folder: Path = FOLDER) -> Path:
+def save(certificate: Certificate, folder: Path | GuardedPath = FOLDER) -> Path:
     """Write a certificate into a folder, over an earlier one of the same variant."""
     path = _file(folder, certificate.label)
     try:
@@ -168,8 +168,8 @@ def _shipped(path: Path, _changed: int) -> dict[str, Certificate]:
     return {certificate.label: certificate for certificate in certificates}
 
 
-def _file(folder: Path, label: str) -> GuardedPath:
-    return GuardedPath(folder) / f"{re.sub(r'[^a-z0-9._]+', '-', label.lower()).strip('-.')[:120]}.json"
+def _file(folder: Path | GuardedPath, label: str) -> GuardedPath:
+    return guarded(folder) / f"{re.sub(r'[^a-z0-9._]+', '-', label.lower()).strip('-.')[:120]}.json"
 
 
 def _read(path: GuardedPath) -> Certificate | None:

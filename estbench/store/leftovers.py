@@ -65,7 +65,7 @@ def _temporary(folder: ResultsFolder) -> Iterator[tuple[GuardedPath, str]]:
     events = [path for path, _ in _real(folder.report / "tensorboard")]
     neutral = [path for path, _ in _real(folder.trajectories)]
     report = [folder.report, folder.report / "tables", folder.report / "figures"]
-    root, certificates = GuardedPath(folder.path), GuardedPath(beside(folder.path))
+    root, certificates = GuardedPath(folder.path), beside(folder.path)
     for place in (root, folder.cells, *finished, *report, *events, *neutral, certificates):
         for path, mode in _real(place):
             if TEMPORARY.fullmatch(path.name) and stat.S_ISREG(mode):

@@ -82,7 +82,7 @@ class Results:
         code = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}
         timed = zip(rounds["problem"], rounds["estimator"], rounds["code"], strict=True)
         current = [code.get((problem, estimator), found) == found for problem, estimator, found in timed]
-        return rounds[current].reset_index(drop=True)
+        return rounds.loc[current].reset_index(drop=True)
 
     def _row(self, cell: dict[str, Any]) -> dict[str, Any]:
         record = self.records.get(cell["folder"], {})

@@ -74,6 +74,9 @@ THROUGHPUT = pa.schema(
     ]
 )
 
+# Besides numbers that could not be measured.
+OPTIONAL = {"reference", "evaluations_per_example", "peak_memory_bytes"}
+
 
 def write_table(path: str | PathLike[str], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
     """Write rows as Parquet, all or nothing."""
@@ -109,6 +112,7 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
             )
             _check_claims(path, opened, schema)
             table = opened.read(columns=schema.names, use_threads=False)
+            _check_gaps(table, schema)
             TEXT_BYTES.check(sum(_spelled_out(table.column(name)) for name in words), path)
             return table.select(schema.names).cast(schema)
     except (EstbenchError, ReadError):
@@ -134,6 +138,12 @@ def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.
         column = columns[field.name]
         if column.physical_type != PHYSICAL[field.type] or column.max_repetition_level:
             raise ValueError(f"its column '{field.name}' is not of {field.type}")
+
+
+def _check_gaps(table: pa.Table, schema: pa.Schema) -> None:
+    for field in schema:
+        if field.type != pa.float64() and field.name not in OPTIONAL and table.column(field.name).null_count:
+            raise ValueError(f"its column '{field.name}' has gaps")
 
 
 def _spelled_out(column: pa.ChunkedArray) -> int:
