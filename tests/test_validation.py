@@ -108,7 +108,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=600, suppress_health_check=[*HealthCheck], deadline=None)
+@settings(max_examples=150, suppress_health_check=[*HealthCheck], deadline=None)
 @given(data=st.data())
 def test_no_data_break_the_complaint(data):
     known = models()

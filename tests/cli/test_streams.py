@@ -80,6 +80,7 @@ def left_early(environment, folder, arguments):
     return command.returncode, errors
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_does_not_end_a_run(environment, folder):
     arguments = ["run", str(folder / "tiny.toml"), "--out", str(folder / "unread"), "--steps", "3"]
     assert left_early(environment, folder, arguments) == (0, b"")

@@ -85,8 +85,13 @@ def threshold(tests):
 NAMED = ("reinforce", "reinforce[baseline=nvil]", "rloo", "arm", "disarm", "muprop", "rebar", "relax")
 
 
+QUICK = {"rloo", "arm"}
+
+
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("variant", NAMED)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in NAMED]
+)
 def test_every_weight_of_both_layers_gets_the_exact_gradient(variant, options):
     """Of a weight, a bias of 5 % of its network's gradient would be found 99 times in 100.
 
