@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import TINY
@@ -119,12 +120,14 @@ def quick(arguments: list[str], cores: int) -> None:
     import torch
 
     from estbench.conformance import certificate
+    from estbench.reproduction import outcome
 
     torch.set_num_threads(1)
     certificate.usable_cores = lambda: cores
     if arguments[0] == "run":  # whose report has kills of its own
         estbench.report.build = lambda path: path
     certificate.certify_subject = partial(certificate.certify_subject, quick=True)
+    outcome.time = SimpleNamespace(perf_counter=float)  # every card takes no time
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
 
