@@ -221,7 +221,7 @@ def test_problems_have_their_own_rows_and_column(tmp_path):
 
 def test_csv_holds_the_numbers_exactly(results):
     table = summary(results)
-    again = pd.read_csv(io.StringIO(table.to_csv()))
+    again = pd.read_csv(io.StringIO(table.to_csv()), converters={"test_elbo": float})
     assert list(again["test_elbo"]) == list(table.data["test_elbo"])
 
 
@@ -292,7 +292,7 @@ def test_numbers_read_well():
 )
 def test_a_spreadsheet_runs_no_text_of_a_csv(text, written):
     frame = pd.DataFrame({"estimator": [text, "b"], "value": [-0.1 + 1e-17, -np.inf], "n": [1, 2]})
-    back = pd.read_csv(io.StringIO(as_csv(frame)), dtype={"estimator": str})
+    back = pd.read_csv(io.StringIO(as_csv(frame)), dtype={"estimator": str}, converters={"value": float})
     assert back["estimator"].tolist() == [written, "b"]
     assert back[["value", "n"]].equals(frame[["value", "n"]])
     assert as_csv(frame.rename(columns={"n": text})).splitlines()[0].count(",") == 2
