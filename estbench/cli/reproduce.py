@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import rich_click as click
@@ -62,7 +63,7 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
         outcomes.append(outcome)
         say(short_line(outcome), stderr=True)
     known = {card.name: card for card in (*find_cards((), TIERS), *chosen)}
-    page = write_page(list(known.values()), Path(out))
+    page = write_page(list(known.values()), Path(out), partial(say, stderr=True))
     if as_json:
         print_json([outcome.as_dict() for outcome in outcomes])
     else:

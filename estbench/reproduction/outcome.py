@@ -8,10 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import model_validator
+
 from estbench.errors import EstbenchError
 from estbench.reproduction.card import Card, Judged
 from estbench.reproduction.measurements import Measured, measure
 from estbench.stats import Interval
+from estbench.validation import Frozen
+
+MOST_PANELS = 24
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,51 @@ class Outcome:
             ],
             "points": self.measured.points if self.measured else [],
         }
+
+
+class Found(Frozen):
+    """What is kept of an expectation."""
+
+    quantity: str
+    expected: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    verdict: str
+
+
+class Point(Frozen):
+    """A point of a card's figure: a panel and a line in it, a place, the value with its interval, what theory says."""
+
+    panel: str
+    series: str
+    x: float
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    expected: float | None = None
+
+
+class Kept(Frozen):
+    """An outcome as a folder keeps it, which may be a stranger's."""
+
+    card: Card
+    verdict: str
+    as_expected: bool
+    seconds: float
+    error: str
+    expectations: tuple[Found, ...]
+    points: tuple[Point, ...]
+    axes: tuple[str, str]
+    log_axes: tuple[bool, bool]
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> Kept:
+        panels, lines = ({getattr(point, name) for point in self.points} for name in ("panel", "series"))
+        if len(panels) > MOST_PANELS or len(lines) > MOST_PANELS:
+            raise ValueError(f"a figure has at most {MOST_PANELS} panels and lines")
+        return self
 
 
 def put_to_the_test(card: Card, measuring: Callable[[str, dict[str, Any]], Measured] = measure) -> Outcome:

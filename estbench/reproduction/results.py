@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ from estbench.report.page import part
 from estbench.report.picture import Picture
 from estbench.reproduction.card import Card
 from estbench.reproduction.figure import draw
-from estbench.reproduction.outcome import Outcome
+from estbench.reproduction.outcome import Kept, Outcome
 from estbench.reproduction.tables import table
 from estbench.store.files import encoded, read_json, write_files, write_json
+from estbench.validation import validated
 
 PAGE = "reproductions.html"
 
@@ -48,15 +49,31 @@ def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
         raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
 
 
-def recorded(folder: Path) -> list[dict[str, Any]]:
-    """The outcomes that a folder holds, by card."""
-    cards = [path for path in (GuardedPath(folder) / "cards").iterdir() if path.suffix == ".json"]
-    return [read_json(path, "run `estbench reproduce` again") for path in cards]
+def recorded(folder: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The outcomes that a folder holds, by card; what is none, or is an earlier estbench's, is told and left out."""
+    outcomes = []
+    for path in (GuardedPath(folder) / "cards").iterdir():
+        if path.suffix != ".json":
+            continue
+        try:
+            outcomes.append(_outcome(path))
+        except EstbenchError as error:
+            tell(f"Warning: not on the page: {error}")
+    return outcomes
 
 
-def write_page(cards: Sequence[Card], folder: Path) -> Path:
+def _outcome(path: GuardedPath) -> dict[str, Any]:
+    data = read_json(path, "reproduce it again, or delete it")
+    kept = {name: data[name] for name in Kept.model_fields if name in data}
+    outcome = validated(Kept, kept, f"'{path}'").model_dump(mode="json", exclude_unset=True)
+    if path.stem != outcome["card"]["name"]:
+        raise EstbenchError(f"'{path}' is of the card {outcome['card']['name']!r}")
+    return outcome
+
+
+def write_page(cards: Sequence[Card], folder: Path, tell: Callable[[str], None]) -> Path:
     """Write the table, the figures and the page of all recorded outcomes; return the page."""
-    outcomes = recorded(folder)
+    outcomes = recorded(folder, tell)
     summary = table(cards, outcomes)
     pictures = {outcome["card"]["name"]: draw(outcome) for outcome in outcomes}
     files = {

@@ -19,12 +19,15 @@ from mutations import damage
 
 from estbench import cli
 from estbench.experiment import SCHEMA_VERSION
+from estbench.stats import Interval
 from estbench.store import certificates
+from estbench.validation import Options
 
 pytestmark = pytest.mark.fuzz
 
 CASES = 2000
 DRAWN_CASES = 50  # with all figures and the page, which read no more than the tables do
+FEW_CASES = 20  # of what computes and draws
 SHARD = 100
 MOST_SECONDS = 10.0  # of processor time
 MOST_GROWTH = 300 * 1024  # kB of memory, over all cases of a shard
@@ -37,6 +40,24 @@ training = {steps = 1, batch_size = 8}
 evaluation = {every = 1, num_samples = 2, final_num_samples = 0}
 probe = {replicates = 0}
 throughput = {rounds = 0}
+"""
+
+
+CARD = """
+claim = "One is less than two."
+paper = "williams1992"
+where = "Section 1"
+protocol = "Count."
+deviations = []
+computed = "By counting."
+tier = "seconds"
+measurement = "counted"
+
+[[expect]]
+quantity = "count"
+relation = "less"
+value = 2.0
+source = "arithmetic"
 """
 
 
@@ -96,6 +117,46 @@ def certificates_folder(root):
     return [root / "results"]
 
 
+def reproduced_folder(root):
+    """Two outcomes of cards with a figure each."""
+    from estbench.reproduction.measurements import _MEASUREMENTS, Measured, known, measurement
+
+    known("gaussian_toy_variances")  # all modules are imported now
+    _MEASUREMENTS.pop("counted", None)
+
+    @measurement("counted", Options)
+    def _count(_options):
+        points = [{"panel": "a", "series": "b", "x": x, "value": x, "low": 0, "high": 9, "expected": x} for x in (1, 2)]
+        return Measured({"count": Interval(1, 0.5, 1.5, 7)}, points, ("x", "y"))
+
+    path = root / "reproduced"
+    for name in ("counted", "again"):
+        (root / f"{name}.toml").write_text(CARD)
+        assert cli._exit_code(["reproduce", str(root / f"{name}.toml"), "--out", str(path)]) == 0
+    for each in (path / "figures", *path.glob("reproductions.*")):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    return [path]
+
+
+def tabled(path):
+    """All that ``estbench reproduce`` does with earlier outcomes, but for the figures and the page."""
+    from estbench import EstbenchError
+    from estbench.reproduction import read_card
+    from estbench.reproduction.results import recorded
+    from estbench.reproduction.tables import table
+
+    told = []
+    try:
+        outcomes = recorded(path, told.append)
+    except EstbenchError as error:
+        assert str(error)  # noqa: PT017
+        return 2
+    assert len(told) + len(outcomes) <= 3
+    assert table([read_card("counted.toml")], outcomes).to_csv()
+    return 0
+
+
+PLANNED = ["-e", "reparam", "-e", "stl", "--seeds", "2", "--steps", "2", "--dry-run"]
 # By its name: what is run, on which folder, and how many cases of it.
 COMMANDS = {
     "load": (loaded, results_folder, CASES),
@@ -111,6 +172,10 @@ COMMANDS = {
         probed_folder,
         CASES,
     ),
+    "run": (command("run", *PLANNED, "--out", "{}"), results_folder, CASES),
+    "run-computed": (command("run", "probed.toml", "--out", "{}"), probed_folder, FEW_CASES),
+    "reproduce": (tabled, reproduced_folder, CASES),
+    "reproduce-drawn": (command("reproduce", "counted.toml", "--out", "{}"), reproduced_folder, FEW_CASES),
     "show": (command("show", "reparam"), certificates_folder, CASES),
     "check": (command("check", "reparam"), certificates_folder, CASES),
 }
@@ -159,6 +224,8 @@ def test_commands(bases, place, capfd, name, shard):
     run, how, cases = COMMANDS[name]
     folders = bases(how)
     shutil.copytree(folders[0], "other")
+    for file, text in (("probed.toml", PROBED), ("counted.toml", CARD)):
+        Path(file).write_text(text)
     mine, others = snapshot(place / "own"), snapshot(Path("other"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for case in range(shard * SHARD, min((shard + 1) * SHARD, cases)):
@@ -180,6 +247,12 @@ def test_commands(bases, place, capfd, name, shard):
         assert "Traceback" not in errors, (seed, errors[-1500:])
         assert time.process_time() - began < MOST_SECONDS, seed
         assert snapshot(place / "own") == mine, seed
-        assert {each.name for each in Path().iterdir()} <= {"results", "other", "merged"}, seed
+        assert {each.name for each in Path().iterdir()} <= {
+            "results",
+            "other",
+            "merged",
+            "probed.toml",
+            "counted.toml",
+        }, seed
     assert snapshot(Path("other")) == others
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH

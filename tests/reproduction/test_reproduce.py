@@ -157,3 +157,28 @@ def test_the_same_records_give_the_same_page(card, tmp_path):
 def test_misuse_is_one_line(arguments, said, capsys):
     assert _exit_code(["reproduce", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda kept: kept.update(schema=2), "which an earlier estbench wrote"),
+        (lambda kept: kept.pop("points"), "points: is required"),
+        (lambda kept: kept["expectations"][0].update(n="many"), "expectations.0.n"),
+        (lambda kept: kept["card"].update(name="other"), "is of the card 'other'"),
+        (lambda kept: kept.update(points=[{**kept["points"][0], "panel": str(at)} for at in range(99)]), "at most 24"),
+    ],
+    ids=["schema", "gap", "type", "name", "panels"],
+)
+def test_an_earlier_outcome_that_is_none_is_told_and_left_out(card, capsys, tmp_path, change, complaint):
+    out = tmp_path / "out"
+    assert _exit_code(["reproduce", str(card("first")), "--out", str(out)]) == 0
+    first = out / "cards" / "first.json"
+    kept = json.loads(first.read_text())
+    change(kept)
+    first.write_text(json.dumps(kept))
+    capsys.readouterr()
+    assert _exit_code(["reproduce", str(card("second")), "--out", str(out)]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line]
+    assert complaint in warning
+    assert "second" in (out / "reproductions.csv").read_text()
