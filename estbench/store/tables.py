@@ -141,6 +141,9 @@ def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.
 
 
 def _check_gaps(table: pa.Table, schema: pa.Schema) -> None:
+    """Refuse words and whole numbers that are missing; but for a row of an estimator that diverged, which has few."""
+    if schema is THROUGHPUT:
+        table = table.filter(pc.is_valid(table.column("seconds")))
     for field in schema:
         if field.type != pa.float64() and field.name not in OPTIONAL and table.column(field.name).null_count:
             raise ValueError(f"its column '{field.name}' has gaps")

@@ -35,7 +35,7 @@ def told(estbench, folder, monkeypatch):
 def forgotten():
     """What is loaded here is not there for the next test."""
     yield
-    datasets.load.cache_clear()
+    datasets.dataset._loaded.clear()
 
 
 def plant_damaged(folder):

@@ -369,7 +369,9 @@ def test_a_cluster_that_fails_to_start_is_one_line(programs, monkeypatch, tmp_pa
         raise RuntimeError("Cluster failed to start") from cause
 
     monkeypatch.setattr(engines, "SpecCluster", fails)
-    monkeypatch.setattr(engines.SLURMCluster, "__init__", fails)
+    with engines._handlers_kept():
+        import dask_jobqueue
+    monkeypatch.setattr(dask_jobqueue.SLURMCluster, "__init__", fails)
     file = tmp_path / "slurm.toml"
     file.write_text("jobs = 1\n")
     how = ["--slurm", str(file)] if engine == "slurm" else ["--jobs", "2"]
