@@ -25,7 +25,7 @@ from estbench.validation import Options
 
 pytestmark = pytest.mark.fuzz
 
-CASES = 2000
+CASES = int(os.environ.get("ESTBENCH_FUZZ_CASES", "2000"))
 DRAWN_CASES = 50  # with all figures and the page, which read no more than the tables do
 FEW_CASES = 20  # of what computes and draws
 SHARD = 100

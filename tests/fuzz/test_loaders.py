@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import random
 import time
@@ -35,7 +36,7 @@ from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read
 
 pytestmark = pytest.mark.fuzz
 
-CASES = 2000
+CASES = int(os.environ.get("ESTBENCH_FUZZ_CASES", "2000"))
 MOST_SECONDS = 5.0  # of processor time
 MODEL_BYTES = 10_000
 TINY = """
