@@ -10,16 +10,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-# A message is cut in its middle, where it repeats what somebody wrote, and still ends in what to do.
-LONGEST_MESSAGE = 4000
+LONGEST = 4000
+
+
+def cut_inside(text: str, longest: int) -> str:
+    """A text of at most so many signs, and a few: what it begins with and what it ends in, as a remedy, stay."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]} ... {len(text) - longest} characters ... {text[-longest // 2 :]}"
 
 
 class EstbenchError(Exception):
     """A mistake that the user can mend; the command line prints it as one line and exits with code 2."""
 
     def __init__(self, message: str = "") -> None:
-        half = LONGEST_MESSAGE // 2
-        super().__init__(message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} ... {message[-half:]}")
+        super().__init__(cut_inside(message, LONGEST))
 
 
 class EstbenchWarning(UserWarning):

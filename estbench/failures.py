@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from types import FrameType
 
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, cut_inside
 
 # Code that no plugin is made of.
 KNOWN = {
@@ -94,9 +94,7 @@ def _text(make: Callable[[], str], limit: int) -> str:
         text = str.encode(make(), "utf-8", "backslashreplace").decode()
     except BaseException:  # noqa: BLE001  (an exception is anybody's class, and may raise anything, too)
         return "(cannot be shown)"
-    if len(text) > limit:
-        text = f"{text[: limit // 2]} ... {len(text) - limit} characters ... {text[-limit // 2 :]}"
-    return text
+    return cut_inside(text, limit)
 
 
 def _trace(error: BaseException) -> str:

@@ -13,15 +13,14 @@ import shutil
 import time
 from pathlib import Path
 
+import counting
 import pytest
 import records
 from mutations import damage
 
 from estbench import cli
 from estbench.experiment import SCHEMA_VERSION
-from estbench.stats import Interval
 from estbench.store import certificates
-from estbench.validation import Options
 
 pytestmark = pytest.mark.fuzz
 
@@ -40,24 +39,6 @@ training = {steps = 1, batch_size = 8}
 evaluation = {every = 1, num_samples = 2, final_num_samples = 0}
 probe = {replicates = 0}
 throughput = {rounds = 0}
-"""
-
-
-CARD = """
-claim = "One is less than two."
-paper = "williams1992"
-where = "Section 1"
-protocol = "Count."
-deviations = []
-computed = "By counting."
-tier = "seconds"
-measurement = "counted"
-
-[[expect]]
-quantity = "count"
-relation = "less"
-value = 2.0
-source = "arithmetic"
 """
 
 
@@ -119,19 +100,10 @@ def certificates_folder(root):
 
 def reproduced_folder(root):
     """Two outcomes of cards with a figure each."""
-    from estbench.reproduction.measurements import _MEASUREMENTS, Measured, known, measurement
-
-    known("gaussian_toy_variances")  # all modules are imported now
-    _MEASUREMENTS.pop("counted", None)
-
-    @measurement("counted", Options)
-    def _count(_options):
-        points = [{"panel": "a", "series": "b", "x": x, "value": x, "low": 0, "high": 9, "expected": x} for x in (1, 2)]
-        return Measured({"count": Interval(1, 0.5, 1.5, 7)}, points, ("x", "y"))
-
+    counting.register()
     path = root / "reproduced"
-    for name in ("counted", "again"):
-        (root / f"{name}.toml").write_text(CARD)
+    for name in ("counting", "again"):
+        (root / f"{name}.toml").write_text(counting.CARD)
         assert cli._exit_code(["reproduce", str(root / f"{name}.toml"), "--out", str(path)]) == 0
     for each in (path / "figures", *path.glob("reproductions.*")):
         shutil.rmtree(each) if each.is_dir() else each.unlink()
@@ -152,7 +124,7 @@ def tabled(path):
         assert str(error)  # noqa: PT017
         return 2
     assert len(told) + len(outcomes) <= 3
-    assert table([read_card("counted.toml")], outcomes).to_csv()
+    assert table([read_card("counting.toml")], outcomes).to_csv()
     return 0
 
 
@@ -175,7 +147,7 @@ COMMANDS = {
     "run": (command("run", *PLANNED, "--out", "{}"), results_folder, CASES),
     "run-computed": (command("run", "probed.toml", "--out", "{}"), probed_folder, FEW_CASES),
     "reproduce": (tabled, reproduced_folder, CASES),
-    "reproduce-drawn": (command("reproduce", "counted.toml", "--out", "{}"), reproduced_folder, FEW_CASES),
+    "reproduce-drawn": (command("reproduce", "counting.toml", "--out", "{}"), reproduced_folder, FEW_CASES),
     "show": (command("show", "reparam"), certificates_folder, CASES),
     "check": (command("check", "reparam"), certificates_folder, CASES),
 }
@@ -224,7 +196,7 @@ def test_commands(bases, place, capfd, name, shard):
     run, how, cases = COMMANDS[name]
     folders = bases(how)
     shutil.copytree(folders[0], "other")
-    for file, text in (("probed.toml", PROBED), ("counted.toml", CARD)):
+    for file, text in (("probed.toml", PROBED), ("counting.toml", counting.CARD)):
         Path(file).write_text(text)
     mine, others = snapshot(place / "own"), snapshot(Path("other"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -252,7 +224,7 @@ def test_commands(bases, place, capfd, name, shard):
             "other",
             "merged",
             "probed.toml",
-            "counted.toml",
+            "counting.toml",
         }, seed
     assert snapshot(Path("other")) == others
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH

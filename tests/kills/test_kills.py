@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import counting
 import pytest
 from conftest import TINY
 from faults import LONG, bits, wait_for
@@ -26,8 +27,6 @@ from faults import LONG, bits, wait_for
 import estbench
 from estbench.cli import _exit_code
 from estbench.guarded import TEMPORARY
-from estbench.stats import Interval
-from estbench.validation import Options
 
 psutil = pytest.importorskip("psutil")
 pytest.importorskip("distributed")
@@ -36,22 +35,6 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(900)]
 # A tenth of a second more than the undisturbed command, so that some kills come too late.
 LATE = 0.1
 OLD = 3600.0
-CARD = """
-claim = "One is less than two."
-paper = "williams1992"
-where = "Section 1"
-protocol = "Count."
-deviations = []
-computed = "By counting."
-tier = "seconds"
-measurement = "counting"
-
-[[expect]]
-quantity = "count"
-relation = "less"
-value = 2.0
-source = "arithmetic"
-"""
 # Kills of each command.
 KILLS = {"run": 12, "run --jobs 2": 3, "report": 7, "merge": 7, "clean": 7, "check": 4, "reproduce": 6}
 
@@ -59,21 +42,13 @@ KILLS = {"run": 12, "run --jobs 2": 3, "report": 7, "merge": 7, "clean": 7, "che
 @pytest.fixture(scope="module", autouse=True)
 def _imported():
     """Everything is imported before the first fork; what one command needs alone would be imported at each."""
-    from estbench.reproduction import measurements
-
     for module in pkgutil.walk_packages(estbench.__path__, "estbench."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 
-    @measurements.measurement("counting", Options)
-    def _count(_options):
-        points = [
-            {"panel": "all", "series": "a", "x": x, "value": x, "low": 0, "high": 9, "expected": x} for x in (1, 2)
-        ]
-        return measurements.Measured({"count": Interval(1, 0.5, 1.5, 7)}, points, ("x", "y"))
-
+    counting.register()
     yield
-    measurements._MEASUREMENTS.pop("counting")
+    counting.forget()
 
 
 class Command:
@@ -184,7 +159,7 @@ def start(tmp_path_factory) -> Path:
     """What every command begins with: two folders of finished cells, an experiment, a card, and things left over."""
     folder = tmp_path_factory.mktemp("start") / "start"
     folder.mkdir()
-    (folder / "card.toml").write_text(CARD)
+    (folder / "card.toml").write_text(counting.CARD)
     (folder / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1, 2]"))
     for name, seeds in (("a", "0,1"), ("b", "1,2")):
         assert Command(["run", "tiny.toml", "--out", name, "--seeds", seeds], folder).wait() == 0

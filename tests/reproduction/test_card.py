@@ -5,29 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+from counting import CARD
 
 from estbench.errors import EstbenchError
 from estbench.reproduction import Expectation, find_cards, read_card, shipped_cards
 from estbench.reproduction.measurements import known
 from estbench.stats import Interval
 from estbench.validation import validated
-
-CARD = """
-claim = "One is less than two."
-paper = "williams1992"
-where = "Section 1"
-protocol = "Count."
-deviations = []
-computed = "By counting."
-tier = "seconds"
-measurement = "counting"
-
-[[expect]]
-quantity = "one"
-relation = "less"
-value = 2.0
-source = "arithmetic"
-"""
 
 
 @pytest.fixture
