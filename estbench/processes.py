@@ -1,14 +1,16 @@
-"""Processes of this machine: how many cores they may use, and how new ones start."""
+"""Processes of this machine: how many cores they may use, how new ones start, and how one ends."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import spawn
-from typing import Any
+from typing import Any, NoReturn
 
 
 def usable_cores() -> int:
@@ -29,6 +31,19 @@ def end_with_parent() -> None:
 def _wait_and_end(parent: Any) -> None:
     parent.join()
     os._exit(1)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process with an exit code, whatever threads are left in it.
+
+    The exit functions run and the streams are flushed, but the interpreter is not taken down: a thread that a plugin
+    left would abort it (a daemon inside an operator of torch) or keep it waiting for ever (any other).
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001  (it has no public name)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a full disk; closed
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

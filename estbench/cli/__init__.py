@@ -69,7 +69,12 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some cell failed, 2 misuse, 130 interrupted."""
     streams.prepare()
-    sys.exit(_exit_code(arguments))
+    code = _exit_code(arguments)
+    if arguments is None:  # the process is this command's own
+        from estbench.processes import end_process
+
+        end_process(code)
+    sys.exit(code)
 
 
 def _exit_code(arguments: list[str] | None) -> int:

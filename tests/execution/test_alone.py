@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 from faults import bits, nothing_left, statuses
@@ -102,7 +100,8 @@ def evil(plugin):
         HEAD
         + "".join(written(name, fault) for name, fault in {**RAISED, **LEAVES}.items())
         + "".join(written(name, "pass", other) for name, other in ELSEWHERE.items())
-        + written("thread", "self.calls == 16 and threading.Thread(target=spin, daemon=True).start()"),
+        + written("thread", "self.calls == 16 and threading.Thread(target=spin, daemon=True).start()")
+        + written("stays", "self.calls == 16 and threading.Thread(target=spin).start()"),
     )
 
 
@@ -159,16 +158,15 @@ def test_a_cell_leaves_no_trace_in_the_next_and_is_named(tiny, tmp_path, evil, n
 
 
 @pytest.mark.slow
-def test_a_thread_that_draws_random_numbers_changes_no_other_cell(tiny, tmp_path, evil, environment):
-    """In a process of its own, for the thread lives as long as that does."""
-    script = "import estbench, sys, json; estbench.run(json.loads(sys.argv[1]), out=sys.argv[2], plugins=[sys.argv[3]])"
-    for names, out in ((["thread", *GOOD], "out"), (GOOD, "here")):
-        spec = json.dumps({**tiny, "estimators": names})
-        subprocess.run(
-            [sys.executable, "-c", script, spec, str(tmp_path / out), str(evil)], env=environment, check=True
-        )
+@pytest.mark.parametrize("name", ["thread", "stays"])
+def test_a_thread_that_draws_random_numbers_changes_no_other_cell_and_no_exit_code(tmp_path, evil, command, name):
+    """By the command line, in a process of its own, for the thread lives as long as that does."""
+    for names, out in (([name, *GOOD], "out"), (GOOD, "here")):
+        chosen = [part for each in names for part in ("-e", each)]
+        process = command(*chosen, "--plugin", evil, "--out", tmp_path / out)
+        assert process.wait(120) == 0, process.stderr.read()
     assert neighbours(tmp_path / "out") == bits(tmp_path / "here")
-    assert "thread" in str(records(tmp_path / "out")["thread"]["remarks"])
+    assert "thread" in str(records(tmp_path / "out")[name]["remarks"])
     assert nothing_left(tmp_path / "out")
 
 
