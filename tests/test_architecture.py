@@ -139,6 +139,7 @@ assert handlers() == before
 """
 
 
+@pytest.mark.slow
 def test_importing_anything_leaves_the_host_its_signals(environment, tmp_path):
     """Ctrl-C in a notebook is the notebook's; libraries that take it when they are imported are kept from it."""
     subprocess.run([sys.executable, "-c", HANDLERS, str(tmp_path / "logs")], env=environment, check=True)

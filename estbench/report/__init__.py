@@ -69,7 +69,7 @@ def build(
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in written.items()}
     for picture in pictures:
-        files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files().items()}
+        files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files(wanted).items()}
     if "html" in wanted:
         answers = [verdict.text for verdict in verdicts(results)]
         content = encoded(page.render(results, tables, pictures, answers, whole))

@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from estbench.report import extract
-from estbench.report.picture import Picture, Series, own, owned, render, render_pdf, series
-from estbench.report.style import WIDTH, Label, direct_labels, folded, text_width
+from estbench.report.picture import Picture, Series, series
+from estbench.report.style import WIDTH, Label, direct_labels, folded, own, owned, text_width
 from estbench.report.table import TIMES, fixed, interval_note
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 from estbench.store import Status
@@ -87,14 +87,11 @@ def draw(results: Results, problem: str, x: str, looks: dict[str, Look]) -> Pict
     labels = [Label((course.end - low) / (high - low), texts[course.label], looks[course.label]) for course in courses]
     direct_labels(axes, labels, height)
 
-    svg, png = render(figure)
     data = pd.DataFrame([row for course in courses for row in _rows(course, x)])
     missing = f" No curve: {', '.join(absent)}." if absent else ""
     alt, caption = _alt(TITLES[x], courses) + missing, _caption(courses, below, x) + missing
     read = [read for course in courses for read in _readable(axes, course.label, data, x, looks[course.label])]
-    return Picture(
-        NAMES[x], "bounds", TITLES[x], alt, caption, READING[x], svg, png, render_pdf(figure), data, tuple(read)
-    )
+    return Picture(NAMES[x], "bounds", TITLES[x], alt, caption, READING[x], figure, data, tuple(read))
 
 
 READING = {

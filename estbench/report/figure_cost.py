@@ -12,8 +12,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from estbench.report import extract
 from estbench.report.costs import costs
 from estbench.report.figure_gradients import bars, variances, with_decades
-from estbench.report.picture import Picture, own, owned, render, render_pdf, series
-from estbench.report.style import FONT, INK, SOFT, WIDTH, folded, text_width
+from estbench.report.picture import Picture, series
+from estbench.report.style import FONT, INK, SOFT, WIDTH, folded, own, owned, text_width
 from estbench.report.table import TIMES, interval_note, significant
 from estbench.stats import Interval, log_t_interval
 
@@ -92,7 +92,6 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     for name, label in zip(grid[0].get_yticklabels(), found, strict=True):
         own([name], looks[label])
 
-    svg, png = render(figure)
     title = "Gradient variance against its cost"
     spelled = "; ".join(
         f"{label} "
@@ -130,8 +129,7 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
                 value, low, high = (significant(each * factors[label]) for each in interval[:3])
                 words = f"{name} {value}, {interval_note(interval, low, high)}"
                 read += series(axes, looks[label], [(interval.value * factors[label], at, words)])
-    reading, pdf = READING + dashed, render_pdf(figure)
-    return Picture("variance_cost", "cost", title, alt, caption, reading, svg, png, pdf, data, tuple(read))
+    return Picture("variance_cost", "cost", title, alt, caption, READING + dashed, figure, data, tuple(read))
 
 
 def _few_ticks(axes: Axes) -> None:

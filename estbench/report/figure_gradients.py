@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from estbench.report import extract
-from estbench.report.picture import Picture, Series, own, owned, render, render_pdf, series
-from estbench.report.style import WIDTH, legend_handles, text_width
+from estbench.report.picture import Picture, Series, series
+from estbench.report.style import WIDTH, legend_handles, own, owned, text_width
 from estbench.report.table import interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
 
@@ -120,7 +120,6 @@ def draw(
     for axes in grid[:, 0]:
         axes.set_ylabel(quantity.axis)
 
-    svg, png = render(figure)
     shared = trajectory != extract.TRAJECTORY
     title = f"{quantity.title}{f' ({trajectory} trajectory)' if shared else ''}"
     return Picture(
@@ -130,9 +129,7 @@ def draw(
         _alt(frame, title, quantity),
         _caption(frame, quantity, trajectory),
         quantity.reading,
-        svg,
-        png,
-        render_pdf(figure),
+        figure,
         pd.concat(drawn, ignore_index=True),
         tuple(read),
     )

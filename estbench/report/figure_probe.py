@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from estbench.report.figure_gradients import with_decades
-from estbench.report.picture import render
 from estbench.report.style import WIDTH, folded, text_width
 from estbench.report.table import TIMES
 
@@ -26,8 +25,8 @@ COSTS = {
 }
 
 
-def draw(frame: pd.DataFrame, looks: dict[str, Look]) -> tuple[bytes, bytes]:
-    """SVG and PNG; one row of panels per group, weights first."""
+def draw(frame: pd.DataFrame, looks: dict[str, Look]) -> Figure:
+    """One row of panels per group, weights first."""
     variances = frame[(frame["statistic"] == "variance") & (frame["value"] > 0)]
     groups = list(dict.fromkeys(zip(variances["space"], variances["group"], strict=True)))
     groups.sort(key=lambda pair: pair[0] != "weights")
@@ -49,7 +48,7 @@ def draw(frame: pd.DataFrame, looks: dict[str, Look]) -> tuple[bytes, bytes]:
             axes.set_yticks(range(len(looks)), [])
     if not groups:
         grid[0][0].set_title("no estimator has any variance")
-    return render(figure)
+    return figure
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, cost: str | None, looks: dict[str, Look]) -> None:

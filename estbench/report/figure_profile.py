@@ -16,8 +16,8 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from estbench.report import extract
 from estbench.report.comparison import CURRENCIES, comparable, finished_runs
-from estbench.report.picture import Picture, owned, render, render_pdf, series
-from estbench.report.style import WIDTH, legend_handles
+from estbench.report.picture import Picture, series
+from estbench.report.style import WIDTH, legend_handles, owned
 from estbench.report.table import TIMES, fixed, significant
 from estbench.report.targets import target_of, times
 
@@ -86,7 +86,6 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
     every[0].set_ylabel("share of runs that reached the target")
     figure.subplots_adjust(left=0.09, right=0.98, top=0.91, bottom=(0.55 + 0.24 * rows) / height, wspace=0.08)
     figure.legend(handles=legend_handles(shown), loc="lower center", ncols=3)
-    svg, png = render(figure)
     read, data = [], []
     for axes, (currency, found) in zip(every, panels.items(), strict=True):
         for label, values in found.items():
@@ -111,8 +110,7 @@ def draw(results: Results, looks: dict[str, Look]) -> Picture | None:
         "reached the target at all. Higher is better everywhere."
     )
     alt, frame = f"Step chart. {title}. {said}.", pd.DataFrame(data, columns=list(COLUMNS))
-    pdf = render_pdf(figure)
-    return Picture("profile", "profile", title, alt, caption, reading, svg, png, pdf, frame, tuple(read))
+    return Picture("profile", "profile", title, alt, caption, reading, figure, frame, tuple(read))
 
 
 def _points(values: NDArray[np.float64]) -> list[tuple[float, float]]:

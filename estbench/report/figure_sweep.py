@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from estbench.experiment.sweep import family
-from estbench.report.picture import Picture, owned, render, render_pdf, series
-from estbench.report.style import WIDTH, legend_handles, plain, settings
+from estbench.report.picture import Picture, series
+from estbench.report.style import WIDTH, legend_handles, owned, plain, settings
 from estbench.report.table import fixed, interval_note
 from estbench.report.tuning import Trial, picks, trials, tuned, written
 from estbench.stats import Interval, t_interval
@@ -119,7 +119,6 @@ def _picture(
     axes.set(xlabel=name, ylabel="final validation ELBO, nats per example", ylim=(low, high))
     figure.subplots_adjust(left=0.11, right=0.98, top=0.97, bottom=(0.6 + 0.24 * rows) / height)
     figure.legend(handles=legend_handles({label: looks[label] for label in lines}), loc="lower center", ncols=3)
-    svg, png = render(figure)
     read = [each for label, points in lines.items() for each in series(axes, looks[label], _words(points, name, scale))]
     slug = re.sub(r"[^a-z0-9]+", "-", problem.lower()).strip("-")[:40]
     title = f"Sensitivity to {name}"
@@ -131,9 +130,7 @@ def _picture(
         f"Line chart. {title}. Final validation ELBO. {said}.",
         _caption(lines, low),
         READING,
-        svg,
-        png,
-        render_pdf(figure),
+        figure,
         _data(name, lines, chosen),
         tuple(read),
     )

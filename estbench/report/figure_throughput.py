@@ -12,8 +12,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
 from estbench.report import extract
-from estbench.report.picture import Picture, own, owned, render, render_pdf, series
-from estbench.report.style import FONT, INK, WIDTH, folded, plain, text_width
+from estbench.report.picture import Picture, series
+from estbench.report.style import FONT, INK, WIDTH, folded, own, owned, plain, text_width
 from estbench.report.table import TIMES, fixed, interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
 
@@ -94,7 +94,6 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
     for name, label in zip(axes.get_yticklabels(), labels, strict=True):
         own([name], looks[label])
 
-    svg, png = render(figure)
     title = "Training speed"
     first = frame.iloc[0]
     listed = "; ".join(
@@ -125,8 +124,7 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         words = f"{fixed(rate.value, 0)} examples per second, {told}; {note}"
         read += series(axes, looks[label], [(rate.value, at, words)])
     alt = f"Bar chart. {title}: {listed}."
-    pdf = render_pdf(figure)
-    return Picture("throughput", "throughput", title, alt, caption, reading, svg, png, pdf, data, tuple(read))
+    return Picture("throughput", "throughput", title, alt, caption, reading, figure, data, tuple(read))
 
 
 def _ratio(rows: pd.DataFrame, label: str) -> str:

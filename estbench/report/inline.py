@@ -8,8 +8,7 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from estbench.report.picture import OWNER
-from estbench.report.style import INK
+from estbench.report.style import INK, OWNER
 
 if TYPE_CHECKING:
     from estbench.report.picture import Picture

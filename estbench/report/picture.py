@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from estbench.report.style import OWNER, settings
 from estbench.report.table import as_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from estbench.report.style import Look
 
-# What an artist of one estimator is called in the SVG, so that the page can hide it; never its label.
-OWNER = "estimator-"
+DPI = 160
+UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
 class Series(NamedTuple):
@@ -32,7 +36,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as files, with the words that belong to it."""
+    """A figure, with the words that belong to it; each kind of file is drawn when it is asked for."""
 
     name: str
     kind: str
@@ -40,54 +44,37 @@ class Picture:
     alt: str
     caption: str
     reading: str
-    svg: bytes
-    png: bytes
-    pdf: bytes = b""
+    figure: Figure
     data: pd.DataFrame | None = None
     series: tuple[Series, ...] = ()
 
-    def files(self) -> dict[str, bytes]:
-        """The figure as it is written, by ending."""
-        csv = b"" if self.data is None else as_csv(self.data).encode()
-        return {
-            ending: content
-            for ending, content in {"svg": self.svg, "png": self.png, "pdf": self.pdf, "csv": csv}.items()
-            if content
+    @cached_property
+    def svg(self) -> bytes:
+        """The figure as SVG."""
+        return rendered(self.figure, "svg")
+
+    def files(self, formats: Iterable[str] = ("svg", "png", "pdf", "csv")) -> dict[str, bytes]:
+        """The figure as it is written, by ending, in those of the formats that figures have."""
+        files = {
+            kind: self.svg if kind == "svg" else rendered(self.figure, kind) for kind in UNDATED if kind in formats
         }
+        if self.data is not None and "csv" in formats:
+            files["csv"] = as_csv(self.data).encode()
+        return files
 
 
-def render(figure: Figure) -> tuple[bytes, bytes]:
-    """A figure as SVG and PNG; the same figure gives the same bytes."""
+def rendered(figure: Figure, kind: str) -> bytes:
+    """A figure as ``svg``, ``png`` or ``pdf``; the same figure gives the same bytes: no date, no program's name."""
     _number_owners(figure)
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
-
-
-def render_pdf(figure: Figure) -> bytes:
-    """A figure as PDF, without the date and the program that would make every file another."""
-    pdf = io.BytesIO()
-    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    return pdf.getvalue()
-
-
-@contextlib.contextmanager
-def owned(axes: Axes, look: Look) -> Iterator[None]:
-    """What is drawn inside belongs to one estimator, and is hidden with it."""
-    earlier = set(axes.get_children())
-    yield
-    own((artist for artist in axes.get_children() if artist not in earlier), look)
-
-
-def own(artists: Iterable[Artist], look: Look) -> None:
-    """These artists belong to one estimator."""
-    for artist in artists:
-        artist.set_gid(f"{OWNER}{look.place}")
+    file = io.BytesIO()
+    with settings():
+        figure.savefig(file, format=kind, dpi=DPI if kind == "png" else None, metadata=UNDATED[kind])
+    return file.getvalue()
 
 
 def series(axes: Axes, look: Look, points: Iterable[tuple[float, float, str]]) -> list[Series]:
     """The points that lie inside the axes, where they are drawn; to be called when limits are final."""
+    _ = axes.viewLim  # what was drawn moves the limits only when they are asked for
     figure = axes.get_figure(root=True)
     assert figure is not None
     height, scale = figure.get_size_inches()[1] * 72, 72 / figure.dpi

@@ -10,6 +10,7 @@ import pandas as pd
 from estbench.guarded import GuardedPath
 from estbench.report.assemble import columns_of
 from estbench.report.figure_probe import draw
+from estbench.report.picture import rendered
 from estbench.report.split import percent
 from estbench.report.style import looks, settings
 from estbench.report.table import NOTHING, TIMES, Column, Entry, Table, as_csv, significant
@@ -127,9 +128,9 @@ def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
     with settings():
         chosen = looks(list(dict.fromkeys(frame["estimator"])))
         for at, (_, here) in enumerate(frame.groupby("place", sort=False)):
-            svg, png = draw(here, chosen)
+            figure = draw(here, chosen)
             name = f"probe-{at + 1}" if len(set(frame["place"])) > 1 else "probe"
-            files |= {f"{name}.svg": svg, f"{name}.png": png}
+            files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("svg", "png")}
     write_files(GuardedPath(out), files)
     return [out / name for name in files]
 

@@ -9,8 +9,6 @@ import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from estbench.report.picture import own
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -42,6 +40,8 @@ DASHES: tuple[tuple[float, ...] | str, ...] = (
     (2, 3),
     (1, 3),
 )
+# What an artist of one estimator is called in the SVG, so that the page can hide it; never its label.
+OWNER = "estimator-"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 WIDTH = 7.4  # inches
 FONT = 9.0  # points
@@ -91,6 +91,20 @@ class Look(NamedTuple):
     def linestyle(self) -> Any:
         """The dash as matplotlib takes it."""
         return "-" if isinstance(self.dash, str) else (0, self.dash)
+
+
+@contextlib.contextmanager
+def owned(axes: Axes, look: Look) -> Iterator[None]:
+    """What is drawn inside belongs to one estimator, and is hidden with it."""
+    earlier = set(axes.get_children())
+    yield
+    own((artist for artist in axes.get_children() if artist not in earlier), look)
+
+
+def own(artists: Iterable[Artist], look: Look) -> None:
+    """These artists belong to one estimator."""
+    for artist in artists:
+        artist.set_gid(f"{OWNER}{look.place}")
 
 
 class Label(NamedTuple):

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from estbench.report.picture import Picture, render, render_pdf
+from estbench.report.picture import Picture
 from estbench.report.style import INK, WIDTH, legend_handles, looks, plain, settings, text_width
 
 HEIGHT = 2.7  # inches of a row of panels
@@ -28,8 +28,6 @@ def draw(outcome: dict[str, Any]) -> Picture | None:
     card = outcome["card"]
     with settings():
         figure = _figure(frame, outcome["axes"], outcome["log_axes"])
-        svg, png = render(figure)
-        pdf = render_pdf(figure)
     theory = " Dashes: what theory says." if "expected" in frame and bool(frame["expected"].notna().any()) else ""
     return Picture(
         name=card["name"],
@@ -38,9 +36,7 @@ def draw(outcome: dict[str, Any]) -> Picture | None:
         alt=f"{card['claim']} Series: {', '.join(map(str, frame['series'].unique()))}.",
         caption=f"{card['computed']} Points: measured; bars: 95 % intervals.{theory}",
         reading=f"Paper: {card['paper']}, {card['where']}.",
-        svg=svg,
-        png=png,
-        pdf=pdf,
+        figure=figure,
         data=frame,
     )
 

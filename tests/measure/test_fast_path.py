@@ -107,6 +107,7 @@ def test_single_precision_agrees_to_1e_4(variant):
             assert found.value("weights", group, "variance") == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["reparam", "reinforce[baseline=ema]", "rloo"])
 def test_both_paths_agree_within_their_errors(variant, largest_z):
     """2,000 replicates each, with seeds of their own; variance, mean and the data's share of both groups."""
@@ -123,6 +124,7 @@ def test_both_paths_agree_within_their_errors(variant, largest_z):
         assert difference <= largest_z(8) * (errors[0] ** 2 + errors[1] ** 2) ** 0.5, (first, second)
 
 
+@pytest.mark.slow
 def test_the_data_s_share_is_that_of_both_paths():
     """With so many replicates that nothing but the examples matters."""
     problem, estimator, batch = built("reparam", PROBLEMS[0])

@@ -195,6 +195,7 @@ def test_parameter_space_is_the_estimator_on_replicated_parameters(variant, path
         assert table[name, "variance"]["replicates"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 12, 29])
 def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch, linear_gaussian, batch, largest_z):
     """Chunks of 2, 2 and 4 replicates of 6 examples: 1,501 of them against the closed form."""
@@ -219,6 +220,7 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
         check(moments, ("params", name, "mean_norm2"), means[index].square().sum() / 36, largest_z(6) / 1.96)
 
 
+@pytest.mark.slow
 def test_replicates_are_independent(linear_gaussian, batch, largest_z):
     """Successive squared differences do not correlate: lag-one autocorrelation of 1,500 of them, in both spaces."""
     problem = linear_gaussian()

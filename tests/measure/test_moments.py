@@ -106,6 +106,7 @@ def test_an_odd_replicate_only_enters_the_mean():
     assert torch.allclose(tally.mean, gradients.mean(0))
 
 
+@pytest.mark.slow
 def test_the_variance_is_unbiased_in_chunks_of_two(largest_z):
     """3,000 sets of 20 replicates in 2 dimensions: its mean is the trace, within the error of that mean."""
     rng = np.random.default_rng(8)

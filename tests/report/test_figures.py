@@ -43,9 +43,12 @@ def test_every_figure_is_there_with_its_words(pictures):
     assert list(pictures) == NAMES
     for picture in pictures.values():
         assert picture.svg.lstrip().startswith(b"<?xml")
-        assert picture.png.startswith(b"\x89PNG")
-        assert picture.pdf.startswith(b"%PDF")
-        assert b"Date" not in picture.pdf
+        files = picture.files()
+        assert list(files) == ["svg", "png", "pdf", "csv"]
+        assert list(picture.files(["csv", "html", "png"])) == ["png", "csv"]
+        assert files["png"].startswith(b"\x89PNG")
+        assert files["pdf"].startswith(b"%PDF")
+        assert b"Date" not in files["pdf"]
         assert len(picture.svg) < 400_000
         assert b"<dc:date>" not in picture.svg
         assert picture.reading.startswith("How to read it")

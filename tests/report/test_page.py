@@ -208,7 +208,7 @@ def test_the_share_of_the_estimator_is_that_of_the_variances(results):
 
 def test_environments_are_written_once_each(tmp_path):
     path = write_results(tmp_path / "r", TWO, 3, environments={1: {"machine": "other"}}, replicates=0, rounds=0)
-    build(path)
+    build(path, ["html"])
     written = json.loads((path / "report" / "environment.json").read_text(encoding="utf-8"))
     machines = {each["environment"]["machine"]: each["cells"] for each in written}
     assert {machine: len(cells) for machine, cells in machines.items()} == {ENVIRONMENT["machine"]: 4, "other": 2}
@@ -218,7 +218,7 @@ def test_environments_are_written_once_each(tmp_path):
 def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
     path = write_results(tmp_path / "r", TWO, 2, replicates=0, rounds=0)
     results = load(path)
-    build(results)
+    build(results, ["html"])
     written = json.loads((path / "report" / "experiment.json").read_text(encoding="utf-8"))
     assert experiment_from(written["experiment"]).estimators == tuple(TWO)
     assert written["cells"] == dict(zip(results.cells.folder, results.cells.key, strict=True))
@@ -231,7 +231,7 @@ def test_the_papers_are_cited(tmp_path, page):
         told = json.loads(record.read_text(encoding="utf-8"))
         told["facts"]["reference"] = "mine<b>2025"
         record.write_text(json.dumps(told), encoding="utf-8")
-    text = build(path).read_text(encoding="utf-8")
+    text = build(path, ["html"]).read_text(encoding="utf-8")
     assert "No reference is known for: reinforce (mine&lt;b&gt;2025)." in text
     assert "@inproceedings{kingma2014" in text
 
@@ -290,7 +290,7 @@ def test_every_string_of_a_record_is_escaped(tmp_path):
         told["stop_reason"] = EVIL
         told["facts"]["summary"] = EVIL
         record.write_text(json.dumps(told), encoding="utf-8")
-    reader = Reader(build(path).read_text(encoding="utf-8"))
+    reader = Reader(build(path, ["html", "md", "svg"]).read_text(encoding="utf-8"))
     assert len(reader.named("script")) == 1
     assert not reader.named("b")
     assert not reader.named("img")
@@ -325,7 +325,7 @@ def every(status):
 )
 def test_partial_records_make_a_report(tmp_path, changes, said):
     path = write_results(tmp_path / "r", **{"estimators": TWO, "seeds": 2, **changes})
-    text = " ".join("".join(Reader(build(path).read_text(encoding="utf-8")).text).split())
+    text = " ".join("".join(Reader(build(path, ["html"]).read_text(encoding="utf-8")).text).split())
     assert said in text
 
 
@@ -337,7 +337,7 @@ def test_bare_records_make_a_report(tmp_path):
     plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
     plan["experiment"] = {}
     (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
-    assert "2 of 2 cells done." in build(path).read_text(encoding="utf-8")
+    assert "2 of 2 cells done." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
 def test_a_plan_without_cells_makes_a_report(tmp_path):
@@ -346,7 +346,7 @@ def test_a_plan_without_cells_makes_a_report(tmp_path):
     plan["cells"] = []
     (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
     assert status_line(load(path)) == "0 of 0 cells done."
-    assert "The plan has no cells." in build(path).read_text(encoding="utf-8")
+    assert "The plan has no cells." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
 def test_the_spec_is_toml_that_runs_it_again(results, page):

@@ -79,11 +79,11 @@ def test_a_folder_that_is_not_there_has_no_marks(tmp_path):
 
 
 def test_only_a_watched_page_refreshes(folder):
-    plain = build(folder).read_bytes()
+    plain = build(folder, ["html"]).read_bytes()
     assert b'http-equiv="refresh"' not in plain
-    live = build(folder, refresh=7).read_bytes()
+    live = build(folder, ["html"], refresh=7).read_bytes()
     assert live.count(b'<meta http-equiv="refresh" content="7">') == 1
     assert live.index(b"refresh") < live.index(b"<title>")
-    assert build(folder).read_bytes() == plain
+    assert build(folder, ["html"]).read_bytes() == plain
     assert refreshing(b"<head><head>", 3).count(b"refresh") == 1
     assert list(itertools.islice(changes([folder], 1.0), 1)) == [None]

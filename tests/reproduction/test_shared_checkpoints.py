@@ -10,6 +10,8 @@ from estbench.problems.bernoulli_toy import variance
 from estbench.reproduction import Expectation
 from estbench.reproduction.measurements import measure
 
+pytestmark = pytest.mark.slow
+
 THETA, TARGET = 0.2, 0.1
 SETTINGS = {
     "problem": f"bernoulli_toy[target={TARGET},theta={THETA}]",
