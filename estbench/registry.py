@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.failures import described
+from estbench.options import Options, validated
 from estbench.source import combined, constants, fingerprint, ships
-from estbench.validation import Options, validated
 from estbench.variant import NAME, Variant
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])

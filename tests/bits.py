@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from estbench import estimators
-from estbench.conformance.settings import SETTINGS
+from estbench.certify.settings import SMALL
+from estbench.latents.families import BernoulliLatents, CategoricalLatents, states
 from estbench.problems import Objective
-from estbench.problems.latents import BernoulliLatents, CategoricalLatents, states
 
-BITS = [s for s in SETTINGS if s.latents.name == "bernoulli" and s.bound == "elbo"]
-ONE_HOT = [s for s in SETTINGS if s.latents.name == "categorical" and s.bound == "elbo"]
+BITS = [s for s in SMALL if s.latents.name == "bernoulli" and s.bound == "elbo"]
+ONE_HOT = [s for s in SMALL if s.latents.name == "categorical" and s.bound == "elbo"]
 BATCH = (1,)  # one example
 
 

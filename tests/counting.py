@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from estbench.reproduction import measurements
+from estbench.options import Options
+from estbench.reproduce import measurements
 from estbench.stats import Interval
-from estbench.validation import Options
 
 CARD = """
 claim = "One is less than two."

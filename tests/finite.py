@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from estbench.conformance.settings import SETTINGS
-from estbench.problems.latents import states
+from estbench.certify.settings import SMALL
+from estbench.latents.families import states
 
-BY_NAME = {setting.name: setting for setting in SETTINGS}
+BY_NAME = {setting.name: setting for setting in SMALL}
 QUADRATIC = [BY_NAME[f"{latents}, quadratic, analytic KL"] for latents in ("bernoulli", "categorical")]
 EXPONENTIAL = [BY_NAME[f"{latents}, exponential, sampled KL"] for latents in ("bernoulli", "categorical")]
 DECODER = [BY_NAME[f"{latents}, decoder, analytic KL"] for latents in ("bernoulli", "categorical")]

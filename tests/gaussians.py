@@ -9,8 +9,8 @@ from scipy import stats
 from torch.distributions import Independent, Normal
 
 from estbench import estimators
+from estbench.latents.families import NormalLatents
 from estbench.problems import Objective
-from estbench.problems.latents import NormalLatents
 
 # Mean, standard deviation and k of each example.
 ROWS = ((1.0, 1.0, -3.0), (1.0, 1.5, 0.1), (-0.5, 0.7, 1.0))

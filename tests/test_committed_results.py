@@ -14,7 +14,7 @@ from conftest import TINY
 import estbench
 from estbench import estimators, problems
 from estbench.experiment import make_plan, read_experiment
-from estbench.reproduction import read_card
+from estbench.reproduce import read_card
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {path.stem: path for path in (ROOT / "experiments").rglob("*.toml")}

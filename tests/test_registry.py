@@ -8,9 +8,9 @@ import pytest
 
 from estbench import EstbenchError, datasets, estimators, problems
 from estbench.estimators import Estimator
+from estbench.options import Options
 from estbench.plugins import load_plugin
 from estbench.registry import Registry
-from estbench.validation import Options
 
 SAMPLER = """
 from estbench.estimators import Estimator, register

@@ -11,7 +11,7 @@ from estbench.cli.options import json_option, plugin_option
 from estbench.errors import EstbenchError
 
 if TYPE_CHECKING:
-    from estbench.store.certificates import Certificate
+    from estbench.certify.record import Certificate
 
 
 @click.command()
@@ -38,9 +38,10 @@ def command(
     facts and the contract. NAME is checked with its defaults and with the further options that it declares;
     NAME[opts] with those alone. Exit code 1 if one does not pass.
     """
+    from estbench.certify import certify_each
+    from estbench.certify.record import FOLDER, save_certificate, update_shipped
     from estbench.cli.console import print_json, say
     from estbench.plugins import load_plugin
-    from estbench.store import certificates
 
     for plugin in plugins:
         load_plugin(plugin)
@@ -48,16 +49,14 @@ def command(
     if record and (plugins or out):
         raise EstbenchError("--record is for the estimators that ship with estbench; drop --plugin and --out")
     made = []
-    from estbench.conformance import certify_each
-
     for certificate in certify_each(labels, plugins):
         made.append(certificate)
         if not record:
-            certificates.save(certificate, Path(out) if out else certificates.FOLDER)
+            save_certificate(certificate, Path(out) if out else FOLDER)
         if not as_json:
             _print(certificate, brief=everything)
     if record:
-        certificates.record(made, set(_labels((), everything=True)))
+        update_shipped(made, set(_labels((), everything=True)))
     if as_json:
         print_json([certificate.model_dump(mode="json") for certificate in made])
     bad = sum(certificate.outcome != "passed" for certificate in made)
@@ -69,7 +68,7 @@ def command(
 def _labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
     """The variants to check, each once."""
     from estbench import estimators
-    from estbench.conformance import variants
+    from estbench.certify import variants
 
     if everything == bool(names):
         raise EstbenchError("name the estimators to check, or say --all; `estbench list estimators` names them")

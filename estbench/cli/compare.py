@@ -22,9 +22,9 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
     from estbench.cli.console import print_json, print_table, say
     from estbench.errors import EstbenchError
-    from estbench.report.tuning import picked
-    from estbench.report.verdicts import pair_verdicts
-    from estbench.report.versus import checked, compare
+    from estbench.report.analysis.conclusions import pair_verdicts
+    from estbench.report.analysis.selection import picked
+    from estbench.report.tables.compare import checked, compare
     from estbench.store import load
 
     if target is not None and not math.isfinite(target):

@@ -20,7 +20,7 @@ from rich.text import Text
 from estbench.visible import visible
 
 if TYPE_CHECKING:
-    from estbench.report.table import Table
+    from estbench.report.tables.base import Table
 
 # Wide enough that nothing is folded in a file or a pipe.
 UNWATCHED_WIDTH = 200

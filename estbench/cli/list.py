@@ -34,8 +34,8 @@ def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
 
 def _estimators() -> list[dict[str, Any]]:
     from estbench import estimators
+    from estbench.certify.record import certificate_status
     from estbench.source import fingerprint
-    from estbench.store import certificates
 
     found = []
     for name in estimators.names():
@@ -50,7 +50,7 @@ def _estimators() -> list[dict[str, Any]]:
                 "evaluations": facts["evaluations"],
                 "differentiable f": facts["needs_differentiable_f"],
                 "reference": facts["reference"],
-                "certificate": str(certificates.status(name, fingerprint(cls))),
+                "certificate": str(certificate_status(name, fingerprint(cls))),
                 "summary": facts["summary"],
             }
         )

@@ -16,7 +16,7 @@ def command(folders: tuple[str, ...], out: str) -> None:
     their machine.
     """
     from estbench.cli.console import say
-    from estbench.report.notices import status_line
+    from estbench.report.analysis.notices import status_line
     from estbench.store.joined import join
 
     merged = join(folders, out)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from estbench.estimators import Estimator, register
 from estbench.problems import Objective
-from estbench.validation import Options
+from estbench.options import Options
 
 
 @register("$name")
@@ -62,7 +62,7 @@ TEST = Template('''"""The certificate of `$name`: run with `pytest $test`."""
 
 from pathlib import Path
 
-from estbench.conformance import certify
+from estbench.certify import certify
 from estbench.plugins import load_plugin
 
 load_plugin(Path(__file__).with_name("$file"))

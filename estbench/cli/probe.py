@@ -95,7 +95,7 @@ def command(
     from estbench.cli.console import print_json, print_table, say
     from estbench.measure.environment import choose_device
     from estbench.plugins import load_plugin
-    from estbench.report import probed
+    from estbench.report.tables import probe
     from estbench.training.probe_alone import check_names, probe_alone
 
     for plugin in plugins:
@@ -121,16 +121,16 @@ def command(
         failed += failures
     for each in failed:
         say(f"failed: {each.name}, {each.place}: {each.reason}", stderr=True, style="red")
-    frame = probed.frame_of(_rows(measured))
+    frame = probe.frame_of(_rows(measured))
     if as_json:
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         print_json({"rows": rows, **_facts(measured), "failed": [asdict(each) for each in failed]})
     elif measured:
-        print_table(probed.table(frame))
-        for line in [*probed.sentences(frame), *_remarks(measured)]:
+        print_table(probe.table(frame))
+        for line in [*probe.sentences(frame), *_remarks(measured)]:
             say(line)
     if out and measured:
-        for file in probed.write(out, probed.table(frame), frame):
+        for file in probe.write(out, probe.table(frame), frame):
             say(f"written: {file}", stderr=True)
     return 1 if failed else 0
 

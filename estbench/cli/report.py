@@ -84,7 +84,7 @@ def command(
             results = dataclasses.replace(results, plan=plan)
         if tensorboard:  # first: where the extra is missing, nothing is written
             from estbench.guarded import GuardedPath
-            from estbench.report.events import write_events
+            from estbench.report.tensorboard import write_events
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
         return results, report.build(results, chosen, out=out, refresh=refresh)
@@ -103,7 +103,7 @@ def command(
 def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Results]) -> None:
     """Rebuild at every change, until Ctrl-C; what cannot be read just now may be read after the next change."""
     from estbench.cli.console import say
-    from estbench.report.notices import status_line
+    from estbench.report.analysis.notices import status_line
     from estbench.report.watch import changes
 
     try:

@@ -34,7 +34,7 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     """Put claims of the literature to the test: CARD is the name of a card, or a TOML file."""
     from estbench.cli.console import print_json, print_rows, print_table, say
     from estbench.errors import EstbenchError
-    from estbench.reproduction import find_cards
+    from estbench.reproduce import find_cards
 
     if cards and tiers:
         raise EstbenchError("name cards or a --tier, not both")
@@ -51,9 +51,9 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
 
     from estbench.measure import describe_environment
     from estbench.measure.environment import choose_device
-    from estbench.reproduction import put_to_the_test
-    from estbench.reproduction.results import record, write_page
-    from estbench.reproduction.tables import short_line, table
+    from estbench.reproduce import put_to_the_test
+    from estbench.reproduce.results import record, write_page
+    from estbench.reproduce.tables import short_line, table
 
     environment = describe_environment(choose_device("cpu"))
     outcomes = []

@@ -97,7 +97,7 @@ def command(
     from estbench.cli.live import live_report
     from estbench.cli.progress import name_cells, progress_listener
     from estbench.plugins import load_plugin
-    from estbench.report.omissions import omissions
+    from estbench.report.analysis.omissions import omissions
     from estbench.store import Status
 
     if dry_run:

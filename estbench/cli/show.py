@@ -68,15 +68,15 @@ def _say_all(text: str) -> None:
 def _print_certificates(name: str) -> None:
     """What is proved of an estimator with its defaults, and with the further options that it declares."""
     from estbench import estimators
+    from estbench.certify import variants
+    from estbench.certify.record import certificate_status, find_certificates
     from estbench.cli.console import say
-    from estbench.conformance import variants
     from estbench.source import fingerprint
-    from estbench.store import certificates
 
     source = fingerprint(estimators.REGISTRY.get(name))
     _say_all("\ncertificates (estbench check):")
     for label in variants(name):
-        say(f"  {label}: {certificates.status(label, source)}")
-        valid = [each for each in certificates.known(label) if each.fingerprint == source]
+        say(f"  {label}: {certificate_status(label, source)}")
+        valid = [each for each in find_certificates(label) if each.fingerprint == source]
         for check in valid[0].condensed().checks if valid and label == name else ():
             say(f"    {check.name}: {check.outcome}; {check.evidence}")

@@ -41,7 +41,7 @@ def command(folder: str, *, as_json: bool) -> None:
     else:
         print_rows(f"cells of {folder}", *_one_by_one(cells))
     if any(cell["remarks"] for cell in cells):
-        from estbench.report.omissions import remarks
+        from estbench.report.analysis.omissions import remarks
 
         for remark in remarks(cells):
             say(remark)

@@ -1,7 +1,7 @@
 """Estimators: each turns an objective into a surrogate whose gradient estimates the objective's."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 from estbench.estimators.base import (
     REGISTRY,
@@ -17,8 +17,8 @@ from estbench.estimators.layerwise import create_for
 from estbench.estimators.requirements import check_for
 from estbench.references import BIBTEX
 
-# Every module beside this one registers its family when it is imported.
-for _module in iter_modules(__path__, f"{__name__}."):
+# Every module in this folder registers its family when it is imported.
+for _module in walk_packages(__path__, f"{__name__}."):
     import_module(_module.name)
 
 __all__ = [

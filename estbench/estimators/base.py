@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from estbench import validation
+from estbench import options
 from estbench.errors import EstbenchError
 from estbench.estimators import requirements
 from estbench.problems import Objective, Problem
@@ -29,7 +29,7 @@ class Estimator(nn.Module):
       own optimiser ascends the same surrogate. ``eval()`` freezes both.
     """
 
-    Options: ClassVar[type[validation.Options]] = validation.Options
+    Options: ClassVar[type[options.Options]] = options.Options
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
@@ -44,7 +44,7 @@ class Estimator(nn.Module):
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
     _seen: Any = None  # the kind of objective that was checked last
 
-    def __init__(self, options: validation.Options | None = None) -> None:
+    def __init__(self, options: options.Options | None = None) -> None:
         super().__init__()
         self.options: Any = options or type(self).Options()
 
@@ -154,7 +154,7 @@ def describe(name: str) -> dict[str, Any]:
     }
 
 
-def check_supports(estimator: type[Estimator], problem: type[Problem], options: validation.Options) -> None:
+def check_supports(estimator: type[Estimator], problem: type[Problem], options: options.Options) -> None:
     """Raise ``EstbenchError`` if what a problem says of itself with these options rules the estimator out.
 
     It costs nothing; whether it is true is found by ``check_for``, which looks at q.

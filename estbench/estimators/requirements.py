@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent
 
 from estbench.errors import EstbenchError
+from estbench.latents.densities import closed_form_kl
+from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems import Objective, Problem
-from estbench.problems.continuous import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
-from estbench.problems.densities import closed_form_kl
-from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.problems.two_layers import TwoLayerObjective
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _check_linear(estimator: Estimator, density: Distribution, corners: Distribu
         raise EstbenchError(
             f"estimator '{estimator.name}' takes the density of a sampled KL between the values of q, where that of a"
             f" {type(density).__name__} is not linear; choose another estimator, or an analytic KL; or make it with"
-            " validate_args=False, one-hot vectors by OneHot of estbench.problems.latents"
+            " validate_args=False, one-hot vectors by OneHot of estbench.latents.families"
         )
 
 

@@ -14,8 +14,8 @@ from pydantic import AfterValidator, Field
 
 from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath
+from estbench.options import Frozen, validated
 from estbench.toml_files import read_toml
-from estbench.validation import Frozen, validated
 
 # A job that has a node starts its worker in a few seconds.
 PATIENCE_SECONDS = 60

@@ -16,7 +16,7 @@ from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
 from estbench.failures import failure_of, is_stop
 from estbench.measure import describe_environment, measure_throughput
-from estbench.measure.randomness import seeded
+from estbench.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
 from estbench.training import State

@@ -14,9 +14,9 @@ from estbench.errors import EstbenchError
 from estbench.experiment.keys import SCHEMA_VERSION, content_hash
 from estbench.experiment.spec import Evaluation, Experiment, Probe, Training
 from estbench.experiment.sweep import Sweep, check_names, swept_training, trainings, variants
+from estbench.options import Frozen, validated
 from estbench.registry import Resolved
 from estbench.source import combined
-from estbench.validation import Frozen, validated
 
 PROTOCOL = ("training", "evaluation", "probe")
 UNSAFE = re.compile(r"[^a-z0-9._]+")

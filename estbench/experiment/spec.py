@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.options import Frozen, validated
 from estbench.toml_files import read_toml
-from estbench.validation import Frozen, validated
 from estbench.variant import NAME, parse_value
 
 # More than anybody runs; a larger number is a seed that was written where a count is meant.

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.experiment.spec import Experiment, Training, Value
+from estbench.options import validated
 from estbench.registry import Resolved
-from estbench.validation import validated
 from estbench.variant import Variant
 
 Sweep = Mapping[str, tuple[Value, ...]]

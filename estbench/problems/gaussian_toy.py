@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from estbench import validation
-from estbench.problems.latents import NormalLatents
+from estbench import options
+from estbench.latents.families import NormalLatents
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy
 
@@ -33,7 +33,7 @@ class GaussianToy(Toy):
     latents = "normal"
     parameter_names = ("loc", "log_scale")
 
-    class Options(validation.Options):
+    class Options(options.Options):
         """What may be chosen; ``loc`` and ``scale`` are where q starts."""
 
         cost: Literal["quadratic", "exponential", "cosine"] = "quadratic"

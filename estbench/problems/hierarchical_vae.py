@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from estbench import datasets, validation
-from estbench.problems.latents import BernoulliLatents
+from estbench import datasets, options
+from estbench.latents.families import BernoulliLatents
 from estbench.problems.networks import Activation, ImageData, Size, binarised, perceptron, pixel_log_likelihood
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
@@ -42,7 +42,7 @@ class HierarchicalVAE(Problem):
     latents = "bernoulli"
     layers = 2
 
-    class Options(validation.Options):
+    class Options(options.Options):
         """What may be chosen; sizes are those of both layers."""
 
         dataset: ImageData = "mnist5k"

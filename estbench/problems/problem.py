@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from estbench import datasets, validation
+from estbench import datasets, options
 from estbench.datasets import Dataset
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
@@ -29,7 +29,7 @@ class Problem(nn.Module):
     The two steps are apart because a probe expands the parameters by a replicate dimension in between.
     """
 
-    Options: ClassVar[type[validation.Options]] = validation.Options
+    Options: ClassVar[type[options.Options]] = options.Options
     name: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
-from estbench.problems.latents import states
+from estbench.latents.families import states
 from estbench.problems.objective import ENUMERABLE, Family, Objective
 
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench import datasets, validation
-from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
-from estbench.problems.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench import datasets, options
+from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.problems.networks import (
     Activation,
     ImageData,
@@ -65,7 +65,7 @@ class VAE(Problem):
     summary = "VAE with normal, discrete or other continuous latents, on binarised or grey images"
     latents = "normal"
 
-    class Options(validation.Options):
+    class Options(options.Options):
         """What may be chosen; ``categories`` is for categorical and Dirichlet latents, ``coding`` for those in [0, 1].
 
         ``kl`` belongs to the ELBO, for a multi-sample bound has no analytic part, and to latents with a closed form.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from estbench.guarded import GuardedPath
-    from estbench.report.table import Table
+    from estbench.report.tables.base import Table
     from estbench.store import Results
 
 __all__ = ["build", "summary"]
@@ -26,7 +26,7 @@ def build(
     out: str | Path | None = None,
     refresh: int | None = None,
 ) -> Path:
-    """Write ``report/`` in a results folder and return the page.
+    """Write ``report/`` in a results folder and return the render.
 
     It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and, for whoever has the report alone,
     environment.json and experiment.json: where its cells ran, and the resolved experiment with the key of each.
@@ -45,25 +45,26 @@ def build(
         The page loads itself again after so many seconds, for a run that goes on.
     """
     from estbench.guarded import GuardedPath  # noqa: PLC0415
-    from estbench.report import extract, figure_sweep, page, tuning  # noqa: PLC0415  (plotting takes a second to load)
-    from estbench.report.figures import all_figures  # noqa: PLC0415
+    from estbench.report.analysis import frames, selection  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report.analysis.conclusions import verdicts  # noqa: PLC0415
+    from estbench.report.figures import all_figures, sweep  # noqa: PLC0415
+    from estbench.report.figures.style import looks  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
-    from estbench.report.style import looks  # noqa: PLC0415
-    from estbench.report.table_sweep import sensitivity  # noqa: PLC0415
+    from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
-    from estbench.report.verdicts import verdicts  # noqa: PLC0415
+    from estbench.report.tables.sweep import sensitivity  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
 
     whole = source if isinstance(source, Results) else load(source)
-    results, wanted = tuning.picked(whole), as_formats(formats)
+    results, wanted = selection.picked(whole), as_formats(formats)
     tables = all_tables(results)
     if whole.sweep:
         tables += [table for table in [sensitivity(whole)] if len(table.data)]
     pictures = all_figures(results) if wanted - WRITTEN else []
     if whole.sweep and wanted - WRITTEN:
-        pictures += figure_sweep.draw(whole, looks(extract.estimators(results)))
+        pictures += sweep.draw(whole, looks(frames.estimators(results)))
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
@@ -72,11 +73,11 @@ def build(
         files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files(wanted).items()}
     if "html" in wanted:
         answers = [verdict.text for verdict in verdicts(results)]
-        content = encoded(page.render(results, tables, pictures, answers, whole))
+        content = encoded(render(results, tables, pictures, answers, whole))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
-    files["environment.json"] = (json.dumps(extract.distinct_environments(whole), indent=2) + "\n").encode()
-    files["experiment.json"] = (json.dumps(extract.planned(whole), indent=2) + "\n").encode()
+    files["environment.json"] = (json.dumps(frames.distinct_environments(whole), indent=2) + "\n").encode()
+    files["experiment.json"] = (json.dumps(frames.planned(whole), indent=2) + "\n").encode()
     folder = ResultsFolder(results.path).report if out is None else GuardedPath(out)
     try:
         write_files(folder, files)
@@ -91,8 +92,8 @@ def build(
 
 def summary(results: Results) -> Table:
     """The summary table alone, for a terminal; of what was swept, the picked settings."""
+    from estbench.report.analysis.selection import picked  # noqa: PLC0415
     from estbench.report.tables import summary as table  # noqa: PLC0415  (pandas takes a moment to load)
-    from estbench.report.tuning import picked  # noqa: PLC0415
 
     return table(picked(results))
 

@@ -10,7 +10,7 @@ from estbench.errors import EstbenchError, ReadError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded
 from estbench.limits import JSON_BYTES, JSON_PARTS, Budget, Limit, TooLargeError
-from estbench.validation import shortened
+from estbench.options import shortened
 from estbench.visible import without_surrogates
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from estbench.experiment.plan import cell_from_record, identity, protocol_hash
 from estbench.experiment.sweep import joined
 from estbench.guarded import TEMPORARY, DamagedError, GuardedPath, guarded
 from estbench.limits import RECORD_BYTES, RECORD_PARTS, Budget
+from estbench.options import validated
 from estbench.store.files import fitted, read_json, stamp, write_json, write_text
 from estbench.store.plans import FOLDER, SHARED, checked_folder, expanded, factored, written
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow, read_rows, write_table
-from estbench.validation import validated
 
 TABLES = {"curves.parquet": CURVES, "gradients.parquet": GRADIENTS}
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -42,6 +42,8 @@ class ResultsFolder:
         self.throughput_file = root / "throughput.parquet"
         self.report = root / "report"
         self.trajectories = root / "trajectories"
+        # Those of a user's own estimators, for all experiments in the folder that this one lies in.
+        self.certificates = GuardedPath(self.path.parent) / "certificates"
 
     def create(self) -> None:
         """Make the folder, if it is not there yet."""

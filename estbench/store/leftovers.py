@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from estbench.guarded import IN_USE_SECONDS, TEMPORARY, DamagedError, GuardedPath, LinkError
-from estbench.store.certificates import beside
 from estbench.store.folder import ResultsFolder
 from estbench.store.status import Status
 
@@ -65,8 +64,7 @@ def _temporary(folder: ResultsFolder) -> Iterator[tuple[GuardedPath, str]]:
     events = [path for path, _ in _real(folder.report / "tensorboard")]
     neutral = [path for path, _ in _real(folder.trajectories)]
     report = [folder.report, folder.report / "tables", folder.report / "figures"]
-    root, certificates = GuardedPath(folder.path), beside(folder.path)
-    for place in (root, folder.cells, *finished, *report, *events, *neutral, certificates):
+    for place in (GuardedPath(folder.path), folder.cells, *finished, *report, *events, *neutral, folder.certificates):
         for path, mode in _real(place):
             if TEMPORARY.fullmatch(path.name) and stat.S_ISREG(mode):
                 yield path, "was being written"

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 
 from estbench import estimators
+from estbench.certify.record import certificate_claim
 from estbench.experiment import Cell
 from estbench.failures import Failure, failure_of, is_stop
 from estbench.measure import Clocks, describe_environment
-from estbench.measure.groups import disjoint
-from estbench.measure.randomness import seeded
-from estbench.store import ResultsFolder, Status, certificates
+from estbench.measure.gradients.groups import disjoint
+from estbench.randomness import seeded
+from estbench.store import ResultsFolder, Status
 from estbench.training.deadline import Deadline
 from estbench.training.isolation import isolated, seed_generators
 from estbench.training.loop import Outcome, train
@@ -190,7 +191,7 @@ def _details(
         "examples": lambda: state.examples,
         "evaluations": lambda: state.evaluations,
         "facts": lambda: state.estimator.facts(),  # noqa: PLW0108  (to look it up may fail, too)
-        "certificate": lambda: certificates.claim(cell.estimator.label, cls, folder.path),
+        "certificate": lambda: certificate_claim(cell.estimator.label, cls, folder.certificates),
         "parameters": lambda: {
             name: sum(weight.numel() for weight in group) for name, group in disjoint(state.problem.groups()).items()
         },

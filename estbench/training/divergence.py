@@ -24,7 +24,7 @@ from estbench.failures import described
 from estbench.guarded import DamagedError, LinkError
 from estbench.measure import frozen
 from estbench.measure.frozen import Kept
-from estbench.measure.randomness import seeded
+from estbench.randomness import seeded
 from estbench.training.state import CheckpointError, State
 from estbench.training.step import advance
 

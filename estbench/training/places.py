@@ -13,8 +13,8 @@ from estbench.experiment import stream_seed
 from estbench.failures import mistakes_of
 from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
-from estbench.measure.randomness import seeded
 from estbench.problems import Problem
+from estbench.randomness import seeded
 from estbench.store import ResultsFolder
 from estbench.store.files import read_json
 from estbench.training.state import bytes_of, read_checkpoint

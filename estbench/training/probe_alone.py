@@ -15,9 +15,9 @@ from estbench.estimators import Estimator, surrogate_of
 from estbench.experiment import stream_seed
 from estbench.failures import described, mistakes_of
 from estbench.measure import Moments, exact_reference, frozen, measure_throughput, probe
-from estbench.measure.gradient_probe import Path
-from estbench.measure.randomness import seeded
+from estbench.measure.gradients.probe import Path
 from estbench.problems import Problem
+from estbench.randomness import seeded
 from estbench.stats import Interval, log_t_interval
 from estbench.training.batches import fixed_observations
 from estbench.training.places import Place

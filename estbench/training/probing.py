@@ -26,13 +26,13 @@ from estbench.estimators import Estimator, surrogate_of
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import GuardedPath
 from estbench.measure import Reference, estimated_reference, exact_reference, frozen, probe
-from estbench.measure.randomness import seeded
+from estbench.options import Options
 from estbench.problems import Problem
+from estbench.randomness import seeded
 from estbench.registry import Resolved
 from estbench.training.batches import Batches
 from estbench.training.divergence import DivergedError, Watch, attempt
 from estbench.training.state import CheckpointError, State, initial_estimator, noise_seed, optimizer_of
-from estbench.validation import Options
 from estbench.variant import Variant
 
 CHECKPOINT = re.compile(r"(\d{1,18})\.pt", re.ASCII)

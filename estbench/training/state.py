@@ -18,8 +18,8 @@ from estbench.estimators import Estimator
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import guarded
 from estbench.measure import frozen
-from estbench.measure.randomness import seeded
 from estbench.problems import Problem
+from estbench.randomness import seeded
 from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
 from estbench.variant import Variant

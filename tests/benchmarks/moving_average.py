@@ -22,8 +22,8 @@ from estbench.execution import plan_of
 from estbench.experiment import stream_seed
 from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
-from estbench.measure.randomness import seeded
-from estbench.report.style import COLOURS, settings
+from estbench.randomness import seeded
+from estbench.report.figures.style import COLOURS, settings
 from estbench.training import State, advance
 from estbench.training.batches import fixed_observations
 from estbench.training.state import noise_seed

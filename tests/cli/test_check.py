@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from estbench.certify import record
+from estbench.certify.record import shipped_certificates
 from estbench.cli import _exit_code
-from estbench.store import certificates, load
+from estbench.store import load
 
 BIASED = '''
 from estbench.estimators import Estimator, register
@@ -91,17 +93,17 @@ def test_a_name_is_checked_with_its_variants_and_a_variant_alone(estbench, here)
 
 
 def test_recording_puts_it_among_those_that_ship(estbench, here, tmp_path, monkeypatch):
-    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "certificates.json")
+    monkeypatch.setattr(record, "SHIPPED", tmp_path / "certificates.json")
     assert estbench("check", "arm", "--record").code == 0
-    assert list(certificates.shipped()) == ["arm"]
+    assert list(shipped_certificates()) == ["arm"]
     assert not Path("results").exists()
-    assert len({check.name for check in certificates.shipped()["arm"].checks}) == len(
-        certificates.shipped()["arm"].checks
+    assert len({check.name for check in shipped_certificates()["arm"].checks}) == len(
+        shipped_certificates()["arm"].checks
     )
 
 
 def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, tmp_path):
-    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    monkeypatch.setattr(record, "SHIPPED", tmp_path / "none.json")
     path = plugin("mine.py", BIASED)
 
     def listed():
@@ -167,7 +169,7 @@ def test_new_overwrites_nothing(refused, here, file):
 
 
 def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkeypatch, tmp_path):
-    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    monkeypatch.setattr(record, "SHIPPED", tmp_path / "none.json")
     bits = ("--problem", "vae[dataset=digits,latents=bernoulli,hidden=[8],latent_size=2]", *TINY[2:])
     assert estbench("run", "-e", "arm", "--out", "results/x", *bits, *QUIET).code == 0
     page = Path("results/x/report/report.html")

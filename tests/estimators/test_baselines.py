@@ -7,7 +7,7 @@ import torch
 
 from estbench import estimators
 from estbench.errors import EstbenchError
-from estbench.estimators.baselines import ExponentialMovingAverage, InputDependent
+from estbench.estimators._baselines import ExponentialMovingAverage, InputDependent
 
 EMA = "reinforce[baseline=ema,decay=0.8]"
 NVIL = "reinforce[baseline=nvil,hidden=5,decay=0.8]"

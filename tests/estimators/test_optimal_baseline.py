@@ -9,10 +9,10 @@ from torch.distributions import Bernoulli, Independent
 
 from estbench import estimators
 from estbench.errors import EstbenchError
-from estbench.estimators.baselines import Optimal, squared_score
+from estbench.estimators._baselines import Optimal, squared_score
+from estbench.latents.families import BernoulliLatents, CategoricalLatents
+from estbench.latents.implicit import GammaLatents
 from estbench.problems import Objective
-from estbench.problems.continuous import GammaLatents
-from estbench.problems.latents import BernoulliLatents, CategoricalLatents
 
 
 def test_with_many_draws_the_variance_is_the_least_that_a_scalar_leaves():

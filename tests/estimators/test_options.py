@@ -8,8 +8,8 @@ import pytest
 
 from estbench import estimators
 from estbench.errors import EstbenchError
+from estbench.options import Options
 from estbench.problems import Problem
-from estbench.validation import Options
 
 WRONG = {
     "rloo[num_samples=1]": "num_samples: input should be greater than or equal to 2, got 1",

@@ -11,7 +11,7 @@ from scipy import stats
 
 from estbench import estimators
 from estbench.errors import EstbenchError
-from estbench.estimators.product_space import most_probable, outside, without_replacement
+from estbench.estimators._product_space import most_probable, outside, without_replacement
 
 CODES = torch.tensor(list(itertools.product(range(3), repeat=2)))  # of two latents, three categories
 DRAWS = 40_000

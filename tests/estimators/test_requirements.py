@@ -34,8 +34,8 @@ import estbench
 from estbench import estimators, measure, problems
 from estbench.errors import EstbenchError
 from estbench.estimators.requirements import FAMILIES, family_of
+from estbench.latents.families import OneHot
 from estbench.problems import Objective, Problem
-from estbench.problems.latents import OneHot
 from estbench.problems.two_layers import TwoLayerObjective
 
 FALSE_ALARM = 1e-4  # of each test, over all its scores

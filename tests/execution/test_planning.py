@@ -32,7 +32,7 @@ def test_a_cell_that_cannot_be_built_is_ordered_all_the_same(tiny, plugin):
         "broken.py",
         """
         from estbench.estimators import register
-        from estbench.estimators.pathwise import Reparam
+        from estbench.estimators.continuous.pathwise import Reparam
 
         @register("broken")
         class Broken(Reparam):

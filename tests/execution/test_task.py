@@ -148,7 +148,7 @@ def test_threads_are_set_for_every_cell_and_recorded_and_given_back(tiny, tmp_pa
         """
         import torch
         from estbench.estimators import register
-        from estbench.estimators.pathwise import Reparam
+        from estbench.estimators.continuous.pathwise import Reparam
 
         @register("greedy")
         class Greedy(Reparam):

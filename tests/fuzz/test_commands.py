@@ -19,8 +19,8 @@ import records
 from mutations import damage
 
 from estbench import cli
+from estbench.certify.record import save_certificate, shipped_certificates
 from estbench.experiment import SCHEMA_VERSION
-from estbench.store import certificates
 
 pytestmark = pytest.mark.fuzz
 
@@ -94,7 +94,7 @@ def probed_folder(root):
 
 def certificates_folder(root):
     """What ``estbench check reparam`` leaves in ``results/``."""
-    certificates.save(certificates.shipped()["reparam"], root / "results" / "certificates")
+    save_certificate(shipped_certificates()["reparam"], root / "results" / "certificates")
     return [root / "results"]
 
 
@@ -113,9 +113,9 @@ def reproduced_folder(root):
 def tabled(path):
     """All that ``estbench reproduce`` does with earlier outcomes, but for the figures and the page."""
     from estbench import EstbenchError
-    from estbench.reproduction import read_card
-    from estbench.reproduction.results import recorded
-    from estbench.reproduction.tables import table
+    from estbench.reproduce import read_card
+    from estbench.reproduce.results import recorded
+    from estbench.reproduce.tables import table
 
     told = []
     try:
@@ -178,7 +178,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     # To find out whether an estimator is right is not what is tried here.
     monkeypatch.setattr(
-        "estbench.conformance.certify_each", lambda labels, _plugins: [certificates.shipped()[each] for each in labels]
+        "estbench.certify.certify_each", lambda labels, _plugins: [shipped_certificates()[each] for each in labels]
     )
     return tmp_path
 

@@ -24,13 +24,14 @@ from records import write_results
 from scipy.io import savemat
 
 from estbench import EstbenchError
+from estbench.certify.record import find_certificates
 from estbench.datasets import idx, matlab
 from estbench.execution import plan_of
 from estbench.execution.slurm import read_slurm
 from estbench.experiment import SCHEMA_VERSION, read_experiment
 from estbench.experiment.spec import experiment_from
-from estbench.reproduction.card import read_card, shipped_cards
-from estbench.store import ResultsFolder, certificates, load
+from estbench.reproduce.card import read_card, shipped_cards
+from estbench.store import ResultsFolder, load
 from estbench.store.leftovers import leftovers
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow
 
@@ -118,7 +119,7 @@ def resumed(path):
 
 
 def certified(path):
-    assert all(each.label == "mine" for each in certificates.known("mine", path.parent))
+    assert all(each.label == "mine" for each in find_certificates("mine", path.parent))
 
 
 def written(name, content):

@@ -94,8 +94,8 @@ def quick(arguments: list[str], cores: int) -> None:
 
     import torch
 
-    from estbench.conformance import certificate
-    from estbench.reproduction import outcome
+    from estbench.certify import certificate
+    from estbench.reproduce import outcome
 
     torch.set_num_threads(1)
     certificate.usable_cores = lambda: cores

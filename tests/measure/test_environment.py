@@ -13,7 +13,7 @@ from estbench.errors import EstbenchError
 from estbench.measure import describe_environment, environment, memory
 from estbench.measure.environment import choose_device
 from estbench.measure.memory import PeakMemory
-from estbench.measure.randomness import seeded
+from estbench.randomness import seeded
 
 CPU = torch.device("cpu")
 

@@ -11,10 +11,10 @@ from torch import nn
 from torch.distributions import Beta, Gamma, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from estbench import problems
+from estbench.latents.densities import log_densities
+from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents
 from estbench.measure import bounds
 from estbench.problems import Objective, Problem
-from estbench.problems.continuous import BetaLatents, DirichletLatents, GammaLatents
-from estbench.problems.densities import log_densities
 
 FALSE_ALARM = 1e-4  # of each test, over all its scores
 DRAWS = 200_000

@@ -11,7 +11,7 @@ from torch import nn
 
 from estbench import measure, problems
 from estbench.errors import EstbenchError
-from estbench.measure import loop_path
+from estbench.measure.gradients import loop
 
 VARIANTS = (
     "latent_size=2,hidden=[],prior=learned",
@@ -133,9 +133,9 @@ def test_its_card_is_its_own():
 
 def test_the_data_s_share_is_told_though_f_is_random_and_not_where_examples_are_mixed():
     problem, x = build(VARIANTS[0], count=4)
-    assert not loop_path.why_not_apart(problem, x)
+    assert not loop.why_not_apart(problem, x)
     problem.decoder = nn.Sequential(nn.Linear(2, 6), Normalised(), nn.Linear(6, 64)).double()
-    assert loop_path.why_not_apart(problem, x)
+    assert loop.why_not_apart(problem, x)
 
 
 class Normalised(nn.Module):

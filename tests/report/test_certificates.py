@@ -7,23 +7,24 @@ import dataclasses
 import pytest
 from records import write_results
 
-from estbench.report import extract
-from estbench.report.notices import notices, uncertified
-from estbench.store import certificates, load
-from estbench.store.certificates import Certificate, Check, Outcome
+from estbench.certify import record
+from estbench.certify.record import Certificate, Check, Outcome, save_certificate
+from estbench.report.analysis import frames
+from estbench.report.analysis.notices import notices, uncertified
+from estbench.store import ResultsFolder, load
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """A folder of two estimators; nothing ships, and nothing lies in the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(certificates, "SHIPPED", tmp_path / "none.json")
+    monkeypatch.setattr(record, "SHIPPED", tmp_path / "none.json")
     return load(write_results(tmp_path / "results" / "r", ["reparam", "stl"], 2, replicates=0, rounds=0))
 
 
 def claim(results, estimator, *statuses, source="abc"):
     """Put a claim into each of an estimator's records."""
-    cells = extract.cells(results)
+    cells = frames.cells(results)
     folders = cells.loc[cells["estimator"] == estimator, "folder"]
     for folder, status in zip(folders, statuses, strict=True):
         results.records[folder]["certificate"] = {"status": status, "fingerprint": source}
@@ -32,7 +33,7 @@ def claim(results, estimator, *statuses, source="abc"):
 def made_since(label, outcome, source="abc"):
     check = Check(name="precision", outcome=outcome, evidence="")
     certificate = Certificate(label=label, fingerprint=source, outcome=outcome, checks=(check,))
-    certificates.save(certificate)
+    save_certificate(certificate)
 
 
 def named(results):
@@ -60,15 +61,19 @@ def test_a_records_own_word_is_a_claim(results, source):
     claim(results, "reparam", "passed", "passed", source=source)
     check = Check(name="precision", outcome=Outcome.PASSED, evidence="")
     forged = Certificate(label="reparam", fingerprint=source, outcome=Outcome.PASSED, checks=(check,))
-    for folder in (results.path, results.path / "certificates", certificates.beside(results.path.parent / "x" / "y")):
-        certificates.save(forged, folder)
+    for folder in (
+        results.path,
+        results.path / "certificates",
+        ResultsFolder(results.path.parent / "x" / "y").certificates,
+    ):
+        save_certificate(forged, folder)
     made_since("reparam", Outcome.PASSED, source="ghi")
     assert named(results)[0] == "reparam (claimed by the record)"
 
 
 def test_all_cells_must_have_passed(results):
     claim(results, "reparam", "passed", "failed")
-    assert extract.certificate(results, "reparam") == "none"
+    assert frames.certificate(results, "reparam") == "none"
 
 
 @pytest.mark.parametrize(("outcome", "said"), [(Outcome.FAILED, "it failed"), (Outcome.INCONCLUSIVE, "inconclusive")])
@@ -88,6 +93,6 @@ def test_one_of_another_source_does_not(results):
 
 @pytest.mark.parametrize("broken", [None, 3, "passed", [], {"status": 7}, {"status": "sure"}])
 def test_a_claim_that_makes_no_sense_is_none(results, broken):
-    for record in results.records.values():
-        record["certificate"] = broken
+    for cell in results.records.values():
+        cell["certificate"] = broken
     assert named(results) == ["reparam (none)", "stl (none)"]

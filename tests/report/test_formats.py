@@ -8,8 +8,8 @@ from records import behaviour, codes, throughput_rows, write_results
 from estbench.errors import EstbenchError
 from estbench.experiment.spec import experiment_from
 from estbench.report import build
+from estbench.report.analysis.notices import notices
 from estbench.report.formats import FORMATS, as_formats, chosen
-from estbench.report.notices import notices
 from estbench.report.tables import throughput
 from estbench.store import ResultsFolder, load, load_many
 

@@ -10,13 +10,15 @@ import pytest
 from records import codes, write_results
 
 from estbench.experiment.spec import experiment_from
-from estbench.report import build, figure_sweep, summary, tuning
-from estbench.report.costs import costs
-from estbench.report.events import write_events
-from estbench.report.page import setup, spec_toml
-from estbench.report.style import looks
-from estbench.report.table_sweep import sensitivity
-from estbench.report.table_throughput import throughput
+from estbench.report import build, summary
+from estbench.report.analysis import selection
+from estbench.report.analysis.costs import costs
+from estbench.report.figures import sweep
+from estbench.report.figures.style import looks
+from estbench.report.page.render import setup, spec_toml
+from estbench.report.tables.sweep import sensitivity
+from estbench.report.tables.throughput import throughput
+from estbench.report.tensorboard import write_events
 from estbench.store import load
 from estbench.store.tables import CURVES, THROUGHPUT, read_rows, write_table
 
@@ -38,7 +40,7 @@ def shift(path, label, rate, split, by):
 
 
 def chosen(results):
-    found = tuning.picks(tuning.trials(results))
+    found = selection.picks(selection.trials(results))
     return {(problem, estimator): dict(trial.setting) for (problem, estimator), trial in found.items()}
 
 
@@ -75,7 +77,7 @@ def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
         for each in range(3)
     ]
     write_table(path / "throughput.parquet", rows, THROUGHPUT)
-    results = tuning.picked(load(path))
+    results = selection.picked(load(path))
     table = throughput(results).data.set_index("estimator")
     assert table["batch_size"].to_dict() == {"reparam": 50, "stl": 100}
     assert table.loc["stl", "seconds_ratio"] == pytest.approx(2.0)  # paired at its own batch size
@@ -93,12 +95,12 @@ def test_the_validation_split_chooses_and_the_test_split_compares(tmp_path):
         ("vae", "stl"): {"learning_rate": 1e-2},
     }
     table = summary(results).data.set_index("estimator")
-    trials = {(trial.estimator, dict(trial.setting)["learning_rate"]): trial for trial in tuning.trials(results)}
+    trials = {(trial.estimator, dict(trial.setting)["learning_rate"]): trial for trial in selection.trials(results)}
     for label, rate in {"reparam": 1e-3, "stl": 1e-2}.items():
         expected = pd.Series(trials[label, rate].test).mean()
         assert table.loc[label, "test_elbo"] == expected
         assert table.loc[label, "done"] == table.loc[label, "planned"] == 3
-    assert len(tuning.picked(results).cells) == 6
+    assert len(selection.picked(results).cells) == 6
     assert len(results.cells) == 18
 
 
@@ -139,11 +141,11 @@ def test_options_of_estimators_are_tuned_and_those_of_problems_are_not(tmp_path)
         **LIGHT,
     )
     results = load(path)
-    assert tuning.tuned(results) == ["learning_rate"]
+    assert selection.tuned(results) == ["learning_rate"]
     plan = {**results.plan, "experiment": {**results.plan["experiment"], "sweep": {"x": [1, 2]}}}
     both = results.__class__(results.path, plan, results.records)
-    assert tuning.tuned(both) == ["x"]
-    assert {trial.estimator for trial in tuning.trials(both)} == {"reinforce"}
+    assert selection.tuned(both) == ["x"]
+    assert {trial.estimator for trial in selection.trials(both)} == {"reinforce"}
 
 
 def test_a_report_of_a_sweep_says_how_it_chose(tmp_path):
@@ -167,8 +169,8 @@ def test_a_report_without_a_sweep_has_none_of_it(tmp_path):
     assert "Sensitivity" not in page
     assert "Swept" not in page
     results = load(path)
-    assert tuning.picked(results) is results
-    assert figure_sweep.draw(results, looks(["reparam"])) == []
+    assert selection.picked(results) is results
+    assert sweep.draw(results, looks(["reparam"])) == []
 
 
 def test_the_experiment_of_a_sweep_runs_again(tmp_path):
@@ -183,7 +185,7 @@ def test_a_figure_shows_each_value_of_each_estimator(tmp_path):
     path = swept(tmp_path / "r", {"learning_rate": RATES, "batch_size": [50, 100]})
     shift(path, "stl", 1e-2, "validation", 50.0)
     results = load(path)
-    rate, size = figure_sweep.draw(results, looks(["reparam", "stl"]))
+    rate, size = sweep.draw(results, looks(["reparam", "stl"]))
     assert rate.title == "Sensitivity to learning_rate"
     assert size.title == "Sensitivity to batch_size"
     frame = rate.data.set_index(["estimator", "learning_rate"])
@@ -203,6 +205,6 @@ def test_event_files_keep_the_cells_of_a_sweep_apart(tmp_path):
     folder = write_events(load(path), tmp_path / "events")
     contents = [file.read_bytes() for file in sorted(folder.glob("*/*"))]
     assert len(contents) == len(set(contents)) == 6
-    alone = write_events(tuning.restricted(load(path), {load(path).plan["cells"][0]["folder"]}), tmp_path / "alone")
+    alone = write_events(selection.restricted(load(path), {load(path).plan["cells"][0]["folder"]}), tmp_path / "alone")
     (file,) = alone.glob("*/*")
     assert file.read_bytes() == (folder / file.parent.name / file.name).read_bytes()

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from estbench.measure.randomness import seeded
 from estbench.plugins import load_plugin
+from estbench.randomness import seeded
 from estbench.store import Status
 from estbench.training import State, advance
 from estbench.training.measuring import evaluation_steps, probe_steps

@@ -1,0 +1,1 @@
+"""What an estimator must prove, one kind of check a module."""

@@ -1,0 +1,39 @@
+"""Antithetic pairs: every draw with its mirror image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from estbench.estimators.base import register
+from estbench.estimators.continuous._coupled import Coupled, CoupledOptions
+from estbench.options import Options
+
+
+@register("antithetic")
+class Antithetic(Coupled):
+    r"""Antithetic pairs (Hammersley and Morton, 1956) under any estimator of normal latents.
+
+        (g(eps) + g(-eps)) / 2,   eps ~ N(0, I)
+
+    The part of g that is odd in eps cancels. For a pathwise ``base`` that is all the noise of d/dmu of a quadratic.
+    For a score function, whose score for mu is odd itself, the *even* part of f cancels there, and any constant with
+    it; for log sigma, whose score is even, a constant stays and a baseline is needed as before.
+    """
+
+    summary = "mean of any estimator over the noise and its negative"
+    reference = "hammersley1956"
+    supports = frozenset({"normal"})
+    unbiased = True
+    needs_differentiable_f = True
+    variants = ("antithetic[base=reinforce]", "antithetic[base=rloo]")
+
+    class Options(CoupledOptions):
+        """What may be chosen."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options, copies=2)
+
+    def noise(self, sample_shape: tuple[int, ...], like: Tensor) -> Tensor:
+        half = torch.randn(*sample_shape, 1, *like.shape[1:], dtype=like.dtype, device=like.device)
+        return torch.cat([half, -half], len(sample_shape))

@@ -1,0 +1,61 @@
+"""Relaxed bits: the pathwise gradient of another objective."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from estbench import options
+from estbench.estimators._conditional import logistic
+from estbench.estimators.base import Estimator, register
+from estbench.problems import Objective
+
+
+@register("concrete")
+class Concrete(Estimator):
+    r"""Binary Concrete relaxation (Maddison, Mnih and Teh, 2017, arXiv:1611.00712; Jang, Gu and Poole, 2017).
+
+        y = (logit theta + l) / lambda,   l ~ Logistic,   z = sigmoid(y):   surrogate = log p(x|z) - KL
+
+    The bits are relaxed, in the encoder's gradient and in the decoder's, so both are biased for L; less so, and
+    noisier, as the temperature lambda falls. Judge it by the bound of the discrete model. ``kl`` chooses the other
+    half:
+
+    * ``bernoulli``: the KL of the bits, as the problem has it. A mixed objective, which bounds nothing.
+    * ``concrete``: log q(y) - log p(y), both relaxed at the same temperature. A bound for the relaxed model.
+    """
+
+    summary = "pathwise gradient through relaxed bits"
+    reference = "maddison2017"
+    supports = frozenset({"bernoulli"})
+    unbiased = False
+    needs_differentiable_f = True
+    evaluations = 1
+    variants = ("concrete[kl=concrete]",)
+
+    class Options(options.Options):
+        """What may be chosen."""
+
+        temperature: float = Field(default=0.5, gt=0)
+        kl: Literal["bernoulli", "concrete"] = "bernoulli"
+
+    def forward(self, objective: Objective) -> Tensor:
+        logits, temperature = objective.params["logits"], self.options.temperature
+        y = logistic(logits, (1,)) / temperature
+        z = y.sigmoid()
+        if self.options.kl == "bernoulli":
+            return objective.f(z).mean(0) - objective.kl()
+        log_likelihood = objective.log_weight(z) - objective.prior.log_prob(z) + objective.q.log_prob(z)
+        prior: Any = objective.prior
+        prior_logits = prior.base_dist.logits
+        log_ratio = _log_density(y, prior_logits, temperature) - _log_density(y, logits, temperature)
+        return (log_likelihood + log_ratio).mean(0)
+
+
+def _log_density(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    """Of y = (logits + l) / temperature, (S, *B, D) to (S, *B), up to the log of the temperature, which cancels."""
+    noise = temperature * y - logits
+    return (-noise - 2 * F.softplus(-noise)).sum(-1)

@@ -1,0 +1,58 @@
+"""Leave-one-out with two control variates from the slope of f at the other samples."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from estbench import options
+from estbench.estimators._learned import variance_descent
+from estbench.estimators._surrogate import gradient_surrogate, value_and_slope
+from estbench.estimators.base import Estimator, register
+from estbench.estimators.score_function import leave_one_out_mean
+from estbench.problems import Objective
+
+
+@register("double-cv")
+class DoubleCV(Estimator):
+    r"""Double control variates (Titsias and Shi, 2022, arXiv:2111.05300).
+
+        h_s = (mean_{r != s} f'(b_r)) . (b_s - theta),   F_s = f(b_s) - alpha h_s
+        grad E_q[f] ~ (1/S) sum_s (F_s - mean_{r != s} F_r) (b_s - theta) + alpha theta (1 - theta) (1/S) sum_s f'(b_s)
+
+    One control variate for the sample, one for its leave-one-out baseline; what they take away from the expectation,
+    the last term gives back. Unbiased for any alpha, which learns to make the variance small. alpha = 1 removes the
+    linear part of f, alpha = 0 is ``rloo``.
+    """
+
+    summary = "leave-one-out on f less a linear expansion, whose slope comes from the other samples"
+    reference = "titsias2022"
+    supports = frozenset({"bernoulli"})
+    unbiased = True
+    needs_differentiable_f = True
+
+    class Options(options.Options):
+        """What may be chosen."""
+
+        num_samples: Annotated[int, Field(ge=2)] = 2
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.evaluations = self.options.num_samples
+        self.alpha = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, objective: Objective) -> Tensor:
+        theta = objective.params["logits"].detach().sigmoid()
+        bits = objective.q.sample((self.options.num_samples,))
+        f, slope = value_and_slope(objective, bits)
+        linear = (leave_one_out_mean(slope) * (bits - theta)).sum(-1)
+        signal = f.detach() - self.alpha * linear
+        signal = signal - leave_one_out_mean(signal)
+        gradient = (signal[..., None] * (bits - theta)).mean(0) + self.alpha * theta * (1 - theta) * slope.mean(0)
+        surrogate = gradient_surrogate(objective, f, gradient)
+        if self.training:
+            surrogate = surrogate + variance_descent([gradient], self.parameters(), objective.batch_shape)
+        return surrogate

@@ -1,0 +1,87 @@
+"""REBAR: the score function of f less a relaxed f, and the pathwise gradient of the relaxed f."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from estbench import options
+from estbench.estimators._conditional import coupled, is_categorical
+from estbench.estimators._learned import variance_descent
+from estbench.estimators._surrogate import gradient_surrogate
+from estbench.estimators.base import Estimator, register
+from estbench.problems import Objective
+
+
+@register("rebar")
+class Rebar(Estimator):
+    r"""REBAR (Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein, 2017, arXiv:1703.07370), in logit space.
+
+        z = phi + noise,   b = H(z),   z~ ~ p(z|b),   c(z) = eta f(sigma(z / lambda))
+        grad E_q[f] = E[(f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~)]
+
+    for bits (logistic noise, H the sign, sigma the sigmoid) and for categoricals (Gumbel noise, H the argmax, sigma
+    the softmax). z~ is a second draw of the noise *given* b: its score term cancels that of c(z), and it depends on
+    phi: taken for a constant, it biases the estimate.
+
+    The scale eta and the temperature lambda start from 1 and from ``temperature``, and learn to make the variance
+    small. f is asked for its value between the corners; with a sampled KL so is log q, linear in z, at detached
+    parameters. The decoder's gradient comes from b alone.
+    """
+
+    summary = "score function, with a relaxed f as the control variate; learned temperature and scale"
+    reference = "tucker2017"
+    supports = frozenset({"bernoulli", "categorical"})
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 3
+
+    class Options(options.Options):
+        """What may be chosen: where the temperature starts."""
+
+        temperature: float = Field(default=0.5, gt=0)
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.options.temperature)))
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, objective: Objective) -> Tensor:
+        def control(noise: Tensor) -> Tensor:
+            return self.log_scale.exp() * relaxed_f(objective, noise, self.log_temperature.exp())
+
+        return control_variate_surrogate(self, objective, control)
+
+
+def relaxed_f(objective: Objective, noise: Tensor, temperature: Tensor) -> Tensor:
+    """f(sigma(z / lambda)), (S, *B, *event) to (S, *B), live in the noise and in the temperature."""
+    scaled = noise / temperature
+    relaxed = scaled.softmax(-1) if is_categorical(objective.q) else scaled.sigmoid()
+    return objective.f(relaxed, objective.frozen_q())
+
+
+def control_variate_surrogate(
+    estimator: Estimator, objective: Objective, control: Callable[[Tensor], Tensor]
+) -> Tensor:
+    r"""The surrogate of (f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~), per example, (*B).
+
+    ``control`` is c, (S, *B, *event) to (S, *B). In training mode the estimator's parameters descend the variance;
+    for that the gradient is made as a tensor that is live in them.
+    """
+    # A leaf of its own: the control's gradient is taken for it alone, and reaches neither encoder nor decoder.
+    logits = objective.params["logits"].detach().requires_grad_()
+    sample, noise, noise_given = coupled(objective, logits)
+    f = objective.f(sample[None], objective.frozen_q())
+    c, c_given = control(torch.stack([noise, noise_given]))
+    (pathwise,) = torch.autograd.grad((c - c_given).sum(), logits, create_graph=estimator.training)
+    event_dims = len(objective.q.event_shape)
+    signal = (f.detach().squeeze(0) - c_given).view(*objective.batch_shape, *[1] * event_dims)
+    gradient = signal * (sample - objective.q.mean.detach()) + pathwise
+    surrogate = gradient_surrogate(objective, f, gradient)
+    if estimator.training:
+        surrogate = surrogate + variance_descent([gradient], estimator.parameters(), objective.batch_shape)
+    return surrogate

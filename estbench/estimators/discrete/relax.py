@@ -1,0 +1,70 @@
+"""RELAX: REBAR with a network added to its control variate."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from estbench import options
+from estbench.errors import EstbenchError
+from estbench.estimators.base import Estimator, register
+from estbench.estimators.discrete.rebar import control_variate_surrogate, relaxed_f
+from estbench.problems import Objective
+
+
+@register("relax")
+class Relax(Estimator):
+    r"""RELAX (Grathwohl, Choi, Wu, Roeder and Duvenaud, 2018, arXiv:1711.00123), in logit space.
+
+        c(z) = eta f(sigma(z / lambda)) + r_rho(z, x)
+        grad E_q[f] = E[(f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~)],   z~ ~ p(z|b)
+
+    for bits and for categoricals. Any function would do for c; this one is REBAR's plus a tanh network of the noise
+    and of the input, where there is one. Temperature, scale and network learn to make the variance small, which takes
+    a derivative of the gradient that they help to make.
+
+    For categoricals z~ must be drawn given the argmax: the largest coordinate first, the others below it.
+    """
+
+    summary = "REBAR with a learned network in the control variate"
+    reference = "grathwohl2018"
+    supports = frozenset({"bernoulli", "categorical"})
+    unbiased = True
+    needs_differentiable_f = True
+    evaluations = 3
+
+    class Options(options.Options):
+        """What may be chosen: where the temperature starts, and the network's hidden units."""
+
+        temperature: float = Field(default=0.5, gt=0)
+        hidden: Annotated[int, Field(ge=1)] = 100
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.options.temperature)))
+        self.log_scale = nn.Parameter(torch.tensor(0.0))
+
+    def prepare(self, objective: Objective) -> None:
+        logits, hidden = objective.params["logits"], self.options.hidden
+        observed = 0 if objective.context is None else objective.context.shape[-1]
+        inputs = objective.q.event_shape.numel() + observed
+        self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, 1)).to(logits)
+
+    def forward(self, objective: Objective) -> Tensor:
+        if not hasattr(self, "network"):
+            raise EstbenchError("relax has no network yet; call estimator.prepare(problem(x)) once, before use")
+
+        def control(noise: Tensor) -> Tensor:
+            relaxed = self.log_scale.exp() * relaxed_f(objective, noise, self.log_temperature.exp())
+            inputs = noise.flatten(-len(objective.q.event_shape))
+            if objective.context is not None:
+                context = objective.context
+                inputs = torch.cat([inputs, context.expand(*inputs.shape[:-1], context.shape[-1])], -1)
+            learned: Tensor = self.network(inputs).squeeze(-1)
+            return relaxed + learned
+
+        return control_variate_surrogate(self, objective, control)

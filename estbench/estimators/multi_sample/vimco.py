@@ -1,0 +1,115 @@
+"""Score-function gradients of the multi-sample bound; see ``multi_sample`` for the notation.
+
+With the score s_k = grad_phi log q(z_k), and weights that are constants in z_k's own score,
+
+    grad_phi L_K = E[sum_k (Lhat - v_k - c_k) s_k]   for any c_k that does not depend on z_k.
+
+-v_k is the gradient of -log q within Lhat; the decoder's gradient is that of Lhat itself. What differs is c_k.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from estbench import options
+from estbench.estimators.base import register
+from estbench.estimators.multi_sample._base import MultiSample, bound, log_sum_of_others
+from estbench.estimators.score_function import leave_one_out_mean
+from estbench.problems import Objective
+
+
+def score_surrogate(objective: Objective, z: Tensor, log_weights: Tensor, signal: Tensor) -> Tensor:
+    """Lhat + sum_k sg(signal_k) log q(z_k), (*batch): the model's own gradient and the score function's."""
+    return bound(log_weights) + (signal.detach() * objective.q.log_prob(z)).sum(0)
+
+
+@register("reinforce-iwae")
+class ReinforceIWAE(MultiSample):
+    r"""Score function on the bound, c_k = 0 (Mnih and Rezende, 2016, arXiv:1602.06725).
+
+    Every sample is credited with the whole bound, whoever made it: the variance is that of Lhat, which may be
+    hundreds of nats, times that of the scores. ``vimco`` is what makes it usable.
+    """
+
+    summary = "score function on the multi-sample bound, no baseline"
+    reference = "mnih2016"
+    supports = frozenset({"any"})
+    unbiased = True
+    needs_differentiable_f = False
+
+    def forward(self, objective: Objective) -> Tensor:
+        z = objective.q.sample((objective.importance_samples,))
+        log_weights = objective.log_weight(z, objective.frozen_q())
+        return score_surrogate(objective, z, log_weights, bound(log_weights) - log_weights.softmax(0))
+
+
+@register("vimco")
+class VIMCO(MultiSample):
+    r"""Variational inference for Monte Carlo objectives (Mnih and Rezende, 2016, arXiv:1602.06725).
+
+        c_k = log (1/K) (sum_{l != k} w_l + what_k)
+
+    The bound as the others make it, with a guess for the k-th weight from theirs: the ``geometric`` or the
+    ``arithmetic`` mean of the K - 1 other weights. A mean over all K would depend on z_k and bias the estimate.
+    """
+
+    summary = "score function on the multi-sample bound, each sample's baseline being the bound of the others"
+    reference = "mnih2016"
+    supports = frozenset({"any"})
+    unbiased = True
+    needs_differentiable_f = False
+    variants = ("vimco[mean=arithmetic]",)
+
+    class Options(options.Options):
+        """What may be chosen."""
+
+        mean: Literal["geometric", "arithmetic"] = "geometric"
+
+    def forward(self, objective: Objective) -> Tensor:
+        count = objective.importance_samples
+        z = objective.q.sample((count,))
+        log_weights = objective.log_weight(z, objective.frozen_q())
+        if self.options.mean == "geometric":
+            baseline = log_sum_of_others(log_weights, leave_one_out_mean(log_weights)) - math.log(count)
+        else:  # with their own mean added, the mean of the others stays what it was
+            baseline = log_sum_of_others(log_weights) - math.log(count - 1)
+        return score_surrogate(objective, z, log_weights, bound(log_weights) - log_weights.softmax(0) - baseline)
+
+
+@register("ovis")
+class OVIS(MultiSample):
+    r"""Optimal baseline for many samples (Lievin et al., 2020, arXiv:2008.01998), in its asymptotic form.
+
+        c_k = log (1/K) sum_{l != k} w_l - gamma (v_k + log(1 - 1/K))
+
+    ``gamma=0`` has no weight of the sample's own in it, and is unbiased. With ``gamma=1`` the v_k in it depends on z_k
+    and cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
+    """
+
+    summary = "score function on the multi-sample bound, the asymptotically optimal baseline (biased for gamma > 0)"
+    reference = "lievin2020"
+    supports = frozenset({"any"})
+    unbiased = True
+    needs_differentiable_f = False
+    variants = ("ovis[gamma=1.0]",)
+
+    class Options(options.Options):
+        """What may be chosen."""
+
+        gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        self.unbiased = self.options.gamma == 0
+
+    def forward(self, objective: Objective) -> Tensor:
+        count, gamma = objective.importance_samples, self.options.gamma
+        z = objective.q.sample((count,))
+        log_weights = objective.log_weight(z, objective.frozen_q())
+        v = log_weights.softmax(0)
+        baseline = log_sum_of_others(log_weights) - math.log(count) - gamma * (v + math.log1p(-1 / count))
+        return score_surrogate(objective, z, log_weights, bound(log_weights) - v - baseline)

@@ -1,0 +1,1 @@
+"""Moments of gradients at frozen weights."""

@@ -1,0 +1,1 @@
+"""Numbers of a report, from records alone."""

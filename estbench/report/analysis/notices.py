@@ -1,0 +1,137 @@
+"""What a reader must know before believing a number: what is missing, mixed, or declared biased."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from estbench.certify.record import CertificateStatus
+from estbench.report.analysis import frames
+from estbench.report.analysis.omissions import omissions
+from estbench.store import Status
+
+if TYPE_CHECKING:
+    from estbench.store import Results
+
+# Fewer seeds give wide intervals; the report says so.
+ENOUGH_SEEDS = 5
+SAID = {
+    CertificateStatus.FAILED: "it failed",
+    CertificateStatus.INCONCLUSIVE: "inconclusive",
+    CertificateStatus.CLAIMED: "claimed by the record",
+    CertificateStatus.STALE: "of another version of its source",
+    CertificateStatus.OTHER: "passed with other options",
+    CertificateStatus.NONE: "none",
+}
+VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
+
+
+def status_line(results: Results) -> str:
+    """How many cells are done, and how the others ended."""
+    counts = frames.statuses(results)
+    others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
+    total = sum(counts.values())
+    return f"{counts[Status.DONE]} of {_many(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
+
+
+def notices(results: Results) -> list[str]:
+    """Warnings, each one or two sentences of plain text."""
+    found = [*_unfinished(results), *_few_seeds(results), *omissions(results), *_timing_places(results)]
+    return [*found, *_provenance(results), *_biased(results), *_uncertified(results)]
+
+
+def uncertified(results: Results) -> list[str]:
+    """The estimators whose cells were not made by code with a passing certificate, each with what there is instead."""
+    found = {label: frames.certificate(results, label) for label in frames.estimators(results)}
+    return [
+        f"{label} ({SAID[CertificateStatus(said)]})"
+        for label, said in found.items()
+        if said != CertificateStatus.PASSED
+    ]
+
+
+def _unfinished(results: Results) -> list[str]:
+    frame = frames.cells(results)
+    if not (frame["status"] == Status.DONE).any():
+        said = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
+        return [said, *_by_status(results)]
+    return _by_status(results)
+
+
+def _by_status(results: Results) -> list[str]:
+    frame = frames.cells(results)
+    several = len(frames.problems(results)) > 1
+    lines = []
+    for status, group in frame[frame["status"] != Status.DONE].groupby("status"):
+        named = [
+            f"{cell['estimator']}{' on ' + str(cell['problem']) if several else ''} seed {cell['seed']}"
+            + (f" at step {cell['step']:,.0f}" if status == Status.DIVERGED else "")
+            for cell in group.to_dict("records")
+        ]
+        shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
+        lines.append(f"{_many(len(named), 'cell')} {status}: {shown}. Not in any mean.")
+    return lines
+
+
+def _few_seeds(results: Results) -> list[str]:
+    counts = frames.cells(results).groupby(["problem", "estimator"])["seed"].nunique()
+    fewest = int(counts.min()) if len(counts) else 0
+    if not 0 < fewest < ENOUGH_SEEDS:
+        return []
+    effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
+    return [f"{_many(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+
+
+def _timing_places(results: Results) -> list[str]:
+    found = frames.places(results, results.records)
+    lines = []
+    if len(found) > 1:
+        listed = "; ".join(_where(place) for place in sorted(found))
+        lines.append(
+            f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: "
+            f"{listed}."
+        )
+    timed = frames.timings_by_machine(results)
+    if timed["machine"].nunique() > 1:
+        machines = ", ".join(sorted(set(map(str, timed["machine"]))))
+        lines.append(f"Throughput was measured on several machines ({machines}): compare within one machine only.")
+    return lines
+
+
+def _where(place: frames.Place) -> str:
+    device = " ".join(dict.fromkeys([place.device, place.device_name]))
+    return f"machine {place.machine}, {device}, {place.threads} threads"
+
+
+def _provenance(results: Results) -> list[str]:
+    known = frames.environments(results)
+    lines = []
+    dirty = sum(
+        str(environment.get("uncommitted")).lower() not in {"none", "false", "0", "no", ""} for environment in known
+    )
+    if dirty:
+        lines.append(
+            f"{_many(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
+        )
+    for name in VERSIONS:
+        versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
+        if len(versions) > 1:
+            lines.append(f"Cells were made by different versions of {name}: {', '.join(versions)}.")
+    return lines
+
+
+def _biased(results: Results) -> list[str]:
+    named = [label for label in frames.estimators(results) if frames.facts(results, label).get("unbiased") is False]
+    if not named:
+        return []
+    return [f"Declared biased: {', '.join(named)}. Little variance says nothing about where a biased gradient leads."]
+
+
+def _uncertified(results: Results) -> list[str]:
+    named = uncertified(results)
+    if not named:
+        return []
+    return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

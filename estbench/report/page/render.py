@@ -1,0 +1,200 @@
+"""The one-page report: everything inside one HTML file that asks nothing of any server."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from estbench.experiment.sweep import family
+from estbench.options import shortened
+from estbench.report.analysis import frames, noise_shares, selection
+from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
+from estbench.report.figures.style import looks
+from estbench.report.page.citations import citations
+from estbench.report.page.svg import inline_svg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from estbench.report.figures.picture import Picture
+    from estbench.report.tables.base import Entry, Table
+    from estbench.store import Results
+
+
+# Where the pictures of a kind stand in the page; one that is not here has no place in it.
+KINDS = ("sensitivity", "bounds", "gradients", "cost", "throughput", "profile")
+
+
+# What the page prints of where cells ran: all of an honest record, and never megabytes.
+MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
+
+
+def render(
+    results: Results,
+    tables: Iterable[Table],
+    pictures: Iterable[Picture],
+    verdicts: Sequence[str] = (),
+    whole: Results | None = None,
+) -> str:
+    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question.
+
+    ``whole`` has all cells of a sweep, of which ``results`` are the picked ones.
+    """
+    whole = whole or results
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    script = part("report.js")
+    by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
+    for picture in pictures:
+        by_kind[picture.kind].append(picture)
+    estimators = frames.estimators(results)
+    return environment.from_string(part("template.html.j2")).render(
+        name=frames.setting(results, "name", default=results.path.name),
+        question=frames.setting(results, "question", default=""),
+        expect=frames.setting(results, "expect", default=""),
+        status=status_line(whole),
+        setup=setup(whole),
+        notices=[*selection.notices(whole), *notices(results)],
+        verdicts=list(verdicts),
+        looks=looks(estimators),
+        tables={table.name: table for table in tables},
+        pictures=by_kind,
+        shares=noise_shares.sentences(results),
+        uncertified=uncertified(results),
+        drawing=inline_svg,
+        owners=lambda table, row: _owners(table, row, estimators),
+        breakable=_breakable,
+        tight=_tight,
+        environment=environment_rows(whole),
+        versions=versions(whole),
+        citations=citations(results),
+        file=f"{_file_name(results)}.toml",
+        spec=spec_toml(whole),
+        style=Markup(part("report.css")),  # noqa: S704  (our own file)
+        script=Markup(script),  # noqa: S704  (our own file)
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    )
+
+
+def setup(results: Results) -> str:
+    """The protocol in one sentence or two."""
+
+    def number(*keys: str) -> str:
+        if keys[-1] in results.swept:
+            return f"{', '.join(map(str, results.sweep[keys[-1]]))} (swept)"
+        value = frames.setting(results, *keys)
+        return f"{value:,}" if isinstance(value, (int, float)) else "?"
+
+    counts = {
+        "estimator": len(_families(frames.estimators(results), results)),
+        "problem": len(frames.problems(results)),
+        "seed": frames.cells(results)["seed"].nunique(),
+    }
+    listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    replicates = frames.setting(results, "probe", "replicates", default=0)
+    probe = f"gradients probed with {replicates} draws" if replicates else "no gradient probe"
+    return (
+        f"{listed}. Each cell trains for {number('training', 'steps')} steps on minibatches of "
+        f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
+        f"{number('evaluation', 'examples')} images per split; {probe}.{_cards(results)}"
+    )
+
+
+def _cards(results: Results) -> str:
+    """What the bounds of each problem are bounds on."""
+    problems = [cell["problem"] for cell in results.plan["cells"]]
+    found = {problem["label"]: problem.get("card", "") for problem in problems}
+    cards = list(dict.fromkeys(card for card in found.values() if card))
+    if len(cards) < 2:
+        return f" Problem card: {cards[0]}." if cards else ""
+    return f" Problem cards: {'; '.join(f'{label}: {card}' for label, card in found.items() if card)}."
+
+
+def versions(results: Results) -> str:
+    """What made the cells, in one line."""
+    rows = dict(environment_rows(results))
+    return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
+
+
+def environment_rows(results: Results) -> list[tuple[str, str]]:
+    """What the cells ran on: each fact once, with all its values."""
+    known = frames.environments(results)
+    names = dict.fromkeys(name for environment in known for name in environment)
+    rows = []
+    for name in names:
+        values = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
+        if values:
+            more = f" and {len(values) - MOST_VALUES} more" if len(values) > MOST_VALUES else ""
+            rows.append((shortened(str(name), LONGEST), shortened(", ".join(values[:MOST_VALUES]), LONGEST) + more))
+    rest = [("further facts", f"{len(rows) - MOST_FACTS:,}, in environment.json")] if len(rows) > MOST_FACTS else []
+    return rows[:MOST_FACTS] + rest
+
+
+def spec_toml(results: Results) -> str:
+    """The resolved experiment as the TOML file that runs it again, with all that the plan has gathered."""
+    spec = dict(frames.setting(results, default={}))
+    spec["estimators"] = _families(frames.estimators(results), results)
+    spec["problems"] = _families(frames.problems(results), results)
+    spec["seeds"] = sorted({int(seed) for seed in frames.cells(results)["seed"]})
+    lines = [
+        f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None
+    ]
+    for key, value in spec.items():
+        if isinstance(value, dict) and value:
+            lines += [
+                "",
+                f"[{key}]",
+                *(f"{inner} = {_toml(each)}" for inner, each in value.items() if each is not None),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _families(labels: Iterable[str], results: Results) -> list[str]:
+    """Labels as they were written, without what is swept."""
+    return list(dict.fromkeys(family(label, results.sweep) for label in labels))
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML; a JSON string is a TOML string, but for DEL."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_toml(each) for each in value)}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _file_name(results: Results) -> str:
+    """The experiment's name, kept to what is safe in a shell."""
+    name = str(frames.setting(results, "name", default="experiment"))
+    return (
+        "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-")
+        or "experiment"
+    )
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped text that may break at an estimator's options rather than inside a word."""
+    escaped = str(escape(text))
+    return Markup(escaped.replace("[", "<wbr>[").replace(",", ",<wbr>"))  # noqa: S704  (escaped above)
+
+
+def _tight(note: str) -> str:
+    """Small print that may break before its n, not inside its interval."""
+    return re.sub(r" (?!within one|no interval|n =|\()", "\u00a0", note)
+
+
+def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
+    """The places in the plan of the estimators that a row is about; it is hidden with any of them."""
+    texts = [entry.text for entry, column in zip(row, table.columns, strict=True) if not column.numeric]
+    return " ".join(str(estimators.index(text)) for text in dict.fromkeys(texts) if text in estimators)
+
+
+def part(file: str) -> str:
+    """A file that the page is made from."""
+    return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")

@@ -1,0 +1,145 @@
+"""A reproduction card: a claim of the literature, how it is put to the test, and what is expected.
+
+A card is a TOML file. Its protocol and every deviation from the paper's stand in it in words; the ``measurement``
+names the function that computes its quantities from ``settings``; each ``[[expect]]`` says what one of them should be
+and where the tolerance comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from estbench.errors import EstbenchError, did_you_mean
+from estbench.options import Frozen, validated
+from estbench.references import BIBTEX
+from estbench.stats import Interval
+from estbench.toml_files import read_toml
+
+Tier = Literal["seconds", "minutes", "gpu", "cluster"]
+# Shortest first; the first two are what a machine without an accelerator can be asked for.
+TIERS: tuple[Tier, ...] = ("seconds", "minutes", "gpu", "cluster")
+Text = Field(min_length=1)
+
+
+class Expectation(Frozen):
+    """What one measured quantity should be.
+
+    ``equals``: its whole interval lies within ``tolerance`` of ``value``. ``less`` and ``greater``: its whole interval
+    lies on that side of ``value``. So an interval that is too wide never counts as a success.
+    """
+
+    quantity: str = Text
+    relation: Literal["equals", "less", "greater"]
+    value: float
+    tolerance: float | None = Field(default=None, gt=0)
+    source: str = Field(min_length=1, description="where the value and the tolerance come from")
+
+    @model_validator(mode="after")
+    def _applicable(self) -> Expectation:
+        if (self.relation == "equals") != (self.tolerance is not None):
+            raise ValueError("relation = 'equals' needs a tolerance, and the other relations take none")
+        return self
+
+    def verdict(self, measured: Interval) -> str:
+        """``reproduced``, ``contradicted``, or ``undecided`` where the interval reaches over the boundary."""
+        if not all(map(math.isfinite, measured[:3])):
+            return "undecided"
+        low, high = self.accepted
+        if low <= measured.low and measured.high <= high:
+            return "reproduced"
+        return "contradicted" if measured.high < low or measured.low > high else "undecided"
+
+    @property
+    def accepted(self) -> tuple[float, float]:
+        """The values that agree with the claim."""
+        match self.relation:
+            case "less":
+                return -math.inf, self.value
+            case "greater":
+                return self.value, math.inf
+            case _:
+                return self.value - (self.tolerance or 0.0), self.value + (self.tolerance or 0.0)
+
+    def __str__(self) -> str:
+        match self.relation:
+            case "less":
+                return f"< {self.value:g}"
+            case "greater":
+                return f"> {self.value:g}"
+            case _:
+                return f"{self.value:g} ± {self.tolerance:g}"
+
+
+class Card(Frozen):
+    """One claim and its test."""
+
+    name: str = Text
+    claim: str = Text
+    paper: str = Field(min_length=1, description="a BibTeX key of estbench.references")
+    where: str = Field(min_length=1, description="section, figure or table of the paper")
+    protocol: str = Text
+    deviations: tuple[str, ...]
+    computed: str = Field(min_length=1, description="how the quantities are computed")
+    tier: Tier
+    reproduces: bool = True
+    finding: str = Field(default="", description="what was found where the claim does not reproduce")
+    measurement: str = Text
+    settings: dict[str, Any] = Field(default_factory=dict)
+    expect: tuple[Expectation, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if self.paper not in BIBTEX:
+            raise ValueError(f"unknown paper '{self.paper}'; {did_you_mean(self.paper, BIBTEX)}")
+        if not self.reproduces and not self.finding:
+            raise ValueError("a claim that does not reproduce needs a finding: what was found instead")
+        return self
+
+
+class Judged(NamedTuple):
+    """An expectation beside what was measured."""
+
+    expectation: Expectation
+    measured: Interval
+
+    @property
+    def verdict(self) -> str:
+        """``reproduced``, ``contradicted`` or ``undecided``."""
+        return self.expectation.verdict(self.measured)
+
+
+def read_card(path: str | Path) -> Card:
+    """Read a card; raise ``EstbenchError`` that names the file, the field and the remedy."""
+    path = Path(path)
+    data = read_toml(path, f"no card '{path}'; see `estbench reproduce --list`")
+    return validated(Card, {"name": path.stem, **data}, path.name)
+
+
+def shipped_cards() -> dict[str, Path]:
+    """The cards that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    folders = (package / "_experiments", package.parent / "experiments")
+    folder = next((folder for folder in folders if folder.is_dir()), package)
+    return {path.stem: path for path in sorted((folder / "reproductions").glob("*.toml"))}
+
+
+def find_cards(wanted: tuple[str, ...], tiers: tuple[str, ...]) -> list[Card]:
+    """The cards of these names or files, or else all of these tiers, the quickest tier first."""
+    shipped = shipped_cards()
+    if wanted:
+        return [read_card(_find(name, shipped)) for name in wanted]
+    cards = [read_card(path) for path in shipped.values()]
+    return sorted((card for card in cards if card.tier in tiers), key=lambda card: (TIERS.index(card.tier), card.name))
+
+
+def _find(name: str, shipped: dict[str, Path]) -> Path:
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    if path.suffix == ".toml":
+        return path
+    raise EstbenchError(f"no card '{name}'; {did_you_mean(name, shipped)}")

@@ -1,0 +1,63 @@
+"""Whatever was asked for and is in no table is named, with its reason."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from estbench.report.analysis.omissions import omissions, remarks
+from estbench.store import load
+
+
+@pytest.fixture
+def results(tiny, tmp_path):
+    """A finished run of two estimators, whose tables a test may change."""
+    import estbench
+
+    estbench.run({**tiny, "estimators": ["reparam", "stl"]}, out=tmp_path / "r")
+    found = load(tmp_path / "r")
+    assert len(found.gradients)
+    return found
+
+
+def test_nothing_is_said_where_nothing_is_missing(results):
+    assert omissions(results) == []
+
+
+def test_a_probe_that_is_not_finite_is_named(results):
+    results.gradients.loc[results.gradients["estimator"] == "stl", "value"] = np.nan
+    (line,) = omissions(results)
+    assert "gradient variance of stl" in line
+    assert "finite" in line
+
+
+def test_a_probe_that_is_not_there_is_named(results):
+    vars(results)["gradients"] = results.gradients[results.gradients["estimator"] == "reparam"]
+    (line,) = omissions(results)
+    assert "recorded of stl" in line
+
+
+def test_timings_that_are_not_finite_are_named(results):
+    rows = {"estimator": ["reparam", "stl"], "seconds": [1.0, np.inf]}
+    vars(results)["throughput"] = pd.DataFrame(rows)
+    (line,) = omissions(results)
+    assert "throughput of stl" in line
+
+
+def test_a_remark_of_many_cells_is_said_once_with_their_number():
+    remark = {"step": 3, "measurement": "probe", "message": "took the loop: a module of its own."}
+    records = [{"remarks": [{**remark, "step": step}, remark]} for step in range(50)]
+    assert remarks(records) == ["probe: took the loop: a module of its own (50 cells)."]
+
+
+@pytest.mark.parametrize("odd", [None, 3, "text", [3, None], [{}], {"a": 1}], ids=str)
+def test_a_record_may_hold_anything(odd):
+    assert len(remarks([{"remarks": odd}])) <= 1
+
+
+def test_a_list_of_remarks_is_bounded():
+    records = [{"remarks": [{"measurement": "probe", "message": str(count)}]} for count in range(100)]
+    lines = remarks(records)
+    assert len(lines) == 11
+    assert "90 further" in lines[-1]

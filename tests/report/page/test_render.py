@@ -1,0 +1,389 @@
+"""The page: whole, self-contained, escaped, the same twice, and never broken by what is missing."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html
+import json
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from importlib import resources
+
+import pandas as pd
+import pytest
+from records import ENVIRONMENT, ESTIMATORS, write_results
+
+from estbench.errors import EstbenchError
+from estbench.experiment.spec import experiment_from
+from estbench.references import BIBTEX
+from estbench.report import build
+from estbench.report.analysis.noise_shares import sentences, shares
+from estbench.report.analysis.notices import notices, status_line
+from estbench.report.figures import all_figures
+from estbench.report.page.render import render as pages
+from estbench.report.page.render import spec_toml
+from estbench.report.tables import all_tables
+from estbench.report.tables.base import Column, Entry, Table
+from estbench.report.tables.completion import completion
+from estbench.store import load
+
+FIGURES = [
+    "elbo_steps",
+    "elbo_evaluations",
+    "elbo_seconds",
+    "gradient_variance",
+    "gradient_snr",
+    "variance_cost",
+    "throughput",
+    "profile",
+]
+TWO = ["reparam", "reinforce"]
+VOID = {"meta", "link", "input", "wbr", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects tags and attributes, and checks that what opens closes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def named(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def files(path):
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+COMPARISONS = ("time_to_target", "equal_cost", "pairwise")
+
+
+def test_all_files_are_written(folder):
+    written = set(files(folder / "report"))
+    tables = {
+        f"tables/{name}.{kind}"
+        for name in ("completion", "summary", "cells", "gradient_variance", "throughput", "estimators", *COMPARISONS)
+        for kind in ("csv", "md", "tex")
+    }
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
+    assert written == tables | figures | {"report.html", "environment.json", "experiment.json"}
+    assert (folder / "report" / "report.html").stat().st_size < 3_000_000
+
+
+def test_the_page_asks_nothing_of_anyone(page):
+    reader = Reader(page)
+    for _, attributes in reader.tags:
+        for name in ("src", "xlink:href", "href", "srcset", "action", "poster", "data"):
+            assert (attributes.get(name) or "#").startswith(("data:", "#"))
+        assert not [name for name in attributes if name.startswith("on")]
+    assert page.count("url(") == page.count("url(#")
+    assert "@import" not in page
+    policy = next(meta["content"] for meta in reader.named("meta") if "http-equiv" in meta)
+    assert "default-src 'none'" in policy
+
+
+def test_the_one_script_is_ours_and_the_only_one_allowed(page):
+    assert len(Reader(page).named("script")) == 1
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    assert script == resources.files("estbench.report").joinpath("report.js").read_text(encoding="utf-8")
+    assert "</" not in script
+    assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}';" in page
+
+
+def test_the_page_is_semantic(page):
+    reader = Reader(page)
+    assert len(reader.named("caption")) == len(reader.named("table")) == 10
+    assert {head.get("scope") for head in reader.named("th")} == {"row", "col"}
+    images = [svg for svg in reader.named("svg") if svg.get("role") == "img"]
+    assert len(images) == len(FIGURES)
+    assert all(len(image["aria-label"]) > 50 for image in images)
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    used = {attributes["href"][1:] for attributes in reader.named("use")}
+    assert used
+    assert used <= set(ids)
+    targets = {attributes["id"] for _, attributes in reader.tags if "id" in attributes}
+    assert {link["href"][1:] for link in reader.named("a")} <= targets
+    assert [tag for tag, _ in reader.tags if tag in {"h1", "h2"}].count("h1") == 1
+
+
+def test_the_page_leads_with_what_is_missing(page):
+    text = " ".join("".join(Reader(page).text).split())
+    head, _, body = text.partition("Final test bounds")
+    assert "21 of 24 cells done; 1 diverged, 1 failed, 1 missing." in head
+    assert "reinforce seed 0 at step 800" in head
+    assert "4 seeds: fewer than 5" in head
+    assert "Declared biased: detached" in head
+    assert f"No passing certificate: {', '.join(f'{label} (none)' for label in ESTIMATORS)}." in head
+    assert "stl and reparam end close together" in body
+
+
+def test_the_sections_stand_in_order(page):
+    sections = [attributes["id"] for attributes in Reader(page).named("section") if "id" in attributes]
+    assert sections == [
+        "summary",
+        "completion",
+        "convergence",
+        "variance",
+        "throughput",
+        "target",
+        "pairwise",
+        "certificates",
+        "provenance",
+        "reproduce",
+        "cite",
+    ]
+
+
+@pytest.mark.slow
+def test_what_others_add_has_its_place(results):
+    def table(name):
+        columns = (Column("estimator", numeric=False, head=True), Column("other", numeric=False))
+        rows = ((Entry("stl"), Entry("reparam")), (Entry("none"), Entry("none")))
+        return Table(name, f"Title of {name}", "Caption.", pd.DataFrame([{"a": 1}]), columns, rows)
+
+    more = [table(name) for name in ("time_to_target", "equal_cost", "pairwise")]
+    profile = dataclasses.replace(all_figures(results)[0], name="profile", kind="profile", title="Title of profile")
+    text = pages.render(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
+    reader = Reader(text)
+    sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
+    assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]
+    places = [text.index(f"<caption>Title of {name}") for name in ("time_to_target", "equal_cost", "pairwise")]
+    assert places == sorted(places)
+    assert places[0] < text.index("<h3>Title of profile</h3>") < places[1]
+    assert "<li>stl &lt;wins&gt;</li>" in text
+    assert text.index("stl &lt;wins&gt;") < text.index("<caption>Final test bounds")
+    owners = [row.get("data-estimators") for row in reader.named("tr")]
+    assert owners.count("1 0") == 3  # hidden with stl, and with reparam
+
+
+def test_the_grid_says_how_every_cell_ended(results, page):
+    table = completion(results)
+    rows = {row[0].text: [str(entry) for entry in row[1:]] for row in table.rows}
+    assert list(rows) == list(ESTIMATORS)
+    assert rows["reinforce"] == ["diverged at step 800", "done", "done", "done"]
+    assert rows["stl"] == ["done", "done", "done", "missing"]
+    assert rows["detached"] == ["done", "failed at step 0", "done", "done"]
+    assert 'class="text is-diverged" data-value="diverged"' in page
+
+
+def test_the_share_of_the_estimator_is_that_of_the_variances(results):
+    frame = results.gradients[(results.gradients["step"] == 2000) & (results.gradients["group"] == "encoder")]
+    reparam = frame[frame["estimator"] == "reparam"]
+    wide = reparam.pivot_table(index="seed", columns="statistic", values="value")
+    expected = (wide["variance"] / (wide["variance"] + wide["data_variance"])).mean()
+    share = shares(reparam)
+    assert share.n == 4
+    assert share.value == pytest.approx(expected)
+    assert share.low < share.value < share.high
+    assert shares(reparam[reparam["statistic"] != "data_variance"]).n == 0
+    below_zero = reparam.assign(value=reparam["value"].where(reparam["statistic"] != "data_variance", -1.0))
+    assert shares(below_zero).value == 1
+    told = sentences(results)
+    assert [share.beginning.split(" gradient")[0] for share in told] == [
+        f"Of the noise of the {group}" for group in ("encoder", "decoder", "loc", "log_scale")
+    ]
+    assert told[0].endings[0].startswith(f"reparam: {100 * expected:.3g} % (")
+    assert [ending.split(":")[0] for ending in told[0].endings] == list(ESTIMATORS)
+
+
+def test_environments_are_written_once_each(tmp_path):
+    path = write_results(tmp_path / "r", TWO, 3, environments={1: {"machine": "other"}}, replicates=0, rounds=0)
+    build(path, ["html"])
+    written = json.loads((path / "report" / "environment.json").read_text(encoding="utf-8"))
+    machines = {each["environment"]["machine"]: each["cells"] for each in written}
+    assert {machine: len(cells) for machine, cells in machines.items()} == {ENVIRONMENT["machine"]: 4, "other": 2}
+    assert all("-s1-" in cell for cell in machines["other"])
+
+
+def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
+    path = write_results(tmp_path / "r", TWO, 2, replicates=0, rounds=0)
+    results = load(path)
+    build(results, ["html"])
+    written = json.loads((path / "report" / "experiment.json").read_text(encoding="utf-8"))
+    assert experiment_from(written["experiment"]).estimators == tuple(TWO)
+    assert written["cells"] == dict(zip(results.cells.folder, results.cells.key, strict=True))
+
+
+def test_the_papers_are_cited(tmp_path, page):
+    assert html.escape(BIBTEX["kingma2014"], quote=False) in html.unescape(page)
+    path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0)
+    for record in path.glob("cells/reinforce-*/cell.json"):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        told["facts"]["reference"] = "mine<b>2025"
+        record.write_text(json.dumps(told), encoding="utf-8")
+    text = build(path, ["html"]).read_text(encoding="utf-8")
+    assert "No reference is known for: reinforce (mine&lt;b&gt;2025)." in text
+    assert "@inproceedings{kingma2014" in text
+
+
+def test_notices_name_what_is_mixed(tmp_path):
+    environments = {1: {"machine": "other", "torch": "2.12.0", "uncommitted": True}}
+    results = load(write_results(tmp_path / "r", TWO, 5, environments=environments, replicates=0, rounds=0))
+    told = " ".join(notices(results))
+    assert "2 cells ran from uncommitted code" in told
+    assert "different versions of torch: 2.12.0, 2.13.0" in told
+    assert "timed in 2 places" in told
+    assert "fewer than" not in told
+
+
+@pytest.mark.slow
+def test_the_same_records_give_the_same_bytes(tmp_path):
+    first, second = (write_results(tmp_path / name / "r", TWO, 3) for name in ("a", "b"))
+    build(first)
+    build(second)
+    assert files(first / "report") == files(second / "report")
+
+
+def test_what_a_new_report_lacks_is_removed(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0)
+    build(path)
+    (path / "report" / "tables" / "notes.txt").write_text("mine", encoding="utf-8")
+    (path / "throughput.parquet").unlink()
+    build(path)
+    left = set(files(path / "report"))
+    assert not [name for name in left if "throughput" in name]
+    assert "tables/notes.txt" in left
+
+
+EVIL = '<script>alert("x")</script>'
+LABELS = {
+    "reparam": "<b>a&b</b>",
+    "stl": r"x|y $z_1$ 50% #{~^}\ <img src=x onerror=y>",
+    "reinforce": "_`*[l](javascript:z) \u4e2d\u6587 \x07 </td>",
+}
+
+
+def test_every_string_of_a_record_is_escaped(tmp_path):
+    path = write_results(
+        tmp_path / "r",
+        list(LABELS),
+        3,
+        labels=LABELS,
+        question=EVIL,
+        expect=EVIL,
+        environments={seed: {"processor": EVIL, EVIL: EVIL} for seed in range(3)},
+        statuses={("reinforce", 0): "diverged"},
+        stops={("reinforce", 0): 400},
+    )
+    for record in path.glob("cells/*/cell.json"):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        told["stop_reason"] = EVIL
+        told["facts"]["summary"] = EVIL
+        record.write_text(json.dumps(told), encoding="utf-8")
+    reader = Reader(build(path, ["html", "md", "svg"]).read_text(encoding="utf-8"))
+    assert len(reader.named("script")) == 1
+    assert not reader.named("b")
+    assert not reader.named("img")
+    assert not [a for _, attributes in reader.tags for a in attributes if a.startswith("on")]
+    text = "".join(reader.text)
+    assert EVIL in text
+    for label in LABELS.values():
+        assert label in text
+    for table in (path / "report" / "tables").glob("*.md"):
+        assert "<" not in table.read_text(encoding="utf-8")
+    for figure in (path / "report" / "figures").glob("*.svg"):
+        assert b"<script" not in figure.read_bytes()
+
+
+def every(status):
+    return {(estimator, seed): status for estimator in TWO for seed in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rounds": 0}, "Throughput was not measured."),
+        ({"replicates": 0}, "No finished cell was probed."),
+        ({"estimators": ["reparam"], "seeds": 1}, "1 of 1 cell done."),
+        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 0)}, "4 cells diverged"),
+        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 900)}, "0 of 4 cells done; 4 diverged."),
+        ({"statuses": every("failed"), "stops": dict.fromkeys(every(""), 0)}, "No cell is done yet"),
+        ({"statuses": every(None), "rounds": 0}, "No cell has recorded its environment."),
+        ({"estimators": ["reinforce", "stl"], "replicates": 0, "rounds": 0}, "not in this experiment"),
+        ({"rounds": 1, "replicates": 0}, "n = 1 rounds"),
+    ],
+)
+def test_partial_records_make_a_report(tmp_path, changes, said):
+    path = write_results(tmp_path / "r", **{"estimators": TWO, "seeds": 2, **changes})
+    text = " ".join("".join(Reader(build(path, ["html"]).read_text(encoding="utf-8")).text).split())
+    assert said in text
+
+
+def test_bare_records_make_a_report(tmp_path):
+    path = write_results(tmp_path / "r", TWO, 1)
+    for record in path.glob("cells/*/cell.json"):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        record.write_text(json.dumps({"schema": told["schema"], "status": told["status"]}), encoding="utf-8")
+    plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
+    plan["experiment"] = {}
+    (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
+    assert "2 of 2 cells done." in build(path, ["html"]).read_text(encoding="utf-8")
+
+
+def test_a_plan_without_cells_makes_a_report(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 1, rounds=0)
+    plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
+    plan["cells"] = []
+    (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
+    assert status_line(load(path)) == "0 of 0 cells done."
+    assert "The plan has no cells." in build(path, ["html"]).read_text(encoding="utf-8")
+
+
+def test_the_spec_is_toml_that_runs_it_again(results, page):
+    spec = tomllib.loads(spec_toml(results))
+    recorded = results.plan["experiment"]
+    assert spec["estimators"] == list(recorded["estimators"])
+    assert spec["seeds"] == [0, 1, 2, 3]
+    assert spec["probe"] == recorded["probe"]
+    assert "estimator_learning_rate" not in spec["training"]
+    assert "estbench run comparison.toml" in page
+
+
+def test_strings_of_the_spec_survive_toml(tmp_path):
+    question = 'a "quote", a \\ and\na line\x7f\x01 \u4e2d'
+    results = load(write_results(tmp_path / "r", ["reparam"], 1, question=question, replicates=0, rounds=0))
+    assert tomllib.loads(spec_toml(results))["question"] == question
+
+
+def test_a_folder_without_records_is_an_error(tmp_path):
+    with pytest.raises(EstbenchError, match="no results folder"):
+        build(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0, rounds=0)
+    (path / "report").write_text("in the way", encoding="utf-8")
+    with pytest.raises(EstbenchError, match="cannot write the report"):
+        build(path)
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed_and_torch_never(tmp_path):
+    path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0)
+    script = f"""
+import sys, estbench.report
+print([name for name in ("torch", "pandas", "matplotlib", "seaborn", "jinja2") if name in sys.modules])
+estbench.report.build({str(path)!r})
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["[]", "False"]

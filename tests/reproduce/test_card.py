@@ -1,0 +1,92 @@
+"""Cards are read strictly, and a verdict is about the whole interval."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from counting import CARD
+
+from estbench.errors import EstbenchError
+from estbench.options import validated
+from estbench.reproduce import Expectation, find_cards, read_card, shipped_cards
+from estbench.reproduce.measurements import known
+from estbench.stats import Interval
+
+
+@pytest.fixture
+def write(tmp_path):
+    def build(text=CARD, name="counting.toml"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return build
+
+
+def expectation(relation, value, tolerance=None):
+    return Expectation(quantity="q", relation=relation, value=value, tolerance=tolerance, source="s")
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "verdict"),
+    [
+        (expectation("less", 1.0), 0.5, 0.9, "reproduced"),
+        (expectation("less", 1.0), 0.5, 1.1, "undecided"),
+        (expectation("less", 1.0), 1.1, 1.3, "contradicted"),
+        (expectation("greater", 1.0), 1.1, 1.3, "reproduced"),
+        (expectation("greater", 1.0), 0.9, 1.3, "undecided"),
+        (expectation("greater", 1.0), 0.1, 0.3, "contradicted"),
+        (expectation("equals", 1.0, 0.2), 0.9, 1.1, "reproduced"),
+        (expectation("equals", 1.0, 0.2), 0.7, 1.1, "undecided"),
+        (expectation("equals", 1.0, 0.2), -9.0, 9.0, "undecided"),
+        (expectation("equals", 1.0, 0.2), 1.3, 1.4, "contradicted"),
+        (expectation("less", 1.0), math.nan, math.nan, "undecided"),
+    ],
+)
+def test_a_verdict_is_about_the_whole_interval(expected, low, high, verdict):
+    middle = (low + high) / 2
+    assert expected.verdict(Interval(middle, low, high, 10)) == verdict
+
+
+def test_a_card_is_named_by_its_file(write):
+    card = read_card(write())
+    assert (card.name, card.tier, card.reproduces) == ("counting", "seconds", True)
+    assert str(card.expect[0]) == "< 2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('tier = "seconds"', 'tier = "hours"', "tier: input should be 'seconds', 'minutes', 'gpu' or 'cluster'"),
+        ('paper = "williams1992"', 'paper = "wiliams1992"', "unknown paper 'wiliams1992'; did you mean 'williams1992'"),
+        ('claim = "One is less than two."', "", "claim: is required"),
+        ("value = 2.0", "value = 2.0\ntolerance = 0.1", "the other relations take none"),
+        ('relation = "less"', 'relation = "equals"', "needs a tolerance"),
+        ('tier = "seconds"', 'tier = "seconds"\nreproduces = false', "needs a finding"),
+        ('source = "arithmetic"', "", "source: is required"),
+        ("value = 2.0", "value = nan", "finite number"),
+        ("deviations = []", "deviations = []\ndeviation = []", "unknown key 'deviation'; did you mean 'deviations'"),
+        ("[[expect]]", "[[expect]", "is not valid TOML"),
+    ],
+)
+def test_a_mistake_in_a_card_is_one_line_that_names_it(write, old, new, said):
+    path = write(CARD.replace(old, new))
+    with pytest.raises(EstbenchError) as error:
+        read_card(path)
+    assert "counting.toml" in str(error.value)
+    assert said in str(error.value)
+
+
+def test_a_missing_card_says_where_to_look(tmp_path):
+    with pytest.raises(EstbenchError, match=r"no card '.*none\.toml'; see `estbench reproduce --list`"):
+        read_card(tmp_path / "none.toml")
+    with pytest.raises(EstbenchError, match="no card 'no-such-card'"):
+        find_cards(("no-such-card",), ())
+
+
+def test_every_shipped_card_is_valid_and_its_measurement_takes_its_settings():
+    for card in find_cards((), ("seconds", "minutes", "gpu", "cluster")):
+        options, _ = known(card.measurement)
+        validated(options, card.settings, card.name)
+    assert len(shipped_cards()) == len(find_cards((), ("seconds", "minutes", "gpu", "cluster")))

@@ -1,0 +1,184 @@
+"""From a card to its outcome, its record and its page, as a user sees them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from estbench.cli import _exit_code
+from estbench.errors import EstbenchError
+from estbench.options import Options
+from estbench.reproduce import measurements, put_to_the_test, read_card
+from estbench.reproduce.measurements import Measured, measurement
+from estbench.stats import Interval
+
+
+class Counting(Options):
+    to: int = 1
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    measurements.known("gaussian_toy_variances")  # all modules are imported now, and not into the copy
+    monkeypatch.setattr(measurements, "_MEASUREMENTS", dict(measurements._MEASUREMENTS))
+
+    @measurement("counting", Counting)
+    def _count(options):
+        if options.to < 0:
+            raise RuntimeError("cannot count down")
+        points = [
+            {
+                "panel": "all",
+                "series": "<b>bold</b>",
+                "x": x,
+                "value": x,
+                "low": x - 0.1,
+                "high": x + 0.1,
+                "expected": x,
+            }
+            for x in range(1, options.to + 2)
+        ]
+        return Measured({"count": Interval(options.to, options.to - 0.5, options.to + 0.5, 7)}, points, ("x", "y"))
+
+
+@pytest.fixture
+def card(tmp_path, counting):
+    def build(name="counting", *, to=1, reproduces=True, value=2.0, quantity="count", claim="One is <i>less</i>."):
+        path = tmp_path / f"{name}.toml"
+        path.write_text(
+            f"""
+claim = {json.dumps(claim)}
+paper = "williams1992"
+where = "Section 1"
+protocol = "Count."
+deviations = ["None of the paper's numbers was counted."]
+computed = "By counting."
+tier = "seconds"
+measurement = "counting"
+reproduces = {str(reproduces).lower()}
+{"" if reproduces else 'finding = "It was more."'}
+
+[settings]
+to = {to}
+
+[[expect]]
+quantity = "{quantity}"
+relation = "less"
+value = {value}
+source = "arithmetic"
+""",
+            encoding="utf-8",
+        )
+        return path
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("to", "reproduces", "verdict", "as_expected"),
+    [
+        (1, True, "reproduced", True),
+        (5, True, "not reproduced", False),
+        (5, False, "not reproduced", True),
+        (1, False, "reproduced", False),
+        (-1, True, "failed", False),
+        (-1, False, "failed", False),
+    ],
+)
+def test_an_outcome_is_what_the_card_foresees_or_not(card, to, reproduces, verdict, as_expected):
+    outcome = put_to_the_test(read_card(card(to=to, reproduces=reproduces)))
+    assert (outcome.verdict, outcome.as_expected) == (verdict, as_expected)
+
+
+def test_a_quantity_that_is_not_measured_is_a_mistake_in_the_card(card):
+    with pytest.raises(EstbenchError, match="expects 'cuont', which its measurement does not give; it gives count"):
+        put_to_the_test(read_card(card(quantity="cuont")))
+
+
+def test_an_unknown_measurement_or_setting_is_one_line(card):
+    path = card()
+    path.write_text(path.read_text().replace('measurement = "counting"', 'measurement = "countng"'))
+    with pytest.raises(EstbenchError, match="unknown measurement 'countng'; did you mean 'counting'"):
+        put_to_the_test(read_card(path))
+    path = card()
+    path.write_text(path.read_text().replace("to = 1", "too = 1"))
+    with pytest.raises(EstbenchError, match="unknown key 'too'; did you mean 'to'"):
+        put_to_the_test(read_card(path))
+
+
+def test_the_command_writes_a_page_and_succeeds(card, tmp_path, capsys):
+    assert _exit_code(["reproduce", str(card()), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "1.00" in shown
+    assert "reproduced" in shown
+    page = (tmp_path / "out" / "reproductions.html").read_text(encoding="utf-8")
+    assert "One is &lt;i&gt;less&lt;/i&gt;." in page
+    assert "<svg" in page
+    assert "None of the paper" in page
+    assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".svg", ".png", ".pdf", ".csv"}
+    record = json.loads((tmp_path / "out" / "cards" / "counting.json").read_text())
+    assert record["verdict"] == "reproduced"
+    assert record["environment"]["torch"]
+
+
+def test_a_claim_that_should_reproduce_and_does_not_fails_the_command(card, tmp_path):
+    assert _exit_code(["reproduce", str(card(to=5)), "--out", str(tmp_path / "out")]) == 1
+    known = card("known", to=5, reproduces=False)
+    assert _exit_code(["reproduce", str(known), "--out", str(tmp_path / "out")]) == 0
+    table = (tmp_path / "out" / "reproductions.md").read_text(encoding="utf-8")
+    assert "not reproduced, as known: It was more." in table
+
+
+def test_a_measurement_that_fails_stops_no_other_card(card, tmp_path, capsys):
+    bad, good = card("bad", to=-1), card("good")
+    assert _exit_code(["reproduce", str(bad), str(good), "--out", str(tmp_path / "out"), "--json"]) == 1
+    verdicts = {found["card"]["name"]: found["verdict"] for found in json.loads(capsys.readouterr().out)}
+    assert verdicts == {"bad": "failed", "good": "reproduced"}
+    assert "cannot count down" in (tmp_path / "out" / "reproductions.html").read_text(encoding="utf-8")
+
+
+def test_the_same_records_give_the_same_page(card, tmp_path):
+    out = tmp_path / "out"
+    assert _exit_code(["reproduce", str(card()), "--out", str(out)]) == 0
+    first = (out / "figures" / "counting.svg").read_bytes()
+    assert _exit_code(["reproduce", str(card()), "--out", str(out)]) == 0
+    assert (out / "figures" / "counting.svg").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-such-card"], "no card 'no-such-card'"),
+        (["x.toml", "--tier", "seconds"], "name cards or a --tier, not both"),
+        (["no.toml"], "no card 'no.toml'"),
+    ],
+)
+def test_misuse_is_one_line(arguments, said, capsys):
+    assert _exit_code(["reproduce", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda kept: kept.update(schema=2), "which an earlier estbench wrote"),
+        (lambda kept: kept.pop("points"), "points: is required"),
+        (lambda kept: kept["expectations"][0].update(n="many"), "expectations.0.n"),
+        (lambda kept: kept["card"].update(name="other"), "is of the card 'other'"),
+        (lambda kept: kept.update(points=[{**kept["points"][0], "panel": str(at)} for at in range(99)]), "at most 24"),
+    ],
+    ids=["schema", "gap", "type", "name", "panels"],
+)
+def test_an_earlier_outcome_that_is_none_is_told_and_left_out(card, capsys, tmp_path, change, complaint):
+    out = tmp_path / "out"
+    assert _exit_code(["reproduce", str(card("first")), "--out", str(out)]) == 0
+    first = out / "cards" / "first.json"
+    kept = json.loads(first.read_text())
+    change(kept)
+    first.write_text(json.dumps(kept))
+    capsys.readouterr()
+    assert _exit_code(["reproduce", str(card("second")), "--out", str(out)]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line]
+    assert complaint in warning
+    assert "second" in (out / "reproductions.csv").read_text()
