@@ -6,20 +6,15 @@
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from estbench._version import __version__
 from estbench.errors import EstbenchError, EstbenchWarning
 
 if TYPE_CHECKING:
     from estbench import datasets, estimators, measure, problems, report, stats
     from estbench.execution import run
     from estbench.store import load
-
-try:
-    __version__ = version("estbench")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "unknown"
 
 __all__ = [
     "EstbenchError",

@@ -21,7 +21,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Options(Frozen):
+class BaseOptions(Frozen):
     """Base of the options of one estimator or problem: only the fields that it accepts, with real defaults."""
 
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.failures import described
-from estbench.options import Options, validated
+from estbench.options import BaseOptions, validated
 from estbench.source import combined, constants, fingerprint, ships
 from estbench.variant import NAME, Variant
 
@@ -106,10 +106,10 @@ class Registry(Generic[Entry]):
         """The entries whose names are among some words."""
         return [entry for name, entry in self._entries.items() if name in words]
 
-    def options(self, variant: str | Variant) -> Options:
+    def options(self, variant: str | Variant) -> BaseOptions:
         """The checked options of a variant."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
-        model: type[Options] = getattr(self.get(variant.name), "Options", Options)
+        model: type[BaseOptions] = getattr(self.get(variant.name), "BaseOptions", BaseOptions)
         return validated(model, variant.options, f"{self.kind} '{variant.name}'")
 
     def resolve(self, variant: str | Variant) -> Resolved:

@@ -63,7 +63,7 @@ def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     """Write a plugin file; what it registers is forgotten after the test."""
     from estbench import datasets, estimators, problems
 
-    registries = [module.REGISTRY for module in (datasets, estimators, problems)]
+    registries = [datasets.DATASETS, estimators.ESTIMATORS, problems.PROBLEMS]
     known = [dict(registry._entries) for registry in registries]
 
     def write(name: str, text: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.reproduce import measurements
 from estbench.stats import Interval
 
@@ -29,7 +29,7 @@ def register() -> None:
     measurements.known("gaussian_toy_variances")  # all modules are imported now
     forget()
 
-    @measurements.measurement("counting", Options)
+    @measurements.measurement("counting", BaseOptions)
     def _count(_options):
         points = [
             {"panel": "all", "series": "a", "x": x, "value": x, "low": 0, "high": 9, "expected": x} for x in (1, 2)

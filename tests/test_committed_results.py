@@ -35,7 +35,7 @@ def complaints(report: Path) -> list[str]:
     if name not in EXPERIMENTS:
         return [f"there is no experiment '{name}'"]
     experiment = read_experiment(EXPERIMENTS[name])
-    plan = make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
+    plan = make_plan(experiment, estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve)
     found = []
     if recorded["cells"] != {cell.folder: cell.key for cell in plan}:
         found.append("its cells have other keys than those of the experiment's file")

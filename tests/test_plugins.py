@@ -54,7 +54,7 @@ def files(tmp_path, plugin):
 
 
 def value(name: str = "mine"):
-    return estimators.REGISTRY.get(name).value
+    return estimators.ESTIMATORS.get(name).value
 
 
 BESIDE = {

@@ -82,5 +82,5 @@ def test_its_table_of_claims_is_a_part_of_the_committed_one():
 
 def test_it_names_every_estimator():
     section = README.partition("## The estimators")[2].partition("\n## ")[0]
-    ours = {name for name in estimators.names() if estimators.REGISTRY.get(name).__module__.startswith("estbench.")}
+    ours = {name for name in estimators.names() if estimators.ESTIMATORS.get(name).__module__.startswith("estbench.")}
     assert ours <= set(re.findall(r"`([a-z-]+)`", section))

@@ -8,7 +8,7 @@ import pytest
 
 from estbench import EstbenchError, datasets, estimators, problems
 from estbench.estimators import Estimator
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.plugins import load_plugin
 from estbench.registry import Registry
 
@@ -26,7 +26,7 @@ class Sampler(Estimator):
 """
 
 
-class Knobs(Options):
+class Knobs(BaseOptions):
     size: int = 3
     rate: float = 1.0
     layers: tuple[int, ...] = (2,)
@@ -39,7 +39,7 @@ def registry():
     made._entry_points_loaded = True
 
     class Thing:
-        Options = Knobs
+        BaseOptions = Knobs
         version = 7
 
         def __init__(self, options):
@@ -266,7 +266,7 @@ def test_one_class_under_two_names_answers_to_each():
 
 
 def test_one_dataset_under_two_names_keeps_both_cards(monkeypatch):
-    monkeypatch.setattr(datasets.REGISTRY, "_entries", dict(datasets.REGISTRY._entries))
+    monkeypatch.setattr(datasets.DATASETS, "_entries", dict(datasets.DATASETS._entries))
 
     def load():
         """Nothing."""

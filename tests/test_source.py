@@ -251,11 +251,11 @@ def test_a_fingerprint_is_the_same_wherever_the_files_are(found):
 
 
 def test_shipped_code_is_known_as_such(found):
-    assert ships(estimators.REGISTRY.get("reparam"))
-    assert ships(datasets.REGISTRY.get("digits"))
+    assert ships(estimators.ESTIMATORS.get("reparam"))
+    assert ships(datasets.DATASETS.get("digits"))
     assert not ships(functools.partial(found))
 
 
 def test_shipped_estimators_differ_and_each_has_its_own():
-    marks = {name: fingerprint(estimators.REGISTRY.get(name)) for name in estimators.names()}
+    marks = {name: fingerprint(estimators.ESTIMATORS.get(name)) for name in estimators.names()}
     assert len(set(marks.values())) == len(marks)

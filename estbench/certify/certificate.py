@@ -13,13 +13,15 @@ from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
-from estbench import __version__, estimators
+from estbench._version import __version__
 from estbench.certify import known
 from estbench.certify.checks import calls, contract, enumeration, facts, shapes, unbiasedness
 from estbench.certify.record import Certificate, Check, Outcome, worst
 from estbench.certify.settings.base import EXAMPLES, Setting
 from estbench.certify.subject import Subject
 from estbench.certify.verdict import Verdict
+from estbench.estimators import ESTIMATORS
+from estbench.estimators import create as create_estimator
 from estbench.plugins import load_plugin
 from estbench.processes import end_with_parent, started_without_script, usable_cores
 from estbench.source import fingerprint
@@ -58,7 +60,7 @@ WORKER = "SpawnProcess"  # the name that multiprocessing gives to what a pool st
 
 def certify(variant: str, *, quick: bool = False) -> Certificate:
     """Check a registered estimator, ``name[option=value,...]``; ``quick`` leaves out what is sampled at length."""
-    return certify_subject(_registered(estimators.REGISTRY.resolve(variant).label), quick=quick)
+    return certify_subject(_registered(ESTIMATORS.resolve(variant).label), quick=quick)
 
 
 def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
@@ -88,12 +90,12 @@ def certify_each(labels: Sequence[str], plugins: Iterable[str] = ()) -> Iterator
 
 def variants(name: str) -> list[str]:
     """The choices of options of an estimator that have a certificate each, by label: the defaults, then others."""
-    cls = estimators.REGISTRY.get(name)
-    return [estimators.REGISTRY.resolve(variant).label for variant in (name, *cls.variants)]
+    cls = ESTIMATORS.get(name)
+    return [ESTIMATORS.resolve(variant).label for variant in (name, *cls.variants)]
 
 
 def _registered(label: str) -> Subject:
-    return Subject(label, lambda: estimators.create(label))
+    return Subject(label, lambda: create_estimator(label))
 
 
 def _start_worker(plugins: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
-from estbench import __version__
+from estbench._version import __version__
 from estbench.cli import streams
 from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError, did_you_mean
 from estbench.visible import visible

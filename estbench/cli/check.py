@@ -67,14 +67,13 @@ def command(
 
 def _labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
     """The variants to check, each once."""
-    from estbench import estimators
     from estbench.certify import variants
+    from estbench.estimators import ESTIMATORS
 
     if everything == bool(names):
         raise EstbenchError("name the estimators to check, or say --all; `estbench list estimators` names them")
     wanted = [
-        [estimators.REGISTRY.resolve(name).label] if "[" in name else variants(name)
-        for name in (names or estimators.names())
+        [ESTIMATORS.resolve(name).label] if "[" in name else variants(name) for name in (names or ESTIMATORS.names())
     ]
     return list(dict.fromkeys(label for labels in wanted for label in labels))
 

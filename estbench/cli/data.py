@@ -26,14 +26,14 @@ def command() -> None:
 @json_option
 def list_datasets(*, as_json: bool) -> None:
     """Every dataset, its card, and whether its files are there."""
-    from estbench import datasets
     from estbench.cli.console import print_json, print_rows, say
+    from estbench.datasets import DATASETS, card_name
     from estbench.datasets.files import DATA_DIR, data_folder
 
     found: list[dict[str, Any]] = []
-    for name in datasets.names():
+    for name in DATASETS.names():
         states = {file.name: file.state() for file in _files([name])}
-        found.append({"name": name, "card": datasets.card_name(name), "files": states})
+        found.append({"name": name, "card": card_name(name), "files": states})
     if as_json:
         print_json({"folder": str(data_folder()), "datasets": found})
         return
@@ -90,10 +90,11 @@ def verify(names: tuple[str, ...]) -> int:
 
 def _files(names: Iterable[str]) -> list[DataFile]:
     """The files of the named datasets, or of all."""
-    from estbench import datasets
+    from estbench.datasets import DATASETS
+    from estbench.datasets import card as dataset_card
     from estbench.datasets.files import files
 
-    return files(dict.fromkeys(file for name in names or datasets.names() for file in datasets.card(name).files))
+    return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_card(name).files))
 
 
 def _summed(states: dict[str, str]) -> str:

@@ -55,9 +55,9 @@ def _check(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _shipped_data() -> str:
-    from estbench import datasets
+    from estbench.datasets import load as load_dataset
 
-    return ", ".join(f"{name}: {len(datasets.load(name).train)} training images" for name in ("mnist5k", "digits"))
+    return ", ".join(f"{name}: {len(load_dataset(name).train)} training images" for name in ("mnist5k", "digits"))
 
 
 def _writable() -> str:
@@ -67,10 +67,11 @@ def _writable() -> str:
 
 
 def _data_folder() -> Finding:
-    from estbench import datasets
+    from estbench.datasets import DATASETS
+    from estbench.datasets import card as dataset_card
     from estbench.datasets.files import DATA_DIR, data_folder, files
 
-    states = {name: {file.state() for file in files(datasets.card(name).files)} for name in datasets.names()}
+    states = {name: {file.state() for file in files(dataset_card(name).files)} for name in DATASETS.names()}
     whole = [name for name, found in states.items() if found == {"verified"}]
     damaged = [name for name, found in states.items() if "damaged" in found]
     said = f"in {data_folder()}: {', '.join(whole) or 'nothing; `estbench data fetch` gets them'}"

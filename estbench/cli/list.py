@@ -33,13 +33,14 @@ def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
 
 
 def _estimators() -> list[dict[str, Any]]:
-    from estbench import estimators
     from estbench.certify.record import certificate_status
+    from estbench.estimators import ESTIMATORS
+    from estbench.estimators import describe as describe_estimator
     from estbench.source import fingerprint
 
     found = []
-    for name in estimators.names():
-        cls, facts = estimators.REGISTRY.get(name), estimators.describe(name)
+    for name in ESTIMATORS.names():
+        cls, facts = ESTIMATORS.get(name), describe_estimator(name)
         found.append(
             {
                 "name": name,
@@ -58,16 +59,18 @@ def _estimators() -> list[dict[str, Any]]:
 
 
 def _problems() -> list[dict[str, Any]]:
-    from estbench import problems
+    from estbench.problems import PROBLEMS
+    from estbench.problems import describe as describe_problem
 
-    found = [problems.describe(name) for name in problems.names()]
+    found = [describe_problem(name) for name in PROBLEMS.names()]
     return [{column: entry[column] for column in ("name", "latents", "summary")} for entry in found]
 
 
 def _datasets() -> list[dict[str, Any]]:
-    from estbench import datasets
+    from estbench.datasets import DATASETS
+    from estbench.datasets import describe as describe_dataset
 
-    return [{"name": name, "summary": datasets.describe(name)} for name in datasets.names()]
+    return [{"name": name, "summary": describe_dataset(name)} for name in DATASETS.names()]
 
 
 def _experiments() -> list[dict[str, Any]]:

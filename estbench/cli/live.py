@@ -64,11 +64,11 @@ def _drawn(path: Path, refresh: int | None) -> bool:
 def _draw(path: Path, refresh: int | None) -> None:
     """Build the report, in the other process; Ctrl-C is for the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from estbench import report
     from estbench.errors import EstbenchError
+    from estbench.report import build
 
     try:
-        report.build(path, refresh=refresh)
+        build(path, refresh=refresh)
     except EstbenchError as error:
         say(f"Error: {error}", stderr=True)
         sys.exit(1)

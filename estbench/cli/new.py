@@ -15,7 +15,7 @@ from torch import Tensor
 
 from estbench.estimators import Estimator, register
 from estbench.problems import Objective
-from estbench.options import Options
+from estbench.options import BaseOptions
 
 
 @register("$name")
@@ -34,7 +34,7 @@ class $cls(Estimator):
     unbiased = True
     needs_differentiable_f = False  # whether it takes the derivative of f with respect to z
 
-    class Options(Options):
+    class Options(BaseOptions):
         """What may be chosen: `$name[num_samples=4]`. Every option has a default."""
 
         num_samples: int = 2
@@ -78,13 +78,13 @@ def test_its_certificate_passes():
 @click.argument("name")
 def command(name: str) -> None:
     """Write a new estimator, NAME.py, and its test; both work as they are, and are yours to change."""
-    from estbench import estimators
     from estbench.cli.console import say
+    from estbench.estimators import ESTIMATORS
     from estbench.variant import NAME
 
     if not NAME.fullmatch(name) or not name[0].isalpha():
         raise EstbenchError(f"'{name}' is no estimator name; begin with a-z, and go on with a-z, 0-9, - and _")
-    if name in estimators.names():
+    if name in ESTIMATORS.names():
         raise EstbenchError(f"the estimator '{name}' exists already; choose another name")
     words = name.replace("-", "_")
     plugin, test = Path(f"{words}.py"), Path(f"test_{words}.py")

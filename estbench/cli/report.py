@@ -65,8 +65,8 @@ def command(
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
-    from estbench import report
     from estbench.cli.console import print_table, say
+    from estbench.report import build, summary
     from estbench.report.formats import as_formats
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
@@ -87,7 +87,7 @@ def command(
             from estbench.report.tensorboard import write_events
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
-        return results, report.build(results, chosen, out=out, refresh=refresh)
+        return results, build(results, chosen, out=out, refresh=refresh)
 
     results, page = make(REFRESH if watch else None)
     if open_page:
@@ -96,7 +96,7 @@ def command(
         say(f"watching; Ctrl-C ends it. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         results, page = make()
-    print_table(report.summary(results))
+    print_table(summary(results))
     say(f"report: {page}")
 
 

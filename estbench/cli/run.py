@@ -92,22 +92,23 @@ def command(
 
     import contextlib
 
-    from estbench import execution, report
     from estbench.cli.console import print_table, say
     from estbench.cli.live import live_report
     from estbench.cli.progress import name_cells, progress_listener
+    from estbench.execution import plan_of, run
     from estbench.plugins import load_plugin
+    from estbench.report import build, summary
     from estbench.report.analysis.omissions import omissions
     from estbench.store import Status
 
     if dry_run:
         for plugin in plugins:
             load_plugin(plugin)
-        return _print_plan(execution.plan_of(chosen), out)
+        return _print_plan(plan_of(chosen), out)
     workers = jobs is not None or cluster is not None or slurm is not None
     drawing = live_report(beside_workers=workers) if live else contextlib.nullcontext()
     with drawing as rebuild, progress_listener(rebuild) as listener:
-        results = execution.run(
+        results = run(
             chosen,
             out,
             device=device,
@@ -122,13 +123,13 @@ def command(
             exit_if_hung=True,
             listener=listener,
         )
-    page = report.build(results.path)
-    print_table(report.summary(results))
+    page = build(results.path)
+    print_table(summary(results))
     for sentence in omissions(results):
         say(sentence)
     say(f"report: {page}")
     # Others that failed before are in the table; this run answers for what it was asked.
-    plan = execution.plan_of(chosen)
+    plan = plan_of(chosen)
     names = name_cells(plan)
     ended = results.cells.set_index("key")
     bad = 0

@@ -15,25 +15,30 @@ from estbench.errors import EstbenchError, did_you_mean
 @plugin_option
 def command(name: str, plugins: tuple[str, ...]) -> None:
     """Explain an estimator, problem, dataset or ready experiment."""
-    from estbench import datasets, estimators, problems
+    from estbench.datasets import DATASETS
+    from estbench.datasets import describe as describe_dataset
+    from estbench.estimators import ESTIMATORS
+    from estbench.estimators import describe as describe_estimator
     from estbench.experiment.spec import shipped_experiments
     from estbench.plugins import load_plugin
+    from estbench.problems import PROBLEMS
+    from estbench.problems import describe as describe_problem
 
     for plugin in plugins:
         load_plugin(plugin)
     name = name.partition("[")[0]
     experiments = shipped_experiments()
-    if name in estimators.names():
-        _print_entry(estimators.describe(name))
+    if name in ESTIMATORS.names():
+        _print_entry(describe_estimator(name))
         _print_certificates(name)
-    elif name in problems.names():
-        _print_entry(problems.describe(name))
-    elif name in datasets.names():
-        _print_entry({"name": name, "kind": "dataset", "documentation": datasets.describe(name)})
+    elif name in PROBLEMS.names():
+        _print_entry(describe_problem(name))
+    elif name in DATASETS.names():
+        _print_entry({"name": name, "kind": "dataset", "documentation": describe_dataset(name)})
     elif name in experiments:
         _say_all(experiments[name].read_text(encoding="utf-8"))
     else:
-        known = [*estimators.names(), *problems.names(), *datasets.names(), *experiments]
+        known = [*ESTIMATORS.names(), *PROBLEMS.names(), *DATASETS.names(), *experiments]
         raise EstbenchError(
             f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
         )
@@ -67,13 +72,13 @@ def _say_all(text: str) -> None:
 
 def _print_certificates(name: str) -> None:
     """What is proved of an estimator with its defaults, and with the further options that it declares."""
-    from estbench import estimators
     from estbench.certify import variants
     from estbench.certify.record import certificate_status, find_certificates
     from estbench.cli.console import say
+    from estbench.estimators import ESTIMATORS
     from estbench.source import fingerprint
 
-    source = fingerprint(estimators.REGISTRY.get(name))
+    source = fingerprint(ESTIMATORS.get(name))
     _say_all("\ncertificates (estbench check):")
     for label in variants(name):
         say(f"  {label}: {certificate_status(label, source)}")

@@ -3,6 +3,6 @@
 from estbench.datasets import idx as _idx  # noqa: F401  (registers mnist and fashion_mnist)
 from estbench.datasets import matlab as _matlab  # noqa: F401  (registers static_mnist, omniglot and silhouettes)
 from estbench.datasets import shipped as _shipped  # noqa: F401  (registers mnist5k and digits)
-from estbench.datasets.dataset import REGISTRY, Card, Dataset, card, card_name, describe, load, names, register
+from estbench.datasets.dataset import DATASETS, Card, Dataset, card, card_name, describe, load, names, register
 
-__all__ = ["REGISTRY", "Card", "Dataset", "card", "card_name", "describe", "load", "names", "register"]
+__all__ = ["DATASETS", "Card", "Dataset", "card", "card_name", "describe", "load", "names", "register"]

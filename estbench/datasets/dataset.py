@@ -53,18 +53,18 @@ class Card:
 
 
 Loader = TypeVar("Loader", bound=Callable[[], Dataset])
-REGISTRY: Registry[Callable[[], Dataset]] = Registry("dataset")
-names = REGISTRY.names
+DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
+names = DATASETS.names
 
 
 def register(name: str, card: Card = Card()) -> Callable[[Loader], Loader]:
     """Decorator: make a function that loads a dataset known as ``name``."""
-    return REGISTRY.register(name, card=card)
+    return DATASETS.register(name, card=card)
 
 
 def card(name: str) -> Card:
     """The card of a dataset; nothing is loaded."""
-    found: Card = getattr(REGISTRY.get(name), "card", Card())
+    found: Card = getattr(DATASETS.get(name), "card", Card())
     return found
 
 
@@ -80,7 +80,7 @@ def card_name(name: str, seen: str | None = None) -> str:
 
 def load(name: str) -> Dataset:
     """Load and check a dataset, once per process; raise ``EstbenchError`` if its name, files or arrays are wrong."""
-    loader = REGISTRY.get(name)
+    loader = DATASETS.get(name)
     if name not in _loaded or _loaded[name][0] is not loader:  # registered again under the same name
         _loaded[name] = loader, _checked(name, loader)
     return _loaded[name][1]
@@ -104,4 +104,4 @@ def _checked(name: str, loader: Callable[[], Dataset]) -> Dataset:
 
 def describe(name: str) -> str:
     """One line about a dataset."""
-    return inspect.getdoc(REGISTRY.get(name)) or ""
+    return inspect.getdoc(DATASETS.get(name)) or ""

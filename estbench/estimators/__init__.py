@@ -4,17 +4,16 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 from estbench.estimators.base import (
-    REGISTRY,
+    ESTIMATORS,
     Estimator,
-    check_supports,
     create,
     describe,
     names,
     register,
     surrogate_of,
 )
+from estbench.estimators.compatibility import check_for, check_supports
 from estbench.estimators.layerwise import create_for
-from estbench.estimators.requirements import check_for
 from estbench.references import BIBTEX
 
 # Every module in this folder registers its family when it is imported.
@@ -23,7 +22,7 @@ for _module in walk_packages(__path__, f"{__name__}."):
 
 __all__ = [
     "BIBTEX",
-    "REGISTRY",
+    "ESTIMATORS",
     "Estimator",
     "check_for",
     "check_supports",

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.errors import EstbenchError
 from estbench.estimators import requirements
-from estbench.problems import Objective, Problem
+from estbench.options import BaseOptions
+from estbench.problems import Objective
 from estbench.registry import Registry
 from estbench.variant import Variant
 
@@ -29,7 +29,7 @@ class Estimator(nn.Module):
       own optimiser ascends the same surrogate. ``eval()`` freezes both.
     """
 
-    Options: ClassVar[type[options.Options]] = options.Options
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
@@ -44,7 +44,7 @@ class Estimator(nn.Module):
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
     _seen: Any = None  # the kind of objective that was checked last
 
-    def __init__(self, options: options.Options | None = None) -> None:
+    def __init__(self, options: BaseOptions | None = None) -> None:
         super().__init__()
         self.options: Any = options or type(self).Options()
 
@@ -105,8 +105,8 @@ def surrogate_of(estimator: Estimator, objective: Objective) -> Tensor:
 
 
 E = TypeVar("E", bound=Estimator)
-REGISTRY: Registry[type[Estimator]] = Registry("estimator")
-names = REGISTRY.names
+ESTIMATORS: Registry[type[Estimator]] = Registry("estimator")
+names = ESTIMATORS.names
 FACTS = ("summary", "supports", "unbiased", "needs_differentiable_f")
 
 
@@ -125,14 +125,14 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
         required = [option for option, field in cls.Options.model_fields.items() if field.is_required()]
         if required:
             raise EstbenchError(f"estimator '{name}': option {', '.join(required)} has no default; give it one")
-        return REGISTRY.register(name)(cls)
+        return ESTIMATORS.register(name)(cls)
 
     return decorator
 
 
 def create(variant: str | Variant) -> Estimator:
     """Build an estimator from ``name[option=value,...]``, for example ``rloo[num_samples=4]``."""
-    estimator: Estimator = REGISTRY.create(variant)
+    estimator: Estimator = ESTIMATORS.create(variant)
     if not hasattr(estimator, "evaluations"):
         raise EstbenchError(
             f"estimator '{estimator.name}' does not declare evaluations; set it on the class or in __init__:"
@@ -143,7 +143,7 @@ def create(variant: str | Variant) -> Estimator:
 
 def describe(name: str) -> dict[str, Any]:
     """Facts, options with their defaults, and the documentation of an estimator."""
-    cls = REGISTRY.get(name)
+    cls = ESTIMATORS.get(name)
     return {
         "name": name,
         "kind": "estimator",
@@ -152,21 +152,3 @@ def describe(name: str) -> dict[str, Any]:
         "options": cls.Options().model_dump(mode="json"),
         "documentation": inspect.getdoc(cls) or "",
     }
-
-
-def check_supports(estimator: type[Estimator], problem: type[Problem], options: options.Options) -> None:
-    """Raise ``EstbenchError`` if what a problem says of itself with these options rules the estimator out.
-
-    It costs nothing; whether it is true is found by ``check_for``, which looks at q.
-    """
-    latents, bound = problem.latents_of(options), problem.bound_of(options)
-    if latents in requirements.FAMILIES and latents not in requirements.families(estimator.supports):
-        raise EstbenchError(
-            f"estimator '{estimator.name}' requires {requirements.in_words(estimator.supports)}, and problem"
-            f" '{problem.name}' has {latents} latents; choose another of the two"
-        )
-    if bound not in estimator.bounds:
-        raise EstbenchError(
-            f"estimator '{estimator.name}' is for the {' or '.join(sorted(estimator.bounds))} objective, and problem"
-            f" '{problem.name}' has the {bound} one (importance_samples decides); choose another of the two"
-        )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import cast
 
 import torch
 from torch import Tensor
 
+from estbench.errors import EstbenchError
 from estbench.estimators.base import Estimator, create
-from estbench.estimators.requirements import check_for
+from estbench.estimators.compatibility import check_for
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
 from estbench.variant import Variant
@@ -43,8 +43,7 @@ class Layerwise(Estimator):
 
     def prepare(self, objective: Objective) -> None:
         self.first.prepare(objective)
-        layered = cast("TwoLayerObjective", objective)
-        self.second.prepare(layered.second(objective.q.sample()))
+        self.second.prepare(_layered(objective).second(objective.q.sample()))
         # Also finds out, before the first step, whether the estimator can do without what a first layer lacks.
         self.evaluations = self.count_evaluations(objective)
 
@@ -62,6 +61,13 @@ class Layerwise(Estimator):
         return rehearsed.evaluations // objective.batch_shape.numel()
 
     def forward(self, objective: Objective) -> Tensor:
-        cast("TwoLayerObjective", objective).second_estimator = self.second
-        surrogate: Tensor = self.first(objective)
+        estimated = _layered(objective).estimated_by(self.second)
+        surrogate: Tensor = self.first(estimated)
+        objective.evaluations = estimated.evaluations
         return surrogate
+
+
+def _layered(objective: Objective) -> TwoLayerObjective:
+    if not isinstance(objective, TwoLayerObjective):
+        raise EstbenchError("an estimator of two layers needs an objective with two layers, a TwoLayerObjective")
+    return objective

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._baselines import Baseline, ExponentialMovingAverage, InputDependent, Optimal, Zero
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -57,7 +57,7 @@ class Reinforce(Estimator):
         "reinforce[baseline=optimal]",
     )
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; of the baselines, each option after ``baseline`` belongs to some."""
 
         num_samples: Annotated[int, Field(ge=1)] = 1
@@ -142,7 +142,7 @@ class RLOO(Estimator):
     needs_differentiable_f = False
     variants = ("rloo[num_samples=4]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         num_samples: Annotated[int, Field(ge=2)] = 2

@@ -17,7 +17,7 @@ import psutil
 import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 
-from estbench import __version__
+from estbench._version import __version__
 from estbench.errors import EstbenchError
 from estbench.execution.slurm import Slurm
 from estbench.execution.worker import describe

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
-from estbench import estimators, problems
 from estbench.errors import EstbenchError
+from estbench.estimators import ESTIMATORS, check_supports, create_for
 from estbench.experiment import Cell, Experiment, Plan, find_experiment, make_plan, read_experiment
 from estbench.experiment.spec import experiment_from
 from estbench.failures import is_stop, mistakes_of
 from estbench.plugins import load_plugin
+from estbench.problems import PROBLEMS
+from estbench.problems import create as create_problem
 from estbench.registry import Registry, Resolved
 from estbench.training import check_probe
 from estbench.training.isolation import isolated
@@ -32,13 +34,13 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 def plan_of(experiment: Experiment) -> Plan:
     """The plan, once every name and option in it is known to be right and every pair to be possible."""
     with isolated():
-        plan = make_plan(experiment, _resolver(estimators.REGISTRY), _resolver(problems.REGISTRY))
+        plan = make_plan(experiment, _resolver(ESTIMATORS), _resolver(PROBLEMS))
         for estimator, problem in plan.pairs():
             with mistakes_of(f"'{estimator.label}' on '{problem.label}'"):
                 check_pair(estimator, problem)
         for cell in {id(cell.problem): cell for cell in plan}.values():
             check_probe(cell)
-        estimators.REGISTRY.resolve(experiment.throughput.reference)
+        ESTIMATORS.resolve(experiment.throughput.reference)
     return plan
 
 
@@ -52,8 +54,8 @@ def _resolver(registry: Registry[Any]) -> Callable[[str], Resolved]:
 
 def check_pair(estimator: Resolved, problem: Resolved) -> None:
     """Refuse a problem whose latents or bound, as it names them, the estimator does not do."""
-    options = problems.REGISTRY.options(Variant(problem.name, problem.options))
-    estimators.check_supports(estimators.REGISTRY.get(estimator.name), problems.REGISTRY.get(problem.name), options)
+    options = PROBLEMS.options(Variant(problem.name, problem.options))
+    check_supports(ESTIMATORS.get(estimator.name), PROBLEMS.get(problem.name), options)
 
 
 def load_isolated(plugin: str | Path) -> list[str]:
@@ -83,13 +85,13 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
         first = next(iter(cells.values()))
         with isolated(), torch.random.fork_rng([]):
             with mistakes_of(f"problem '{label}' cannot be built"):
-                problem = problems.create(Variant(first.problem.name, first.problem.options))
+                problem = create_problem(Variant(first.problem.name, first.problem.options))
                 sizes[label] = len(problem.data.train)
             named = [Variant(cell.estimator.name, cell.estimator.options) for cell in cells.values()]
             probing = [Variant.parse(name) for name in (first.probe.shared, first.probe.reference) if name]
             for variant in (*named, *(each for each in probing if each.name != "exact")):
                 try:
-                    estimators.create_for(variant, problem)
+                    create_for(variant, problem)
                 except EstbenchError:
                     raise
                 except BaseException as error:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from estbench import estimators, problems
 from estbench.errors import EstbenchError, EstbenchWarning
+from estbench.estimators import ESTIMATORS
 from estbench.execution.conditions import Conditions
 from estbench.execution.in_process import in_process
 from estbench.execution.listener import Listener
@@ -30,6 +30,7 @@ from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.guarded import GuardedPath
 from estbench.measure.environment import choose_device
+from estbench.problems import PROBLEMS
 from estbench.store import Results, ResultsFolder, Status, load
 from estbench.store.attempts import forget_attempts
 from estbench.store.lock import one_run
@@ -198,8 +199,8 @@ def _check_origins(plan: Plan) -> None:
         entry
         for cell in plan
         for entry in (
-            ("estimator", estimators.REGISTRY, cell.estimator.label, cell.estimator.name),
-            ("problem", problems.REGISTRY, cell.problem.label, cell.problem.name),
+            ("estimator", ESTIMATORS, cell.estimator.label, cell.estimator.name),
+            ("problem", PROBLEMS, cell.problem.label, cell.problem.name),
         )
     }:
         if registry.get(name).__module__ == "__main__":

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from estbench import estimators
 from estbench.errors import EstbenchError
+from estbench.estimators import ESTIMATORS
 from estbench.execution.listener import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
@@ -41,7 +41,7 @@ def time_throughput(
     """
     protocol = plan.experiment.throughput
     for (problem, batch_size), new in untimed(plan, training_examples, folder, force=force).items():
-        reference = _reference_cell(next(iter(new.values())), estimators.REGISTRY.resolve(protocol.reference))
+        reference = _reference_cell(next(iter(new.values())), ESTIMATORS.resolve(protocol.reference))
         contenders = new if reference is None else {reference.estimator.label: reference, **new}
         listener.timing(list(contenders))
         rows: list[dict[str, Any]] = []

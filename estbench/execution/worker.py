@@ -16,14 +16,16 @@ import psutil
 import torch
 from distributed import get_worker
 
-from estbench import __version__, estimators, problems
+from estbench._version import __version__
 from estbench.errors import EstbenchError
+from estbench.estimators import ESTIMATORS
 from estbench.execution.conditions import Conditions
 from estbench.execution.fresh import compute
 from estbench.execution.planning import load_isolated
 from estbench.experiment import Cell
 from estbench.experiment.plan import cell_from_record
 from estbench.plugins import is_current
+from estbench.problems import PROBLEMS
 from estbench.processes import usable_cores
 from estbench.training import Outcome
 from estbench.training.threads import accept_threads
@@ -49,7 +51,7 @@ def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
             f"estbench {__version__} on {platform.node()} gives the cell '{cell.folder}' another key; "
             "install the same version there"
         )
-    known = cell.estimator.name in estimators.names() and cell.problem.name in problems.names()
+    known = cell.estimator.name in ESTIMATORS.names() and cell.problem.name in PROBLEMS.names()
     if known:
         _check_source(cell)
 
@@ -133,7 +135,7 @@ def _load_plugins(plugins: Iterable[Path]) -> EstbenchError | None:
 
 def _check_source(cell: Cell) -> None:
     """Refuse a cell whose code is another one here than where it was planned."""
-    for registry, planned in ((estimators.REGISTRY, cell.estimator), (problems.REGISTRY, cell.problem)):
+    for registry, planned in ((ESTIMATORS, cell.estimator), (PROBLEMS, cell.problem)):
         if registry.resolve(Variant(planned.name, planned.options)).source != planned.source:
             raise EstbenchError(
                 f"the source of '{planned.label}' on {platform.node()} is not the one that was planned; "

@@ -4,10 +4,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from estbench.problems.objective import Objective
-from estbench.problems.problem import REGISTRY, Problem, create, describe, names, register
+from estbench.problems.problem import PROBLEMS, Problem, create, describe, names, register
 
 # Every module beside this one registers its problem when it is imported.
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
-__all__ = ["REGISTRY", "Objective", "Problem", "create", "describe", "names", "register"]
+__all__ = ["PROBLEMS", "Objective", "Problem", "create", "describe", "names", "register"]

@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.latents.families import BernoulliLatents
+from estbench.options import BaseOptions
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy
 
@@ -34,7 +34,7 @@ class BernoulliToy(Toy):
     latents = "bernoulli"
     parameter_names = ("logits",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``theta`` is where every bit starts."""
 
         target: float = Field(default=0.45, ge=0, le=1)

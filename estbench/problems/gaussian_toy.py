@@ -10,8 +10,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.latents.families import NormalLatents
+from estbench.options import BaseOptions
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy
 
@@ -33,7 +33,7 @@ class GaussianToy(Toy):
     latents = "normal"
     parameter_names = ("loc", "log_scale")
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``loc`` and ``scale`` are where q starts."""
 
         cost: Literal["quadratic", "exponential", "cosine"] = "quadratic"

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from estbench import datasets, options
+from estbench.datasets import card_name
+from estbench.datasets import load as load_dataset
 from estbench.latents.families import BernoulliLatents
+from estbench.options import BaseOptions
 from estbench.problems.networks import Activation, ImageData, Size, binarised, perceptron, pixel_log_likelihood
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
@@ -42,7 +44,7 @@ class HierarchicalVAE(Problem):
     latents = "bernoulli"
     layers = 2
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; sizes are those of both layers."""
 
         dataset: ImageData = "mnist5k"
@@ -55,7 +57,7 @@ class HierarchicalVAE(Problem):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
         self.options = options or HierarchicalVAE.Options()
-        self.data = datasets.load(self.options.dataset)
+        self.data = load_dataset(self.options.dataset)
         size, hidden, activation = self.options.latent_size, self.options.hidden, self.options.activation
         self.family = BernoulliLatents(size)
         self.encoder = perceptron([self.data.size, *hidden, size], activation)  # q(b1|x)
@@ -66,7 +68,7 @@ class HierarchicalVAE(Problem):
 
     @classmethod
     def card_of(cls, options: Any) -> str:
-        return f"{datasets.card_name(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
+        return f"{card_name(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
-from estbench import options
 from estbench.datasets import Dataset
 from estbench.latents.families import NormalLatents
+from estbench.options import BaseOptions
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
 
@@ -43,7 +43,7 @@ class LinearGaussian(Problem):
     summary = "linear-Gaussian model with known posterior and evidence, K importance samples"
     latents = "normal"
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         dimensions: Annotated[int, Field(ge=1)] = 20

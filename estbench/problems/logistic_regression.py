@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from estbench import options
 from estbench.datasets import Dataset
 from estbench.datasets.tabular import load_table
 from estbench.latents.families import NormalLatents
+from estbench.options import BaseOptions
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register
 
@@ -52,7 +52,7 @@ class LogisticRegression(Problem):
     summary = "Bayesian logistic regression on breast cancer or German credit, exact by one-dimensional quadrature"
     latents = "normal"
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``minibatch`` is M, at most all rows."""
 
         dataset: Literal["breast_cancer", "german_credit"] = "breast_cancer"

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Generator, Tensor, nn
 
-from estbench import datasets
+from estbench.datasets import DATASETS
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -26,7 +26,7 @@ CACHED = 2**17
 
 
 def _known(dataset: str) -> str:
-    datasets.REGISTRY.get(dataset)
+    DATASETS.get(dataset)
     return dataset
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from estbench import datasets, options
-from estbench.datasets import Dataset
+from estbench.datasets import DATASETS, Dataset, card_name
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
+from estbench.options import BaseOptions
 from estbench.problems.objective import Objective
 from estbench.registry import Registry
 from estbench.source import ships
@@ -29,7 +29,7 @@ class Problem(nn.Module):
     The two steps are apart because a probe expands the parameters by a replicate dimension in between.
     """
 
-    Options: ClassVar[type[options.Options]] = options.Options
+    Options: ClassVar[type[BaseOptions]] = BaseOptions
     name: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1
@@ -62,9 +62,7 @@ class Problem(nn.Module):
         if dataset is None:
             return "-".join(map(str, [cls.name, *of_model]))
         own = [cls.name] if not ships(cls.objective) else []
-        return "-".join(
-            map(str, [datasets.card_name(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own])
-        )
+        return "-".join(map(str, [card_name(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own]))
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""
@@ -92,14 +90,14 @@ class Problem(nn.Module):
         return next(self.parameters()).device
 
 
-REGISTRY: Registry[type[Problem]] = Registry("problem", uses=[datasets.REGISTRY])
-register = REGISTRY.register
-names = REGISTRY.names
+PROBLEMS: Registry[type[Problem]] = Registry("problem", uses=[DATASETS])
+register = PROBLEMS.register
+names = PROBLEMS.names
 
 
 def create(variant: str | Variant) -> Problem:
     """Build a problem, with torch's current random state for its initial weights: ``vae[dataset=mnist5k]``."""
-    problem: Problem = REGISTRY.create(variant)
+    problem: Problem = PROBLEMS.create(variant)
     if _lazy(problem):
         _build(problem, variant)
     return problem
@@ -129,7 +127,7 @@ def _lazy(problem: Problem) -> list[str]:
 
 def describe(name: str) -> dict[str, Any]:
     """Facts, options with their defaults, and the documentation of a problem."""
-    cls = REGISTRY.get(name)
+    cls = PROBLEMS.get(name)
     return {
         "name": name,
         "kind": "problem",

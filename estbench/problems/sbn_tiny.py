@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench import options
+from estbench.options import BaseOptions
 from estbench.problems.objective import ENUMERABLE, Objective
 from estbench.problems.problem import Problem, register
 from estbench.problems.vae import VAE
@@ -28,7 +28,7 @@ class TinySBN(Problem):
     summary = "tiny VAE with Bernoulli or categorical latents on digits; exact gradient by enumeration"
     latents = "bernoulli"
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``categories`` belongs to categorical latents."""
 
         latents: Literal["bernoulli", "categorical"] = "bernoulli"

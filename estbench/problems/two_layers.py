@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,7 +23,7 @@ class TwoLayerObjective(Objective):
     V is an ELBO itself, of z1 as what is observed: ``second(z1)`` is its objective. f(z1) = log p(x|z1) + Vhat(z1) is
     random, with the mean that it should have. The value of Vhat is that of one draw of z2, made from the same uniform
     noise wherever f is called: f(z1) - f(z1') then holds less of it. The gradient of Vhat (in z1, in the weights of
-    q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of ``second_estimator``, from draws of its own. So the score
+    q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of an estimator (``estimated_by``), from draws of its own. So the score
     function works layer by layer, as in Tucker et al. (2017) and in Dong, Mnih and Tucker (2020).
 
     An evaluation is a call of either layer's integrand.
@@ -47,8 +48,14 @@ class TwoLayerObjective(Objective):
     ) -> None:
         super().__init__(params, family, log_likelihood, _no_prior, context, kl=lambda: -family(params).entropy())
         self.second = second
-        self.second_estimator: Callable[[Objective], Tensor] | None = None
+        self._second_estimator: Callable[[Objective], Tensor] | None = None
         self._noise: Tensor | None = None
+
+    def estimated_by(self, second_estimator: Callable[[Objective], Tensor]) -> TwoLayerObjective:
+        """Return the same objective, with an estimator of the second layer's gradient: the surrogate of V."""
+        estimated = copy.copy(self)
+        estimated._second_estimator = second_estimator  # noqa: SLF001  (of the same class)
+        return estimated
 
     def f(self, z: Tensor, q: Distribution | None = None) -> Tensor:
         """The integrand log p(x|z1) + Vhat(z1), (S, *R, B, D) to (S, *R, B); its gradient too is an estimate."""
@@ -97,12 +104,12 @@ class TwoLayerObjective(Objective):
                 self._noise = torch.rand(*self.batch_shape, theta.shape[-1], dtype=theta.dtype, device=theta.device)
             value = second.f((self._noise < theta).to(theta)[None]).squeeze(0) - second.kl()
         if torch.is_grad_enabled():
-            if self.second_estimator is None:
+            if self._second_estimator is None:
                 raise EstbenchError(
                     "the second layer of this problem has no estimator;"
                     " make one for both layers by estimators.create_for(variant, problem)"
                 )
-            surrogate = self.second_estimator(second)
+            surrogate = self._second_estimator(second)
             value = value + (surrogate - surrogate.detach())
         self.evaluations += second.evaluations
         return value

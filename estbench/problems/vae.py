@@ -10,9 +10,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench import datasets, options
+from estbench.datasets import card as dataset_card
+from estbench.datasets import load as load_dataset
 from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.options import BaseOptions
 from estbench.problems.networks import (
     Activation,
     ImageData,
@@ -65,7 +67,7 @@ class VAE(Problem):
     summary = "VAE with normal, discrete or other continuous latents, on binarised or grey images"
     latents = "normal"
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``categories`` is for categorical and Dirichlet latents, ``coding`` for those in [0, 1].
 
         ``kl`` belongs to the ELBO, for a multi-sample bound has no analytic part, and to latents with a closed form.
@@ -85,7 +87,7 @@ class VAE(Problem):
 
         @model_validator(mode="after")
         def _grey(self) -> VAE.Options:
-            if self.likelihood == "gaussian" and datasets.card(self.dataset).binarisation == "static":
+            if self.likelihood == "gaussian" and dataset_card(self.dataset).binarisation == "static":
                 raise ValueError(
                     f"option 'likelihood' cannot be gaussian: the pixels of '{self.dataset}' are binary; drop it"
                 )
@@ -108,7 +110,7 @@ class VAE(Problem):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
         self.options = options or VAE.Options()
-        self.data = datasets.load(self.options.dataset)
+        self.data = load_dataset(self.options.dataset)
         self.family: Latents = _latents(self.options)
         hidden, activation = self.options.hidden, self.options.activation
         self.encoder = perceptron([self.data.size, *hidden, self.family.outputs], activation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from estbench import __version__
+from estbench._version import __version__
 from estbench.errors import EstbenchError, ReadError
 from estbench.experiment import SCHEMA_VERSION
 from estbench.guarded import DamagedError, GuardedPath, LinkError, guarded

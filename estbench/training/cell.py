@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from estbench import estimators
 from estbench.certify.record import certificate_claim
+from estbench.estimators import ESTIMATORS
 from estbench.experiment import Cell
 from estbench.failures import Failure, failure_of, is_stop
 from estbench.measure import Clocks, describe_environment
@@ -185,7 +185,7 @@ def _details(
     """What a record says of the model and the estimator; to be asked one by one, for a plugin may answer badly."""
     if state is None:
         return {}
-    cls = estimators.REGISTRY.get(cell.estimator.name)
+    cls = ESTIMATORS.get(cell.estimator.name)
     return {
         "step": lambda: state.step,
         "examples": lambda: state.examples,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from estbench import problems
 from estbench.errors import EstbenchError
 from estbench.experiment import stream_seed
 from estbench.failures import mistakes_of
 from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import RECORD_BYTES, RECORD_PARTS
 from estbench.problems import Problem
+from estbench.problems import create as create_problem
 from estbench.randomness import seeded
 from estbench.store import ResultsFolder
 from estbench.store.files import read_json
@@ -32,7 +32,7 @@ class Place:
 def fresh(variant: str, seed: int, device: torch.device) -> Place:
     """The initial weights that every cell with this seed starts from."""
     with mistakes_of(f"problem '{variant}' cannot be built"), seeded(stream_seed(seed, "init"), device):
-        return Place("initial weights", problems.create(variant).to(device))
+        return Place("initial weights", create_problem(variant).to(device))
 
 
 def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) -> Place:

@@ -20,14 +20,13 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.estimators import Estimator, surrogate_of
+from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for, surrogate_of
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import GuardedPath
 from estbench.measure import Reference, estimated_reference, exact_reference, frozen, probe
-from estbench.options import Options
-from estbench.problems import Problem
+from estbench.options import BaseOptions
+from estbench.problems import PROBLEMS, Problem
 from estbench.randomness import seeded
 from estbench.registry import Resolved
 from estbench.training.batches import Batches
@@ -101,34 +100,34 @@ def probe_shared(
 
 def neutral_cell(cell: Cell) -> Cell:
     """The run that a cell's shared checkpoints come from."""
-    return dataclasses.replace(cell, estimator=estimators.REGISTRY.resolve(str(cell.probe.shared)))
+    return dataclasses.replace(cell, estimator=ESTIMATORS.resolve(str(cell.probe.shared)))
 
 
 def check_probe(cell: Cell) -> None:
     """Raise ``EstbenchError`` where a cell's probe names an estimator that there is not, or that cannot serve."""
-    problem = problems.REGISTRY.get(cell.problem.name)
-    options = problems.REGISTRY.options(Variant(cell.problem.name, cell.problem.options))
+    problem = PROBLEMS.get(cell.problem.name)
+    options = PROBLEMS.options(Variant(cell.problem.name, cell.problem.options))
     if cell.probe.shared is not None:
         checked(cell.probe.shared, problem, options)
     if cell.probe.reference is not None:
         check_reference(cell.probe.reference, problem, options)
 
 
-def check_reference(name: str, problem: type[Problem], options: Options) -> None:
+def check_reference(name: str, problem: type[Problem], options: BaseOptions) -> None:
     """Raise ``EstbenchError`` for a reference that is unknown, does not support the problem, or is biased itself."""
     if name == "exact":
         return
     resolved = checked(name, problem, options)
-    if not estimators.REGISTRY.get(resolved.name).unbiased:
+    if not ESTIMATORS.get(resolved.name).unbiased:
         raise EstbenchError(
             f"the reference '{resolved.label}' is biased itself; choose an unbiased estimator, or 'exact'"
         )
 
 
-def checked(variant: str, problem: type[Problem], options: Options) -> Resolved:
+def checked(variant: str, problem: type[Problem], options: BaseOptions) -> Resolved:
     """An estimator spelled out; ``EstbenchError`` for one that is unknown or does not support the problem."""
-    resolved = estimators.REGISTRY.resolve(variant)
-    estimators.check_supports(estimators.REGISTRY.get(resolved.name), problem, options)
+    resolved = ESTIMATORS.resolve(variant)
+    check_supports(ESTIMATORS.get(resolved.name), problem, options)
     return resolved
 
 
@@ -193,7 +192,7 @@ def reference_of(
 
 def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
     """An estimator, its learned parts sized for the problem."""
-    estimator = estimators.create_for(variant, problem)
+    estimator = create_for(variant, problem)
     with frozen(problem), torch.no_grad():
         estimator.prepare(problem(batch))
     return estimator.to(problem.device)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.estimators import Estimator
+from estbench.estimators import Estimator, create_for
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import guarded
 from estbench.measure import frozen
 from estbench.problems import Problem
+from estbench.problems import create as create_problem
 from estbench.randomness import seeded
 from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
@@ -162,12 +162,12 @@ def noise_seed(cell: Cell) -> int:
 def initial_problem(cell: Cell, device: torch.device) -> Problem:
     """The problem with this seed's initial weights, whatever the estimator; torch's random state is left as it was."""
     with seeded(stream_seed(cell.seed, "init"), device):
-        return problems.create(Variant(cell.problem.name, cell.problem.options)).to(device)
+        return create_problem(Variant(cell.problem.name, cell.problem.options)).to(device)
 
 
 def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
     """The estimator, its learned parts sized for the problem."""
-    estimator = estimators.create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
+    estimator = create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
     with frozen(problem), torch.no_grad():
         with seeded(0, problem.device):
             objective = problem(_examples(problem))

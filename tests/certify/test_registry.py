@@ -33,7 +33,7 @@ def test_its_certificate_passes(name):
 @pytest.mark.parametrize("label", LABELS)
 def test_its_shipped_certificate_is_of_this_source(label):
     """Made anew by `estbench check --all --record`."""
-    source = fingerprint(estimators.REGISTRY.get(label.partition("[")[0]))
+    source = fingerprint(estimators.ESTIMATORS.get(label.partition("[")[0]))
     shipped = shipped_certificates()
     assert label in shipped
     assert shipped[label].outcome == "passed"

@@ -18,7 +18,7 @@ DYNAMIC = Card()
 @pytest.fixture
 def load(monkeypatch):
     """Load a dataset of these splits."""
-    monkeypatch.setattr(datasets.REGISTRY, "_entries", dict(datasets.REGISTRY._entries))
+    monkeypatch.setattr(datasets.DATASETS, "_entries", dict(datasets.DATASETS._entries))
 
     def of(train, validation=..., test=..., *, shape=(8, 8), card=DYNAMIC) -> Dataset:
         ready = [train[at : at + 10] if each is ... else each for at, each in ((20, validation), (30, test))]
@@ -210,4 +210,4 @@ def test_the_card_of_somebodys_problem_claims_no_binarisation_of_its_own(plugin,
     from estbench.plugins import load_plugin
 
     load_plugin(plugin("grey.py", CUSTOM.format(method=method)))
-    assert problems.REGISTRY.resolve("grey_vae[dataset=digits]").card == expected
+    assert problems.PROBLEMS.resolve("grey_vae[dataset=digits]").card == expected

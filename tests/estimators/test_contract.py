@@ -53,7 +53,7 @@ def test_a_reference_is_a_bibtex_entry_with_its_own_key(key, entry):
 
 def test_a_plugin_of_a_few_lines_takes_part(toy, monkeypatch):
     """The example of the design document: registered by name, measured like the others."""
-    monkeypatch.setattr(estimators.REGISTRY, "_entries", dict(estimators.REGISTRY._entries))
+    monkeypatch.setattr(estimators.ESTIMATORS, "_entries", dict(estimators.ESTIMATORS._entries))
 
     @estimators.register("my-reinforce")
     class MyReinforce(Estimator):

@@ -18,9 +18,9 @@ BLOCKS, REPLICATES = 100, 1000
 
 def variants(*, unbiased=None):
     """Every choice of options with a certificate that is for bits and the ELBO."""
-    problem = problems.REGISTRY.get("hierarchical_vae")
+    problem = problems.PROBLEMS.get("hierarchical_vae")
     for name in estimators.names():
-        cls = estimators.REGISTRY.get(name)
+        cls = estimators.ESTIMATORS.get(name)
         try:
             check_supports(cls, problem, problem.Options())
         except EstbenchError:

@@ -8,7 +8,7 @@ import pytest
 
 from estbench import estimators
 from estbench.errors import EstbenchError
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import Problem
 
 WRONG = {
@@ -82,6 +82,6 @@ def test_an_estimator_is_refused_for_latents_that_it_does_not_support():
         name = "coins"
         latents = "bernoulli"
 
-    estimators.check_supports(estimators.REGISTRY.get("reinforce"), Coins, Options())
+    estimators.check_supports(estimators.ESTIMATORS.get("reinforce"), Coins, BaseOptions())
     with pytest.raises(EstbenchError, match=r"'reparam' requires a differentiable sample .*'coins' has bernoulli"):
-        estimators.check_supports(estimators.REGISTRY.get("reparam"), Coins, Options())
+        estimators.check_supports(estimators.ESTIMATORS.get("reparam"), Coins, BaseOptions())

@@ -418,7 +418,7 @@ OTHERS = {
 STRUCTURAL = [
     name
     for name in estimators.names()
-    if not estimators.REGISTRY.get(name).supports & {"any", "reparameterized"} and name != "implicit"
+    if not estimators.ESTIMATORS.get(name).supports & {"any", "reparameterized"} and name != "implicit"
 ]
 
 

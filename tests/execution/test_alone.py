@@ -194,7 +194,7 @@ def test_what_is_defined_in_a_notebook_is_refused_for_workers(tiny, tmp_path, ev
     from estbench import estimators
 
     estbench.run({**tiny, "estimators": ["torch"], "training": {"steps": 1, "batch_size": 4}}, tmp_path, plugins=[evil])
-    estimators.REGISTRY.get("torch").__module__ = "__main__"
+    estimators.ESTIMATORS.get("torch").__module__ = "__main__"
     with pytest.raises(EstbenchError, match=r"'torch' is defined in __main__.*plugins="):
         estbench.run({**tiny, "estimators": ["torch"]}, out=tmp_path / "out", jobs=2)
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from estbench.registry import Resolved
 
 
 def planned(data):
-    return make_plan(experiment_from(data), estimators.REGISTRY.resolve, problems.REGISTRY.resolve)
+    return make_plan(experiment_from(data), estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def cell(tiny) -> Cell:
 def test_the_keys_of_the_quickstart_are_the_same_for_ever():
     """A new key makes everybody's stored cells worthless: change it on purpose, and raise the schema's version."""
     plan = make_plan(
-        read_experiment(find_experiment("quickstart")), estimators.REGISTRY.resolve, problems.REGISTRY.resolve
+        read_experiment(find_experiment("quickstart")), estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve
     )
     assert [cell.key for cell in plan] == ["c46ce7ffdbe080cb447d4e9f5f6fab3c78c5d7a51f60bad1658d21920ea1e985"]
     assert plan.cells[0].folder == "reparam-vae-s0-c46ce7ff"

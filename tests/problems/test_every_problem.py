@@ -27,7 +27,7 @@ VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]
 
 def suitable(variant):
     """An unbiased estimator of each kind for the problem's latents and objective."""
-    cls, options = problems.REGISTRY.get(variant.partition("[")[0]), problems.REGISTRY.options(variant)
+    cls, options = problems.PROBLEMS.get(variant.partition("[")[0]), problems.PROBLEMS.options(variant)
     latents, bound = cls.latents_of(options), cls.bound_of(options)
     if bound == "multi-sample":
         return ["dreg", "vimco"] if latents == "normal" else ["vimco"]

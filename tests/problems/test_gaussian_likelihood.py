@@ -113,7 +113,7 @@ def test_the_probe_takes_its_fast_path():
 
 
 def test_bounds_are_never_mixed_with_those_of_binarised_pixels():
-    resolve = problems.REGISTRY.resolve
+    resolve = problems.PROBLEMS.resolve
     assert resolve(f"vae[{OPTIONS}]").card == "digits-v1-continuous-shuffled-normal-fixed-binary"
     assert resolve("vae[dataset=digits]").card == "digits-v1-dynamic-shuffled-normal-fixed-binary"
 

@@ -119,7 +119,7 @@ def test_a_prior_first_seen_without_gradients_has_the_exact_gradient(mode):
 def served(latents):
     """Every estimator that is for such latents, by the objective that it is for."""
     for name in estimators.names():
-        cls = estimators.REGISTRY.get(name)
+        cls = estimators.ESTIMATORS.get(name)
         if latents in families(cls.supports) and name != "detached":
             yield name, "elbo" if "elbo" in cls.bounds else "multi-sample"
 

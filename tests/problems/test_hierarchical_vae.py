@@ -125,8 +125,8 @@ def test_sizes_of_the_perceptrons(count):
 
 
 def test_its_card_is_its_own():
-    cls = problems.REGISTRY.get("hierarchical_vae")
-    options = problems.REGISTRY.options("hierarchical_vae[dataset=mnist5k,prior=learned]")
+    cls = problems.PROBLEMS.get("hierarchical_vae")
+    options = problems.PROBLEMS.options("hierarchical_vae[dataset=mnist5k,prior=learned]")
     assert cls.card_of(options) == "mnist5k-v1-dynamic-per-class-bernoulli-bernoulli-learned-binary"
     assert (cls.latents_of(options), cls.bound_of(options)) == ("bernoulli", "elbo")
 

@@ -78,7 +78,7 @@ def test_estimators_of_one_seed_start_from_the_same_bits(tiny, tmp_path):
     folder = ResultsFolder(tmp_path / "results")
     folder.create()
     weights = set()
-    for cell in make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve):
+    for cell in make_plan(experiment, estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve):
         assert run_cell(cell, folder, torch.device("cpu")).status is Status.DONE
         weights.add(folder.read_record(cell.folder)["fingerprints"]["initial_weights"])
     assert len(weights) == 1

@@ -8,13 +8,13 @@ import pytest
 
 from estbench.cli import _exit_code
 from estbench.errors import EstbenchError
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.reproduce import measurements, put_to_the_test, read_card
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval
 
 
-class Counting(Options):
+class Counting(BaseOptions):
     to: int = 1
 
 

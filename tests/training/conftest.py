@@ -54,7 +54,7 @@ def make_cell(tiny) -> Callable[..., Cell]:
     def make(estimator: str = "reparam", **changes: Any) -> Cell:
         overrides = {key.replace("__", "."): value for key, value in changes.items()}
         experiment = experiment_from(tiny, {"estimators": [estimator], **overrides})
-        return make_plan(experiment, estimators.REGISTRY.resolve, problems.REGISTRY.resolve).cells[0]
+        return make_plan(experiment, estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve).cells[0]
 
     return make
 

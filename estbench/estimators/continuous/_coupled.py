@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.distributions import Independent, Normal
 
 from estbench.errors import EstbenchError
-from estbench.estimators.base import REGISTRY, Estimator, create
+from estbench.estimators.base import ESTIMATORS, Estimator, create
 from estbench.estimators.requirements import families
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
-class CoupledOptions(Options):
+class CoupledOptions(BaseOptions):
     """``base`` is any estimator of normal latents that draws them from q, written as a variant."""
 
     base: str = "reparam"
@@ -24,8 +24,8 @@ class CoupledOptions(Options):
     @field_validator("base")
     @classmethod
     def _normal(cls, value: str) -> str:
-        resolved = REGISTRY.resolve(value)
-        base = REGISTRY.get(resolved.name)
+        resolved = ESTIMATORS.resolve(value)
+        base = ESTIMATORS.get(resolved.name)
         if "normal" not in families(base.supports) or "elbo" not in base.bounds:
             raise ValueError(f"'{value}' does not estimate the ELBO of normal latents; choose another base")
         return resolved.label
@@ -38,7 +38,7 @@ class Coupled(Estimator):
     remembers of a step (a moving average) it takes in once, after all copies have used what was there before.
     """
 
-    def __init__(self, options: Options | None, copies: int) -> None:
+    def __init__(self, options: CoupledOptions | None, copies: int) -> None:
         super().__init__(options)
         self.copies = copies
         self.base = create(self.options.base)

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from estbench.estimators.base import register
 from estbench.estimators.continuous._coupled import Coupled, CoupledOptions
-from estbench.options import Options
 
 
 @register("antithetic")

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import score_function_surrogate
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -35,7 +35,7 @@ class Delta(Estimator):
     needs_differentiable_f = True
     variants = ("delta[coefficient_draws=25]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``coefficient_draws=0`` sets the coefficient to one."""
 
         num_samples: int = Field(default=1, ge=1)

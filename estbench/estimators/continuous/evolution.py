@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 Step = Annotated[float, Field(gt=0)]
@@ -61,7 +61,7 @@ class EvolutionStrategies(Estimator):
     unbiased = False
     needs_differentiable_f = False
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
 
         step: Step = 0.2
@@ -92,7 +92,7 @@ class SPSA(Estimator):
     unbiased = False
     needs_differentiable_f = False
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
 
         step: Step = 0.35

@@ -11,11 +11,11 @@ from torch import Tensor
 from estbench.estimators._conditional import open_uniform
 from estbench.estimators._surrogate import gradient_surrogate
 from estbench.estimators.base import Estimator, register
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
-class Pairs(Options):
+class Pairs(BaseOptions):
     """What may be chosen."""
 
     num_pairs: Annotated[int, Field(ge=1)] = 1
@@ -38,7 +38,7 @@ class ARM(Estimator):
     to the *logits*; multiplied onto probabilities it is wrong.
     """
 
-    Options = Pairs
+    BaseOptions = Pairs
     summary = "score function on antithetic pairs of bits"
     reference = "yin2019"
     supports = frozenset({"bernoulli"})
@@ -66,7 +66,7 @@ class DisARM(Estimator):
     for one fair coin.
     """
 
-    Options = Pairs
+    BaseOptions = Pairs
     summary = "ARM, averaged over the noise that gives the same pair of bits"
     reference = "dong2020"
     supports = frozenset({"bernoulli"})

@@ -10,10 +10,10 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._surrogate import gradient_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 # Of Gauss-Legendre quadrature: enough for the last digit in double precision.
@@ -45,7 +45,7 @@ class ARMS(Estimator):
     needs_differentiable_f = False
     variants = ("arms[copula=gaussian]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``copula`` makes a difference for more than two samples."""
 
         num_samples: Annotated[int, Field(ge=2)] = 4

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._conditional import logistic
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -36,7 +36,7 @@ class Concrete(Estimator):
     evaluations = 1
     variants = ("concrete[kl=concrete]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         temperature: float = Field(default=0.5, gt=0)

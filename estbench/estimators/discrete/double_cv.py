@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.estimators._learned import variance_descent
 from estbench.estimators._surrogate import gradient_surrogate, value_and_slope
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -34,7 +34,7 @@ class DoubleCV(Estimator):
     unbiased = True
     needs_differentiable_f = True
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         num_samples: Annotated[int, Field(ge=2)] = 2

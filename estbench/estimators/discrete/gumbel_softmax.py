@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from estbench import options
 from estbench.estimators._categories import category_logits, one_hot
 from estbench.estimators._conditional import perturbed, perturbed_given
 from estbench.estimators._jacobians import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -45,7 +45,7 @@ class GumbelSoftmax(Estimator):
     evaluations = 1
     variants = ("gumbel-softmax[kl=concrete]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         temperature: float = Field(default=0.5, gt=0)
@@ -79,7 +79,7 @@ class STGumbel(Estimator):
     needs_differentiable_f = True
     evaluations = 1
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         temperature: float = Field(default=0.5, gt=0)
@@ -109,7 +109,7 @@ class GumbelRao(Estimator):
     needs_differentiable_f = True
     evaluations = 1
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``draws`` is M."""
 
         temperature: float = Field(default=0.5, gt=0)

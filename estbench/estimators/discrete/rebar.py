@@ -9,11 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.estimators._conditional import coupled, is_categorical
 from estbench.estimators._learned import variance_descent
 from estbench.estimators._surrogate import gradient_surrogate
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -40,7 +40,7 @@ class Rebar(Estimator):
     needs_differentiable_f = True
     evaluations = 3
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen: where the temperature starts."""
 
         temperature: float = Field(default=0.5, gt=0)

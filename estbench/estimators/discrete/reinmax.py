@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._categories import category_logits, one_hot
 from estbench.estimators._jacobians import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -32,7 +32,7 @@ class ReinMax(Estimator):
     needs_differentiable_f = True
     evaluations = 1
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         temperature: float = Field(default=1.0, ge=1)

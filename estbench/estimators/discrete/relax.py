@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench import options
 from estbench.errors import EstbenchError
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.discrete.rebar import control_variate_surrogate, relaxed_f
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -37,7 +37,7 @@ class Relax(Estimator):
     needs_differentiable_f = True
     evaluations = 3
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen: where the temperature starts, and the network's hidden units."""
 
         temperature: float = Field(default=0.5, gt=0)

@@ -8,7 +8,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._product_space import (
     log_probabilities,
     most_probable,
@@ -17,6 +16,7 @@ from estbench.estimators._product_space import (
     without_replacement,
 )
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -40,7 +40,7 @@ class TopK(Estimator):
     needs_differentiable_f = False
     variants = ("top-k[baseline=none]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``top`` is k."""
 
         top: int = Field(default=3, ge=1)
@@ -75,7 +75,7 @@ class SumAndSample(Estimator):
     needs_differentiable_f = False
     variants = ("sum-and-sample[baseline=none]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``num_samples`` is k."""
 
         num_samples: int = Field(default=4, ge=2)

@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators._product_space import log_probabilities, values_of, without_replacement
 from estbench.estimators.base import Estimator, register
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -39,7 +39,7 @@ class UnorderedSet(Estimator):
     needs_differentiable_f = False
     variants = ("unordered-set[baseline=none]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen; ``num_samples`` is k."""
 
         num_samples: int = Field(default=4, ge=2, le=10)

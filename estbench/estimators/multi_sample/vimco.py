@@ -15,10 +15,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from estbench import options
 from estbench.estimators.base import register
 from estbench.estimators.multi_sample._base import MultiSample, bound, log_sum_of_others
 from estbench.estimators.score_function import leave_one_out_mean
+from estbench.options import BaseOptions
 from estbench.problems import Objective
 
 
@@ -64,7 +64,7 @@ class VIMCO(MultiSample):
     needs_differentiable_f = False
     variants = ("vimco[mean=arithmetic]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         mean: Literal["geometric", "arithmetic"] = "geometric"
@@ -97,7 +97,7 @@ class OVIS(MultiSample):
     needs_differentiable_f = False
     variants = ("ovis[gamma=1.0]",)
 
-    class Options(options.Options):
+    class Options(BaseOptions):
         """What may be chosen."""
 
         gamma: Annotated[float, Field(ge=0, le=1)] = 0.0

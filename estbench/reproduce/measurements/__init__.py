@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from estbench.errors import EstbenchError, did_you_mean
-from estbench.options import Options, validated
+from estbench.options import BaseOptions, validated
 from estbench.stats import Interval
 
 
@@ -28,10 +28,10 @@ class Measured:
 
 
 Measurement = Callable[[Any], Measured]
-_MEASUREMENTS: dict[str, tuple[type[Options], Measurement]] = {}
+_MEASUREMENTS: dict[str, tuple[type[BaseOptions], Measurement]] = {}
 
 
-def measurement(name: str, options: type[Options]) -> Callable[[Measurement], Measurement]:
+def measurement(name: str, options: type[BaseOptions]) -> Callable[[Measurement], Measurement]:
     """Decorator: make a function of its checked options known to cards as ``name``."""
 
     def decorator(function: Measurement) -> Measurement:
@@ -47,7 +47,7 @@ def measure(name: str, settings: dict[str, Any]) -> Measured:
     return function(validated(options, settings, f"settings of the measurement '{name}'"))
 
 
-def known(name: str) -> tuple[type[Options], Measurement]:
+def known(name: str) -> tuple[type[BaseOptions], Measurement]:
     """The options and the function of a measurement."""
     for module in iter_modules(__path__, f"{__name__}."):
         import_module(module.name)

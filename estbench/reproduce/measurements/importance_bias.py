@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators
 from estbench.certify.sampling import gradients
 from estbench.certify.settings.base import Setting
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
 from estbench.latents.families import NormalLatents
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.randomness import seeded
 from estbench.reproduce.draws import SampleVariance, normal_quantile
 from estbench.reproduce.measurements import Measured, measurement
@@ -27,7 +27,7 @@ LOG_T = torch.linspace(-45, 75, 1201, dtype=torch.float64)
 PARAMETERS: tuple[Literal["loc", "log_scale"], ...] = ("loc", "log_scale")
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """p(z) = N(0, 1), p(x|z) = N(z, 1), q = N(loc, scale^2); ``k`` are the importance samples of the bound."""
 
     x: float
@@ -100,7 +100,7 @@ def exact_gradient(setting: Setting) -> dict[str, float]:
 
 
 def _draws(variant: str, setting: Setting, replicates: int) -> dict[str, Tensor]:
-    estimator = estimators.create(variant).eval()
+    estimator = create_estimator(variant).eval()
     counts = [min(CHUNK, replicates - start) for start in range(0, replicates, CHUNK)]
     with seeded(stream_seed(0, "probe", estimator=variant, k=setting.importance_samples), torch.device("cpu")):
         chunks = [gradients(estimator, setting, count) for count in counts]

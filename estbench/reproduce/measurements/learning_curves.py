@@ -9,12 +9,12 @@ import pandas as pd
 from pydantic import Field
 
 from estbench.execution import run
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import paired_difference, t_interval
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """Estimators are variants, the reference first; ``every`` is the number of steps between evaluations."""
 
     problem: str

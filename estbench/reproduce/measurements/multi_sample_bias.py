@@ -10,20 +10,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators
 from estbench.certify.checks.enumeration import expectation
 from estbench.certify.settings import SMALL
 from estbench.certify.settings.base import Setting
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.estimators import create as create_estimator
 from estbench.latents.families import states
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.reproduce.draws import exactly
 from estbench.reproduce.measurements import Measured, measurement
 
 FINITE = ("bernoulli", "categorical")
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``problems`` are settings of the certificate with finite latents; ``gamma`` is what theory has for a variant."""
 
     problems: tuple[str, ...] = Field(min_length=1)
@@ -59,7 +59,7 @@ def multi_sample_bias(options: Settings) -> Measured:
 
 def mean_gradient(variant: str, setting: Setting) -> Tensor:
     """The estimate's mean over all that it can draw, with respect to the logits of each example."""
-    found = expectation(estimators.create(variant).eval(), setting)
+    found = expectation(create_estimator(variant).eval(), setting)
     if found is None:
         raise EstbenchError(
             f"the mean of '{variant}' on '{setting.name}' with {setting.importance_samples} samples cannot be"

@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators
 from estbench.certify.checks.enumeration import expectation
 from estbench.certify.settings.base import Integrand, Setting
+from estbench.estimators import create as create_estimator
 from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.reproduce.draws import exactly
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval
@@ -22,7 +22,7 @@ SPREAD = 1.0
 FAMILIES: dict[str, Latents] = {"bernoulli": BernoulliLatents(3), "categorical": CategoricalLatents(2, 3)}
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``degrees`` of the polynomials; ``problems`` counts those drawn at random for each degree and family."""
 
     estimators: tuple[str, ...]
@@ -65,7 +65,7 @@ def polynomial_bias(options: Settings) -> Measured:
 def _biases(variant: str, family: str, degree: int, problems: int) -> Tensor:
     """The relative bias of each problem, (problems,): each is an example of one setting."""
     setting = _setting(family, degree, problems)
-    found = expectation(estimators.create(variant).eval(), setting)
+    found = expectation(create_estimator(variant).eval(), setting)
     if found is None:
         raise ValueError(f"the noise of '{variant}' cannot be enumerated")
     exact = setting.exact()["logits"].flatten(1)

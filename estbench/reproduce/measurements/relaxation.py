@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from estbench import estimators
 from estbench.certify.sampling import gradients
 from estbench.certify.settings import SMALL
 from estbench.certify.settings.base import Setting
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.randomness import seeded
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval, jackknife_interval
@@ -25,7 +25,7 @@ CHUNK = 20_000  # replicates
 KNOWN = {setting.name: setting for setting in SMALL}
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``setting`` is one of conformance, by name; every estimator has an option ``temperature``."""
 
     setting: str
@@ -76,7 +76,7 @@ def relaxation(options: Settings) -> Measured:
 
 def _moments(name: str, temperature: float, options: Settings) -> dict[str, Interval]:
     setting: Setting = KNOWN[options.setting]
-    estimator = estimators.create(Variant(name, {"temperature": temperature})).eval()
+    estimator = create_estimator(Variant(name, {"temperature": temperature})).eval()
     seed = stream_seed(0, "probe", estimator=name, temperature=str(temperature))
     with seeded(seed, torch.device("cpu")):
         counts = [min(CHUNK, options.replicates - start) for start in range(0, options.replicates, CHUNK)]

@@ -8,11 +8,11 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from estbench import estimators
+from estbench.estimators import create_for
 from estbench.execution import as_experiment, plan_of
 from estbench.experiment import Cell, stream_seed
 from estbench.measure import probe
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.randomness import seeded
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import log_t_interval, paired_ratio
@@ -21,7 +21,7 @@ from estbench.training.batches import fixed_observations
 from estbench.training.state import noise_seed
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``guide`` is the estimator that trains; ``estimators`` are measured, without parts that learn."""
 
     problem: str
@@ -81,5 +81,5 @@ def _variances(cell: Cell, options: Settings) -> Iterator[tuple[str, int, float]
             advance(state, step - state.step)
             for name in options.estimators:
                 seed = stream_seed(cell.seed, "probe", estimator=name, step=step)
-                moments = probe(state.problem, estimators.create_for(name, state.problem), x, options.replicates, seed)
+                moments = probe(state.problem, create_for(name, state.problem), x, options.replicates, seed)
                 yield name, step, moments.value("weights", "encoder", "variance")

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators, problems
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
 from estbench.measure import probe
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import Problem
+from estbench.problems import create as create_problem
 from estbench.randomness import seeded
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import log_t_interval, t_interval
@@ -23,7 +24,7 @@ from estbench.variant import Variant
 Ratios = dict[str, list[float]]  # by group of weights, one for each K
 
 
-class Sweep(Options):
+class Sweep(BaseOptions):
     """The numbers of samples K, the least of them that counts for the slope, and the draws at each."""
 
     samples: tuple[int, ...] = Field(min_length=2)
@@ -31,7 +32,7 @@ class Sweep(Options):
     replicates: int = Field(default=100, ge=3)
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``problem`` is a variant that takes ``importance_samples``; estimators are variants, each with its sweep."""
 
     problem: str = "linear_gaussian"
@@ -65,7 +66,7 @@ def signal_to_noise(options: Settings) -> Measured:
 
 def ratios(options: Settings, variant: str, seed: int) -> Ratios:
     """The SNR by group at every K of an estimator's sweep, at one seed's weights and minibatch."""
-    sweep, estimator = options.estimators[variant], estimators.create(variant)
+    sweep, estimator = options.estimators[variant], create_estimator(variant)
     found: Ratios = {}
     for count in sweep.samples:
         model = _model(options.problem, count, seed)
@@ -88,7 +89,7 @@ def _model(problem: str, count: int, seed: int) -> Problem:
     """The same weights at every K."""
     variant = Variant.parse(problem)
     with seeded(stream_seed(seed, "init"), torch.device("cpu")):
-        return problems.create(Variant(variant.name, {**variant.options, "importance_samples": count}))
+        return create_problem(Variant(variant.name, {**variant.options, "importance_samples": count}))
 
 
 def _minibatch(model: Problem, size: int, seed: int) -> Tensor:

@@ -20,20 +20,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems.linear_gaussian import LinearGaussian
 from estbench.reproduce.draws import SampleVariance, exactly, parameter_draws
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval
 
-ESTIMATORS = ("reparam", "stl")
+COMPARED = ("reparam", "stl")
 PARAMETERS = ("loc", "log_scale")
 Place = tuple[str, float, float, str]  # parameter, offset d, ratio r, estimator
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """``ratios`` r and ``offsets`` d, of q's variance and mean to the posterior's."""
 
     ratios: tuple[float, ...] = Field(min_length=1)
@@ -53,7 +53,7 @@ def stl_variances(options: Settings) -> Measured:
     found: dict[Place, SampleVariance] = {}
     for offset in options.offsets:
         for ratio in options.ratios:
-            for name in ESTIMATORS:
+            for name in COMPARED:
                 draws = gradients(problem, name, offset, ratio, options.replicates)
                 found |= {(parameter, offset, ratio, name): SampleVariance.of(draws[parameter]) for parameter in draws}
     known = {place: variance(*place) for place in found}
@@ -98,7 +98,7 @@ def gradients(
         "log_scale": posterior["log_scale"] + 0.5 * math.log(ratio),
     }
     seed = stream_seed(0, "probe", estimator=estimator, offset=str(offset), ratio=str(ratio))
-    draws = parameter_draws(problem, estimators.create(estimator), x, replicates, seed, q)
+    draws = parameter_draws(problem, create_estimator(estimator), x, replicates, seed, q)
     return {name: drawn[:, 0, 0] for name, drawn in draws.items()}
 
 

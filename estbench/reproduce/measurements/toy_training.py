@@ -10,7 +10,7 @@ from pydantic import Field
 
 from estbench.execution import as_experiment, plan_of
 from estbench.experiment import Cell, stream_seed
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import bernoulli_toy
 from estbench.randomness import seeded
 from estbench.reproduce.draws import SampleVariance, parameter_draws
@@ -23,7 +23,7 @@ COST, NOISE = "expected cost left", "variance of one estimate"
 Curve = list[tuple[float, float, float]]  # at each checkpoint: cost left, variance, REINFORCE's variance
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """Estimators are variants; ``points`` checkpoints are evenly spaced over the steps, beside the start."""
 
     target: float = Field(ge=0, lt=0.5)

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from estbench import estimators, problems
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
-from estbench.options import Options
-from estbench.problems import bernoulli_toy, gaussian_variances
+from estbench.options import BaseOptions
+from estbench.problems import Problem, bernoulli_toy, gaussian_variances
+from estbench.problems import create as create_problem
 from estbench.reproduce.draws import SampleVariance, exactly, normal_quantile, parameter_draws
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval
@@ -22,7 +23,7 @@ PARAMETERS: tuple[Literal["loc", "scale"], ...] = ("loc", "scale")
 Draws = dict[tuple[str, float, str], SampleVariance]  # by panel, place on the grid, and estimator
 
 
-class GaussianSettings(Options):
+class GaussianSettings(BaseOptions):
     """``k`` is the grid by cost; estimators are variants, with the closed form that is theirs."""
 
     k: dict[Literal["quadratic", "exponential", "cosine"], tuple[float, ...]]
@@ -63,7 +64,7 @@ def gaussian(options: GaussianSettings) -> Measured:
     return Measured(quantities, _points(found, known), ("k", "variance of one estimate"), (True, True))
 
 
-class BernoulliSettings(Options):
+class BernoulliSettings(BaseOptions):
     """``theta`` is the grid; estimators are variants, with the closed form that is theirs."""
 
     theta: tuple[float, ...]
@@ -106,14 +107,14 @@ def bernoulli(options: BernoulliSettings) -> Measured:
     return Measured(quantities, _points(found, known), ("theta", "variance of one estimate"), (False, True))
 
 
-def _double(name: str, choice: dict[str, Any]) -> problems.Problem:
-    return problems.create(Variant(name, choice)).double()
+def _double(name: str, choice: dict[str, Any]) -> Problem:
+    return create_problem(Variant(name, choice)).double()
 
 
-def _gradients(problem: problems.Problem, variant: str, replicates: int, **axes: Any) -> dict[str, torch.Tensor]:
+def _gradients(problem: Problem, variant: str, replicates: int, **axes: Any) -> dict[str, torch.Tensor]:
     seed = stream_seed(0, "probe", estimator=variant, **axes)
     x = torch.zeros(1, 1, dtype=torch.float64)
-    draws = parameter_draws(problem, estimators.create(variant), x, replicates, seed)
+    draws = parameter_draws(problem, create_estimator(variant), x, replicates, seed)
     return {name: gradient[:, 0, 0] for name, gradient in draws.items()}
 
 

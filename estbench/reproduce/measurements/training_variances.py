@@ -9,10 +9,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench import estimators, problems
+from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
-from estbench.options import Options
+from estbench.options import BaseOptions
 from estbench.problems import Problem
+from estbench.problems import create as create_problem
 from estbench.randomness import seeded
 from estbench.reproduce.draws import parameter_draws
 from estbench.reproduce.measurements import Measured, measurement
@@ -23,7 +24,7 @@ ROWS = 3000
 Parameters = dict[str, Tensor]  # (runs, D) each
 
 
-class Settings(Options):
+class Settings(BaseOptions):
     """Protocol of the training, which ``trained_with`` decides, and what is compared on its way.
 
     ``steps`` are the places, counted in steps that were taken; the last is the length of the training.
@@ -49,7 +50,7 @@ def training_variances(options: Settings) -> Measured:
     steps, with a t interval over runs of its logarithm; and the ``largest``, the one whose interval reaches highest.
     If that one lies below a bound, then so do all, and at no loss of confidence.
     """
-    problem = problems.create(options.problem).double()
+    problem = create_problem(options.problem).double()
     found = {step: _variances(options, problem, params, step) for step, params in _training(options, problem)}
     names = next(iter(found.values()))[options.estimators[0]].keys()
     quantities: dict[str, Interval] = {}
@@ -75,7 +76,7 @@ def training_variances(options: Settings) -> Measured:
 
 def _training(options: Settings, problem: Problem) -> list[tuple[int, Parameters]]:
     """Where the runs are after each number of steps: gradient ascent, its rate falling along a quarter of a cosine."""
-    estimator, last = estimators.create(options.trained_with).eval(), max(options.steps)
+    estimator, last = create_estimator(options.trained_with).eval(), max(options.steps)
     generator = torch.Generator().manual_seed(stream_seed(0, "data"))
     rows = torch.from_numpy(problem.data.train)
     params = {
@@ -102,7 +103,7 @@ def _variances(options: Settings, problem: Problem, params: Parameters, step: in
     found: dict[str, dict[str, list[float]]] = {}
     for variant in options.estimators:
         arguments: dict[str, Any] = {"seed": stream_seed(0, "probe", estimator=variant, step=step), "rows": ROWS}
-        draws = parameter_draws(problem, estimators.create(variant), x, options.replicates, params=params, **arguments)
+        draws = parameter_draws(problem, create_estimator(variant), x, options.replicates, params=params, **arguments)
         found[variant] = {name: gradients.var(0).sum(-1).tolist() for name, gradients in draws.items()}
     return found
 

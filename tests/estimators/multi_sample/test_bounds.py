@@ -262,10 +262,12 @@ def test_one_importance_sample_has_no_others_to_compare_with(variant):
 
 @pytest.mark.parametrize("options", ["", "importance_samples=1"])
 def test_they_are_not_for_the_elbo(options):
-    problem = problems.REGISTRY.get("vae")
+    problem = problems.PROBLEMS.get("vae")
     with pytest.raises(EstbenchError, match=r"'dreg' is for the multi-sample objective.*importance_samples decides"):
         estimators.check_supports(
-            estimators.REGISTRY.get("dreg"), problem, problems.REGISTRY.options(f"vae[{options}]" if options else "vae")
+            estimators.ESTIMATORS.get("dreg"),
+            problem,
+            problems.PROBLEMS.options(f"vae[{options}]" if options else "vae"),
         )
 
 

@@ -34,7 +34,7 @@ def built(variant, problem, dtype=torch.float64):
     """A small problem, a minibatch and an estimator that has seen a few steps; skip what does not go together."""
     torch.manual_seed(1)
     problem = problems.create(problem)
-    cls = estimators.REGISTRY.get(variant.split("[")[0])
+    cls = estimators.ESTIMATORS.get(variant.split("[")[0])
     try:
         check_supports(cls, type(problem), problem.options)
     except estimators.base.EstbenchError:
