@@ -9,7 +9,7 @@ import torch
 
 from estbench import estimators
 from estbench.certify.settings import SMALL
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, states
+from estbench.latents import BernoulliLatents, CategoricalLatents, states
 from estbench.problems import Objective
 
 BITS = [s for s in SMALL if s.latents.name == "bernoulli" and s.bound == "elbo"]

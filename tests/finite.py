@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from estbench.certify.settings import SMALL
-from estbench.latents.families import states
+from estbench.latents import states
 
 BY_NAME = {setting.name: setting for setting in SMALL}
 QUADRATIC = [BY_NAME[f"{latents}, quadratic, analytic KL"] for latents in ("bernoulli", "categorical")]

@@ -9,7 +9,7 @@ from scipy import stats
 from torch.distributions import Independent, Normal
 
 from estbench import estimators
-from estbench.latents.families import NormalLatents
+from estbench.latents import NormalLatents
 from estbench.problems import Objective
 
 # Mean, standard deviation and k of each example.

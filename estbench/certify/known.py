@@ -18,7 +18,7 @@ from estbench.certify import toys
 from estbench.certify.settings.base import Setting
 from estbench.certify.theory import Known
 from estbench.estimators import Estimator
-from estbench.latents.families import BernoulliLatents, CategoricalLatents
+from estbench.latents import BernoulliLatents, CategoricalLatents
 from estbench.problems import bernoulli_toy, gaussian_variances
 from estbench.problems.gaussian_variances import Cost
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estbench.certify.settings.base import Setting
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, NormalLatents
+from estbench.latents import BernoulliLatents, CategoricalLatents, NormalLatents
 
 # Mean, standard deviation and k of each example.
 QUADRATIC = ((1.0, 1.0, -3.0), (1.0, 1.5, 0.1), (-0.5, 0.7, 1.0))

@@ -10,9 +10,18 @@ import torch
 from torch.distributions import Distribution, Independent
 
 from estbench.errors import EstbenchError
-from estbench.latents.densities import closed_form_kl
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
-from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents import (
+    IMPLICIT,
+    BernoulliLatents,
+    BetaLatents,
+    CategoricalLatents,
+    DirichletLatents,
+    GammaLatents,
+    Latents,
+    NormalLatents,
+    StudentTLatents,
+    closed_form_kl,
+)
 from estbench.problems.objective import Objective
 from estbench.problems.two_layers import TwoLayerObjective
 
@@ -185,7 +194,7 @@ def _check_linear(estimator: Declared, density: Distribution, corners: Distribut
         raise EstbenchError(
             f"estimator '{estimator.name}' takes the density of a sampled KL between the values of q, where that of a"
             f" {type(density).__name__} is not linear; choose another estimator, or an analytic KL; or make it with"
-            " validate_args=False, one-hot vectors by OneHot of estbench.latents.families"
+            " validate_args=False, one-hot vectors by OneHot of estbench.latents"
         )
 
 

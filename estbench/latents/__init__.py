@@ -1,1 +1,27 @@
 """Families of latent variables: how q is made from what an encoder emits, its KL, its samples."""
+
+from estbench.latents.base import Latents
+from estbench.latents.bernoulli import BernoulliLatents
+from estbench.latents.categorical import CategoricalLatents, OneHot
+from estbench.latents.densities import closed_form_kl, frozen, log_densities, without_stale_caches
+from estbench.latents.finite import states
+from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents.normal import NormalLatents
+
+__all__ = [
+    "IMPLICIT",
+    "BernoulliLatents",
+    "BetaLatents",
+    "CategoricalLatents",
+    "DirichletLatents",
+    "GammaLatents",
+    "Latents",
+    "NormalLatents",
+    "OneHot",
+    "StudentTLatents",
+    "closed_form_kl",
+    "frozen",
+    "log_densities",
+    "states",
+    "without_stale_caches",
+]

@@ -1,11 +1,13 @@
-"""Families of continuous latents beside the normal: torch draws them by implicit reparameterization."""
+"""Gamma, beta, Dirichlet and Student t latents: torch draws them by implicit reparameterization."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Distribution, Gamma, Independent, StudentT, kl_divergence
+from torch.distributions import Beta, Dirichlet, Distribution, Gamma, StudentT, kl_divergence
+
+from estbench.latents.base import independent
 
 IMPLICIT = frozenset({"gamma", "beta", "dirichlet", "student-t"})
 
@@ -24,7 +26,7 @@ class GammaLatents:
         return {"log_concentration": log_concentration, "log_rate": log_rate}
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        return _independent(Gamma(params["log_concentration"].exp(), params["log_rate"].exp(), validate_args=False))
+        return independent(Gamma(params["log_concentration"].exp(), params["log_rate"].exp(), validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         return kl_divergence(self.family(q), self.family(p))
@@ -47,7 +49,7 @@ class BetaLatents:
         return {"log_alpha": log_alpha, "log_beta": log_beta}
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        return _independent(Beta(params["log_alpha"].exp(), params["log_beta"].exp(), validate_args=False))
+        return independent(Beta(params["log_alpha"].exp(), params["log_beta"].exp(), validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         return kl_divergence(self.family(q), self.family(p))
@@ -73,7 +75,7 @@ class DirichletLatents:
         return {"log_concentration": outputs.view(*outputs.shape[:-1], *self.shape)}
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        return _independent(Dirichlet(params["log_concentration"].exp(), validate_args=False))
+        return independent(Dirichlet(params["log_concentration"].exp(), validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         return kl_divergence(self.family(q), self.family(p))
@@ -101,14 +103,10 @@ class StudentTLatents:
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         df = 2 + params["log_excess_df"].exp()
-        return _independent(StudentT(df, params["loc"], params["log_scale"].exp(), validate_args=False))
+        return independent(StudentT(df, params["loc"], params["log_scale"].exp(), validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError("the KL divergence of two Student t has no closed form: sample it")
 
     def flat(self, z: Tensor) -> Tensor:
         return z
-
-
-def _independent(base: Distribution) -> Distribution:
-    return Independent(base, 1, validate_args=False)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.latents.families import BernoulliLatents
+from estbench.latents import BernoulliLatents
 from estbench.options import BaseOptions
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy

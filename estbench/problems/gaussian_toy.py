@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from estbench.latents.families import NormalLatents
+from estbench.latents import NormalLatents
 from estbench.options import BaseOptions
 from estbench.problems.problem import register
 from estbench.problems.toy import Toy

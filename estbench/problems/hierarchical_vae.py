@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from estbench.datasets import card_name
 from estbench.datasets import load as load_dataset
-from estbench.latents.families import BernoulliLatents
+from estbench.latents import BernoulliLatents
 from estbench.options import BaseOptions
 from estbench.problems.networks import Activation, ImageData, Size, binarised, perceptron, pixel_log_likelihood
 from estbench.problems.objective import Objective

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.distributions import Distribution
 
 from estbench.datasets import Dataset
-from estbench.latents.families import NormalLatents
+from estbench.latents import NormalLatents
 from estbench.options import BaseOptions
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem, register

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
-from estbench.latents.densities import closed_form_kl, frozen, log_densities, without_stale_caches
-from estbench.latents.families import states
+from estbench.latents import closed_form_kl, frozen, log_densities, states, without_stale_caches
 
 # Values of q, or K-tuples of them, that are summed over one by one: 12 bits.
 ENUMERABLE = 4096

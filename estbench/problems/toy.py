@@ -9,7 +9,7 @@ import numpy as np
 from torch import Generator, Tensor, nn
 
 from estbench.datasets import Dataset
-from estbench.latents.families import Latents
+from estbench.latents import Latents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.problems.objective import ENUMERABLE, Family, Objective
 
 
@@ -23,8 +23,8 @@ class TwoLayerObjective(Objective):
     V is an ELBO itself, of z1 as what is observed: ``second(z1)`` is its objective. f(z1) = log p(x|z1) + Vhat(z1) is
     random, with the mean that it should have. The value of Vhat is that of one draw of z2, made from the same uniform
     noise wherever f is called: f(z1) - f(z1') then holds less of it. The gradient of Vhat (in z1, in the weights of
-    q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of an estimator (``estimated_by``), from draws of its own. So the score
-    function works layer by layer, as in Tucker et al. (2017) and in Dong, Mnih and Tucker (2020).
+    q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of an estimator (``estimated_by``), from draws of its own. So
+    the score function works layer by layer, as in Tucker et al. (2017) and in Dong, Mnih and Tucker (2020).
 
     An evaluation is a call of either layer's integrand.
 

@@ -12,8 +12,16 @@ from torch import Generator, Tensor, nn
 
 from estbench.datasets import card as dataset_card
 from estbench.datasets import load as load_dataset
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
-from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents import (
+    BernoulliLatents,
+    BetaLatents,
+    CategoricalLatents,
+    DirichletLatents,
+    GammaLatents,
+    Latents,
+    NormalLatents,
+    StudentTLatents,
+)
 from estbench.options import BaseOptions
 from estbench.problems.networks import (
     Activation,

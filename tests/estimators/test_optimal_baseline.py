@@ -10,8 +10,7 @@ from torch.distributions import Bernoulli, Independent
 from estbench import estimators
 from estbench.errors import EstbenchError
 from estbench.estimators._baselines import Optimal, squared_score
-from estbench.latents.families import BernoulliLatents, CategoricalLatents
-from estbench.latents.implicit import GammaLatents
+from estbench.latents import BernoulliLatents, CategoricalLatents, GammaLatents
 from estbench.problems import Objective
 
 

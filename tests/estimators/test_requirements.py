@@ -34,7 +34,7 @@ import estbench
 from estbench import estimators, measure, problems
 from estbench.errors import EstbenchError
 from estbench.estimators.requirements import FAMILIES, family_of
-from estbench.latents.families import OneHot
+from estbench.latents import OneHot
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
 

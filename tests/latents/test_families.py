@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, states
+from estbench.latents import BernoulliLatents, CategoricalLatents, states
 
 
 @pytest.mark.parametrize("latents", [BernoulliLatents(3), CategoricalLatents(2, 3)], ids=lambda latents: latents.name)

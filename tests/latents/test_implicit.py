@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.measure import bounds
 
 FAMILIES = [GammaLatents(3), BetaLatents(3), DirichletLatents(2, 3), StudentTLatents(3)]

@@ -11,8 +11,7 @@ from torch import nn
 from torch.distributions import Beta, Gamma, Independent, MixtureSameFamily, Normal, kl_divergence
 
 from estbench import problems
-from estbench.latents.densities import log_densities
-from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents
+from estbench.latents import BetaLatents, DirichletLatents, GammaLatents, log_densities
 from estbench.measure import bounds
 from estbench.problems import Objective, Problem
 

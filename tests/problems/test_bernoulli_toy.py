@@ -12,7 +12,7 @@ from scipy import integrate
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.problems.bernoulli_toy import variance
 
 PLACES = list(itertools.product((0.1, 0.3, 0.5, 0.8), (0.45, 0.499), (1.5, 2.0, 3.0)))

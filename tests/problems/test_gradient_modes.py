@@ -56,7 +56,7 @@ def build(variant):
 def objective_of(problem):
     objective = problem(problem.x)
     if problem.layers == 2:
-        objective.second_estimator = estimators.create("disarm")
+        objective = objective.estimated_by(estimators.create("disarm"))
     return objective
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.distributions import Bernoulli, Independent, OneHotCategorical
 
 from estbench.errors import EstbenchError
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, NormalLatents, states
+from estbench.latents import BernoulliLatents, CategoricalLatents, NormalLatents, states
 from estbench.problems import Objective
 
 LOGITS = torch.tensor([[0.3, -1.2, 0.8], [0.0, 2.0, -0.5]], dtype=torch.float64)

@@ -9,7 +9,7 @@ import torch
 
 from estbench.certify.settings import SMALL
 from estbench.errors import EstbenchError
-from estbench.latents.families import BernoulliLatents
+from estbench.latents import BernoulliLatents
 from estbench.reproduce import Expectation
 from estbench.reproduce.measurements import measure
 from estbench.reproduce.measurements.multi_sample_bias import mean_gradient, weighted_scores

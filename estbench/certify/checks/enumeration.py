@@ -28,7 +28,7 @@ from estbench.certify.settings.base import NODES, Setting
 from estbench.certify.subject import Subject
 from estbench.certify.verdict import Verdict, deviation, not_applicable, verdict
 from estbench.estimators import Estimator
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.randomness import seeded
 
 # Tuples that are laid out at once: finite values, or nodes of a grid.

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from estbench.latents.families import Latents
+from estbench.latents import Latents
 from estbench.problems import Objective
 
 # Of quadrature per latent: the integrands are smooth and of moderate scale.

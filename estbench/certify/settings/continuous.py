@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, StudentT
 
 from estbench.certify.settings.base import EXAMPLES, Parameters, Setting, centred, drawn
-from estbench.latents.families import Latents
-from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents import BetaLatents, DirichletLatents, GammaLatents, Latents, StudentTLatents
 
 # Of torch's implicit gradients, on average over draws, relative to the gradient's norm.
 ACCURACY = 2e-4

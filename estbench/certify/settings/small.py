@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estbench.certify.settings.base import Integrand, Setting, centred, drawn
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
 
 
 def _quadratic(z: Tensor, w: Tensor) -> Tensor:

@@ -19,8 +19,16 @@ from torch.distributions import Distribution
 from estbench.certify.settings.base import Expectation, Parameters, Setting, centred, drawn
 from estbench.certify.settings.continuous import continuous
 from estbench.certify.settings.small import INTEGRANDS
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
-from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents import (
+    BernoulliLatents,
+    BetaLatents,
+    CategoricalLatents,
+    DirichletLatents,
+    GammaLatents,
+    Latents,
+    NormalLatents,
+    StudentTLatents,
+)
 
 EXAMPLES = 3
 SAMPLES = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from estbench.estimators.base import Estimator, register
-from estbench.latents.implicit import IMPLICIT
+from estbench.latents import IMPLICIT
 from estbench.problems import Objective
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from estbench.errors import EstbenchError
 from estbench.estimators.base import Estimator, register
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.problems import Objective
 from estbench.problems.objective import ENUMERABLE
 

@@ -13,7 +13,7 @@ from estbench.certify.sampling import gradients
 from estbench.certify.settings.base import Setting
 from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
-from estbench.latents.families import NormalLatents
+from estbench.latents import NormalLatents
 from estbench.options import BaseOptions
 from estbench.randomness import seeded
 from estbench.reproduce.draws import SampleVariance, normal_quantile

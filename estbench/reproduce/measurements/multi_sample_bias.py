@@ -15,7 +15,7 @@ from estbench.certify.settings import SMALL
 from estbench.certify.settings.base import Setting
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.estimators import create as create_estimator
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.options import BaseOptions
 from estbench.reproduce.draws import exactly
 from estbench.reproduce.measurements import Measured, measurement

@@ -11,7 +11,7 @@ from torch import Tensor
 from estbench.certify.checks.enumeration import expectation
 from estbench.certify.settings.base import Integrand, Setting
 from estbench.estimators import create as create_estimator
-from estbench.latents.families import BernoulliLatents, CategoricalLatents, Latents
+from estbench.latents import BernoulliLatents, CategoricalLatents, Latents
 from estbench.options import BaseOptions
 from estbench.reproduce.draws import exactly
 from estbench.reproduce.measurements import Measured, measurement

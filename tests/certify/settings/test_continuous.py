@@ -9,7 +9,7 @@ import torch
 from scipy import integrate, stats
 
 from estbench.certify.settings.continuous import CONTINUOUS, _student_t_kl
-from estbench.latents.implicit import IMPLICIT
+from estbench.latents import IMPLICIT
 
 
 def test_each_family_has_three_settings_under_both_kls():

@@ -10,7 +10,7 @@ from torch.distributions import Beta, Gamma
 
 from estbench import estimators
 from estbench.certify import bias_tests, settings_for
-from estbench.latents.implicit import IMPLICIT
+from estbench.latents import IMPLICIT
 
 # What the estimator's documentation claims: of one derivative, and of their average.
 SINGLE, AVERAGE = 2e-3, 2e-4

@@ -10,7 +10,7 @@ from bits import legendre, moments, objective_of
 
 from estbench import estimators
 from estbench.estimators import _conditional
-from estbench.latents.families import BernoulliLatents
+from estbench.latents import BernoulliLatents
 from estbench.problems import Objective
 
 PHI = -0.8

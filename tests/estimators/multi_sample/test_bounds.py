@@ -19,7 +19,7 @@ from estbench.certify.checks.unbiasedness import DETECTABLE
 from estbench.certify.settings.base import WEIGHTS
 from estbench.errors import EstbenchError
 from estbench.estimators.multi_sample._base import bound, log_sum_of_others
-from estbench.latents.families import states
+from estbench.latents import states
 from estbench.problems import Objective
 
 PATHWISE = ("iwae", "stl-iwae", "dreg")

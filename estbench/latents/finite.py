@@ -1,0 +1,26 @@
+"""All values that finite latents can take."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
+
+
+def states(q: Distribution, limit: int = 4096) -> Tensor | None:
+    """Every value that q can take, (N, *event_shape); nothing where they are not finite in number, or over ``limit``.
+
+    Bits come in binary order, the last one fastest; so do categories.
+    """
+    base = q.base_dist if isinstance(q, Independent) else q
+    like = {"dtype": base.logits.dtype, "device": base.logits.device} if hasattr(base, "logits") else {}
+    match base:
+        case Bernoulli() if q.event_shape.numel() <= limit.bit_length() - 1:
+            choices = torch.tensor([[0.0], [1.0]], **like)
+        case OneHotCategorical() if base.event_shape[-1] ** q.event_shape[:-1].numel() <= limit:
+            choices = torch.eye(base.event_shape[-1], **like)
+        case _:
+            return None
+    latents = q.event_shape.numel() // choices.shape[1]
+    index = torch.cartesian_prod(*[torch.arange(len(choices), device=choices.device)] * latents)
+    return choices[index.view(-1, latents)].view(-1, *q.event_shape)

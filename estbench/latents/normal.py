@@ -1,0 +1,36 @@
+"""Normal latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.distributions import Distribution, Normal
+
+from estbench.latents.base import independent
+
+
+class NormalLatents:
+    """D independent normals, from ``loc`` and ``log_scale``, (*B, D) each; zeros are the standard normal."""
+
+    name = "normal"
+    closed_form_kl = True
+
+    def __init__(self, size: int) -> None:
+        self.outputs, self.inputs = 2 * size, size
+
+    def split(self, outputs: Tensor) -> dict[str, Tensor]:
+        loc, log_scale = outputs.chunk(2, dim=-1)
+        return {"loc": loc, "log_scale": log_scale}
+
+    def family(self, params: Mapping[str, Tensor]) -> Distribution:
+        # Argument checks would cost more than the distribution; a non-finite objective is caught by the training loop.
+        return independent(Normal(params["loc"], params["log_scale"].exp(), validate_args=False))
+
+    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
+        log_ratio = q["log_scale"] - p["log_scale"]
+        distance = (q["loc"] - p["loc"]) * (-p["log_scale"]).exp()
+        return 0.5 * (distance.square() + (2 * log_ratio).exp() - 2 * log_ratio - 1).sum(-1)
+
+    def flat(self, z: Tensor) -> Tensor:
+        return z
