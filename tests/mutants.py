@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from estbench.estimators import Estimator
-from estbench.estimators._conditional import logistic, open_uniform
+from estbench.estimators._noise import logistic, open_uniform
 from estbench.estimators.score_function import leave_one_out_mean, score_function_surrogate
 
 

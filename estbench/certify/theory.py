@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from estbench.certify.checks import enumeration
-from estbench.certify.checks.chance import threshold
 from estbench.certify.checks.unbiasedness import bias_tests
 from estbench.certify.sampling import Gradients, gradients
 from estbench.certify.settings.base import Setting
 from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, verdict
+from estbench.certify.verdict import Verdict, threshold, verdict
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 

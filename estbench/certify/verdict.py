@@ -1,4 +1,4 @@
-"""What a check says, and how it says what is wrong."""
+"""How a check ends, and the chance that it ends wrongly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
+from scipy import stats
 from torch import Tensor
 
 from estbench.certify.record import Outcome
@@ -52,3 +53,23 @@ def deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evidence: str
     return (
         f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}. Usual causes: {cause}"
     )
+
+
+FALSE_ALARM = 1e-4  # of one certificate, over all checks, settings and coordinates
+# What each check gets of it.
+SHARES = {
+    "unbiased": 0.4,
+    "as in a probe": 0.1,
+    "one example at a time": 0.1,
+    "batch sizes": 0.05,
+    "independent calls": 0.1,
+    "decoder gradient": 0.05,
+    "order of the batch": 0.05,
+    "large f": 0.05,
+    "known facts": 0.1,
+}
+
+
+def threshold(check: str, tests: int) -> float:
+    """The bound of |z| for a check that makes so many tests in all (Bonferroni)."""
+    return float(stats.norm.isf(FALSE_ALARM * SHARES[check] / (2 * tests)))

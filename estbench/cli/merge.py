@@ -17,7 +17,7 @@ def command(folders: tuple[str, ...], out: str) -> None:
     """
     from estbench.cli.console import say
     from estbench.report.analysis.notices import status_line
-    from estbench.store.joined import join
+    from estbench.store.merge import join
 
     merged = join(folders, out)
     say(f"{merged.path}: {status_line(merged)}")

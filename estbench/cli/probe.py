@@ -14,8 +14,7 @@ from estbench.errors import EstbenchError
 if TYPE_CHECKING:
     import torch
 
-    from estbench.training.places import Place
-    from estbench.training.probe_alone import Probed, Unmeasured
+    from estbench.training.frozen import Place, Probed, Unmeasured
 
 
 @click.command(no_args_is_help=False)
@@ -96,7 +95,7 @@ def command(
     from estbench.measure.environment import choose_device
     from estbench.plugins import load_plugin
     from estbench.report.tables import probe
-    from estbench.training.probe_alone import check_names, probe_alone
+    from estbench.training.frozen import check_names, probe_alone
 
     for plugin in plugins:
         load_plugin(plugin)
@@ -139,13 +138,13 @@ def _places(
     problem: str | None, checkpoint: Path | None, results: Path | None, seed: int, device: torch.device
 ) -> list[Place]:
     from estbench.guarded import GuardedPath
-    from estbench.training import places
+    from estbench.training import frozen
 
     if results:
-        return places.in_results(results, device)
+        return frozen.in_results(results, device)
     if checkpoint:
-        return [places.at_checkpoint(GuardedPath(checkpoint.parent) / checkpoint.name, problem, device)]
-    return [places.fresh(problem or "vae", seed, device)]
+        return [frozen.at_checkpoint(GuardedPath(checkpoint.parent) / checkpoint.name, problem, device)]
+    return [frozen.fresh(problem or "vae", seed, device)]
 
 
 def _rows(measured: list[Probed]) -> list[dict[str, Any]]:

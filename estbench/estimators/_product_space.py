@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from estbench.errors import EstbenchError
-from estbench.estimators._categories import category_logits, events
-from estbench.estimators._conditional import gumbel, perturbed
+from estbench.estimators._noise import category_logits, events, gumbel, perturbed
 from estbench.problems import Objective
 
 

@@ -13,9 +13,8 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
 from estbench.errors import EstbenchError
-from estbench.execution.conditions import Conditions
+from estbench.execution.conditions import Conditions, Listener
 from estbench.execution.engines import Engine
-from estbench.execution.listener import Listener
 from estbench.execution.slurm import Silence
 from estbench.execution.task import TRIES
 from estbench.execution.worker import stop, work

@@ -1,4 +1,4 @@
-"""From what names an experiment to a plan that is known to be possible, before anything is written."""
+"""A plan that is checked before anything runs, and the order of its cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from estbench.plugins import load_plugin
 from estbench.problems import PROBLEMS
 from estbench.problems import create as create_problem
 from estbench.registry import Registry, Resolved
-from estbench.training import check_probe
+from estbench.training import State, check_probe
 from estbench.training.isolation import isolated
 from estbench.variant import Variant
 
@@ -109,3 +109,37 @@ def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]
         for problem, size in sorted(asked)
         if size > training_examples[problem]
     ]
+
+
+# A gradient step passes through the model forwards and backwards; a bound only forwards.
+BACKWARD = 3
+SPLITS = 3
+
+
+def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambda: False) -> list[Cell]:
+    """The cells by their estimated cost; those of equal cost in the order of the plan."""
+    known: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def cost(cell: Cell) -> float:
+        pair = (cell.problem.label, cell.estimator.label)
+        if pair not in known:
+            known[pair] = _size(cell, interrupted)
+        weights, evaluations = known[pair]
+        training, evaluation, probe = cell.training, cell.evaluation, cell.probe
+        gradients = (training.steps + probe.points * probe.replicates) * training.batch_size * evaluations * BACKWARD
+        bounds = (training.steps / evaluation.every + 1) * SPLITS * evaluation.examples * evaluation.num_samples
+        return weights * (gradients + bounds)
+
+    return sorted(cells, key=cost, reverse=True)
+
+
+def _size(cell: Cell, interrupted: Callable[[], bool]) -> tuple[int, int]:
+    """Weights of the model, and evaluations of f per example; of an estimator that cannot be built, the least."""
+    try:
+        with isolated(), torch.random.fork_rng([]):
+            state = State(cell, torch.device("cpu"))
+            return sum(weight.numel() for weight in state.problem.parameters()), state.evaluations_per_example
+    except BaseException as error:
+        if is_stop(error, interrupted):
+            raise
+        return 1, 1

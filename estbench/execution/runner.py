@@ -14,14 +14,13 @@ import torch
 
 from estbench.errors import EstbenchError, EstbenchWarning
 from estbench.estimators import ESTIMATORS
-from estbench.execution.conditions import Conditions
-from estbench.execution.in_process import in_process
-from estbench.execution.listener import Listener
-from estbench.execution.order import longest_first
+from estbench.execution.conditions import Conditions, Listener
+from estbench.execution.local import in_process
 from estbench.execution.planning import (
     as_experiment,
     check_parts,
     load_isolated,
+    longest_first,
     plan_of,
     whole_batches,
 )
@@ -35,8 +34,7 @@ from estbench.store import Results, ResultsFolder, Status, load
 from estbench.store.attempts import forget_attempts
 from estbench.store.lock import one_run
 from estbench.training import Interrupts, Outcome
-from estbench.training.isolation import isolated
-from estbench.training.threads import accept_threads, threads_left
+from estbench.training.isolation import accept_threads, isolated, threads_left
 from estbench.visible import visible
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt
 from estbench.training import Outcome, give_up, run_cell
 from estbench.training.cell import OVERSTAYED
-from estbench.training.deadline import overstayed
+from estbench.training.stopping import overstayed
 
 # A cell whose process died so often without a new checkpoint in between has failed.
 TRIES = 3

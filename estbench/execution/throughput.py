@@ -11,7 +11,7 @@ import torch
 
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
-from estbench.execution.listener import Listener
+from estbench.execution.conditions import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
 from estbench.failures import failure_of, is_stop

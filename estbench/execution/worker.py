@@ -20,7 +20,7 @@ from estbench._version import __version__
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.execution.conditions import Conditions
-from estbench.execution.fresh import compute
+from estbench.execution.local import compute
 from estbench.execution.planning import load_isolated
 from estbench.experiment import Cell
 from estbench.experiment.plan import cell_from_record
@@ -28,7 +28,7 @@ from estbench.plugins import is_current
 from estbench.problems import PROBLEMS
 from estbench.processes import usable_cores
 from estbench.training import Outcome
-from estbench.training.threads import accept_threads
+from estbench.training.isolation import accept_threads
 from estbench.variant import Variant
 
 # Progress goes through the scheduler: once a second from each cell is live enough.

@@ -1,13 +1,12 @@
 """Measurements: gradient moments, bounds, throughput, clocks and memory."""
 
-from estbench.measure.clocks import Clocks, synchronize
 from estbench.measure.elbo import Bounds, bounds
 from estbench.measure.environment import describe_environment
 from estbench.measure.frozen import frozen
 from estbench.measure.gradients.bias import Reference, exact_reference
 from estbench.measure.gradients.moments import Moments
 from estbench.measure.gradients.probe import estimated_reference, probe
-from estbench.measure.throughput import measure_throughput
+from estbench.measure.timing import Clocks, measure_throughput, synchronize
 
 __all__ = [
     "Bounds",

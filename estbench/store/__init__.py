@@ -1,8 +1,7 @@
 """Records on disk: written atomically, read by anything that reads JSON and Parquet. Imports no torch."""
 
 from estbench.store.folder import ResultsFolder
-from estbench.store.joined import join
-from estbench.store.merge import load_many, merge
+from estbench.store.merge import join, load_many, merge
 from estbench.store.results import Results, load
 from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT

@@ -18,11 +18,10 @@ from estbench.measure import Clocks, describe_environment
 from estbench.measure.gradients.groups import disjoint
 from estbench.randomness import seeded
 from estbench.store import ResultsFolder, Status
-from estbench.training.deadline import Deadline
-from estbench.training.isolation import isolated, seed_generators
+from estbench.training.isolation import isolated, seed_generators, threads_left
 from estbench.training.loop import Outcome, train
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
-from estbench.training.threads import threads_left
+from estbench.training.stopping import Deadline
 
 # A killed run loses at most this much of its work.
 CHECKPOINT_SECONDS = 30.0

@@ -161,7 +161,7 @@ class Unbuilt(VAE):
 @pytest.fixture
 def broken(plugin, monkeypatch):
     """A plugin of estimators that raise; ``late`` does once it is timed."""
-    monkeypatch.setattr("estbench.training.probe_alone.STEPS", 40)
+    monkeypatch.setattr("estbench.training.frozen.STEPS", 40)
     return ("--plugin", plugin("broken.py", BROKEN))
 
 

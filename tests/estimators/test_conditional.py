@@ -9,7 +9,7 @@ import torch
 from bits import objective_of
 from scipy import stats
 
-from estbench.estimators._conditional import coupled, logistic_given, perturbed_given
+from estbench.estimators._noise import coupled, logistic_given, perturbed_given
 
 DRAWS = 200_000
 BIT_LOGITS = torch.tensor([[-2.0, -0.3, 0.0, 1.5]], dtype=torch.float64)

@@ -8,8 +8,7 @@ import pytest
 
 import estbench
 from estbench import EstbenchError
-from estbench.execution.order import longest_first
-from estbench.execution.planning import as_experiment, plan_of, whole_batches
+from estbench.execution.planning import as_experiment, longest_first, plan_of, whole_batches
 
 
 def test_longest_cells_go_first_and_equal_ones_in_the_order_of_the_plan(tiny):

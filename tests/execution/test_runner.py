@@ -258,6 +258,6 @@ def test_a_record_says_where_it_comes_from(tiny, tmp_path):
 def test_running_reads_a_damaged_folder_before_it_computes(tiny, tmp_path, monkeypatch):
     estbench.run(tiny, out=tmp_path)
     (tmp_path / "experiment.json").write_text("{")
-    monkeypatch.setattr("estbench.execution.in_process.compute", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("estbench.execution.local.compute", lambda *_, **__: pytest.fail("computed"))
     with pytest.raises(EstbenchError, match="cannot read"):
         estbench.run({**tiny, "seeds": 2}, out=tmp_path)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from estbench.errors import EstbenchError
-from estbench.measure import describe_environment, environment, memory
+from estbench.measure import describe_environment, environment, timing
 from estbench.measure.environment import choose_device
-from estbench.measure.memory import PeakMemory
+from estbench.measure.timing import PeakMemory
 from estbench.randomness import seeded
 
 CPU = torch.device("cpu")
@@ -90,7 +90,7 @@ def test_lent_random_state_is_seeded_and_given_back_even_after_an_error():
 def test_peak_memory_is_the_high_water_mark_of_the_process(monkeypatch, tmp_path):
     (tmp_path / "clear_refs").write_text("")
     (tmp_path / "status").write_text("VmPeak:\t  999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t  100 kB\n")
-    monkeypatch.setattr(memory, "PROCESS", tmp_path)
+    monkeypatch.setattr(timing, "PROCESS", tmp_path)
     peak = PeakMemory(CPU)
     assert peak.bytes() is None  # never reset: the mark would be the whole process's past
     peak.reset()
@@ -99,7 +99,7 @@ def test_peak_memory_is_the_high_water_mark_of_the_process(monkeypatch, tmp_path
 
 
 def test_peak_memory_is_unknown_where_the_mark_cannot_be_reset(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "PROCESS", tmp_path / "no" / "proc")
+    monkeypatch.setattr(timing, "PROCESS", tmp_path / "no" / "proc")
     peak = PeakMemory(CPU)
     peak.reset()
     assert peak.bytes() is None

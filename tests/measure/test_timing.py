@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from estbench.measure import Clocks, clocks, measure_throughput, throughput
+from estbench.measure import Clocks, measure_throughput, timing
 
 CPU = torch.device("cpu")
 
@@ -23,8 +23,8 @@ class FakeTime:
 @pytest.fixture
 def time(monkeypatch):
     fake = FakeTime()
-    monkeypatch.setattr(clocks, "time", fake)
-    monkeypatch.setattr(throughput, "time", fake)
+    monkeypatch.setattr(timing, "time", fake)
+    monkeypatch.setattr(timing, "time", fake)
     return fake
 
 

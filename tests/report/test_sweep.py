@@ -12,7 +12,7 @@ from records import codes, write_results
 from estbench.experiment.spec import experiment_from
 from estbench.report import build, summary
 from estbench.report.analysis import selection
-from estbench.report.analysis.costs import costs
+from estbench.report.analysis.frames import costs
 from estbench.report.figures import sweep
 from estbench.report.figures.style import looks
 from estbench.report.page.render import setup, spec_toml

@@ -26,8 +26,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from estbench.training.isolation import _read, _settings, isolated, seed_generators
-from estbench.training.threads import accept_threads, threads_left
+from estbench.training.isolation import _read, _settings, accept_threads, isolated, seed_generators, threads_left
 from estbench.training.torch_settings import MISSING
 
 

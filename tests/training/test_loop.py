@@ -86,11 +86,11 @@ def test_a_record_holds_every_measurement(train_cell):
 
 def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
     """Time passes in three places only: a second a step, 100 a bound, 10,000 a probe."""
-    from estbench.measure import clocks
+    from estbench.measure import timing
     from estbench.training import divergence, measuring
 
     now = [0.0]
-    monkeypatch.setattr(clocks, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def slow(module, name, seconds):
         original = getattr(module, name)

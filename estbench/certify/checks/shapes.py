@@ -13,12 +13,11 @@ from functools import partial
 import torch
 
 from estbench.certify.checks import enumeration
-from estbench.certify.checks.chance import threshold
 from estbench.certify.checks.unbiasedness import same_mean
 from estbench.certify.sampling import Gradients, Moments, as_in_training, draw, gradients
 from estbench.certify.settings.base import Setting
 from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, not_applicable, verdict
+from estbench.certify.verdict import Verdict, not_applicable, threshold, verdict
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 

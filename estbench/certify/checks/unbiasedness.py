@@ -18,12 +18,11 @@ import torch
 from scipy import stats
 
 from estbench.certify.checks import enumeration
-from estbench.certify.checks.chance import threshold
 from estbench.certify.record import Outcome
 from estbench.certify.sampling import Gradients, Moments, Sampler, as_in_training, draw, gradients
 from estbench.certify.settings.base import EXAMPLES, Setting
 from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, deviation, not_applicable, verdict
+from estbench.certify.verdict import Verdict, deviation, not_applicable, threshold, verdict
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._conditional import open_uniform
-from estbench.estimators._surrogate import gradient_surrogate
+from estbench.estimators._noise import open_uniform
+from estbench.estimators._surrogates import gradient_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective

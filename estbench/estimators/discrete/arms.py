@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from estbench.estimators._surrogate import gradient_surrogate
+from estbench.estimators._surrogates import gradient_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from estbench.estimators._categories import category_logits, events
+from estbench.estimators._noise import category_logits, events
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 

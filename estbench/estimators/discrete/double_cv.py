@@ -8,8 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.estimators._learned import variance_descent
-from estbench.estimators._surrogate import gradient_surrogate, value_and_slope
+from estbench.estimators._surrogates import gradient_surrogate, value_and_slope, variance_descent
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions

@@ -10,9 +10,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from estbench.estimators._categories import category_logits, one_hot
-from estbench.estimators._conditional import perturbed, perturbed_given
-from estbench.estimators._jacobians import softmax_jacobian, straight_through_surrogate
+from estbench.estimators._noise import category_logits, one_hot, perturbed, perturbed_given
+from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from estbench.estimators._conditional import is_categorical
-from estbench.estimators._surrogate import gradient_surrogate
+from estbench.estimators._noise import is_categorical
+from estbench.estimators._surrogates import gradient_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 

@@ -9,9 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.estimators._conditional import coupled, is_categorical
-from estbench.estimators._learned import variance_descent
-from estbench.estimators._surrogate import gradient_surrogate
+from estbench.estimators._noise import coupled, is_categorical
+from estbench.estimators._surrogates import gradient_surrogate, variance_descent
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective

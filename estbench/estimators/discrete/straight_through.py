@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from estbench.estimators._surrogate import pushed, value_and_slope
+from estbench.estimators._surrogates import pushed, value_and_slope
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 

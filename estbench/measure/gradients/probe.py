@@ -36,7 +36,7 @@ ROWS = 1024
 FEWEST_EFFECTIVE = 10
 FEWEST = 3
 Tallies = dict[tuple[str, str], Tally]
-Path = Literal["auto", "fast", "loop"]
+ProbePath = Literal["auto", "fast", "loop"]
 
 
 def probe(
@@ -48,7 +48,7 @@ def probe(
     *,
     layers: bool = False,
     reference: Reference | None = None,
-    path: Path = "auto",
+    path: ProbePath = "auto",
 ) -> Moments:
     """Measure the moments of the gradient of the minibatch-mean surrogate.
 
@@ -110,7 +110,7 @@ def measured(
     seed: int,
     *,
     layers: bool = False,
-    path: Path = "auto",
+    path: ProbePath = "auto",
 ) -> Measured:
     """Draw the replicates with models that stand still, the fast way or in a loop."""
     with frozen(problem, estimator), seeded(seed, problem.device):

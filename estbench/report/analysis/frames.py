@@ -1,4 +1,4 @@
-"""What tables and figures both need from the records; nothing here is formatted."""
+"""Records as data frames of what a report shows, each computed once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from estbench.certify.record import CertificateStatus, certificate_status
+from estbench.stats import log_t_interval
 from estbench.store import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from estbench.store import Results
+
 
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
@@ -270,3 +272,18 @@ def _latest(frame: pd.DataFrame, of: list[str]) -> pd.DataFrame:
         latest = frame.groupby(of)[column].transform("max")
         frame = frame[frame[column] == latest]
     return frame.reset_index(drop=True)
+
+
+def costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Evaluations per example, and milliseconds per step, of each estimator that has them."""
+    planned = done(cells(results))
+    planned = planned[(planned["problem"] == problem) & (planned["examples"] > 0)]
+    evaluations = (planned["evaluations"] / planned["examples"]).groupby(planned["estimator"]).mean()
+    timed = timings(results)
+    timed = timed[timed["problem"] == problem]
+    if len(set(timed["machine"])) > 1:  # times of different machines are not comparable
+        timed = timed.iloc[:0]
+    milliseconds = {
+        str(label): 1e3 * log_t_interval(rows["seconds_per_step"]).value for label, rows in timed.groupby("estimator")
+    }
+    return {str(label): float(value) for label, value in evaluations.items() if value > 0}, milliseconds

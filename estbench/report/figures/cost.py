@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from estbench.report.analysis import frames
-from estbench.report.analysis.costs import costs
+from estbench.report.analysis.frames import costs
 from estbench.report.figures.gradients import bars, variances, with_decades
 from estbench.report.figures.picture import Picture, series
 from estbench.report.figures.style import FONT, INK, SOFT, WIDTH, folded, own, owned, text_width

@@ -1,4 +1,4 @@
-"""The one-page report: everything inside one HTML file that asks nothing of any server."""
+"""The page: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import hashlib
 import json
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup, escape
 
 from estbench.experiment.sweep import family
 from estbench.options import shortened
+from estbench.references import BIBTEX
 from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
 from estbench.report.figures.style import looks
-from estbench.report.page.citations import citations
 from estbench.report.page.svg import inline_svg
 
 if TYPE_CHECKING:
@@ -198,3 +198,18 @@ def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
 def part(file: str) -> str:
     """A file that the page is made from."""
     return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
+
+
+class Citations(NamedTuple):
+    """BibTeX entries by key, and the estimators for which there is none."""
+
+    entries: dict[str, str]
+    lacking: list[str]
+
+
+def citations(results: Results) -> Citations:
+    """What the estimators' records refer to, each paper once."""
+    keys = {label: str(frames.facts(results, label).get("reference") or "") for label in frames.estimators(results)}
+    known = sorted({key for key in keys.values() if key in BIBTEX})
+    lacking = [f"{label} ({key})" if key else label for label, key in keys.items() if key not in BIBTEX]
+    return Citations({key: BIBTEX[key] for key in known}, lacking)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from estbench.report.analysis import frames
-from estbench.report.analysis.costs import costs
+from estbench.report.analysis.frames import costs
 from estbench.report.tables.assemble import ABSENT, assemble, columns_of, entry
 from estbench.report.tables.base import NOTHING, TIMES, Column, Entry, Table, significant
 from estbench.stats import Interval, log_t_interval, paired_ratio, t_interval

@@ -9,7 +9,7 @@ import torch
 from bits import legendre, moments, objective_of
 
 from estbench import estimators
-from estbench.estimators import _conditional
+from estbench.estimators import _noise
 from estbench.latents import BernoulliLatents
 from estbench.problems import Objective
 
@@ -19,7 +19,7 @@ PHI = -0.8
 def mean_gradient(variant, f, prior_logit=None, kl=None, *, monkeypatch):
     """By quadrature over the uniform noise of one bit; and the mean value of the surrogate."""
     u, weights = legendre([0.0, 0.001, 0.05, 0.5, 0.95, 0.999, 1.0], 60)
-    monkeypatch.setattr(_conditional, "open_uniform", u[:, None, None].expand_as)
+    monkeypatch.setattr(_noise, "open_uniform", u[:, None, None].expand_as)
     logits = torch.full((len(u), 1, 1), PHI, dtype=torch.float64, requires_grad=True)
     if prior_logit is None:
         objective = objective_of(logits, f)

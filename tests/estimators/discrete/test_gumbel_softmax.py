@@ -10,7 +10,7 @@ from torch.distributions import RelaxedOneHotCategorical, kl_divergence
 from estbench import estimators
 from estbench.certify import bias_tests
 from estbench.certify.sampling import gradients
-from estbench.estimators._conditional import perturbed, perturbed_given
+from estbench.estimators._noise import perturbed, perturbed_given
 from estbench.estimators.discrete.gapped import gapped_logits
 from estbench.estimators.discrete.gumbel_softmax import concrete_log_density
 

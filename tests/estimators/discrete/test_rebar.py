@@ -9,7 +9,7 @@ from bits import BITS, ONE_HOT, legendre, moments, objective_of, prepared, proba
 from estbench import estimators
 from estbench.certify import bias_tests
 from estbench.errors import EstbenchError
-from estbench.estimators import _conditional
+from estbench.estimators import _noise
 
 # The example whose answer without the slope of v' is known: theta = sigmoid(-0.8), t = 0.45, lambda = 0.5.
 THETA = float(torch.tensor(-0.8, dtype=torch.float64).sigmoid())
@@ -23,7 +23,7 @@ def coin(estimator, theta, monkeypatch, nodes=40):
     noise = iter([grid.flatten()[:, None, None] for grid in torch.meshgrid(u, v, indexing="ij")])
     weights = torch.outer(u_weights, v_weights).flatten()
     with monkeypatch.context() as patch:
-        patch.setattr(_conditional, "open_uniform", lambda _: next(noise))
+        patch.setattr(_noise, "open_uniform", lambda _: next(noise))
         logits = probability(theta).expand(len(weights), 1, 1).clone().requires_grad_()
         (gradients,) = torch.autograd.grad(estimator(objective_of(logits, square(TARGET))).sum(), [logits])
     return [float(moment) for moment in moments(gradients, weights)]
@@ -43,14 +43,14 @@ def test_a_noise_without_its_slope_is_biased_and_the_z_test_sees_it(monkeypatch)
     estimator = estimators.create("rebar").eval()
     right, _ = coin(estimator, THETA, monkeypatch)
     assert all(test.unbiased for setting in BITS for test in bias_tests(estimator, setting, 100))
-    given = _conditional.logistic_given
+    given = _noise.logistic_given
 
     def without_slope(logits, bits):
         """The second noise with v' held fixed."""
         return logits + (given(logits, bits) - logits).detach()
 
     with monkeypatch.context() as patch:
-        patch.setattr(_conditional, "logistic_given", without_slope)
+        patch.setattr(_noise, "logistic_given", without_slope)
         wrong, _ = coin(estimator, THETA, monkeypatch)
         found = [test for setting in BITS for test in bias_tests(estimator, setting, 100) if test.group == "logits"]
     assert right == pytest.approx(0.02139, rel=5e-4)

@@ -10,7 +10,7 @@ from finite import DECODER, EXPONENTIAL, QUADRATIC, bias, distribution_and_state
 
 from estbench import estimators
 from estbench.errors import EstbenchError
-from estbench.estimators._jacobians import softmax_jacobian
+from estbench.estimators._surrogates import softmax_jacobian
 
 FINITE = [*QUADRATIC, *EXPONENTIAL, *DECODER]
 NAMES = ("reinmax", "zgr")

@@ -1,15 +1,15 @@
-"""A cell in a process of its own, once a plugin has left threads in this one that may draw random numbers."""
+"""Cells on this machine: in this process, or in a fresh one after a cell has left something behind."""
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from estbench.execution.conditions import Conditions
+from estbench.execution.conditions import Conditions, Listener
 from estbench.execution.planning import load_plugins
 from estbench.execution.task import execute
 from estbench.experiment import Cell
@@ -17,7 +17,39 @@ from estbench.experiment.plan import cell_from_record
 from estbench.processes import end_with_parent, started_without_script
 from estbench.store import Status
 from estbench.training import Interrupts, Outcome
-from estbench.training.threads import threads_left
+from estbench.training.isolation import threads_left
+
+
+def in_process(
+    cells: Iterable[Cell],
+    conditions: Conditions,
+    listener: Listener,
+    interrupted: Callable[[], bool],
+    prepare: Callable[[Cell], None],
+) -> Iterator[tuple[Cell, Outcome]]:
+    """One cell after the other, in the order of the plan; ``prepare`` is called right before each."""
+    apart = False
+    for cell in cells:
+        if interrupted():
+            return
+        prepare(cell)
+        if (threads := threads_left()) and not apart:
+            apart = True
+            listener.noted(
+                f"a plugin left threads running ({', '.join(threads)}), which may draw random numbers: from here on "
+                "each cell gets a process of its own"
+            )
+        yield (
+            cell,
+            compute(
+                cell,
+                conditions,
+                interrupted=interrupted,
+                on_step=lambda step, cell=cell: listener.stepped(cell, step),  # type: ignore[misc]
+                begun=lambda cell=cell: listener.cell_started(cell),  # type: ignore[misc]
+            ),
+        )
+
 
 PROCESS = "estbench cell"
 POLL_SECONDS = 0.2

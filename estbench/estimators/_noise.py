@@ -1,4 +1,4 @@
-"""Noise given the discrete sample that it produced: the other half of the Gumbel-max trick and of its binary case."""
+"""Noise of discrete latents: logistic and Gumbel draws, also given the sample, and one-hot vectors."""
 
 from __future__ import annotations
 
@@ -78,3 +78,23 @@ def open_uniform(like: Tensor) -> Tensor:
     """Uniform noise on the open interval (0, 1): its logit is finite."""
     eps = torch.finfo(like.dtype).eps
     return torch.rand_like(like).clamp(eps, 1 - eps)
+
+
+def category_logits(objective: Objective) -> Tensor:
+    """Logits of q, (*R, B, D, C), live; C = 2 for bits."""
+    logits = objective.params["logits"]
+    return torch.stack([torch.zeros_like(logits), logits], -1) if _bits(objective) else logits
+
+
+def one_hot(objective: Objective, z: Tensor) -> Tensor:
+    """Values of q as one-hot vectors, (S, *R, B, D, C)."""
+    return torch.stack([1 - z, z], -1) if _bits(objective) else z
+
+
+def events(objective: Objective, vectors: Tensor) -> Tensor:
+    """Vectors over categories, (S, *R, B, D, C), as values of q, one-hot or relaxed: the inverse of ``one_hot``."""
+    return vectors[..., 1] if _bits(objective) else vectors
+
+
+def _bits(objective: Objective) -> bool:
+    return len(objective.q.event_shape) == 1
