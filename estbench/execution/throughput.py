@@ -20,8 +20,9 @@ from estbench.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
 from estbench.training import State
-from estbench.training.divergence import DivergedError, take_finite_steps
+from estbench.training.divergence import DivergedError
 from estbench.training.isolation import isolated, seed_generators
+from estbench.training.loop import take_finite_steps
 
 
 def time_throughput(

@@ -19,7 +19,8 @@ from estbench.measure.gradients.groups import disjoint
 from estbench.randomness import seeded
 from estbench.store import ResultsFolder, Status
 from estbench.training.isolation import isolated, seed_generators, threads_left
-from estbench.training.loop import Outcome, train
+from estbench.training.loop import Outcome, interruption, train
+from estbench.training.shared_checkpoints import probe_shared
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
 from estbench.training.stopping import Deadline
 
@@ -64,6 +65,9 @@ def run_cell(
     details: dict[str, Any] = {}
     passed: list[BaseException] = []
 
+    def stop() -> bool:
+        return interrupted() or deadline()
+
     def stepped(step: int) -> None:
         try:
             on_step(step)
@@ -84,15 +88,20 @@ def run_cell(
             if spent is None and checkpoint.exists():
                 remark("its checkpoint is damaged or of another cell, and is not used: it begins anew")
             clocks = Clocks(device, spent)
-            outcome = train(
-                state,
-                clocks,
-                checkpoint,
-                checkpoint_seconds=checkpoint_seconds,
-                interrupted=lambda: interrupted() or deadline(),
-                on_step=stepped,
-                trajectories=folder.trajectories,
-            )
+            with clocks("probe"):
+                probed = probe_shared(state, folder.trajectories, stop)
+            if probed:
+                outcome = train(
+                    state,
+                    clocks,
+                    checkpoint,
+                    checkpoint_seconds=checkpoint_seconds,
+                    interrupted=stop,
+                    on_step=stepped,
+                )
+            else:
+                state.save(checkpoint, clocks.seconds)
+                outcome = interruption(state)
             if outcome.status is Status.INTERRUPTED and not interrupted():
                 outcome = Outcome(Status.TIMEOUT, f"stopped at step {state.step} after {timeout:g} s")
             if keep_checkpoint and outcome.status is Status.DONE:

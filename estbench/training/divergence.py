@@ -26,7 +26,6 @@ from estbench.measure import frozen
 from estbench.measure.frozen import Kept
 from estbench.randomness import seeded
 from estbench.training.state import CheckpointError, State
-from estbench.training.step import advance
 
 # Between two copies lies this many times the time that a copy takes, and so many seconds at least.
 COPY_SHARE = 200
@@ -37,23 +36,26 @@ class DivergedError(Exception):
     """A number of the run is not finite; the message says which, and at which step."""
 
 
+TakeSteps = Callable[[State, int, Callable[[], bool]], list[Tensor]]
+
+
 class Watch:
     """Takes a run's training steps, and finds the first after which something in it is not finite."""
 
-    def __init__(self, state: State) -> None:
-        self.state = state
+    def __init__(self, state: State, take_steps: TakeSteps) -> None:
+        self.state, self._take_steps = state, take_steps
         # Checkpoints are of finite runs: what is infinite at the start (a mask, say) is meant to be.
         self.exempt = {id(tensor) for tensor in _tensors(state) if not _are_finite([tensor])}
         self._copy()
 
-    def advance(self, steps: int, pause: Callable[[], bool] = lambda: False) -> None:
+    def take_steps(self, steps: int, pause: Callable[[], bool]) -> None:
         """Take so many steps, or fewer where ``pause`` says so; ``DivergedError`` with the state at the first bad one.
 
         An error that comes from numbers that are not finite is a divergence, too; any other is raised as it is.
         """
         begun = self.state.step
         try:
-            surrogates = advance(self.state, steps, pause)
+            surrogates = self._take_steps(self.state, steps, pause)
         except Exception as error:
             self._repeat(self.state.step, described(error))
             raise
@@ -89,23 +91,17 @@ class Watch:
         self.models.restore()
         _take_rest(state, copy.deepcopy(self.rest))
         while state.step < reached:
-            surrogates = advance(state, 1)
+            surrogates = self._take_steps(state, 1, _never)
             if not torch.isfinite(surrogates[0]):
                 raise DivergedError(f"the surrogate is not finite at step {state.step}")
             if not self._is_finite(surrogates):
                 raise DivergedError(f"the gradient, the weights or the buffers are not finite at step {state.step}")
         if error:
             with contextlib.suppress(Exception), _Tracing() as numbers:
-                advance(state, 1)
+                self._take_steps(state, 1, _never)
             if numbers.not_finite:
                 state.step = reached + 1
                 raise DivergedError(f"the step is not finite at step {state.step} ({error})")
-
-
-def take_finite_steps(state: State, steps: int) -> None:
-    """Take training steps that are timed; ``DivergedError`` if one of them is not finite."""
-    if not bool(torch.isfinite(torch.stack(advance(state, steps))).all()):
-        raise DivergedError(f"the run is not finite within {state.step} steps")
 
 
 @contextlib.contextmanager
@@ -126,6 +122,10 @@ def attempt(state: State, measurement: str, x: Tensor | None = None) -> Iterator
                 f" ({described(error)})"
             ) from error
         state.remark(measurement, f"could not be taken: {described(error)}")
+
+
+def _never() -> bool:
+    return False
 
 
 def _encodes_finite(state: State, x: Tensor) -> bool:

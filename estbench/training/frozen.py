@@ -26,7 +26,8 @@ from estbench.stats import Interval, log_t_interval
 from estbench.store import ResultsFolder
 from estbench.store.files import read_json
 from estbench.training.batches import fixed_observations
-from estbench.training.probing import check_reference, checked, prepared, reference_of, tracked
+from estbench.training.measuring import check_reference, checked, prepared, reference_of
+from estbench.training.shared_checkpoints import tracked
 from estbench.training.state import bytes_of, read_checkpoint
 from estbench.variant import Variant
 

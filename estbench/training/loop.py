@@ -1,4 +1,4 @@
-"""The training loop: one cell from its first step to its last, read from top to bottom."""
+"""The training loop: one cell from its first step to its last."""
 
 from __future__ import annotations
 
@@ -6,23 +6,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from estbench.errors import EstbenchError
+from estbench.estimators import surrogate_of
 from estbench.guarded import GuardedPath
 from estbench.measure import Clocks
 from estbench.store import Status
 from estbench.training.divergence import DivergedError, Watch
-from estbench.training.measuring import Measurements, evaluation_steps, probe_steps
-from estbench.training.probing import probe_shared
+from estbench.training.measuring import (
+    evaluate,
+    evaluation_observations,
+    evaluation_steps,
+    probe_batch,
+    probe_own,
+    probe_steps,
+)
 from estbench.training.state import State
 
-# Between looks at non-finite values, at the progress bar and at the checkpoint's clock lie at most so many steps, and
-# after so many seconds the step that is under way.
-STRIDE = 50
-STRIDE_SECONDS = 1.0
+# Between two looks at the bounds' schedule, at non-finite values and at the checkpoint's clock lie at most so many
+# steps, and after so many seconds only the step that is under way.
+STEPS_BETWEEN_LOOKS = 50
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, and why where it was not simply done; ``remarks`` are on measurements that it lacks."""
+    """How a run ended, and why if it was not simply done; ``remarks`` are on measurements that it lacks."""
 
     status: Status
     reason: str = ""
@@ -37,41 +48,86 @@ def train(
     checkpoint_seconds: float,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
-    trajectories: GuardedPath | None = None,
 ) -> Outcome:
-    """Train to the last step, measuring on the way; ``state`` collects the curves and the gradients' moments.
+    """Train to the last step and measure on the way; ``state`` collects the curves and the gradients' moments.
 
-    Measuring leaves training bit-identical: every measurement has its own stream of randomness, and models in eval
-    mode. On an interruption the run stops between two steps, with a checkpoint from which it goes on to the same bits.
-    ``trajectories`` is where the checkpoints of neutral runs are kept, for the probe that all estimators share.
+    Measuring leaves training bit-identical: every measurement has its own stream of randomness, and models are in eval
+    mode. An interrupted run stops between two steps, and leaves a checkpoint from which it goes on to the same bits.
     """
     last, saved = state.cell.training.steps, time.monotonic()
-    measurements, watch = Measurements(state, clocks), Watch(state)
-    try:
-        if state.cell.probe.shared and trajectories:
+    evaluate_at, probe_at = evaluation_steps(state), probe_steps(state)
+    observations, batch = evaluation_observations(state), probe_batch(state)
+    watch = Watch(state, take_steps)
+
+    def measure() -> None:
+        if state.step in evaluate_at:
+            with clocks("evaluation"):
+                evaluate(state, observations, clocks.seconds["training"])
+        if state.step in probe_at:
             with clocks("probe"):
-                complete = probe_shared(state, trajectories, probe_steps(state), measurements.probe_batch, interrupted)
-            if not complete:
-                state.save(checkpoint, clocks.seconds)
-                return _interrupted(state)
-        if state.step == 0:
-            measurements.take()
+                probe_own(state, batch)
+
+    try:
+        if state.step == 0:  # what a checkpoint holds was measured before it was written
+            measure()
         while state.step < last:
-            pause = _pause(interrupted, min(saved + checkpoint_seconds, time.monotonic() + STRIDE_SECONDS))
+            stop = min(
+                step for step in {*evaluate_at, *probe_at, state.step + STEPS_BETWEEN_LOOKS} if step > state.step
+            )
+            look_at = min(saved + checkpoint_seconds, time.monotonic() + SECONDS_BETWEEN_LOOKS)
             with clocks("training"):
-                watch.advance(_steps_to_next_stop(state), pause)
+                watch.take_steps(stop - state.step, lambda at=look_at: interrupted() or time.monotonic() >= at)
             on_step(state.step)
-            measurements.take()
+            measure()
             stopping = interrupted() and state.step < last
             if stopping or time.monotonic() - saved >= checkpoint_seconds:
                 with clocks("writing"):
                     state.save(checkpoint, clocks.seconds)
                 saved = time.monotonic()
             if stopping:
-                return _interrupted(state)
+                return interruption(state)
     except DivergedError as error:
         return Outcome(Status.DIVERGED, str(error))
     return Outcome(Status.DONE)
+
+
+def take_steps(state: State, steps: int, pause: Callable[[], bool] = lambda: False) -> list[Tensor]:
+    """Take training steps: gradient ascent on the minibatch mean of the surrogate, whose values are returned.
+
+    It ends early, between two steps, if ``pause`` says so. Nothing here waits for the device.
+    """
+    problem, estimator, optimizers = state.problem, state.estimator, state.optimizers
+    training = state.cell.training
+    parameters = [*problem.parameters(), *estimator.parameters()]
+    surrogates = []
+    for _ in range(steps):
+        objective = problem(next(state.batches))
+        surrogate = surrogate_of(estimator, objective).mean()
+        if not surrogate.requires_grad:
+            raise EstbenchError(
+                f"the surrogate of estimator '{state.cell.estimator.label}' has no gradient: it depends on no weight"
+                " that is trained; do not detach it"
+            )
+        for parameter in parameters:  # what Optimizer.zero_grad does, without its profiling hooks: 2 % of a step
+            parameter.grad = None
+        surrogate.backward()  # type: ignore[no-untyped-call]
+        if training.schedule != "constant":
+            for optimizer, rate in zip(optimizers, state.rates, strict=True):
+                optimizer.param_groups[0]["lr"] = rate * training.rate_at(state.step)
+        for optimizer in optimizers:
+            optimizer.step()
+        state.step += 1
+        state.evaluations += objective.evaluations
+        surrogates.append(surrogate.detach())
+        if pause():
+            break
+    return surrogates
+
+
+def take_finite_steps(state: State, steps: int) -> None:
+    """Take training steps that are timed; ``DivergedError`` if one of them is not finite."""
+    if not bool(torch.isfinite(torch.stack(take_steps(state, steps))).all()):
+        raise DivergedError(f"the run is not finite within {state.step} steps")
 
 
 def _pause(interrupted: Callable[[], bool], at: float) -> Callable[[], bool]:
@@ -79,10 +135,6 @@ def _pause(interrupted: Callable[[], bool], at: float) -> Callable[[], bool]:
     return lambda: interrupted() or time.monotonic() >= at
 
 
-def _steps_to_next_stop(state: State) -> int:
-    due = {*evaluation_steps(state), *probe_steps(state), state.step + STRIDE}
-    return min(step for step in due if step > state.step) - state.step
-
-
-def _interrupted(state: State) -> Outcome:
+def interruption(state: State) -> Outcome:
+    """The outcome of a run that was asked to stop, and left a checkpoint."""
     return Outcome(Status.INTERRUPTED, f"stopped at step {state.step}; run again to go on")

@@ -1,4 +1,4 @@
-"""What is measured along a run, and when: bounds, the gradient's norm, probes."""
+"""What is measured along a run, and when: bounds, the gradient's norm, the gradient's moments."""
 
 from __future__ import annotations
 
@@ -7,73 +7,19 @@ import math
 import torch
 from torch import Tensor
 
-from estbench.experiment import stream_seed
-from estbench.measure import Clocks, bounds
+from estbench.errors import EstbenchError
+from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
+from estbench.experiment import Cell, stream_seed
+from estbench.measure import Reference, bounds, estimated_reference, exact_reference, frozen, probe
+from estbench.options import BaseOptions
+from estbench.problems import PROBLEMS, Problem
+from estbench.registry import Resolved
 from estbench.training.batches import fixed_observations
 from estbench.training.divergence import DivergedError, attempt
-from estbench.training.probing import record_moments
 from estbench.training.state import State
+from estbench.variant import Variant
 
 SPLITS = ("train", "validation", "test")
-
-
-class Measurements:
-    """Takes what is due at the state's step, and adds it to the state's rows."""
-
-    def __init__(self, state: State, clocks: Clocks) -> None:
-        self.state, self.clocks = state, clocks
-        self.observations = {split: _observations(state, split) for split in SPLITS}
-        seed = stream_seed(state.cell.seed, "probe")
-        self.probe_batch = fixed_observations(state.problem, "train", state.batches.batch_size, seed)
-
-    def take(self) -> None:
-        """Measure; ``DivergedError`` where a bound is not finite. What cannot be measured is remarked."""
-        state = self.state
-        if state.step in evaluation_steps(state):
-            with self.clocks("evaluation"):
-                for split, x in self.observations.items():
-                    with attempt(state, f"{split} bounds", x):
-                        self._bounds(split, x)
-                if state.step > 0:
-                    self._record("train", "gradient_norm", _gradient_norm(state))
-                if state.step == state.cell.training.steps and state.cell.evaluation.final_num_samples:
-                    self._final_bounds()
-        if state.step in probe_steps(state):
-            with self.clocks("probe"), attempt(state, "probe", self.probe_batch):
-                record_moments(state, state.problem, state.estimator, self.probe_batch, state.step, "own")
-
-    def _bounds(self, split: str, x: Tensor) -> None:
-        found = bounds(self.state.problem, x, self.state.cell.evaluation.num_samples, self._seed(split))
-        for metric, value in found._asdict().items():
-            if not math.isfinite(value):
-                raise DivergedError(f"the {split} {metric} is not finite at step {self.state.step}")
-            self._record(split, metric, value)
-
-    def _final_bounds(self) -> None:
-        """A tighter bound, once, on a part of the images."""
-        protocol = self.state.cell.evaluation
-        for split in ("validation", "test"):
-            x = _observations(self.state, split, protocol.final_examples)
-            with attempt(self.state, f"final {split} bound", x):
-                found = bounds(self.state.problem, x, protocol.final_num_samples, self._seed(split))
-                self._record(split, "iwae_final", found.iwae)
-
-    def _seed(self, split: str) -> int:
-        return stream_seed(self.state.cell.seed, "evaluation", split=split)
-
-    def _record(self, split: str, metric: str, value: float) -> None:
-        state = self.state
-        state.curves.append(
-            {
-                "step": state.step,
-                "examples": state.examples,
-                "evaluations": state.evaluations,
-                "seconds": self.clocks.seconds["training"],
-                "split": split,
-                "metric": metric,
-                "value": value,
-            }
-        )
 
 
 def evaluation_steps(state: State) -> set[int]:
@@ -90,13 +36,147 @@ def probe_steps(state: State) -> set[int]:
     return {last, *(round(last ** (index / (points - 1))) for index in range(points - 1))}
 
 
-def _observations(state: State, split: str, count: int | None = None) -> Tensor:
-    """What the bounds are computed on: one fixed draw of binarised pixels, whatever the cell's seed."""
+def evaluation_observations(state: State) -> dict[str, Tensor]:
+    """What the bounds of each split are computed on: one fixed draw of binarised pixels, whatever the cell's seed."""
+    return {split: _observations(state, split, state.cell.evaluation.examples) for split in SPLITS}
+
+
+def probe_batch(state: State) -> Tensor:
+    """The minibatch that all probes of a run are taken on."""
+    seed = stream_seed(state.cell.seed, "probe")
+    return fixed_observations(state.problem, "train", state.batches.batch_size, seed)
+
+
+def evaluate(state: State, observations: dict[str, Tensor], training_seconds: float) -> None:
+    """Add bounds and the gradient's norm to the curves; ``DivergedError`` if a bound is not finite."""
+    protocol = state.cell.evaluation
+    for split, x in observations.items():
+        with attempt(state, f"{split} bounds", x):
+            found = bounds(state.problem, x, protocol.num_samples, _seed(state, split))
+            for metric, value in found._asdict().items():
+                if not math.isfinite(value):
+                    raise DivergedError(f"the {split} {metric} is not finite at step {state.step}")
+                _add(state, training_seconds, split, metric, value)
+    if state.step > 0:
+        _add(state, training_seconds, "train", "gradient_norm", _gradient_norm(state))
+    if state.step == state.cell.training.steps and protocol.final_num_samples:
+        for split in ("validation", "test"):  # a tighter bound, once, on some of the images
+            x = _observations(state, split, protocol.final_examples)
+            with attempt(state, f"final {split} bound", x):
+                found = bounds(state.problem, x, protocol.final_num_samples, _seed(state, split))
+                _add(state, training_seconds, split, "iwae_final", found.iwae)
+
+
+def probe_own(state: State, batch: Tensor) -> None:
+    """Probe the run's estimator at the run's weights."""
+    with attempt(state, "probe", batch):
+        record_moments(state, state.problem, state.estimator, batch, state.step, "own")
+
+
+def record_moments(
+    state: State, problem: Problem, estimator: Estimator, batch: Tensor, step: int, trajectory: str
+) -> None:
+    """Probe an estimator at a problem's weights, and add the rows to the cell's."""
+    protocol, seed = state.cell.probe, state.cell.seed
+    name = "probe" if trajectory == "own" else "shared probe"
+    reference = None
+    with attempt(state, f"reference of the {name}"):
+        reference = _reference(state, problem, batch, step)
+    moments = probe(
+        problem,
+        estimator,
+        batch,
+        protocol.replicates,
+        stream_seed(seed, "probe", step=step),
+        reference=reference,
+        path=protocol.path,
+    )
+    if moments.path == "loop" and protocol.path != "loop":
+        state.remark(name, f"takes one backward call per replicate: {moments.reason}")
+    for line in moments.absent:
+        state.remark(name, f"lacks {line}")
+    state.gradients += [{"step": step, "trajectory": trajectory, **row} for row in moments.rows]
+
+
+def check_probe(cell: Cell) -> None:
+    """Raise ``EstbenchError`` where a cell's probe names an estimator that there is not, or that cannot serve."""
+    problem = PROBLEMS.get(cell.problem.name)
+    options = PROBLEMS.options(Variant(cell.problem.name, cell.problem.options))
+    if cell.probe.shared is not None:
+        checked(cell.probe.shared, problem, options)
+    if cell.probe.reference is not None:
+        check_reference(cell.probe.reference, problem, options)
+
+
+def check_reference(name: str, problem: type[Problem], options: BaseOptions) -> None:
+    """Raise ``EstbenchError`` for a reference that is unknown, does not support the problem, or is biased itself."""
+    if name == "exact":
+        return
+    resolved = checked(name, problem, options)
+    if not ESTIMATORS.get(resolved.name).unbiased:
+        raise EstbenchError(
+            f"the reference '{resolved.label}' is biased itself; choose an unbiased estimator, or 'exact'"
+        )
+
+
+def checked(variant: str, problem: type[Problem], options: BaseOptions) -> Resolved:
+    """An estimator spelled out; ``EstbenchError`` for one that is unknown or does not support the problem."""
+    resolved = ESTIMATORS.resolve(variant)
+    check_supports(ESTIMATORS.get(resolved.name), problem, options)
+    return resolved
+
+
+def _add(state: State, training_seconds: float, split: str, metric: str, value: float) -> None:
+    state.curves.append(
+        {
+            "step": state.step,
+            "examples": state.examples,
+            "evaluations": state.evaluations,
+            "seconds": training_seconds,
+            "split": split,
+            "metric": metric,
+            "value": value,
+        }
+    )
+
+
+def _seed(state: State, split: str) -> int:
+    return stream_seed(state.cell.seed, "evaluation", split=split)
+
+
+def _observations(state: State, split: str, count: int) -> Tensor:
     seed = stream_seed(0, "evaluation", dataset=state.problem.data.name, split=split)
-    return fixed_observations(state.problem, split, count or state.cell.evaluation.examples, seed)
+    return fixed_observations(state.problem, split, count, seed)
 
 
 def _gradient_norm(state: State) -> float:
     """Euclidean norm of the last step's gradient over all of the model's weights."""
     gradients = [weight.grad for weight in state.problem.parameters() if weight.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Reference | None:
+    """What bias is measured against here; nothing where the protocol asks for nothing."""
+    protocol = state.cell.probe
+    if protocol.reference is None:
+        return None
+    seed = stream_seed(state.cell.seed, "probe", step=step, reference=protocol.reference)
+    return reference_of(protocol.reference, problem, batch, protocol.reference_replicates, seed)
+
+
+def reference_of(
+    name: str, problem: Problem, batch: Tensor, replicates: int, seed: int, *, layers: bool = False
+) -> Reference:
+    """The exact gradient, for ``exact``, or that of an estimator by name from many draws."""
+    if name == "exact":
+        return exact_reference(problem, batch, layers=layers)
+    estimator = prepared(name, problem, batch)
+    return estimated_reference(problem, estimator, batch, replicates, seed, layers=layers)
+
+
+def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
+    """An estimator, its learned parts sized for the problem."""
+    estimator = create_for(variant, problem)
+    with frozen(problem), torch.no_grad():
+        estimator.prepare(problem(batch))
+    return estimator.to(problem.device)

@@ -24,7 +24,7 @@ from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
 from estbench.randomness import seeded
 from estbench.report.figures.style import COLOURS, settings
-from estbench.training import State, advance
+from estbench.training import State, take_steps
 from estbench.training.batches import fixed_observations
 from estbench.training.state import noise_seed
 
@@ -53,7 +53,7 @@ def measured(variant: str, steps: int, replicates: int) -> pd.DataFrame:
         size = sum(weight.numel() for weight in weights)
         averages = [torch.zeros(size, dtype=torch.float64) for _ in range(2)]
         for step in range(1, steps + 1):
-            advance(state, 1)
+            take_steps(state, 1)
             average = trace(state, averages, weights)
             if step in points:
                 batch = fixed_observations(state.problem, "train", 100, stream_seed(0, "probe", step=step))

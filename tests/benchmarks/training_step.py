@@ -21,7 +21,7 @@ from estbench.execution import plan_of
 from estbench.experiment.spec import experiment_from
 from estbench.measure import measure_throughput
 from estbench.stats import log_t_interval
-from estbench.training import State, advance
+from estbench.training import State, take_steps
 
 
 def hand_written() -> Callable[[int], None]:
@@ -57,7 +57,7 @@ def harness() -> Callable[[int], object]:
     """The training step that estbench takes."""
     plan = plan_of(experiment_from({"estimators": ["reparam"], "problems": ["vae"]}))
     state = State(plan.cells[0], torch.device("cpu"))
-    return lambda steps: advance(state, steps)
+    return lambda steps: take_steps(state, steps)
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ from conftest import TINY
 
 from estbench.execution import plan_of
 from estbench.experiment.spec import experiment_from
+from estbench.training import take_steps
 from estbench.training.state import State, read_checkpoint
-from estbench.training.step import advance
 
 
 @pytest.fixture(scope="module")
 def trained():
     state = State(plan_of(experiment_from(tomllib.loads(TINY))).cells[0], torch.device("cpu"))
-    advance(state, 2)
+    take_steps(state, 2)
     return state
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from estbench.training import advance
+from estbench.training import take_steps
 
 ESTIMATORS = ["reparam", "detached", "reinforce", "reinforce[baseline=nvil]", "rloo[num_samples=3]"]
 
@@ -13,7 +13,7 @@ ESTIMATORS = ["reparam", "detached", "reinforce", "reinforce[baseline=nvil]", "r
 def minibatches(state, steps: int):
     seen = []
     state.problem.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
-    advance(state, steps)
+    take_steps(state, steps)
     return torch.stack(seen)
 
 

@@ -11,7 +11,7 @@ import torch
 from estbench.plugins import load_plugin
 from estbench.randomness import seeded
 from estbench.store import Status
-from estbench.training import State, advance
+from estbench.training import State, take_steps
 from estbench.training.measuring import evaluation_steps, probe_steps
 from estbench.training.state import noise_seed
 
@@ -87,7 +87,7 @@ def test_a_record_holds_every_measurement(train_cell):
 def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
     """Time passes in three places only: a second a step, 100 a bound, 10,000 a probe."""
     from estbench.measure import timing
-    from estbench.training import divergence, measuring
+    from estbench.training import loop, measuring
 
     now = [0.0]
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
@@ -101,7 +101,7 @@ def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
 
         monkeypatch.setattr(module, name, function)
 
-    slow(divergence, "advance", lambda _state, steps, _pause: steps)
+    slow(loop, "take_steps", lambda _state, steps, _pause: steps)
     slow(measuring, "bounds", lambda *_: 100)
     slow(measuring, "record_moments", lambda *_: 10_000)
     trained = train_cell()
@@ -146,7 +146,7 @@ def test_a_learned_baseline_trains_by_an_optimiser_of_its_own(make_state):
     assert not held[0] & held[1]
     assert [optimizer.param_groups[0]["lr"] for optimizer in (model, baseline)] == [1e-3, 0.5]
     before = [p.clone() for p in state.estimator.parameters()]
-    advance(state, 3)
+    take_steps(state, 3)
     assert all(not torch.equal(old, new) for old, new in zip(before, state.estimator.parameters(), strict=True))
 
 
@@ -179,7 +179,7 @@ def test_sgd_with_a_cosine_schedule_is_what_it_says(make_cell):
     cell = make_cell(training__steps=6, training__optimizer="sgd", training__schedule="cosine")
     with seeded(noise_seed(cell), CPU):
         state = State(cell, CPU)
-        advance(state, 4)
+        take_steps(state, 4)
     for found, expected in zip(state.problem.parameters(), plain_ascent(cell, 4), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
 

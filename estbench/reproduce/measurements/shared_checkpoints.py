@@ -16,7 +16,7 @@ from estbench.options import BaseOptions
 from estbench.randomness import seeded
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import log_t_interval, paired_ratio
-from estbench.training import State, advance
+from estbench.training import State, take_steps
 from estbench.training.batches import fixed_observations
 from estbench.training.state import noise_seed
 
@@ -78,7 +78,7 @@ def _variances(cell: Cell, options: Settings) -> Iterator[tuple[str, int, float]
         state = State(cell, device)
         x = fixed_observations(state.problem, "train", options.batch_size, stream_seed(cell.seed, "probe"))
         for step in sorted(options.checkpoints):
-            advance(state, step - state.step)
+            take_steps(state, step - state.step)
             for name in options.estimators:
                 seed = stream_seed(cell.seed, "probe", estimator=name, step=step)
                 moments = probe(state.problem, create_for(name, state.problem), x, options.replicates, seed)

@@ -16,7 +16,7 @@ from estbench.randomness import seeded
 from estbench.reproduce.draws import SampleVariance, parameter_draws
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import Interval, log_t_interval, t_interval
-from estbench.training import State, advance
+from estbench.training import State, take_steps
 from estbench.training.state import noise_seed
 
 COST, NOISE = "expected cost left", "variance of one estimate"
@@ -82,7 +82,7 @@ def _curve(cell: Cell, options: Settings) -> Curve:
         state.problem.double()
         state.estimator.double()
         for step in _steps(options):
-            advance(state, step - state.step)
+            take_steps(state, step - state.step)
             theta = float(state.problem.encode(x)["logits"].detach().sigmoid())
             draws = parameter_draws(state.problem, state.estimator, x, options.replicates, seed)["logits"]
             variance = SampleVariance.of(draws.flatten()).value

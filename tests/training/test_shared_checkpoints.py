@@ -14,7 +14,7 @@ from estbench.measure import probe
 from estbench.store import Status
 from estbench.training import State, check_probe
 from estbench.training.batches import fixed_observations
-from estbench.training.probing import neutral_cell, tracked
+from estbench.training.shared_checkpoints import neutral_cell, tracked
 
 SHARED = {"probe__shared": "reparam", "probe__tracking_steps": 3}
 LEARNED = "reinforce[baseline=nvil,hidden=5]"
@@ -65,14 +65,14 @@ def test_checkpoints_that_are_there_are_used_and_damaged_ones_made_anew(train_ce
     (folder,) = (tmp_path / "results" / "trajectories").iterdir()
     before = (folder / "1.pt").read_bytes()
     steps = []
-    from estbench.training import probing
+    from estbench.training import shared_checkpoints
 
-    class Counting(probing.Watch):
-        def advance(self, count, pause):
+    class Counting(shared_checkpoints.Watch):
+        def take_steps(self, count, pause):
             steps.append(count)
-            super().advance(count, pause)
+            super().take_steps(count, pause)
 
-    monkeypatch.setattr(probing, "Watch", Counting)
+    monkeypatch.setattr(shared_checkpoints, "Watch", Counting)
     again = train_cell("reinforce", **SHARED)
     assert steps == []
     assert again.outcome.status is Status.DONE
