@@ -109,7 +109,7 @@ class Registry(Generic[Entry]):
     def options(self, variant: str | Variant) -> BaseOptions:
         """The checked options of a variant."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
-        model: type[BaseOptions] = getattr(self.get(variant.name), "BaseOptions", BaseOptions)
+        model: type[BaseOptions] = getattr(self.get(variant.name), "Options", BaseOptions)
         return validated(model, variant.options, f"{self.kind} '{variant.name}'")
 
     def resolve(self, variant: str | Variant) -> Resolved:

@@ -14,8 +14,8 @@ ESTIMATOR = Template('''"""The estimator `$name`: a first version that works, to
 from torch import Tensor
 
 from estbench.estimators import Estimator, register
-from estbench.problems import Objective
 from estbench.options import BaseOptions
+from estbench.problems import Objective
 
 
 @register("$name")
@@ -39,7 +39,7 @@ class $cls(Estimator):
 
         num_samples: int = 2
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: BaseOptions | None = None) -> None:
         super().__init__(options)
         self.evaluations = self.options.num_samples  # calls of f per example and step
 

@@ -71,12 +71,11 @@ def train(
         if state.step == 0:  # what a checkpoint holds was measured before it was written
             measure()
         while state.step < last:
-            stop = min(
-                step for step in {*evaluate_at, *probe_at, state.step + STEPS_BETWEEN_LOOKS} if step > state.step
-            )
+            due = {*evaluate_at, *probe_at, state.step + STEPS_BETWEEN_LOOKS}
+            stop = min(step for step in due if step > state.step)
             look_at = min(saved + checkpoint_seconds, time.monotonic() + SECONDS_BETWEEN_LOOKS)
             with clocks("training"):
-                watch.take_steps(stop - state.step, lambda at=look_at: interrupted() or time.monotonic() >= at)
+                watch.take_steps(stop - state.step, _pause(interrupted, look_at))
             on_step(state.step)
             measure()
             stopping = interrupted() and state.step < last
