@@ -293,13 +293,13 @@ def test_statistics_that_are_not_finite_are_a_divergence_where_training_does_not
 
 def test_slow_steps_are_saved_though_no_measurement_is_due(train_cell, monkeypatch):
     """Ten seconds a step, and thirty between checkpoints: by a clock that moves with the steps."""
-    from estbench.training import divergence, loop, step
+    from estbench.training import divergence, loop
 
     now, saved = [0.0], []
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(divergence, "time", clock)
-    take, save = step.surrogate_of, State.save
+    take, save = loop.surrogate_of, State.save
 
     def slow(*arguments):
         now[0] += 10
@@ -310,7 +310,7 @@ def test_slow_steps_are_saved_though_no_measurement_is_due(train_cell, monkeypat
         save(state, path, clocks)
         assert path.exists()
 
-    monkeypatch.setattr(step, "surrogate_of", slow)
+    monkeypatch.setattr(loop, "surrogate_of", slow)
     monkeypatch.setattr(State, "save", noting)
     trained = train_cell(evaluation__every=1000, probe__replicates=0, training__steps=10)
     assert trained.outcome.status is Status.DONE
