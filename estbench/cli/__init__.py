@@ -18,17 +18,17 @@ from estbench.visible import visible
 COMMANDS = {
     "run": "train what is missing, measure, and write a report",
     "probe": "measure gradient variance, bias and cost at frozen weights, without training",
-    "report": "rebuild tables, figures and report.html from the records alone",
+    "report": "rebuild tables, figures and report.html from the records only",
     "compare": "two estimators side by side, with intervals and a verdict in words",
-    "check": "put estimators to the test: the certificate",
+    "check": "test estimators: the certificate",
     "new": "write a new estimator and its test, to start from",
-    "status": "planned, done, diverged, failed, missing: one line a cell",
-    "merge": "join results folders, of several machines say, into a new one",
-    "clean": "remove what killed runs left behind; asks first",
+    "status": "planned, done, diverged, failed, missing: one line per cell",
+    "merge": "merge results folders, of several machines for example, into a new one",
+    "clean": "remove files that killed runs left behind; asks first",
     "data": "list, fetch and verify the files of datasets",
     "list": "name the estimators, problems, datasets and ready experiments",
-    "show": "explain one of them: equation, options, facts, reference",
-    "reproduce": "put claims of the literature to the test: reproduction cards",
+    "show": "explain one of these: equation, options, facts, reference",
+    "reproduce": "test claims of the literature: reproduction cards",
     "doctor": "check this machine and this installation",
 }
 
@@ -61,7 +61,7 @@ class LazyGroup(click.RichGroup):
 def group() -> None:
     """Which gradient estimator should I use? Measure it.
 
-    Train identical VAEs that differ in the gradient estimator alone; measure gradient variance, ELBO
+    Train identical VAEs that differ only in the gradient estimator; measure gradient variance, ELBO
     convergence and throughput; read one report. Start with `estbench run --estimator reparam`.
     """
 
@@ -86,13 +86,15 @@ def _exit_code(arguments: list[str] | None) -> int:
     except EstbenchError as error:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; what is finished is stored; run again (without --force) to go on", 130)
-    except (SystemExit, GeneratorExit) as error:  # no command raises one; click does once it has shown its help
+        return _complain(
+            "interrupted; finished cells are saved, run the same command again (without --force) to resume", 130
+        )
+    except (SystemExit, GeneratorExit) as error:  # no command raises one; click does after it has shown its help
         if isinstance(error, SystemExit) and isinstance(error.__context__, (click.ClickException, Exit)):
             return 2
         from estbench.failures import described
 
-        return _complain(f"a plugin ended the command by {described(error)}; mend it, and run again", 1)
+        return _complain(f"a plugin ended the command by {described(error)}; correct the plugin, and run again", 1)
     except ConnectionError as error:
         return _complain(str(error), 1)
     except OSError as error:
@@ -102,7 +104,7 @@ def _exit_code(arguments: list[str] | None) -> int:
             raise
         where = f" '{error.filename}'" if error.filename else ""
         doing = "read" if isinstance(error, ReadError) else "write"
-        return _complain(f"cannot {doing}{where}: {error.strerror}; finished cells are whole, run again to go on", 1)
+        return _complain(f"cannot {doing}{where}: {error.strerror}; finished cells are saved, run again to resume", 1)
     return outcome if isinstance(outcome, int) else 0
 
 

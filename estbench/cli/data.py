@@ -18,37 +18,37 @@ if TYPE_CHECKING:
 def command() -> None:
     """List, fetch and verify the files of datasets.
 
-    They belong under $ESTBENCH_DATA_DIR, or in the user's cache where that is not set. Nothing else downloads.
+    Files lie in $ESTBENCH_DATA_DIR, or in the user's cache folder if that is not set. No other command downloads.
     """
 
 
 @command.command("list")
 @json_option
 def list_datasets(*, as_json: bool) -> None:
-    """Every dataset, its card, and whether its files are there."""
+    """List every dataset, its identity, and whether its files are present."""
     from estbench.cli.console import print_json, print_rows, say
     from estbench.datasets import DATASETS, card_name
     from estbench.datasets.files import DATA_DIR, data_folder
 
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for name in DATASETS.names():
         states = {file.name: file.state() for file in _files([name])}
-        found.append({"name": name, "card": card_name(name), "files": states})
+        entries.append({"name": name, "card": card_name(name), "files": states})
     if as_json:
-        print_json({"folder": str(data_folder()), "datasets": found})
+        print_json({"folder": str(data_folder()), "datasets": entries})
         return
-    rows = [(entry["name"], entry["card"], _summed(entry["files"])) for entry in found]
+    rows = [(entry["name"], entry["card"], _summarise(entry["files"])) for entry in entries]
     print_rows("datasets", ("name", "card", "files"), rows)
-    say(f"folder: {data_folder()} ({DATA_DIR} chooses another)")
+    say(f"folder: {data_folder()} (set {DATA_DIR} to choose another)")
 
 
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--offline", is_flag=True, help="Download nothing; say what is missing.")
+@click.option("--offline", is_flag=True, help="Download nothing; list what is missing.")
 def fetch(names: tuple[str, ...], *, offline: bool) -> None:
-    """Download what is missing of some datasets, or of all, and check it.
+    """Download the missing files of some datasets, or of all, and check them.
 
-    The sources of a file are tried in turn until one gives what its digest says.
+    The sources of a file are tried in turn, until a download has the right digest.
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -69,7 +69,7 @@ def fetch(names: tuple[str, ...], *, offline: bool) -> None:
             except EstbenchError as error:
                 failed.append(str(error))
                 continue
-            say(f"{'fetched' if fresh else 'there'}: {file.path}")
+            say(f"{'fetched' if fresh else 'already present'}: {file.path}")
     if failed:
         raise EstbenchError(" ".join(failed))
 
@@ -82,14 +82,16 @@ def verify(names: tuple[str, ...]) -> int:
     from estbench.datasets.files import data_folder
 
     states = {file.name: (file.state(), file.digest.split(":")[0]) for file in _files(names)}
-    print_rows(f"files in {data_folder()}", ("file", "it is", "by"), [(name, *state) for name, state in states.items()])
+    print_rows(
+        f"files in {data_folder()}", ("file", "status", "digest"), [(name, *state) for name, state in states.items()]
+    )
     bad = sum(state != "verified" for state, _ in states.values())
     say(f"{len(states) - bad} of {len(states)} verified")
     return 1 if bad else 0
 
 
 def _files(names: Iterable[str]) -> list[DataFile]:
-    """The files of the named datasets, or of all."""
+    """Return the files of the named datasets, or of all."""
     from estbench.datasets import DATASETS
     from estbench.datasets import card as dataset_card
     from estbench.datasets.files import files
@@ -97,7 +99,7 @@ def _files(names: Iterable[str]) -> list[DataFile]:
     return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_card(name).files))
 
 
-def _summed(states: dict[str, str]) -> str:
+def _summarise(states: dict[str, str]) -> str:
     if not states:
         return "none needed"
     counts = {state: list(states.values()).count(state) for state in states.values()}

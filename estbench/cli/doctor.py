@@ -12,8 +12,8 @@ import rich_click as click
 from estbench.cli.options import json_option
 
 
-class Finding(NamedTuple):
-    """One thing that was looked at; ``ok`` is nothing where it is only worth knowing."""
+class Diagnosis(NamedTuple):
+    """One check of the installation; ``ok`` is None if it is only information."""
 
     check: str
     ok: bool | None
@@ -26,32 +26,32 @@ def command(*, as_json: bool) -> int:
     """Check this machine and this installation; exit with 1 if something is broken."""
     from estbench.cli.console import print_json, print_rows
 
-    findings = [
+    diagnoses = [
         *_environment(),
         _check("shipped digits", _shipped_data),
         _check("results folder", _writable),
         _data_folder(),
     ]
     if as_json:
-        print_json([finding._asdict() for finding in findings])
+        print_json([diagnosis._asdict() for diagnosis in diagnoses])
     else:
         marks = {True: "ok", False: "BROKEN", None: ""}
-        print_rows("doctor", ("check", "", "found"), [(f.check, marks[f.ok], f.found) for f in findings])
-    return 1 if any(finding.ok is False for finding in findings) else 0
+        print_rows("doctor", ("check", "", "found"), [(f.check, marks[f.ok], f.found) for f in diagnoses])
+    return 1 if any(diagnosis.ok is False for diagnosis in diagnoses) else 0
 
 
-def _environment() -> list[Finding]:
+def _environment() -> list[Diagnosis]:
     from estbench.measure.environment import choose_device, describe_environment
 
     environment = describe_environment(choose_device("auto"))
-    return [Finding(name, None, str(value)) for name, value in environment.items() if value is not None]
+    return [Diagnosis(name, None, str(value)) for name, value in environment.items() if value is not None]
 
 
-def _check(name: str, look: Callable[[], str]) -> Finding:
+def _check(name: str, look: Callable[[], str]) -> Diagnosis:
     try:
-        return Finding(name, ok=True, found=look())
-    except Exception as error:  # noqa: BLE001  (whatever is broken here is the finding)
-        return Finding(name, ok=False, found=f"{type(error).__name__}: {error}")
+        return Diagnosis(name, ok=True, found=look())
+    except Exception as error:  # noqa: BLE001  (any error is the diagnosis)
+        return Diagnosis(name, ok=False, found=f"{type(error).__name__}: {error}")
 
 
 def _shipped_data() -> str:
@@ -66,15 +66,15 @@ def _writable() -> str:
         return f"'{folder.resolve().name}' can be written to"
 
 
-def _data_folder() -> Finding:
+def _data_folder() -> Diagnosis:
     from estbench.datasets import DATASETS
     from estbench.datasets import card as dataset_card
     from estbench.datasets.files import DATA_DIR, data_folder, files
 
     states = {name: {file.state() for file in files(dataset_card(name).files)} for name in DATASETS.names()}
-    whole = [name for name, found in states.items() if found == {"verified"}]
-    damaged = [name for name, found in states.items() if "damaged" in found]
-    said = f"in {data_folder()}: {', '.join(whole) or 'nothing; `estbench data fetch` gets them'}"
+    complete = [name for name, files_of in states.items() if files_of == {"verified"}]
+    damaged = [name for name, files_of in states.items() if "damaged" in files_of]
+    message = f"in {data_folder()}: {', '.join(complete) or 'nothing; `estbench data fetch` downloads them'}"
     if damaged:
-        return Finding(DATA_DIR, ok=False, found=f"{said}; damaged: {', '.join(damaged)}")
-    return Finding(DATA_DIR, ok=True if whole else None, found=said)
+        return Diagnosis(DATA_DIR, ok=False, found=f"{message}; damaged: {', '.join(damaged)}")
+    return Diagnosis(DATA_DIR, ok=True if complete else None, found=message)

@@ -1,4 +1,4 @@
-"""``estbench run --live``: the report is built again after each cell, beside the run and not in it."""
+"""``estbench run --live``: the report is built again after each cell, in another process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from estbench.cli.console import say
 from estbench.store import ResultsFolder
 
-# While it is drawn, no worker gets a new cell: beside workers that may take a tenth of the time.
+# While it is drawn, no worker gets a new cell; drawing may take a tenth of the time.
 SHARE_BESIDE_WORKERS = 0.1
 
 
@@ -24,7 +24,7 @@ def live_report(*, beside_workers: bool = False) -> Iterator[Callable[[ResultsFo
     It is rebuilt whenever it is called; with ``beside_workers``, not as often as that would keep them waiting.
 
     The report is drawn in a process of its own, so its libraries are never in the memory that is measured here.
-    A report that cannot be drawn is told and stops no training.
+    If a report cannot be drawn, a message says so; training continues.
     """
     from estbench.report.watch import REFRESH
 
@@ -40,7 +40,7 @@ def live_report(*, beside_workers: bool = False) -> Iterator[Callable[[ResultsFo
         ended = time.monotonic()
         not_before = ended + (ended - began) / SHARE_BESIDE_WORKERS
         if not drawn:
-            say("the live report could not be drawn; training goes on", stderr=True)
+            say("the live report could not be drawn; training continues", stderr=True)
         elif not last:
             page = folder.report / "report.html"
             say(f"live report: {page}")

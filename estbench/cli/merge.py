@@ -9,7 +9,7 @@ import rich_click as click
 @click.argument("folders", type=click.Path(), nargs=-1, required=True, metavar="DIR DIR2 [DIR3...]")
 @click.option("-o", "--out", required=True, type=click.Path(), metavar="DIR", help="The new results folder.")
 def command(folders: tuple[str, ...], out: str) -> None:
-    """Join results folders, of several machines say, into a new one; they stay as they are.
+    """Merge results folders (of several machines, for example) into a new one; they stay as they are.
 
     A cell that several folders hold counts once if they agree on its status and numbers. Cells that they do
     not agree on are all listed, and nothing is written; different protocols are refused. Timings keep

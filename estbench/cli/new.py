@@ -9,7 +9,7 @@ import rich_click as click
 
 from estbench.errors import EstbenchError
 
-ESTIMATOR = Template('''"""The estimator `$name`: a first version that works, to be made your own."""
+ESTIMATOR = Template('''"""The estimator `$name`: a first version that works; change it."""
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ class $cls(Estimator):
     needs_differentiable_f = False  # whether it takes the derivative of f with respect to z
 
     class Options(BaseOptions):
-        """What may be chosen: `$name[num_samples=4]`. Every option has a default."""
+        """Options of `$name`, written `$name[num_samples=4]`. Every option has a default."""
 
         num_samples: int = 2
 
@@ -46,14 +46,14 @@ class $cls(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         """One surrogate per example, whose gradient is the estimate of the gradient of the bound (maximised).
 
-        Samples come first, then any batch dimensions: (S, *batch_shape). Average over dimension 0 alone, so that
+        Samples come first, then any batch dimensions: (S, *batch_shape). Average only over dimension 0, so that
         examples, and the replicates of a probe, stay apart.
         """
         samples = self.options.num_samples
         z = objective.q.sample((samples,))  # no gradient flows through z; q.rsample is for pathwise estimators
         # frozen_q: where f holds -log q(z), its direct gradient has mean zero and would only add noise.
         f = objective.f(z, objective.frozen_q())
-        baseline = (f.sum(0) - f) / (samples - 1)  # of the other samples alone: it has not seen z_s
+        baseline = (f.sum(0) - f) / (samples - 1)  # of the other samples only: it does not depend on z_s
         signal = (f - baseline).detach()
         # f itself brings the gradient of the decoder's weights, once; kl() is the analytic part of the bound, or zero.
         return (f + signal * objective.q.log_prob(z)).mean(0) - objective.kl()
@@ -77,13 +77,13 @@ def test_its_certificate_passes():
 @click.command()
 @click.argument("name")
 def command(name: str) -> None:
-    """Write a new estimator, NAME.py, and its test; both work as they are, and are yours to change."""
+    """Write a new estimator, NAME.py, and its test; both work as they are, and are meant to be changed."""
     from estbench.cli.console import say
     from estbench.estimators import ESTIMATORS
     from estbench.variant import NAME
 
     if not NAME.fullmatch(name) or not name[0].isalpha():
-        raise EstbenchError(f"'{name}' is no estimator name; begin with a-z, and go on with a-z, 0-9, - and _")
+        raise EstbenchError(f"invalid estimator name '{name}': begin with a-z, then use a-z, 0-9, - and _")
     if name in ESTIMATORS.names():
         raise EstbenchError(f"the estimator '{name}' exists already; choose another name")
     words = name.replace("-", "_")

@@ -14,7 +14,7 @@ from estbench.errors import EstbenchError
 if TYPE_CHECKING:
     import torch
 
-    from estbench.training.frozen import Place, Probed, Unmeasured
+    from estbench.training.frozen import FrozenModel, Probed, Unmeasured
 
 
 @click.command(no_args_is_help=False)
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     default=("reparam",),
     show_default=True,
     metavar="NAME[opts]",
-    help="Estimators to measure, the first being what the others are compared with. May be repeated.",
+    help="Estimators to measure; the others are compared with the first. May be repeated.",
 )
 @click.option("--problem", metavar="NAME[opts]", help="The problem.  [default: vae, or the checkpoint's]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights to measure at.")
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 @click.option(
     "--reference",
     metavar="exact|NAME[opts]",
-    help="What bias is measured against: the exact gradient, or an unbiased estimator with ten times the draws.",
+    help="Reference for the bias: the exact gradient, or an unbiased estimator with ten times the draws.",
 )
 @click.option(
     "--tracking-steps",
     type=click.IntRange(0),
     default=200,
     show_default=True,
-    help="Steps that learned parts of an estimator take first, at these weights.",
+    help="Steps in which learned parts of an estimator are trained first, at these weights.",
 )
 @click.option(
     "--path",
     type=click.Choice(["auto", "fast", "loop"]),
     default="auto",
     show_default=True,
-    help="How the weights are measured: fast where it can be, only fast, or one backward call per replicate.",
+    help="How weight gradients are measured: fast if possible, only fast, or one backward call per replicate.",
 )
 @click.option("--layers", is_flag=True, help="Split the weights by layer.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -87,9 +87,9 @@ def command(
     fresh model, of a checkpoint, or of a results folder.
     """
     if checkpoint and results:
-        raise EstbenchError("--checkpoint and --results are two places; give one of them")
+        raise EstbenchError("--checkpoint and --results exclude each other; give one of them")
     if results and problem:
-        raise EstbenchError("--results knows its problems; drop --problem")
+        raise EstbenchError("--results already says the problem; drop --problem")
 
     from estbench.cli.console import print_json, print_table, say
     from estbench.measure.environment import choose_device
@@ -136,7 +136,7 @@ def command(
 
 def _places(
     problem: str | None, checkpoint: Path | None, results: Path | None, seed: int, device: torch.device
-) -> list[Place]:
+) -> list[FrozenModel]:
     from estbench.guarded import GuardedPath
     from estbench.training import frozen
 
@@ -148,7 +148,7 @@ def _places(
 
 
 def _rows(measured: list[Probed]) -> list[dict[str, Any]]:
-    """The moments in long form, with the cost beside each."""
+    """Return the moments in long form, each with its cost."""
     return [
         {
             "place": each.place,

@@ -24,8 +24,10 @@ REFRESHES_PER_SECOND = 4
 MOST_BARS = 8
 
 
-class Lines(Listener):
-    """One plain line per event; ``after_cell`` is called when a cell has left its record."""
+class LineProgress(Listener):
+    """One plain line per event; ``after_cell`` is called after a cell's record was written."""
+
+    plan: Plan  # of the run, once it has begun
 
     def __init__(self, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
         self.after_cell = after_cell
@@ -38,6 +40,7 @@ class Lines(Listener):
         self.steps_to_take = 0
 
     def planned(self, plan: Plan, stored: int) -> None:
+        self.plan = plan
         self.total = len(plan) - stored
         self.steps_to_take = round(sum(cell.training.steps for cell in plan) * self.total / len(plan))
         self.names = name_cells(plan)
@@ -58,8 +61,8 @@ class Lines(Listener):
         seconds = time.monotonic() - self.running.pop(cell.key, time.monotonic())
         going_on = self.ended.total() < self.total and outcome.status is not Status.INTERRUPTED
         left = f"; {self.left()} left" if going_on else ""
-        said = f" [{self.ended.total()}/{self.total}] {self.names[cell.key]} in {seconds:.1f} s{reason}{left}"
-        console().print(Text.assemble((str(outcome.status), colour), line(said)), soft_wrap=True)
+        text = f" [{self.ended.total()}/{self.total}] {self.names[cell.key]} in {seconds:.1f} s{reason}{left}"
+        console().print(Text.assemble((str(outcome.status), colour), line(text)), soft_wrap=True)
         if self.after_cell is not None:
             self.after_cell(folder)
 
@@ -70,7 +73,7 @@ class Lines(Listener):
         say(f"timing {', '.join(labels)}")
 
     def left(self) -> str:
-        """Time until all cells have ended, if they go on as they did on average."""
+        """Return the time until all cells have ended, at the average rate so far."""
         taken = sum(self.steps.values())
         if not taken:
             return "some time"
@@ -78,8 +81,8 @@ class Lines(Listener):
         return f"about {timedelta(seconds=round(seconds))}"
 
 
-class Bars(Lines):
-    """The same lines above live bars: all cells, and some of those that run."""
+class BarProgress(LineProgress):
+    """The same lines above live bars: one for all cells, and one for each of some running cells."""
 
     def __init__(self, progress: Progress, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
         super().__init__(after_cell)
@@ -111,7 +114,7 @@ class Bars(Lines):
         self._count()
 
     def _count(self) -> None:
-        """Running, done, diverged, failed, and the time that is left."""
+        """Show the counts of running, done, diverged and failed cells, and the time left."""
         if self.cells is None:
             return
         counts = {"running": len(self.running), **{str(status): count for status, count in self.ended.items()}}
@@ -122,7 +125,7 @@ class Bars(Lines):
 
 
 def name_cells(plan: Plan) -> dict[str, str]:
-    """Cells as people call them, by key: with the options and the swept settings that tell them apart."""
+    """Return readable names of cells by key, with the options and swept settings that distinguish them."""
     problems = {id(cell.problem): cell.problem for cell in plan}.values()
     alike = len({problem.name for problem in problems}) < len(problems)
     swept = swept_training(plan.experiment.sweep)
@@ -134,12 +137,12 @@ def name_cells(plan: Plan) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None) -> Iterator[Listener]:
-    """A listener that suits standard output."""
+def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None) -> Iterator[LineProgress]:
+    """Return a listener for standard output: live bars on a terminal, lines elsewhere."""
     if not console().is_terminal:
-        yield Lines(after_cell)
+        yield LineProgress(after_cell)
         return
     words, left = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[left]}"))
     columns = (words, BarColumn(), MofNCompleteColumn(), left)
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
-        yield Bars(progress, after_cell)
+        yield BarProgress(progress, after_cell)

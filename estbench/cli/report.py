@@ -57,11 +57,11 @@ def command(
     watch: bool,
     tensorboard: bool,
 ) -> None:
-    """Rebuild tables, figures and report.html of results folders, from their records alone.
+    """Rebuild tables, figures and report.html of results folders, from their records only.
 
     Several folders make one report, in report/ of the first or in --out. A cell that several folders hold
     counts once if they agree on it; conflicting cells and different protocols are refused. Timings of
-    different machines stay apart. report/ holds the chosen formats alone; in --out nothing is removed.
+    different machines stay apart. report/ holds only the chosen formats; in --out nothing is removed.
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
@@ -93,7 +93,7 @@ def command(
     if open_page:
         _open(page)
     if watch:
-        say(f"watching; Ctrl-C ends it. report: {page}")
+        say(f"watching; press Ctrl-C to stop. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         results, page = make()
     print_table(summary(results))
@@ -109,10 +109,10 @@ def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Resu
     try:
         for _ in changes(folders, interval):
             try:
-                said = status_line(rebuild())
+                message = status_line(rebuild())
             except EstbenchError as error:
-                said = f"not rebuilt: {error}"
-            say(said)
+                message = f"not rebuilt: {error}"
+            say(message)
     except KeyboardInterrupt:
         return
 

@@ -46,7 +46,7 @@ from estbench.errors import EstbenchError
     metavar="KEY=VALUE",
     help="Override a setting; for example training.learning_rate=3e-4.",
 )
-@click.option("--force", is_flag=True, help="Compute the cells anew.")
+@click.option("--force", is_flag=True, help="Compute the cells again.")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep each finished cell's last checkpoint.")
 @click.option("--live", is_flag=True, help="Rebuild the report after each cell; its page refreshes itself meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and compute nothing.")
@@ -74,7 +74,7 @@ def command(
     """Train what is missing of an experiment, measure, and write a report.
 
     EXPERIMENT is a TOML file or the name of a ready experiment (`estbench list experiments`); without
-    one it is the quickstart. A second run computes nothing; a changed one computes the new cells only.
+    one it is the quickstart. A second run computes nothing; a changed one computes only the new cells.
     """
     from estbench.experiment import find_experiment, read_experiment
     from estbench.experiment.spec import parse_override
@@ -94,7 +94,7 @@ def command(
 
     from estbench.cli.console import print_table, say
     from estbench.cli.live import live_report
-    from estbench.cli.progress import name_cells, progress_listener
+    from estbench.cli.progress import progress_listener
     from estbench.execution import plan_of, run
     from estbench.plugins import load_plugin
     from estbench.report import build, summary
@@ -128,19 +128,17 @@ def command(
     for sentence in omissions(results):
         say(sentence)
     say(f"report: {page}")
-    # Others that failed before are in the table; this run answers for what it was asked.
-    plan = plan_of(chosen)
-    names = name_cells(plan)
+    # Cells that failed in other runs are in the table; the exit code is about the cells of this one.
     ended = results.cells.set_index("key")
     bad = 0
-    for cell in plan:
+    for cell in listener.plan:
         status = ended["status"].get(cell.key, "missing")
         if status not in {Status.DONE, Status.DIVERGED}:
             bad += 1
             reason = ended["stop_reason"].get(cell.key, "")
-            say(f"{status}: {names[cell.key]}: {reason} ({cell.folder})", stderr=True, style="red")
+            say(f"{status}: {listener.names[cell.key]}: {reason} ({cell.folder})", stderr=True, style="red")
     if bad:
-        say(f"{bad} of {len(plan)} runs have no result; run again to compute them", stderr=True)
+        say(f"{bad} of {len(listener.plan)} runs have no result; run again to compute them", stderr=True)
     return 1 if bad else 0
 
 

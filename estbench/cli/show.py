@@ -71,7 +71,7 @@ def _say_all(text: str) -> None:
 
 
 def _print_certificates(name: str) -> None:
-    """What is proved of an estimator with its defaults, and with the further options that it declares."""
+    """Print the certificates of an estimator, with its defaults and with the other options that it declares."""
     from estbench.certify import variants
     from estbench.certify.record import certificate_status, find_certificates
     from estbench.cli.console import say

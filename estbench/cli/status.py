@@ -12,19 +12,19 @@ from estbench.cli.options import json_option
 if TYPE_CHECKING:
     from estbench.store import ResultsFolder
 
-# With more cells than this, a line stands for all cells of an estimator on a problem.
+# With more cells than this, one line counts all cells of an estimator on a problem.
 MOST_LINES = 500
-# What is known of every cell; the others are swept settings.
+# The columns of every cell; all others are swept settings.
 NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "remarks", "folder", "key")
 NO_RECORD: dict[str, Any] = {}
-BEGUN = "begun; a run is on it, or was killed and can go on"
+STARTED = "started; running now, or interrupted (run again to resume)"
 
 
 @click.command()
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @json_option
 def command(folder: str, *, as_json: bool) -> None:
-    """Show what is planned in a results folder, and how far it is: one line a cell.
+    """Show the planned cells of a results folder and how far they are: one line per cell.
 
     More than 500 cells are counted by problem and estimator; --json names each of them.
     """
@@ -45,13 +45,13 @@ def command(folder: str, *, as_json: bool) -> None:
 
         for remark in remarks(cells):
             say(remark)
-    say(f"{len(cells):,} planned: {_listed(counts)}")
+    say(f"{len(cells):,} planned: {_list_counts(counts)}")
 
 
 def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
-    """Every planned cell with its status; the folder is listed once, and only records that are there are read.
+    """Return every planned cell with its status; the folder is listed once, and only existing records are read.
 
-    The tables of few cells are read, too, so that a turned bit is named; of many that would take minutes.
+    The tables are read too if there are few cells, so that damage is reported; for many it would take minutes.
     """
     from estbench.experiment.sweep import swept_training
 
@@ -66,7 +66,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
         if name in present:
             status, reason, record = _read(folder, name, thorough=thorough)
         if f".{name}.partial" in present and status == "missing":
-            reason = reason or BEGUN
+            reason = reason or STARTED
         cells.append(
             {
                 "status": status,
@@ -86,7 +86,7 @@ def _cells(folder: ResultsFolder) -> list[dict[str, Any]]:
 
 
 def _read(folder: ResultsFolder, name: str, *, thorough: bool) -> tuple[str, str, dict[str, Any]]:
-    """Status, reason and record of a cell that is there; a damaged record is as good as none, and named."""
+    """Return status, reason and record of a cell; a damaged record counts as missing, and the reason says so."""
     from estbench.guarded import DamagedError
 
     try:
@@ -97,7 +97,7 @@ def _read(folder: ResultsFolder, name: str, *, thorough: bool) -> tuple[str, str
 
 
 def _one_by_one(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows with a line for each cell."""
+    """Return columns and rows with one line per cell."""
     swept = [name for name in (cells[0] if cells else {}) if name not in NAMED]
     columns = ["status", "estimator", "problem", *swept, "seed", "step", "why"]
     rows = [
@@ -115,8 +115,8 @@ def _grouped(cells: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for cell in cells:
         counts[cell["estimator"], cell["problem"]][cell["status"]] += 1
-    return [(estimator, problem, _listed(found)) for (estimator, problem), found in counts.items()]
+    return [(estimator, problem, _list_counts(statuses)) for (estimator, problem), statuses in counts.items()]
 
 
-def _listed(counts: Counter[str]) -> str:
+def _list_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{count:,} {status}" for status, count in counts.most_common())

@@ -1,4 +1,4 @@
-"""Standard output and error that take everything: in any encoding, closed, or with a reader who has left."""
+"""Standard output and error that accept every text: in any encoding, closed, or after the reader has left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 
 from estbench.visible import escaped
 
-# Signs that estbench prints itself, for terminals and files whose encoding lacks them.
+# ASCII for the signs that estbench prints, for terminals and files whose encoding lacks them.
 PLAIN = {
     "\N{MINUS SIGN}": "-",
     "\N{EN DASH}": "-",

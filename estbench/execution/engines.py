@@ -1,4 +1,4 @@
-"""What brings up workers: processes of this machine, a cluster that runs already, SLURM. Only this differs."""
+"""Engines, which start or find dask workers: on this machine, on a running cluster, or as SLURM jobs."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from estbench.guarded import GuardedPath
 from estbench.processes import started_without_script, usable_cores
 
 LOOPBACK = "127.0.0.1"
-# A port of its own choice, and bound: without an address dask opens its web pages to the network.
+# A free port, on loopback only: without an address dask opens its web pages to the network.
 ON_LOOPBACK = {"host": LOOPBACK, "dashboard_address": f"{LOOPBACK}:0"}
 SECONDS_TO_FIND_A_CLUSTER = 15.0
 # A worker of this machine that dies is replaced sooner, however busy the machine is.
 LOCAL_PATIENCE_SECONDS = 30.0
 # The name that dask gives to the processes of its workers.
 WORKER_PROCESS = "Dask Worker process (from Nanny)"
-# Cells may start processes (a DataLoader's); dask's profiler would share the GIL with them; only our own count of
-# attempts ends a cell; time limits are ours, too, so that no worker is given up because its GIL is held. Dask's
-# clocks and monitors, at their default pace, take time from the cells.
-SETTINGS = {
-    # dask has freed memory returned at once, which slows training down: torch asks for it again and again.
+# Cells may start processes (a DataLoader). Dask's profiler would share the GIL with cells, and its clocks and monitors
+# take time from them at their default rate. Only our own count of attempts ends a cell, and only our own time limit, so
+# no worker is given up because its GIL is held.
+DASK_CONFIG = {
+    # Dask makes glibc return freed memory at once, which slows training: torch allocates it again in each step.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.daemon": False,
     "distributed.worker.profile.enabled": False,
@@ -55,23 +55,23 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Engine:
-    """A client, how many cells it takes at a time, and what holds for each of them."""
+    """A dask client, how many cells it computes at a time, and with which device and threads."""
 
     name: str
     client: Client
     slots: Callable[[], int]
     device: str
     threads: int
-    logs: GuardedPath | None = None  # where jobs leave why they could not start
+    logs: GuardedPath | None = None  # folder of the jobs' logs, which say why a job could not start
     patience: float = math.inf  # seconds without any worker that end the run
-    refused: list[str] = field(default_factory=list)  # why jobs were not even taken
+    refused: list[str] = field(default_factory=list)  # why SLURM accepted no job
 
 
-class Keeper(Nanny):  # type: ignore[misc]
-    """Restarts a worker that died, and does not wait for one to leave: all that counts is on disk by then."""
+class FastClosingNanny(Nanny):  # type: ignore[misc]
+    """A nanny that closes without waiting for its worker: the results are already on disk."""
 
     async def close(self, timeout: float = 1.0, reason: str = "nanny-close") -> str:  # noqa: ASYNC109  (its base has it)
-        """End the worker, by force where it takes its time; on a busy machine the end itself may take longer."""
+        """End the worker, by force if it takes longer than ``timeout``."""
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout, reason=reason)
         return "OK"
@@ -79,7 +79,7 @@ class Keeper(Nanny):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
-    """Worker processes on this machine, which end with this one; one GPU each where there are several."""
+    """Start worker processes on this machine, which end with this one; one GPU each if there are several."""
     options = {
         **ON_LOOPBACK,
         "nthreads": 1,
@@ -87,9 +87,11 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
         "silence_logs": logging.CRITICAL,
         "preload": ["estbench.execution.worker"],
     }
-    workers = {index: {"cls": Keeper, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)}
+    workers = {
+        index: {"cls": FastClosingNanny, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)
+    }
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set(SETTINGS))
+        stack.enter_context(dask.config.set(DASK_CONFIG))
         stack.enter_context(started_without_script(WORKER_PROCESS))
         with _starts("worker processes; free some memory, or run without --jobs"):
             processes = SpecCluster(
@@ -104,7 +106,7 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def cluster(address: str, jobs: int | None, device: str, threads: int | None) -> Iterator[Engine]:
-    """A dask cluster that runs already: its scheduler's address, or the scheduler file that it wrote."""
+    """Connect to a running dask cluster, by its scheduler's address or its scheduler file."""
     where = {"address": address} if "://" in address else {"scheduler_file": str(Path(address).resolve())}
     if "scheduler_file" in where and not Path(address).is_file():
         raise EstbenchError(f"no scheduler file '{address}'; --cluster takes one, or an address like tcp://host:8786")
@@ -112,7 +114,7 @@ def cluster(address: str, jobs: int | None, device: str, threads: int | None) ->
         client = Client(**where, timeout=SECONDS_TO_FIND_A_CLUSTER, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:
         raise EstbenchError(
-            f"no dask scheduler answers at '{address}': {error}; start one, or mend --cluster"
+            f"no dask scheduler answers at '{address}': {error}; start one, or correct --cluster"
         ) from None
     with client:
         agreed, shared = _checked(client, address, device)
@@ -127,7 +129,7 @@ def cluster(address: str, jobs: int | None, device: str, threads: int | None) ->
 
 @contextlib.contextmanager
 def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) -> Iterator[Engine]:
-    """Jobs of SLURM, each one worker: as many as there are cells for, up to ``settings.jobs``; lost ones replaced."""
+    """Submit SLURM jobs of one worker each: as many as there are cells, up to ``settings.jobs``; replace lost ones."""
     threads = threads or settings.threads
     refused: list[str] = []
     with _handlers_kept():
@@ -135,7 +137,7 @@ def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) 
         from dask_jobqueue.slurm import SLURMJob  # noqa: PLC0415
 
     class Job(SLURMJob):  # type: ignore[misc]
-        """Tells why ``sbatch`` takes no job; dask would only log it, and wait."""
+        """Notes why ``sbatch`` accepts no job; dask would only log it, and wait."""
 
         async def start(self) -> None:
             try:
@@ -150,8 +152,8 @@ def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) 
 
     logs.mkdir()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set({**SETTINGS, "distributed.scheduler.worker-ttl": "5 minutes"}))
-        with _starts("the scheduler for jobs of SLURM; mend the SLURM file"):
+        stack.enter_context(dask.config.set({**DASK_CONFIG, "distributed.scheduler.worker-ttl": "5 minutes"}))
+        with _starts("the scheduler for SLURM jobs; correct the SLURM file"):
             jobs = stack.enter_context(Jobs(**settings.options(threads, logs), silence_logs="critical"))
             client = stack.enter_context(Client(jobs, set_as_default=False))
         jobs.adapt(minimum_jobs=0, maximum_jobs=settings.jobs)
@@ -160,7 +162,7 @@ def slurm(settings: Slurm, logs: GuardedPath, device: str, threads: int | None) 
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Within, nothing takes a signal: dask_jobqueue would take Ctrl-C from the host when it is imported."""
+    """Within, no signal handler can be set: importing dask_jobqueue would take Ctrl-C from the host."""
     original = signal.signal
     signal.signal = lambda number, _handler: signal.getsignal(number)  # type: ignore[assignment]
     try:
@@ -171,7 +173,7 @@ def _handlers_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _starts(what: str) -> Iterator[None]:
-    """One line of whatever keeps dask from starting something, with what to do after a semicolon."""
+    """Turn whatever keeps dask from starting something into one line; ``what`` is "the thing; the remedy"."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (it wraps the cause, whose kind is anything)
@@ -181,7 +183,7 @@ def _starts(what: str) -> Iterator[None]:
 
 
 def _one_gpu(index: int) -> dict[str, str]:
-    """The environment that shows a worker its GPU alone, where there are several."""
+    """Return the environment in which a worker sees only its own GPU, if there are several."""
     count = torch.cuda.device_count()
     if count < 2:
         return {}
@@ -195,7 +197,7 @@ def _workers(client: Client) -> dict[str, Any]:
 
 
 def _checked(client: Client, address: str, device: str) -> tuple[str, int]:
-    """The device that all workers have, and the threads of a cell; refuse workers that cannot do the work."""
+    """Return the device that all workers have, and the threads of a cell; refuse workers that cannot run cells."""
     try:
         client.wait_for_workers(1, timeout=SECONDS_TO_FIND_A_CLUSTER)
     except TimeoutError:
@@ -215,7 +217,7 @@ def _checked(client: Client, address: str, device: str) -> tuple[str, int]:
     if device == "cuda" and not all(cuda):
         raise EstbenchError(f"--device cuda: {cuda.count(False)} of {len(cuda)} workers have no CUDA device")
     if device == "auto" and any(cuda) != all(cuda):
-        raise EstbenchError("some workers have a CUDA device and some have none; say --device cpu or cuda")
+        raise EstbenchError("some workers have no CUDA device; choose with --device cpu or --device cuda")
     hosts = [worker["host"] for worker in found]
     threads = min(max(1, worker["cores"] // hosts.count(worker["host"])) for worker in found)
     return ("cuda" if all(cuda) and device != "cpu" else "cpu"), threads

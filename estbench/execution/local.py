@@ -9,7 +9,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from estbench.execution.conditions import Conditions, Listener
+from estbench.execution.config import Listener, RunConfig
 from estbench.execution.planning import load_plugins
 from estbench.execution.task import execute
 from estbench.experiment import Cell
@@ -20,14 +20,14 @@ from estbench.training import Interrupts, Outcome
 from estbench.training.isolation import threads_left
 
 
-def in_process(
+def compute_here(
     cells: Iterable[Cell],
-    conditions: Conditions,
+    config: RunConfig,
     listener: Listener,
     interrupted: Callable[[], bool],
     prepare: Callable[[Cell], None],
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """One cell after the other, in the order of the plan; ``prepare`` is called right before each."""
+    """Compute one cell after the other, in the order of the plan; ``prepare`` is called right before each."""
     apart = False
     for cell in cells:
         if interrupted():
@@ -36,14 +36,14 @@ def in_process(
         if (threads := threads_left()) and not apart:
             apart = True
             listener.noted(
-                f"a plugin left threads running ({', '.join(threads)}), which may draw random numbers: from here on "
-                "each cell gets a process of its own"
+                f"a plugin left threads running ({', '.join(threads)}), which may draw random numbers: from now on "
+                "each cell is computed in its own process"
             )
         yield (
             cell,
             compute(
                 cell,
-                conditions,
+                config,
                 interrupted=interrupted,
                 on_step=lambda step, cell=cell: listener.stepped(cell, step),  # type: ignore[misc]
                 begun=lambda cell=cell: listener.cell_started(cell),  # type: ignore[misc]
@@ -57,35 +57,35 @@ POLL_SECONDS = 0.2
 
 def compute(
     cell: Cell,
-    conditions: Conditions,
+    config: RunConfig,
     *,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
     begun: Callable[[], None],
     ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Compute a cell here, as ``execute`` does, or in a fresh process where threads of plugins go on in this one."""
+    """Compute a cell here, as ``execute`` does, or in a fresh process if a plugin's threads still run in this one."""
     while threads_left():
-        outcome = _in_fresh_process(cell, conditions, interrupted, on_step, begun)
+        outcome = _in_fresh_process(cell, config, interrupted, on_step, begun)
         if outcome is not None:
             return outcome
         if interrupted():
-            return Outcome(Status.INTERRUPTED, "its process ended first; run again to go on")
-    return execute(cell, conditions, interrupted=interrupted, on_step=on_step, begun=begun, ready=ready)
+            return Outcome(Status.INTERRUPTED, "its process ended first; run again to resume")
+    return execute(cell, config, interrupted=interrupted, on_step=on_step, begun=begun, ready=ready)
 
 
 def _in_fresh_process(
     cell: Cell,
-    conditions: Conditions,
+    config: RunConfig,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
     begun: Callable[[], None],
 ) -> Outcome | None:
-    """The outcome of a cell, or nothing where its process died: the count of its tries will end it."""
+    """Return the outcome of a cell; None if its process died (the count of its tries will end it)."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_child, args=(theirs, cell.as_dict(), replace(conditions, exit_if_hung=True)), name=PROCESS, daemon=True
+        target=_child, args=(theirs, cell.as_dict(), replace(config, exit_if_hung=True)), name=PROCESS, daemon=True
     )
     with started_without_script(PROCESS):
         process.start()
@@ -117,21 +117,21 @@ def _in_fresh_process(
         process.join()
 
 
-def _child(pipe: Connection, record: dict[str, Any], conditions: Conditions) -> None:
-    """Compute the cell of a record, and tell how it goes; Ctrl-C is for the parent, which asks by SIGTERM."""
+def _child(pipe: Connection, record: dict[str, Any], config: RunConfig) -> None:
+    """Compute the cell of a record, and send its progress; ignore Ctrl-C, because the parent asks by SIGTERM."""
     end_with_parent()
     with Interrupts() as interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             outcome = execute(
                 cell_from_record(record),
-                conditions,
+                config,
                 interrupted=interrupted,
                 on_step=lambda step: pipe.send(("step", step)),
                 begun=lambda: pipe.send(("begun", None)),
-                ready=lambda: load_plugins(conditions.plugins),
+                ready=lambda: load_plugins(config.plugins),
             )
-        except Exception as error:  # noqa: BLE001  (a full disk, say: for the parent to raise)
+        except Exception as error:  # noqa: BLE001  (a full disk, for example: the parent raises it)
             pipe.send(("error", error))
             return
         pipe.send(("outcome", outcome))

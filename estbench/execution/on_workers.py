@@ -1,4 +1,4 @@
-"""The loop that brings cells to their ends on workers, whatever started those."""
+"""The loop that computes cells on dask workers, whatever started the workers."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from distributed import Client, Future, KilledWorker
 from distributed.comm import CommClosedError
 
 from estbench.errors import EstbenchError
-from estbench.execution.conditions import Conditions, Listener
+from estbench.execution.config import Listener, RunConfig
 from estbench.execution.engines import Engine
-from estbench.execution.slurm import Silence
+from estbench.execution.slurm import MissingWorkerNotice
 from estbench.execution.task import TRIES
 from estbench.execution.worker import stop, work
 from estbench.experiment import Cell
 from estbench.store import Status
 from estbench.training import Outcome
 
-# How often to look whether the run was interrupted or the scheduler has gone.
+# How often to check whether the run was interrupted or the scheduler was lost.
 POLL_SECONDS = 0.2
 # A worker that dies before it has even begun a cell leaves no marker; this many such deaths end the run.
 DEATHS = 5 * TRIES
-NO_WORKERS = "no worker is left; finished cells are whole, see the logs of the others, and run again to go on"
-SCHEDULER_GONE = "the scheduler has gone; finished cells are whole, run again to go on"
+NO_WORKERS = "no worker is left; finished cells are saved, see the logs of the others, and run again to resume"
+SCHEDULER_LOST = "lost the dask scheduler; finished cells are saved, run again to resume"
 
 
-def on_workers(
+def compute_on_workers(
     cells: Iterable[Cell],
-    conditions: Conditions,
+    config: RunConfig,
     engine: Engine,
     listener: Listener,
     interrupted: Callable[[], bool],
     prepare: Callable[[Cell], None],
 ) -> Iterator[tuple[Cell, Outcome]]:
-    """At most ``engine.slots()`` cells in flight; yields each as it ends.
+    """Compute the cells, at most ``engine.slots()`` at a time; yield each when it ends.
 
-    A cell whose worker died or was told to end is sent again, until the store's count of attempts ends it: what dask
-    counts hits neighbours, too. Raises ``ConnectionError`` where the scheduler or the last worker has gone, and what
-    a worker raised that is no fault of its cell (a full disk).
+    A cell whose worker died is sent again, until the store's count of attempts ends it; dask's own count would also
+    hit the cells around it. Raises ``ConnectionError`` if the scheduler or the last worker is lost, and raises what a
+    worker raised that is no fault of its cell (a full disk).
     """
     client = engine.client
     events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    client.subscribe_topic(conditions.run, lambda event: events.put(event[1]))
+    client.subscribe_topic(config.run, lambda event: events.put(event[1]))
     waiting = deque(cells)
     in_flight: dict[Future, Cell] = {}
     begun: set[str] = set()
     sent: Counter[str] = Counter()
     deaths: Counter[str] = Counter()  # before the cell had even begun
     asked, seen = 0.0, time.monotonic()
-    silence = None if engine.logs is None else Silence(engine.logs, time.monotonic())
+    notice = None if engine.logs is None else MissingWorkerNotice(engine.logs, time.monotonic())
     try:
         while in_flight or (waiting and not interrupted()):
             while waiting and len(in_flight) < engine.slots() and not interrupted():
@@ -61,12 +61,12 @@ def on_workers(
                 if not sent[cell.key]:
                     prepare(cell)
                 sent[cell.key] += 1
-                future = _submit(client, cell, conditions, sent[cell.key])
+                future = _submit(client, cell, config, sent[cell.key])
                 in_flight[future] = cell
                 future.add_done_callback(events.put)
-            if interrupted() and time.monotonic() - asked > 1:  # again and again, for a worker may restart meanwhile
+            if interrupted() and time.monotonic() - asked > 1:  # repeatedly, because a worker may restart meanwhile
                 asked = time.monotonic()
-                client.run(stop, conditions.run, wait=False, on_error="ignore")
+                client.run(stop, config.run, wait=False, on_error="ignore")
                 for future in [future for future, cell in in_flight.items() if cell.key not in begun]:
                     del in_flight[future]
                     future.cancel()
@@ -75,20 +75,20 @@ def on_workers(
             except queue.Empty:
                 _check_scheduler(client)
                 now, workers = time.monotonic(), len(client.scheduler_info()["workers"])
-                if silence and (said := silence.words(workers, now)):
-                    listener.noted(said)
+                if notice and (message := notice.message(workers, now)):
+                    listener.noted(message)
                 seen = now if workers else seen
                 if not workers and engine.refused:
                     raise ConnectionError(
-                        f"SLURM takes no job: {engine.refused[-1]}; mend the SLURM file, and run again"
+                        f"SLURM accepts no job: {engine.refused[-1]}; correct the SLURM file, and run again"
                     ) from None
                 if not workers and interrupted():
-                    return  # nobody is there to stop
+                    return  # there is nothing to stop
                 if now - seen > engine.patience:
                     raise ConnectionError(NO_WORKERS) from None
                 continue
             if isinstance(event, dict):
-                _tell_progress(event, in_flight.values(), begun, listener)
+                _report_progress(event, in_flight.values(), begun, listener)
                 continue
             if event not in in_flight:
                 continue  # cancelled above
@@ -101,24 +101,24 @@ def on_workers(
             begun.discard(cell.key)
             if deaths[cell.key] > DEATHS:
                 raise ConnectionError(
-                    f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to go on"
+                    f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to resume"
                 )
             waiting.appendleft(cell)
     except CommClosedError:
-        raise ConnectionError(SCHEDULER_GONE) from None
+        raise ConnectionError(SCHEDULER_LOST) from None
     finally:
-        with contextlib.suppress(Exception):  # the scheduler may have gone, and the error on its way says more
-            client.unsubscribe_topic(conditions.run)
+        with contextlib.suppress(Exception):  # the scheduler may be lost, and the error being raised says more
+            client.unsubscribe_topic(config.run)
             client.cancel(list(in_flight), force=True)
 
 
-def _submit(client: Client, cell: Cell, conditions: Conditions, tried: int) -> Future:
+def _submit(client: Client, cell: Cell, config: RunConfig, tried: int) -> Future:
     # A key of its own for each try: dask would remember how an earlier one ended.
-    key = f"{cell.folder}-{conditions.run[:8]}-{tried}"
-    return client.submit(work, cell.as_dict(), conditions, key=key, pure=False)
+    key = f"{cell.folder}-{config.run[:8]}-{tried}"
+    return client.submit(work, cell.as_dict(), config, key=key, pure=False)
 
 
-def _tell_progress(event: dict[str, Any], cells: Iterable[Cell], begun: set[str], listener: Listener) -> None:
+def _report_progress(event: dict[str, Any], cells: Iterable[Cell], begun: set[str], listener: Listener) -> None:
     cell = next((cell for cell in cells if cell.key == event["key"]), None)
     if cell is None:
         return
@@ -130,8 +130,8 @@ def _tell_progress(event: dict[str, Any], cells: Iterable[Cell], begun: set[str]
 
 
 def _outcome(future: Future, client: Client) -> Outcome | None:
-    """How a cell ended, or nothing where its worker did not live to tell: the record may be there all the same."""
-    # No exception does not mean success: a future whose scheduler has gone is cancelled, and has none.
+    """Return how a cell ended; None if its worker died before it could answer (the record may exist nevertheless)."""
+    # No exception does not mean success: the future of a lost scheduler is cancelled, and has none.
     if future.status == "finished":
         with contextlib.suppress(Exception):  # its worker died with the answer
             outcome: Outcome = future.result(timeout=30)
@@ -148,4 +148,4 @@ def _outcome(future: Future, client: Client) -> Outcome | None:
 
 def _check_scheduler(client: Client) -> None:
     if client.status != "running":
-        raise ConnectionError(SCHEDULER_GONE)
+        raise ConnectionError(SCHEDULER_LOST)

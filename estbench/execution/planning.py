@@ -23,7 +23,7 @@ from estbench.variant import Variant
 
 
 def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Experiment:
-    """An experiment from whatever names it."""
+    """Return the experiment that a path, a name or plain data stands for."""
     if isinstance(experiment, Experiment):
         return experiment
     if isinstance(experiment, Mapping):
@@ -32,7 +32,7 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 
 
 def plan_of(experiment: Experiment) -> Plan:
-    """The plan, once every name and option in it is known to be right and every pair to be possible."""
+    """Return the plan; raise ``EstbenchError`` if a name or an option is wrong, or a pair is impossible."""
     with isolated():
         plan = make_plan(experiment, _resolver(ESTIMATORS), _resolver(PROBLEMS))
         for estimator, problem in plan.pairs():
@@ -53,29 +53,29 @@ def _resolver(registry: Registry[Any]) -> Callable[[str], Resolved]:
 
 
 def check_pair(estimator: Resolved, problem: Resolved) -> None:
-    """Refuse a problem whose latents or bound, as it names them, the estimator does not do."""
+    """Refuse an estimator that does not support the latents or the bound that the problem declares."""
     options = PROBLEMS.options(Variant(problem.name, problem.options))
     check_supports(ESTIMATORS.get(estimator.name), PROBLEMS.get(problem.name), options)
 
 
 def load_isolated(plugin: str | Path) -> list[str]:
-    """Load a plugin, and put back what it changed of torch as it was imported; the names of that."""
+    """Load a plugin, set back what its import changed in torch, and return the names of that."""
     with isolated(importing=True) as left, mistakes_of(f"plugin '{plugin}'"):
         load_plugin(plugin)
     return left
 
 
 def load_plugins(plugins: Iterable[Path]) -> None:
-    """Load plugins in a process that computes cells; the run has told already what they change."""
+    """Load plugins in a process that computes cells; the run has already reported what they change."""
     for plugin in plugins:
         load_isolated(plugin)
 
 
 def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
-    """Build each problem once, and each estimator for it: what is missing or does not fit is found before any writing.
+    """Build each problem once, and each estimator for it, to find errors before anything is written.
 
-    An estimator or a problem that raises anything else fails its own cells. Returns the number of training examples by
-    the problem's label.
+    An estimator that raises something else than ``EstbenchError`` fails only its own cells. Return the number of
+    training examples by the problem's label.
     """
     wanted: dict[str, dict[str, Cell]] = {}
     for cell in plan:
@@ -101,7 +101,7 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
 
 
 def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:
-    """A line for each problem whose minibatch is all of its training examples, because more were asked for."""
+    """Return a remark for each problem whose minibatch is its whole training set, because more was asked for."""
     asked = {(cell.problem.label, cell.training.batch_size) for cell in plan}
     return [
         f"a minibatch of {problem} is all {training_examples[problem]:,} training examples: "
@@ -111,13 +111,13 @@ def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]
     ]
 
 
-# A gradient step passes through the model forwards and backwards; a bound only forwards.
+# A gradient step runs the model forwards and backwards, a bound only forwards.
 BACKWARD = 3
 SPLITS = 3
 
 
 def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambda: False) -> list[Cell]:
-    """The cells by their estimated cost; those of equal cost in the order of the plan."""
+    """Sort cells by their estimated cost, so that no long one begins last; equal costs keep the order of the plan."""
     known: dict[tuple[str, str], tuple[int, int]] = {}
 
     def cost(cell: Cell) -> float:
@@ -134,7 +134,7 @@ def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambd
 
 
 def _size(cell: Cell, interrupted: Callable[[], bool]) -> tuple[int, int]:
-    """Weights of the model, and evaluations of f per example; of an estimator that cannot be built, the least."""
+    """Return the number of weights, and evaluations of f per example; (1, 1) if the estimator cannot be built."""
     try:
         with isolated(), torch.random.fork_rng([]):
             state = State(cell, torch.device("cpu"))

@@ -14,8 +14,8 @@ import torch
 
 from estbench.errors import EstbenchError, EstbenchWarning
 from estbench.estimators import ESTIMATORS
-from estbench.execution.conditions import Conditions, Listener
-from estbench.execution.local import in_process
+from estbench.execution.config import Listener, RunConfig
+from estbench.execution.local import compute_here
 from estbench.execution.planning import (
     as_experiment,
     check_parts,
@@ -73,45 +73,45 @@ def run(
     device
         ``auto``, ``cpu`` or ``cuda``.
     jobs
-        So many worker processes on this machine; with ``cluster``, so many cells at a time. Without any engine the
+        Number of worker processes on this machine; with ``cluster``, of cells at a time. Without any engine the
         cells run in this process, one after the other.
     cluster
         The address of a dask scheduler, or its scheduler file.
     slurm
-        A TOML file that says what jobs to submit.
+        A TOML file that describes the jobs to submit.
     threads
         Threads of each cell; by default the cores are divided among the cells that run at a time.
     timeout
         Seconds that a cell may take in one run. A cell that hangs (a deadlock, native code) cannot be stopped from
-        within its process: a worker then ends, and the cell alone is lost. Without workers a line says so after a
-        tenth more, and the call does not return; restart the process or the kernel and run again.
+        within its process: a worker then ends, and only that cell is lost. Without workers a message says so after
+        10 % more time, and the call does not return; restart the process or the kernel and run again.
     plugins
         Python files that register estimators, problems or datasets; workers load them, too.
     force
-        Compute the cells anew, and forget what is stored of them.
+        Compute the cells again, and delete what is stored of them.
     keep_checkpoints
         Leave each finished cell's last checkpoint in its folder.
     exit_if_hung
-        End this process where a cell in it hangs past its ``timeout``, as the command line does.
+        End this process if a cell in it hangs past its ``timeout``, as the command line does.
     listener
-        Is told what happens; without one, a warning names the cells that failed.
+        Is called when something happens; without one, a warning names the cells that failed.
 
     Raises
     ------
     EstbenchError
-        For a mistake in what was asked; nothing is written then.
+        If the request is wrong (an unknown name, an impossible pair); nothing was written.
     ConnectionError
-        Where a scheduler has gone; run again to go on.
+        If the scheduler was lost; run again to resume.
     KeyboardInterrupt
-        After Ctrl-C or SIGTERM; the running cells are stored as ``interrupted`` and go on when run again.
+        After Ctrl-C or SIGTERM; running cells are stored as ``interrupted``, and resume when run again.
     """
     threads_here = threads or torch.get_num_threads()
     listener = listener or Listener()
     accept_threads()
-    lost: dict[str, str] = {}
     with Interrupts(polite=False) as interrupts:
-        files = tuple(Path(plugin).absolute() for plugin in plugins)
-        for file in files:
+        # Whatever can be refused is refused here, before anything is written.
+        plugin_files = tuple(Path(plugin).absolute() for plugin in plugins)
+        for file in plugin_files:
             _load(file, listener)
         _check_amounts(jobs, threads, timeout)
         remote = cluster is not None or slurm is not None
@@ -120,79 +120,106 @@ def run(
         training_examples = check_parts(plan, interrupts)
         folder = ResultsFolder(out or Path("results") / plan.experiment.name)
         path = folder.path.resolve()
-        engine = _engine(jobs, cluster, slurm, device if remote else here.type, threads, GuardedPath(path, "slurm"))
+        engine = _choose_engine(
+            jobs, cluster, slurm, device if remote else here.type, threads, GuardedPath(path, "slurm")
+        )
         if engine is not None:
             _check_origins(plan)
-        conditions = Conditions(
+        config = RunConfig(
             path,
             here.type,
             threads_here,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,
             exit_if_hung=exit_if_hung,
-            plugins=files,
+            plugins=plugin_files,
         )
-
-        def prepare(cell: Cell) -> None:
-            if force or folder.is_damaged(cell):
-                folder.discard(cell)
-                forget_attempts(folder, cell)
 
         folder.create()
         with one_run(folder.path, listener.noted):
             interrupts.polite = True
-            if folder.plan_file.exists():
-                folder.read_plan()
-            todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
-            remarks = folder.record_plan(plan)
-            listener.planned(plan, len(plan) - len(todo))
-            for remark in [*remarks, *whole_batches(plan, training_examples)]:
-                listener.noted(remark)
-            remarked: set[str] = set()
-            with contextlib.closing(_computed(todo, conditions, engine, listener, interrupts, prepare)) as computed:
-                for cell, outcome in computed:
-                    listener.cell_ended(cell, outcome, folder)
-                    for line in set(outcome.remarks) - remarked:  # seeds say the same
-                        listener.noted(f"{cell.estimator.label} on {cell.problem.label}, seed {cell.seed}, {line}")
-                    remarked |= {*outcome.remarks}
-                    if outcome.status in {Status.FAILED, Status.TIMEOUT}:
-                        lost[cell.folder] = f"{outcome.status}: {outcome.reason}"
+            todo = _record_plan(plan, training_examples, folder, listener, force=force)
+            failures = _run_cells(todo, folder, config, engine, listener, interrupts, force=force)
             if interrupts():
                 raise KeyboardInterrupt
             if not remote:
                 time_throughput(plan, training_examples, folder, here, listener, interrupts, force=force)
             elif untimed(plan, training_examples, folder, force=force):
                 listener.noted(
-                    "throughput is measured only where nothing else runs: run again on one quiet machine, without a "
-                    "cluster; finished cells are not computed again"
+                    "throughput is only measured on a quiet machine: run again without a cluster; finished cells are "
+                    "not computed again"
                 )
             if interrupts():
                 raise KeyboardInterrupt
-            if lost and type(listener) is Listener:  # which tells nobody
-                _warn(lost, len(plan))
+            if failures and type(listener) is Listener:  # which prints nothing
+                _warn(failures, len(plan))
             return load(folder.path)
 
 
-def _warn(lost: Mapping[str, str], planned: int) -> None:
-    """Warn of cells that failed, where nobody was told; each is named with its reason."""
-    named = "".join(f"\n  {folder}: {visible(reason)}" for folder, reason in [*lost.items()][:MOST_NAMED])
-    more = f"\n  and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
-    warnings.warn(f"{len(lost)} of {planned} cells have no result:{named}{more}", EstbenchWarning, stacklevel=4)
+def _record_plan(
+    plan: Plan, training_examples: Mapping[str, int], folder: ResultsFolder, listener: Listener, *, force: bool
+) -> list[Cell]:
+    """Write the plan into the results folder, and return the cells that have no result there yet."""
+    if folder.plan_file.exists():
+        folder.read_plan()  # a damaged one is an error before anything is written
+    todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
+    remarks = folder.record_plan(plan)
+    listener.planned(plan, len(plan) - len(todo))
+    for remark in [*remarks, *whole_batches(plan, training_examples)]:
+        listener.noted(remark)
+    return todo
+
+
+def _run_cells(
+    cells: list[Cell],
+    folder: ResultsFolder,
+    config: RunConfig,
+    engine: contextlib.AbstractContextManager[Engine] | None,
+    listener: Listener,
+    interrupts: Interrupts,
+    *,
+    force: bool,
+) -> dict[str, str]:
+    """Compute the cells; return the reason of each one that failed, by its folder."""
+
+    def prepare(cell: Cell) -> None:
+        if force or folder.is_damaged(cell):
+            folder.discard(cell)
+            forget_attempts(folder, cell)
+
+    failures: dict[str, str] = {}
+    reported: set[str] = set()
+    with contextlib.closing(_compute(cells, config, engine, listener, interrupts, prepare)) as outcomes:
+        for cell, outcome in outcomes:
+            listener.cell_ended(cell, outcome, folder)
+            for line in set(outcome.remarks) - reported:  # other seeds repeat it
+                listener.noted(f"{cell.estimator.label} on {cell.problem.label}, seed {cell.seed}, {line}")
+            reported |= {*outcome.remarks}
+            if outcome.status in {Status.FAILED, Status.TIMEOUT}:
+                failures[cell.folder] = f"{outcome.status}: {outcome.reason}"
+    return failures
+
+
+def _warn(failures: Mapping[str, str], planned: int) -> None:
+    """Warn of cells that failed, with the reason of each; for callers without a listener."""
+    named = "".join(f"\n  {folder}: {visible(reason)}" for folder, reason in [*failures.items()][:MOST_NAMED])
+    more = f"\n  and {len(failures) - MOST_NAMED} more" if len(failures) > MOST_NAMED else ""
+    warnings.warn(f"{len(failures)} of {planned} cells have no result:{named}{more}", EstbenchWarning, stacklevel=4)
 
 
 def _load(plugin: Path, listener: Listener) -> None:
-    """Load a plugin, and tell what it did to the process as it was imported."""
+    """Load a plugin, and report what it changed in the process when it was imported."""
     for name in load_isolated(plugin):
-        listener.noted(f"the plugin '{plugin.name}' changed {name} as it was imported, which was put back")
+        listener.noted(f"the plugin '{plugin.name}' changed {name} when it was imported; it was set back")
     if threads := threads_left():
         listener.noted(
-            f"the plugin '{plugin.name}' starts threads as it is imported ({', '.join(threads)}): if they draw random "
-            "numbers, results differ from run to run; start them in the estimator"
+            f"the plugin '{plugin.name}' starts threads when it is imported ({', '.join(threads)}): if they draw "
+            "random numbers, results differ from run to run; start them in the estimator"
         )
 
 
 def _check_origins(plan: Plan) -> None:
-    """Refuse what only this process knows: a class in a script or a notebook, for worker processes."""
+    """Refuse classes of a script or a notebook if there are worker processes, which cannot import them."""
     for kind, registry, label, name in {
         entry
         for cell in plan
@@ -208,7 +235,7 @@ def _check_origins(plan: Plan) -> None:
             )
 
 
-def _engine(
+def _choose_engine(
     jobs: int | None,
     cluster: str | None,
     slurm: str | Path | Slurm | None,
@@ -216,7 +243,7 @@ def _engine(
     threads: int | None,
     logs: GuardedPath,
 ) -> contextlib.AbstractContextManager[Engine] | None:
-    """What will bring up workers; nothing where the cells run in this process."""
+    """Return what starts the workers; None if the cells run in this process."""
     if slurm is not None and (jobs is not None or cluster is not None):
         raise EstbenchError("--slurm goes with neither --jobs nor --cluster; the SLURM file says how many jobs")
     if jobs is None and cluster is None and slurm is None:
@@ -235,27 +262,28 @@ def _engine(
     return engines.local(jobs or 1, device, threads)
 
 
-def _computed(
+def _compute(
     cells: list[Cell],
-    conditions: Conditions,
+    config: RunConfig,
     engine: contextlib.AbstractContextManager[Engine] | None,
     listener: Listener,
     interrupted: Callable[[], bool],
     prepare: Callable[[Cell], None],
 ) -> Generator[tuple[Cell, Outcome]]:
-    """Each cell with its outcome, as it ends; the workers are gone when this is."""
+    """Yield each cell with its outcome when it ends; no worker is left after the last."""
     if not cells:
         return
     if engine is None:
-        yield from in_process(cells, conditions, listener, interrupted, prepare)
+        yield from compute_here(cells, config, listener, interrupted, prepare)
         return
-    from estbench.execution.on_workers import on_workers  # noqa: PLC0415  (an extra that not everybody has)
+    from estbench.execution.on_workers import compute_on_workers  # noqa: PLC0415  (an extra that not everybody has)
 
-    with engine as found:
-        conditions = replace(
-            conditions, engine=found.name, slots=found.slots(), device=found.device, threads=found.threads
+    with engine as workers:
+        config = replace(
+            config, engine=workers.name, slots=workers.slots(), device=workers.device, threads=workers.threads
         )
-        yield from on_workers(longest_first(cells, interrupted), conditions, found, listener, interrupted, prepare)
+        ordered = longest_first(cells, interrupted)
+        yield from compute_on_workers(ordered, config, workers, listener, interrupted, prepare)
 
 
 def _check_amounts(jobs: int | None, threads: int | None, timeout: float | None) -> None:

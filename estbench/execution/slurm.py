@@ -1,4 +1,4 @@
-"""What a SLURM file says: the jobs that workers run in."""
+"""The SLURM file, which describes the jobs that workers run in."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from estbench.toml_files import read_toml
 PATIENCE_SECONDS = 60
 PROGRAMS = ("sbatch", "scancel")
 Count = Annotated[int, Field(ge=1, le=100_000)]
-# What local workers get by configuration (see ``engines.SETTINGS``), jobs get by their environment.
-# Of memory, both: to set the first keeps glibc from raising the second by itself.
+# Local workers get these by configuration (``engines.DASK_CONFIG``), jobs by their environment. For memory, both
+# are set: setting the first keeps glibc from raising the second.
 ENVIRONMENT = (
     "DASK_DISTRIBUTED__WORKER__DAEMON=False",
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False",
@@ -94,7 +94,7 @@ class Slurm(Frozen):
     threads: Count = Field(default=1, description="cores of a job, all used by its cell")
     memory: Memory = Field(default="4GB", description="of a job")
     walltime: Walltime = Field(
-        default="01:00:00", description="longer than the longest cell; or it goes on in another job"
+        default="01:00:00", description="longer than the longest cell; else that cell resumes in another job"
     )
     queue: Name | None = Field(default=None, description="the partition")
     account: Name | None = None
@@ -150,8 +150,8 @@ class Slurm(Frozen):
         }
 
 
-class Silence:
-    """Looks out for the first worker, and says once in a while where to look if there is none.
+class MissingWorkerNotice:
+    """Warns if no SLURM job has started a worker for a while, and says where to look.
 
     What keeps a job from starting its worker is written to the job's own file, and nowhere else.
     """
@@ -159,28 +159,28 @@ class Silence:
     def __init__(self, logs: GuardedPath, started: float) -> None:
         self.logs = logs
         self.since = started
-        self.told = ""
+        self.last_message = ""
 
-    def words(self, workers: int, now: float) -> str | None:
-        """What to say at ``now``, seconds of the clock that ``started`` was read from; never the same twice."""
+    def message(self, workers: int, now: float) -> str | None:
+        """Return the message at ``now``, seconds of the clock of ``started``; None if there is no new one."""
         if workers:
-            self.since, self.told = now, ""
+            self.since, self.last_message = now, ""
         if workers or now - self.since < PATIENCE_SECONDS:
             return None
-        found = last_words(self.logs)
-        said = f"no job of SLURM has started a worker for {PATIENCE_SECONDS} s: "
+        found = last_error_line(self.logs)
+        message = f"no SLURM job has started a worker for {PATIENCE_SECONDS} s: "
         if found is None:
-            said += f"they wait in its queue (see squeue), or leave their reason in '{self.logs}'"
+            message += f"the jobs are waiting in the queue (see squeue), or their logs are in '{self.logs}'"
         else:
-            said += f"see '{found[0]}', which ends in: {found[1]}"
-        if said == self.told:
+            message += f"see '{found[0]}', which ends in: {found[1]}"
+        if message == self.last_message:
             return None
-        self.told = said
-        return said
+        self.last_message = message
+        return message
 
 
-def last_words(logs: GuardedPath) -> tuple[GuardedPath, str] | None:
-    """The newest error file of a job that says anything, and its last line."""
+def last_error_line(logs: GuardedPath) -> tuple[GuardedPath, str] | None:
+    """Return the newest error file of a job that is not empty, and its last line; None if there is none."""
     found = [path for path in logs.iterdir() if path.suffix == ".err" and path.is_file()]
     for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
         text = path.read_end(5000).decode(errors="replace")
@@ -191,6 +191,6 @@ def last_words(logs: GuardedPath) -> tuple[GuardedPath, str] | None:
 
 
 def read_slurm(path: str | Path) -> Slurm:
-    """Read a SLURM file; a mistake in it is one line that says where."""
+    """Read a SLURM file; an error in it is one line that names the place."""
     data = read_toml(path, f"no SLURM file '{path}'; --slurm takes the path of a TOML file")
     return validated(Slurm, data, Path(path).name)

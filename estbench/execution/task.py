@@ -1,4 +1,4 @@
-"""One cell, computed once however often it is asked for: what every engine runs."""
+"""One cell, computed once however often it is requested; every engine runs this."""
 
 from __future__ import annotations
 
@@ -13,92 +13,92 @@ from typing import IO
 import torch
 
 from estbench.errors import EstbenchError
-from estbench.execution.conditions import Conditions
+from estbench.execution.config import RunConfig
 from estbench.experiment import Cell
 from estbench.limits import COPY_BYTES
 from estbench.measure.environment import choose_device
 from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt
-from estbench.training import Outcome, give_up, run_cell
-from estbench.training.cell import OVERSTAYED
-from estbench.training.stopping import overstayed
+from estbench.training import Outcome, record_failure, run_cell
+from estbench.training.cell import HANG_TRACEBACK
+from estbench.training.stopping import read_hang_traceback
 
-# A cell whose process died so often without a new checkpoint in between has failed.
+# A cell has failed if its process died so often without a new checkpoint in between.
 TRIES = 3
 LOG = "log.txt"
 
 
 def execute(
     cell: Cell,
-    conditions: Conditions,
+    config: RunConfig,
     *,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
     begun: Callable[[], None] = lambda: None,
     ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Compute a cell and leave its record, unless it is there already: an engine may ask again after any fault.
+    """Compute a cell and write its record, unless there is one: an engine may ask again after any fault.
 
-    Only one process at a time is on a cell. What an earlier process left by dying is turned into the cell's record
-    here: its deadline at once, any other death after ``TRIES`` of them.
+    Only one process at a time computes a cell. If an earlier process died, the cell's record is written here: at once
+    if it had passed its deadline, and after ``TRIES`` deaths for any other reason.
     """
-    folder = ResultsFolder(conditions.folder)
+    folder = ResultsFolder(config.folder)
     if not folder.plan_file.exists():
         raise EstbenchError(
             f"'{folder.path}' is not visible on {platform.node()}; workers need a file system that they all share"
         )
-    device = choose_device(conditions.device)
+    device = choose_device(config.device)
     try:
         with contextlib.ExitStack() as stack:
             earlier = stack.enter_context(attempt(folder, cell, interrupted))
             if (stored := _stored(folder, cell)) is not None:
                 return stored
-            log = stack.enter_context(_log(folder, cell, everything=conditions.engine != "in-process"))
-            torch.set_num_threads(conditions.threads)
+            log = stack.enter_context(_log(folder, cell, everything=config.engine != "in-process"))
+            torch.set_num_threads(config.threads)
             _write(
                 log,
-                f"begins on {platform.node()}, process {os.getpid()}, {conditions.engine}, {device}, "
-                f"{conditions.threads} threads; {earlier} earlier tries died",
+                f"begins on {platform.node()}, process {os.getpid()}, {config.engine}, {device}, "
+                f"{config.threads} threads; {earlier} earlier tries died",
             )
             begun()  # once the log names the process
-            outcome = _given_up(cell, folder, device, conditions, earlier) or run_cell(
+            outcome = _failed_before(cell, folder, device, config, earlier) or run_cell(
                 cell,
                 folder,
                 device,
                 interrupted=interrupted,
                 on_step=on_step,
-                keep_checkpoint=conditions.keep_checkpoints,
-                timeout=conditions.timeout,
-                exit_if_hung=conditions.exit_if_hung or conditions.engine != "in-process",
-                execution=conditions.provenance,
+                keep_checkpoint=config.keep_checkpoints,
+                timeout=config.timeout,
+                exit_if_hung=config.exit_if_hung or config.engine != "in-process",
+                execution=config.provenance,
                 remark=lambda line: _write(log, line),
                 ready=ready,
             )
             _write(log, f"{outcome.status}{f': {outcome.reason}' if outcome.reason else ''}")
             return outcome
     except BlockingIOError:
-        return Outcome(Status.INTERRUPTED, "another process is on it")
+        return Outcome(Status.INTERRUPTED, "already running in another process")
 
 
-def _given_up(
-    cell: Cell, folder: ResultsFolder, device: torch.device, conditions: Conditions, earlier: int
+def _failed_before(
+    cell: Cell, folder: ResultsFolder, device: torch.device, config: RunConfig, earlier: int
 ) -> Outcome | None:
-    """The outcome of a cell that must not be tried again, with its record; nothing where it may be."""
-    stack = overstayed(folder.workspace(cell) / OVERSTAYED)
+    """Write the record of a cell that must not be tried again, and return its outcome; None if it may be tried."""
+    stack = read_hang_traceback(folder.workspace(cell) / HANG_TRACEBACK)
     if stack is not None:
-        outcome = Outcome(Status.TIMEOUT, "hung past its deadline, and was ended with its process")
+        outcome = Outcome(Status.TIMEOUT, "hung past its timeout; its process was ended")
     elif earlier >= TRIES:
         outcome = Outcome(
             Status.FAILED, f"its process died in each of {earlier} tries: killed, out of memory, or a crash (see {LOG})"
         )
     else:
         return None
-    give_up(cell, folder, device, outcome, stack or "", conditions.provenance)
+    record_failure(cell, folder, device, outcome, stack or "", config.provenance)
     return outcome
 
 
 def _stored(folder: ResultsFolder, cell: Cell) -> Outcome | None:
-    """The outcome of a cell that needs no computing, as when an engine has lost the answer and asks again."""
+    """Return the outcome of a cell that has a record, as when an engine lost the answer and asks again; else None."""
     record = folder.read_record(cell.folder)
     if record is None or not Status(record["status"]).final:
         return None
@@ -107,10 +107,10 @@ def _stored(folder: ResultsFolder, cell: Cell) -> Outcome | None:
 
 @contextlib.contextmanager
 def _log(folder: ResultsFolder, cell: Cell, *, everything: bool) -> Iterator[IO[str]]:
-    """The cell's own log: it begins in the workspace, goes with it into place, and holds all attempts.
+    """Open the cell's own log, which holds all attempts; it is written in the workspace and moves with it.
 
-    With ``everything``, which is for a process that runs nothing else, it takes what the cell prints, too, and the
-    stack of a crash in native code.
+    With ``everything``, for a process that runs nothing else, it also takes what the cell prints, and the stack of a
+    crash in native code.
     """
     path = folder.workspace(cell) / LOG
     earlier = folder.place(cell.folder) / LOG

@@ -1,4 +1,4 @@
-"""The throughput pass of a run: after its cells, in this process, with nothing of the run beside it."""
+"""The throughput pass of a run: after its cells, in this process, while nothing else of the run computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
-from estbench.execution.conditions import Listener
+from estbench.execution.config import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
 from estbench.failures import failure_of, is_stop
@@ -35,7 +35,7 @@ def time_throughput(
     *,
     force: bool,
 ) -> None:
-    """Time the estimators that have no timing yet, beside the reference, once per problem and batch size.
+    """Time the estimators that have no timing yet, together with the reference, once per problem and batch size.
 
     One that diverges is left out, and a row without seconds says so, because it would diverge again; one that raises
     is tried again by the next run.
@@ -58,7 +58,7 @@ def time_throughput(
                     costs = {label: state.evaluations_per_example for label, state in states.items()}
                 break
             except _CannotBeTimedError as error:
-                listener.noted(f"{error.label} on {problem} cannot be timed, and has no throughput: {error}")
+                listener.noted(f"{error.label} on {problem} cannot be timed, so it has no throughput: {error}")
                 del contenders[error.label]
                 diverged += [error.label] if error.diverged else []
         environment = describe_environment(device)
@@ -124,7 +124,7 @@ def untimed(
 
 
 def _reference_cell(like: Cell, reference: Resolved) -> Cell | None:
-    """The reference estimator on the same problem, or nothing where it does not support the problem."""
+    """Return the cell of the reference estimator on the same problem; None if it does not support the problem."""
     try:
         check_pair(reference, like.problem)
     except EstbenchError:

@@ -1,4 +1,7 @@
-"""What runs inside a dask worker. Cells come as plain data; code comes only from what is installed and --plugin."""
+"""The code that runs inside a dask worker.
+
+Cells arrive as plain data. Code comes only from installed packages and from --plugin.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from distributed import get_worker
 from estbench._version import __version__
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
-from estbench.execution.conditions import Conditions
+from estbench.execution.config import RunConfig
 from estbench.execution.local import compute
 from estbench.execution.planning import load_isolated
 from estbench.experiment import Cell
@@ -35,20 +38,20 @@ from estbench.variant import Variant
 SECONDS_BETWEEN_REPORTS = 1.0
 # The runs whose cells were asked to stop; kept by this process.
 STOPPED: set[str] = set()
-# Whether this process was asked to end, and the cells that it is on.
+# Whether this process was asked to end, and the cells that it computes now.
 TERMINATED = threading.Event()
 AT_WORK: set[str] = set()
 # Dask's nanny ends a worker that takes 95 % of its memory.
 EATS_TOO_MUCH = 0.9
 
 
-def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
+def work(record: dict[str, Any], config: RunConfig) -> Outcome:
     """Compute the cell of a record; report its progress on the topic of the run."""
-    broken = _load_plugins(conditions.plugins)
+    broken = _load_plugins(config.plugins)
     cell = cell_from_record(record)
     if cell.key != record["key"]:
         raise EstbenchError(
-            f"estbench {__version__} on {platform.node()} gives the cell '{cell.folder}' another key; "
+            f"estbench {__version__} on {platform.node()} computes another key for the cell '{cell.folder}'; "
             "install the same version there"
         )
     known = cell.estimator.name in ESTIMATORS.names() and cell.problem.name in PROBLEMS.names()
@@ -66,16 +69,16 @@ def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
         nonlocal reported
         if time.monotonic() - reported >= SECONDS_BETWEEN_REPORTS:
             reported = time.monotonic()
-            worker.log_event(conditions.run, {"key": cell.key, "step": step})
+            worker.log_event(config.run, {"key": cell.key, "step": step})
 
     AT_WORK.add(cell.key)
     try:
         return compute(
             cell,
-            conditions,
-            interrupted=lambda: TERMINATED.is_set() or conditions.run in STOPPED,
+            config,
+            interrupted=lambda: TERMINATED.is_set() or config.run in STOPPED,
             on_step=report,
-            begun=lambda: worker.log_event(conditions.run, {"key": cell.key, "step": 0}),
+            begun=lambda: worker.log_event(config.run, {"key": cell.key, "step": 0}),
             ready=ready,
         )
     finally:
@@ -85,10 +88,10 @@ def work(record: dict[str, Any], conditions: Conditions) -> Outcome:
 
 
 def dask_setup(worker: Any) -> None:
-    """Leave Ctrl-C to the run, which asks its workers to stop; a terminal sends it to all of them.
+    """Ignore Ctrl-C, which a terminal sends to all processes: the run asks its workers to stop.
 
-    Termination lets a cell stop between two steps with a checkpoint, and then ends the worker. A nanny ends a worker
-    that eats too much in the same way: that one ends at once, and counts as dead.
+    SIGTERM stops a cell between two steps, with a checkpoint, and then ends the worker. Dask's nanny sends the same
+    signal to a worker that uses too much memory: that one ends at once, and counts as dead.
     """
     accept_threads()
 
@@ -105,12 +108,12 @@ def dask_setup(worker: Any) -> None:
 
 
 async def stop(run: str) -> None:
-    """Ask this process to stop the cells of a run between two steps; on its event loop, so nobody waits."""
+    """Ask this process to stop the cells of a run between two steps; on the event loop, so that no one waits."""
     STOPPED.add(run)
 
 
 def describe() -> dict[str, Any]:
-    """What the run must know of a worker before it sends cells there."""
+    """Return what the run must know about a worker before it sends cells there."""
     return {
         "host": platform.node(),
         "cores": usable_cores(),
@@ -120,11 +123,14 @@ def describe() -> dict[str, Any]:
 
 
 def _load_plugins(plugins: Iterable[Path]) -> EstbenchError | None:
-    """Load the plugins; what one raises is a failure of the cells that need it, and of no others."""
+    """Load the plugins; return the error of one that cannot be loaded, which fails only the cells that need it."""
     broken = None
     for plugin in plugins:
         if not plugin.exists():
-            raise EstbenchError(f"the plugin '{plugin}' is not visible on {platform.node()}; keep it where all see it")
+            raise EstbenchError(
+                f"the plugin '{plugin}' is not visible on {platform.node()}; put it on a file system that all machines"
+                " share"
+            )
         try:
             if not is_current(plugin):  # not yet here, or edited since: a cluster outlives many runs
                 load_isolated(plugin)
@@ -134,10 +140,10 @@ def _load_plugins(plugins: Iterable[Path]) -> EstbenchError | None:
 
 
 def _check_source(cell: Cell) -> None:
-    """Refuse a cell whose code is another one here than where it was planned."""
+    """Refuse a cell whose code here differs from the code that was planned."""
     for registry, planned in ((ESTIMATORS, cell.estimator), (PROBLEMS, cell.problem)):
         if registry.resolve(Variant(planned.name, planned.options)).source != planned.source:
             raise EstbenchError(
-                f"the source of '{planned.label}' on {platform.node()} is not the one that was planned; "
+                f"the source of '{planned.label}' on {platform.node()} differs from the planned one; "
                 "run again, with the same files there"
             )

@@ -1,6 +1,6 @@
 """One cell, from its seeds to its record."""
 
-from estbench.training.cell import give_up, run_cell
+from estbench.training.cell import record_failure, run_cell
 from estbench.training.loop import Outcome, take_steps, train
 from estbench.training.measuring import check_probe
 from estbench.training.state import State
@@ -12,7 +12,7 @@ __all__ = [
     "Outcome",
     "State",
     "check_probe",
-    "give_up",
+    "record_failure",
     "run_cell",
     "take_steps",
     "train",

@@ -11,7 +11,7 @@ from estbench.problems import Problem
 
 
 class Batches:
-    """Minibatches in an order that is shuffled each epoch, binarised anew at each access.
+    """Minibatches in an order that is shuffled each epoch, binarised again at each access.
 
     Order and binarisation come from one generator that nothing else draws from. The last, incomplete batch of an
     epoch is left out, so that every step has the same batch size.
@@ -44,14 +44,14 @@ class Batches:
         if len(order) not in {0, len(self.intensities)} or not torch.equal(
             order.sort()[0], torch.arange(len(order)).to(order)
         ):
-            raise ValueError("this is no order of these examples")
+            raise ValueError("this is not an order of these examples")
         if not 0 <= position <= len(order):
-            raise ValueError(f"there is no position {position} in an epoch of {len(order)}")
+            raise ValueError(f"position {position} is not in an epoch of {len(order)}")
         self.order, self.position = order, position
         self.generator.set_state(state["generator"].cpu())
 
 
-def fixed_observations(problem: Problem, split: str, count: int, seed: int) -> Tensor:
+def evaluation_batch(problem: Problem, split: str, count: int, seed: int) -> Tensor:
     """At most ``count`` images of a split, evenly spaced over it, binarised by one fixed draw: (N, X)."""
     intensities = torch.from_numpy(getattr(problem.data, split))
     # Spread over the file: its first rows need not be a fair sample (MNIST's first test rows are the easier ones).

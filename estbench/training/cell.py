@@ -1,4 +1,4 @@
-"""Run one cell and leave its record behind, whatever happens."""
+"""Run one cell and write its record, whatever happens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from estbench.training.stopping import Deadline
 # A killed run loses at most this much of its work.
 CHECKPOINT_SECONDS = 30.0
 # What a process that was ended at its deadline leaves in the workspace.
-OVERSTAYED = "overstayed.txt"
+HANG_TRACEBACK = "overstayed.txt"
 
 
 def run_cell(
@@ -50,7 +50,7 @@ def run_cell(
     Whatever is raised inside the cell is its outcome, ``failed``, and never stops the others; only a signal to stop
     (``interrupted`` says so) and what ``on_step`` raises pass. What goes wrong with the folder (a full disk) is
     raised, because it concerns them all. A cell that takes more than ``timeout`` seconds stops between two steps, as
-    ``timeout``; one that hangs ends its process if ``exit_if_hung``, and ``give_up`` is for whoever comes next.
+    ``timeout``; one that hangs ends its process if ``exit_if_hung``, and the next process calls ``record_failure``.
     ``execution`` says where it ran, for its record. ``remark`` is told what is worth a line in the cell's log.
     ``ready`` is called first, and fails as the cell does. Settings of the process that the cell changed are put back.
     """
@@ -77,7 +77,7 @@ def run_cell(
 
     with (
         seeded(noise_seed(cell), device),
-        deadline.enforced(workspace / OVERSTAYED, exit_if_hung=exit_if_hung),
+        deadline.enforced(workspace / HANG_TRACEBACK, exit_if_hung=exit_if_hung),
         isolated() as left,
     ):
         seed_generators(noise_seed(cell))
@@ -86,7 +86,7 @@ def run_cell(
             state = State(cell, device)
             spent = state.restore(checkpoint)
             if spent is None and checkpoint.exists():
-                remark("its checkpoint is damaged or of another cell, and is not used: it begins anew")
+                remark("its checkpoint is damaged or of another cell and is not used: it starts again")
             clocks = Clocks(device, spent)
             with clocks("probe"):
                 probed = probe_shared(state, folder.trajectories, stop)
@@ -146,7 +146,7 @@ def run_cell(
     return outcome
 
 
-def give_up(
+def record_failure(
     cell: Cell,
     folder: ResultsFolder,
     device: torch.device,
@@ -154,13 +154,13 @@ def give_up(
     stack: str = "",
     execution: Mapping[str, Any] | None = None,
 ) -> None:
-    """Commit the record of a cell whose processes died or hung, with what is known of why.
+    """Write the record of a cell whose processes died or hung, with what is known about the reason.
 
-    A timeout keeps its checkpoint, so that a run with more time goes on from there; a cell whose process dies begins
-    anew, for what it left may be what kills it.
+    A timeout keeps its checkpoint, so that a run with more time can resume. A cell whose process died starts again,
+    because its checkpoint may be what kills it.
     """
     failure = Failure(outcome.status.value, outcome.reason, stack)
-    (folder.workspace(cell) / OVERSTAYED).unlink(missing_ok=True)
+    (folder.workspace(cell) / HANG_TRACEBACK).unlink(missing_ok=True)
     record = _record(cell, outcome, Clocks(device), device, datetime.now(UTC), failure, execution)
     folder.commit(cell, record, [], [], keep_checkpoint=outcome.status is Status.TIMEOUT)
 
@@ -190,7 +190,7 @@ def _record(
 def _details(
     cell: Cell, state: State | None, folder: ResultsFolder, device: torch.device
 ) -> dict[str, Callable[[], Any]]:
-    """What a record says of the model and the estimator; to be asked one by one, for a plugin may answer badly."""
+    """Return functions for the record's facts about model and estimator: separate ones, because a plugin may raise."""
     if state is None:
         return {}
     cls = ESTIMATORS.get(cell.estimator.name)

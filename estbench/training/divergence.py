@@ -44,12 +44,12 @@ class Watch:
 
     def __init__(self, state: State, take_steps: TakeSteps) -> None:
         self.state, self._take_steps = state, take_steps
-        # Checkpoints are of finite runs: what is infinite at the start (a mask, say) is meant to be.
+        # What is infinite at the start (a mask, for example) is meant to be; checkpoints are of finite runs.
         self.exempt = {id(tensor) for tensor in _tensors(state) if not _are_finite([tensor])}
         self._copy()
 
     def take_steps(self, steps: int, pause: Callable[[], bool]) -> None:
-        """Take so many steps, or fewer where ``pause`` says so; ``DivergedError`` with the state at the first bad one.
+        """Take ``steps`` steps, or fewer if ``pause`` says so; ``DivergedError`` with the state at the first bad one.
 
         An error that comes from numbers that are not finite is a divergence, too; any other is raised as it is.
         """
@@ -106,7 +106,7 @@ class Watch:
 
 @contextlib.contextmanager
 def attempt(state: State, measurement: str, x: Tensor | None = None) -> Iterator[None]:
-    """Within, a measurement that cannot be taken is remarked with its reason, and training goes on.
+    """Within, remark a measurement that cannot be taken, with the reason; training continues.
 
     With ``x``, what it is taken on, an error is ``DivergedError`` where weights or what the encoder makes of x are not
     finite. Errors of writing, which concern the whole run, are raised as they are.
@@ -161,7 +161,7 @@ def _tensors(state: State) -> list[Tensor]:
 
 
 def _rest(state: State) -> dict[str, Any]:
-    """What the next steps depend on beside the models."""
+    """Return what the next steps depend on, apart from the models."""
     return {
         "step": state.step,
         "evaluations": state.evaluations,

@@ -1,4 +1,4 @@
-"""Probes at frozen weights, without training: at initial weights, a checkpoint, or a results folder."""
+"""Probes at frozen weights, without training: at initial weights, at a checkpoint, or at those of a results folder."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ from estbench.randomness import seeded
 from estbench.stats import Interval, log_t_interval
 from estbench.store import ResultsFolder
 from estbench.store.files import read_json
-from estbench.training.batches import fixed_observations
+from estbench.training.batches import evaluation_batch
 from estbench.training.measuring import check_reference, checked, prepared, reference_of
-from estbench.training.shared_checkpoints import tracked
+from estbench.training.shared_checkpoints import adapted
 from estbench.training.state import bytes_of, read_checkpoint
 from estbench.variant import Variant
 
 
 @dataclass(frozen=True)
-class Place:
-    """A problem at certain weights, and what the place is called."""
+class FrozenModel:
+    """A problem at certain weights, with a name for tables."""
 
     name: str
     problem: Problem
 
 
-def fresh(variant: str, seed: int, device: torch.device) -> Place:
-    """The initial weights that every cell with this seed starts from."""
+def fresh(variant: str, seed: int, device: torch.device) -> FrozenModel:
+    """Return a problem at the initial weights that every cell with this seed starts from."""
     with mistakes_of(f"problem '{variant}' cannot be built"), seeded(stream_seed(seed, "init"), device):
-        return Place("initial weights", create_problem(variant).to(device))
+        return FrozenModel("initial weights", create_problem(variant).to(device))
 
 
-def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) -> Place:
-    """The weights of a checkpoint; its problem is the one that is given, or that of the cell that it lies with."""
+def at_checkpoint(path: GuardedPath, variant: str | None, device: torch.device) -> FrozenModel:
+    """Return a problem at the weights of a checkpoint; by default the problem in the ``cell.json`` next to it."""
     variant = variant or _problem_beside(path)
     if variant is None:
-        raise EstbenchError(f"'{path}' does not say which problem it is of; name it with --problem")
+        raise EstbenchError(f"'{path}' does not say of which problem it is; name it with --problem")
     if not path.exists():
         raise EstbenchError(f"no checkpoint '{path}'; make one with `estbench run --keep-checkpoints`")
     problem = fresh(variant, 0, device).problem
     content = read_checkpoint(path, bytes_of(problem))
     if content is None or not isinstance(content.get("problem"), dict):
-        raise EstbenchError(f"'{path}' is no checkpoint of estbench, is damaged, or is not of '{variant}'")
+        raise EstbenchError(f"'{path}' is not a checkpoint of estbench, is damaged, or is not of '{variant}'")
     try:
         problem.load_state_dict(content["problem"])
     except (RuntimeError, TypeError, AttributeError):
         raise EstbenchError(f"the weights in '{path}' are not those of '{variant}'; name its --problem") from None
-    return Place(f"step {content.get('step', '?')} of {path.parent.name}", problem)
+    return FrozenModel(f"step {content.get('step', '?')} of {path.parent.name}", problem)
 
 
-def in_results(path: Path, device: torch.device) -> list[Place]:
-    """Every finished cell of a results folder that kept its checkpoint."""
+def in_results(path: Path, device: torch.device) -> list[FrozenModel]:
+    """Return the models of all finished cells of a results folder that kept their checkpoint."""
     folder = ResultsFolder(path)
     found = []
     for cell in folder.read_plan()["cells"]:
@@ -79,7 +79,7 @@ def in_results(path: Path, device: torch.device) -> list[Place]:
 
 
 def _problem_beside(path: GuardedPath) -> str | None:
-    """The problem in the ``cell.json`` next to a checkpoint."""
+    """Return the problem in the ``cell.json`` next to a checkpoint; None if there is none."""
     try:
         problem = read_json(path.parent / "cell.json", limits=(RECORD_BYTES, RECORD_PARTS))["cell"]["problem"]
         return str(Variant(problem["name"], problem["options"]))
@@ -105,7 +105,7 @@ class Probed:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """What raised at a place, an estimator or the reference, and its error in one line."""
+    """An estimator or a reference that raised an error, and the error in one line."""
 
     place: str
     name: str
@@ -113,7 +113,7 @@ class Unmeasured:
 
 
 def probe_alone(
-    place: Place,
+    place: FrozenModel,
     variants: list[str],
     *,
     replicates: int,
@@ -142,7 +142,7 @@ def probe_alone(
             failures.setdefault(name, described(error))
 
     with mistakes_of(f"no minibatch at {place.name}"):
-        batch = fixed_observations(problem, "train", batch_size, stream_seed(seed, "probe"))
+        batch = evaluation_batch(problem, "train", batch_size, stream_seed(seed, "probe"))
     against = None
     if reference == "exact":
         with mistakes_of(f"no exact gradient at {place.name}"):
@@ -157,7 +157,7 @@ def probe_alone(
     for label in variants:
         with attempt(label):
             with seeded(stream_seed(seed, "noise", estimator=label), problem.device):
-                estimator = tracked(
+                estimator = adapted(
                     prepared(label, problem, batch),
                     problem,
                     steps=tracking_steps,

@@ -78,12 +78,12 @@ def seed_generators(seed: int) -> None:
 def _read(setting: Setting) -> Any:
     try:
         return setting.read()
-    except Exception:  # noqa: BLE001  (not on this system, or in a state that cannot be told)
+    except Exception:  # noqa: BLE001  (not on this system, or in a state that cannot be read)
         return MISSING
 
 
 def _differs(setting: Setting, before: Any) -> bool:
-    """Whether a setting is no longer as it was; whatever could not be read then is left alone."""
+    """Whether a setting has changed; one that could not be read before is not touched."""
     return before is not MISSING and not _equal(_read(setting), before)
 
 

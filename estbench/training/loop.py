@@ -136,4 +136,4 @@ def _pause(interrupted: Callable[[], bool], at: float) -> Callable[[], bool]:
 
 def interruption(state: State) -> Outcome:
     """The outcome of a run that was asked to stop, and left a checkpoint."""
-    return Outcome(Status.INTERRUPTED, f"stopped at step {state.step}; run again to go on")
+    return Outcome(Status.INTERRUPTED, f"stopped at step {state.step}; run again to resume")

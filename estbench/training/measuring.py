@@ -1,4 +1,4 @@
-"""What is measured along a run, and when: bounds, the gradient's norm, the gradient's moments."""
+"""Measurements along a run, and their schedule: bounds, the gradient's norm, the gradient's moments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from estbench.measure import Reference, bounds, estimated_reference, exact_refer
 from estbench.options import BaseOptions
 from estbench.problems import PROBLEMS, Problem
 from estbench.registry import Resolved
-from estbench.training.batches import fixed_observations
+from estbench.training.batches import evaluation_batch
 from estbench.training.divergence import DivergedError, attempt
 from estbench.training.state import State
 from estbench.variant import Variant
@@ -37,14 +37,14 @@ def probe_steps(state: State) -> set[int]:
 
 
 def evaluation_observations(state: State) -> dict[str, Tensor]:
-    """What the bounds of each split are computed on: one fixed draw of binarised pixels, whatever the cell's seed."""
+    """Return the observations of each split for the bounds: one fixed draw of binarised pixels, for all seeds."""
     return {split: _observations(state, split, state.cell.evaluation.examples) for split in SPLITS}
 
 
 def probe_batch(state: State) -> Tensor:
     """The minibatch that all probes of a run are taken on."""
     seed = stream_seed(state.cell.seed, "probe")
-    return fixed_observations(state.problem, "train", state.batches.batch_size, seed)
+    return evaluation_batch(state.problem, "train", state.batches.batch_size, seed)
 
 
 def evaluate(state: State, observations: dict[str, Tensor], training_seconds: float) -> None:
@@ -99,7 +99,7 @@ def record_moments(
 
 
 def check_probe(cell: Cell) -> None:
-    """Raise ``EstbenchError`` where a cell's probe names an estimator that there is not, or that cannot serve."""
+    """Raise ``EstbenchError`` if a cell's probe names an estimator that is unknown, or that cannot be used there."""
     problem = PROBLEMS.get(cell.problem.name)
     options = PROBLEMS.options(Variant(cell.problem.name, cell.problem.options))
     if cell.probe.shared is not None:
@@ -120,7 +120,7 @@ def check_reference(name: str, problem: type[Problem], options: BaseOptions) -> 
 
 
 def checked(variant: str, problem: type[Problem], options: BaseOptions) -> Resolved:
-    """An estimator spelled out; ``EstbenchError`` for one that is unknown or does not support the problem."""
+    """Resolve an estimator; ``EstbenchError`` if it is unknown or does not support the problem."""
     resolved = ESTIMATORS.resolve(variant)
     check_supports(ESTIMATORS.get(resolved.name), problem, options)
     return resolved
@@ -146,7 +146,7 @@ def _seed(state: State, split: str) -> int:
 
 def _observations(state: State, split: str, count: int) -> Tensor:
     seed = stream_seed(0, "evaluation", dataset=state.problem.data.name, split=split)
-    return fixed_observations(state.problem, split, count, seed)
+    return evaluation_batch(state.problem, split, count, seed)
 
 
 def _gradient_norm(state: State) -> float:
@@ -156,7 +156,7 @@ def _gradient_norm(state: State) -> float:
 
 
 def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Reference | None:
-    """What bias is measured against here; nothing where the protocol asks for nothing."""
+    """Return the reference gradient that bias is measured against; None if the protocol has no reference."""
     protocol = state.cell.probe
     if protocol.reference is None:
         return None
@@ -167,7 +167,7 @@ def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Refe
 def reference_of(
     name: str, problem: Problem, batch: Tensor, replicates: int, seed: int, *, layers: bool = False
 ) -> Reference:
-    """The exact gradient, for ``exact``, or that of an estimator by name from many draws."""
+    """Return the exact gradient if ``name`` is ``exact``, else that of the named estimator from many draws."""
     if name == "exact":
         return exact_reference(problem, batch, layers=layers)
     estimator = prepared(name, problem, batch)

@@ -1,14 +1,14 @@
-"""Where gradients are measured: along a run of its own, and at the checkpoints of one neutral run.
+"""Probes at the checkpoints of one neutral run, which all estimators share.
 
-An estimator's *own* trajectory is what its user will see, and each estimator is then at other weights. The *shared*
-trajectory is the fair comparison: all estimators at the same checkpoints of a run that the neutral estimator trained,
-on the same minibatch and with the same seeds. An estimator's learned parts (a baseline, a control variate) first take
-some training steps there, at weights that stand still, and are then frozen.
+An estimator's *own* trajectory is what its user will see, but there each estimator is at other weights. The *shared*
+trajectory is the fair comparison: all estimators at the same checkpoints of one run, which the neutral estimator
+(``probe.shared``) trained, on the same minibatch and with the same seeds. An estimator's learned parts (a baseline, a
+control variate) first take some training steps at these weights, which do not move, and are then frozen.
 
-The neutral run depends on the problem, the seed and the protocol alone. Its checkpoints are kept in the results
-folder, ``trajectories/<key>/<step>.pt``, where the first cell that needs one leaves it for the others. Each is written
-whole and is the same whoever writes it, so cells may come in any order, at once, and again; a checkpoint that is
-missing or damaged is only computed anew.
+The neutral run depends only on the problem, the seed and the protocol. Its checkpoints are kept in the results
+folder, ``trajectories/<key>/<step>.pt``; the first cell that needs one writes it for the others. Each is written as a
+whole and has the same content whoever writes it, so cells may run in any order, at the same time, and again. A missing
+or damaged checkpoint is computed again.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ CHECKPOINT = re.compile(r"(\d{1,18})\.pt", re.ASCII)
 
 
 def probe_shared(state: State, trajectories: GuardedPath, interrupted: Callable[[], bool]) -> bool:
-    """Probe the cell's estimator at the checkpoints of the neutral run, if it asks for that; False if interrupted.
+    """Probe the cell's estimator at the checkpoints of the neutral run, if the protocol says so.
 
-    What an interrupted cell has measured already is kept, and not measured again. What cannot be measured is remarked.
+    Return False if it was interrupted; what was measured is kept, and not measured again. What cannot be measured is
+    remarked.
     """
     if not state.cell.probe.shared:
         return True
@@ -53,7 +54,7 @@ def probe_shared(state: State, trajectories: GuardedPath, interrupted: Callable[
                     if not _bring_to(run, step, folder, interrupted):
                         return False
                 with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
-                    estimator = tracked(
+                    estimator = adapted(
                         initial_estimator(state.cell, run.problem),
                         run.problem,
                         steps=state.cell.probe.tracking_steps,
@@ -70,16 +71,16 @@ def probe_shared(state: State, trajectories: GuardedPath, interrupted: Callable[
 
 
 def neutral_cell(cell: Cell) -> Cell:
-    """The run that a cell's shared checkpoints come from."""
+    """Return the cell that trains the shared checkpoints of a cell."""
     return dataclasses.replace(cell, estimator=ESTIMATORS.resolve(str(cell.probe.shared)))
 
 
-def tracked(
+def adapted(
     estimator: Estimator, problem: Problem, *, steps: int, batch_size: int, learning_rate: float, seed: int
 ) -> Estimator:
-    """The estimator as it learns to be at these weights, which stand still; one without any state stays as it is.
+    """Train an estimator's state and learned parts at fixed weights; one without any stays as it is.
 
-    With torch's current random state for its noise; ``seed`` is that of the minibatches.
+    Its noise comes from torch's current random state; ``seed`` is that of the minibatches.
     """
     learned = [*estimator.parameters()]
     if not learned and not any(True for _ in estimator.buffers()):
@@ -97,7 +98,7 @@ def tracked(
 
 
 def _bring_to(run: State, step: int, folder: GuardedPath, interrupted: Callable[[], bool]) -> bool:
-    """Load the neutral run's checkpoint at ``step``, or train up to there from the last one that there is."""
+    """Load the neutral run's checkpoint at ``step``, or train up to there from the last one that exists."""
     try:
         folder.mkdir()
         names = folder.names()

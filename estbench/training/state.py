@@ -1,4 +1,4 @@
-"""Everything that a training run consists of, built from a cell's seeds, saved and restored as a whole."""
+"""The state of a training run, built from a cell's seeds, saved and restored as a whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXAMPLES = 16
 
 
 class CheckpointError(OSError):
-    """A checkpoint could not be written: it concerns the whole run, and is no fault of the cell."""
+    """A checkpoint could not be written; this ends the run, because it is not the cell's fault."""
 
 
 class State:
@@ -84,7 +84,7 @@ class State:
             raise CheckpointError(error.errno, error.strerror, str(path)) from error
 
     def restore(self, path: str | PathLike[str]) -> dict[str, float] | None:
-        """Go on from a checkpoint and return its clocks; nothing, and no change, where none is there that fits."""
+        """Resume from a checkpoint and return its clocks; None, and no change, if there is none that fits."""
         content = read_checkpoint(path, bytes_of(self.problem, self.estimator))
         if content is None or content.get("key") != self.cell.key:
             return None
@@ -124,13 +124,13 @@ class State:
         }
 
     def set_noise(self, noise: Mapping[str, Any]) -> None:
-        """Go on with the noise stream where ``noise`` was called."""
+        """Set the noise stream to where ``noise`` was called."""
         torch.set_rng_state(noise["noise"].cpu())
         if self.device.type == "cuda" and noise["device_noise"] is not None:
             torch.cuda.set_rng_state(noise["device_noise"].cpu(), self.device)
 
     def _take(self, content: Mapping[str, Any]) -> dict[str, float]:
-        """Be what a checkpoint says, and return its clocks; raises anything where it does not fit this cell."""
+        """Take over a checkpoint's content, and return its clocks; raises any error if it does not fit this cell."""
         self.problem.load_state_dict(content["problem"])
         self.estimator.load_state_dict(content["estimator"])
         for optimizer, state in zip(self.optimizers, content["optimizers"], strict=True):
@@ -198,7 +198,7 @@ def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") ->
 
 
 def bytes_of(*modules: nn.Module) -> int:
-    """How much the weights and buffers of models take."""
+    """Return the bytes of the weights and buffers of models."""
     return sum(value.nbytes for module in modules for value in tensors_in(module.state_dict()))
 
 

@@ -1,4 +1,4 @@
-"""How a cell is stopped: Ctrl-C and termination as a request, and a deadline."""
+"""Stopping a cell: the first Ctrl-C or SIGTERM is a request, the second raises; and a deadline."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Interrupts:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                with contextlib.suppress(ValueError):  # in an interpreter beside the main one
+                with contextlib.suppress(ValueError):  # in a subinterpreter
                     if signal.getsignal(number) is not None:
                         self._previous[number] = signal.signal(number, self._request)
         return self
@@ -88,9 +88,9 @@ class Deadline:
         limit = self.seconds + max(GRACE * self.seconds, LEAST_GRACE_SECONDS)
         evidence.unlink(missing_ok=True)
         with evidence.claimed() as file:
-            told = threading.Timer(limit, _tell, [self.seconds, None if exit_if_hung else file])
-            told.daemon = True
-            told.start()
+            warning = threading.Timer(limit, _warn_of_hang, [self.seconds, None if exit_if_hung else file])
+            warning.daemon = True
+            warning.start()
             if exit_if_hung:
                 # A little later, so that the message comes first where the GIL is free.
                 faulthandler.dump_traceback_later(limit + 0.1, exit=True, file=file)
@@ -99,20 +99,20 @@ class Deadline:
             finally:
                 if exit_if_hung:
                     faulthandler.cancel_dump_traceback_later()
-                told.cancel()
-                told.join()
+                warning.cancel()
+                warning.join()
         evidence.unlink()
 
 
-def overstayed(evidence: GuardedPath) -> str | None:
-    """The stack of a process that was ended at its deadline; nothing where none was."""
+def read_hang_traceback(evidence: GuardedPath) -> str | None:
+    """Return the stack of a process that was ended at its deadline; None if there was none."""
     try:
         return evidence.read_end(MOST_STACK).decode(errors="replace") or None
     except FileNotFoundError:
         return None
 
 
-def _tell(seconds: float, file: IO[str] | None) -> None:
+def _warn_of_hang(seconds: float, file: IO[str] | None) -> None:
     """Say that a cell hangs; with a file, this process goes on, and the stack of the hang goes there."""
     if file is not None:
         faulthandler.dump_traceback(file)
@@ -120,8 +120,8 @@ def _tell(seconds: float, file: IO[str] | None) -> None:
         "so this process ends; run again" if file is None else "end this process (restart the kernel) and run again"
     )
     print(
-        f"Error: a cell hangs past its {seconds:g} s and cannot be stopped, {remedy}: the cell is recorded as timeout, "
-        "and the others go on",
+        f"Error: a cell exceeded its timeout of {seconds:g} s and cannot be stopped, {remedy}: it gets the status timeout, "
+        "and the others continue",
         file=sys.stderr,
         flush=True,
     )

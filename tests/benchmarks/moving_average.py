@@ -25,7 +25,7 @@ from estbench.measure import probe
 from estbench.randomness import seeded
 from estbench.report.figures.style import COLOURS, settings
 from estbench.training import State, take_steps
-from estbench.training.batches import fixed_observations
+from estbench.training.batches import evaluation_batch
 from estbench.training.state import noise_seed
 
 DECAY = 0.999
@@ -56,7 +56,7 @@ def measured(variant: str, steps: int, replicates: int) -> pd.DataFrame:
             take_steps(state, 1)
             average = trace(state, averages, weights)
             if step in points:
-                batch = fixed_observations(state.problem, "train", 100, stream_seed(0, "probe", step=step))
+                batch = evaluation_batch(state.problem, "train", 100, stream_seed(0, "probe", step=step))
                 found = probe(state.problem, state.estimator, batch, replicates, seed=step)
                 ours = {row["statistic"]: row for row in found.rows if row["group"] == "encoder"}
                 rows.append(

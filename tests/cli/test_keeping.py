@@ -70,7 +70,7 @@ def test_clean_does_not_take_silence_for_a_yes(estbench, leftover, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     code, _, errors = estbench("clean", "a")
     assert code == 2
-    assert "nothing was removed, for nobody answered; say y, or use --yes" in errors
+    assert "nothing removed: there is no terminal" in errors
     assert leftover.exists()
 
 

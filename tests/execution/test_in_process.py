@@ -37,7 +37,7 @@ def test_a_cell_that_hangs_ends_the_run_and_the_next_one_goes_on(command, faults
     _, errors = first.communicate(timeout=LONG)
     assert first.returncode == 1
     if fault == "hangs":
-        assert errors.startswith("Error: a cell hangs past its 1 s")
+        assert errors.startswith("Error: a cell exceeded its timeout of 1 s")
         assert errors.count("\n") == 1
     assert statuses(out) == {f"{fault}-0": "missing", "reparam-0": "missing"}
     second = command(*arguments)

@@ -19,7 +19,7 @@ import estbench
 from estbench import EstbenchError
 from estbench.cli import _exit_code
 from estbench.execution import Listener
-from estbench.execution.slurm import PATIENCE_SECONDS, PROGRAMS, Silence, Slurm, read_slurm
+from estbench.execution.slurm import PATIENCE_SECONDS, PROGRAMS, MissingWorkerNotice, Slurm, read_slurm
 from estbench.guarded import GuardedPath
 from estbench.store import ResultsFolder
 
@@ -143,18 +143,18 @@ def test_jobs_keep_the_memory_that_they_will_ask_for_again():
 
 
 def test_a_run_without_workers_says_where_to_look_and_once(tmp_path):
-    silence = Silence(GuardedPath(tmp_path), started=100.0)
-    assert silence.words(0, 100.0 + PATIENCE_SECONDS - 1) is None
-    assert f"(see squeue), or leave their reason in '{tmp_path}'" in silence.words(0, 200.0)
-    assert silence.words(0, 201.0) is None
+    silence = MissingWorkerNotice(GuardedPath(tmp_path), started=100.0)
+    assert silence.message(0, 100.0 + PATIENCE_SECONDS - 1) is None
+    assert f"(see squeue), or leave their reason in '{tmp_path}'" in silence.message(0, 200.0)
+    assert silence.message(0, 201.0) is None
     (tmp_path / "dask-worker-7.err").write_text("slurm: prologue\nmodule: command not found\n\n")
     (tmp_path / "dask-worker-8.err").write_text("")
-    said = silence.words(0, 202.0)
+    said = silence.message(0, 202.0)
     assert said.endswith("dask-worker-7.err', which ends in: module: command not found")
-    assert silence.words(0, 203.0) is None
-    assert silence.words(1, 300.0) is None
-    assert silence.words(0, 300.0 + PATIENCE_SECONDS - 1) is None, "patience begins anew with the last worker"
-    assert silence.words(0, 300.0 + PATIENCE_SECONDS) == said
+    assert silence.message(0, 203.0) is None
+    assert silence.message(1, 300.0) is None
+    assert silence.message(0, 300.0 + PATIENCE_SECONDS - 1) is None, "patience begins anew with the last worker"
+    assert silence.message(0, 300.0 + PATIENCE_SECONDS) == said
 
 
 @pytest.mark.cluster

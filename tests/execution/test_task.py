@@ -10,12 +10,12 @@ import pytest
 import estbench
 from estbench import EstbenchError
 from estbench.execution import task
-from estbench.execution.conditions import Conditions
+from estbench.execution.config import RunConfig
 from estbench.execution.planning import as_experiment, plan_of
 from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt, forget_attempts
 from estbench.store.lock import held, one_run
-from estbench.training.cell import OVERSTAYED
+from estbench.training.cell import HANG_TRACEBACK
 
 
 def never():
@@ -30,10 +30,10 @@ def planned(tiny, tmp_path):
     folder.create()
     folder.record_plan(plan)
     (cell,) = plan
-    conditions = Conditions(folder.path, "cpu", 1)
+    config = RunConfig(folder.path, "cpu", 1)
 
     def execute(**changes):
-        return task.execute(cell, conditions, **{"interrupted": never, "on_step": lambda _: None, **changes})
+        return task.execute(cell, config, **{"interrupted": never, "on_step": lambda _: None, **changes})
 
     return folder, cell, execute
 
@@ -124,7 +124,7 @@ def test_a_cell_that_another_process_is_on_is_waited_for(planned):
 
 def test_a_process_that_overstayed_leaves_a_timeout_with_its_stack_and_checkpoint(planned):
     folder, cell, execute = planned
-    (folder.workspace(cell) / OVERSTAYED).write_text("Timeout (0:00:05)!\n  File mine.py, line 3 in forward\n")
+    (folder.workspace(cell) / HANG_TRACEBACK).write_text("Timeout (0:00:05)!\n  File mine.py, line 3 in forward\n")
     (folder.workspace(cell) / "checkpoint.pt").write_bytes(b"not read")
     assert execute().status is Status.TIMEOUT
     record = folder.read_record(cell.folder)
@@ -137,7 +137,7 @@ def test_a_process_that_overstayed_leaves_a_timeout_with_its_stack_and_checkpoin
 def test_a_folder_that_a_worker_does_not_see_is_an_error(planned, tmp_path):
     _, cell, _ = planned
     with pytest.raises(EstbenchError, match="workers need a file system that they all share"):
-        task.execute(cell, Conditions(tmp_path / "elsewhere", "cpu", 1), interrupted=never, on_step=print)
+        task.execute(cell, RunConfig(tmp_path / "elsewhere", "cpu", 1), interrupted=never, on_step=print)
 
 
 def test_threads_are_set_for_every_cell_and_recorded_and_given_back(tiny, tmp_path, plugin):

@@ -248,7 +248,7 @@ def test_a_full_disk_and_one_that_becomes_read_only(command, tiny, tmp_path):
         _, errors = full.communicate(timeout=LONG)
         assert full.returncode == 1
         assert errors.startswith("Error: cannot write")
-        assert "No space left on device; finished cells are whole, run again to go on" in errors
+        assert "No space left on device; finished cells are saved, run again to resume" in errors
         assert errors.count("\n") == 1
         finished = list(statuses(disk / "out").values()).count("done")
         assert 0 < finished < 12
@@ -305,7 +305,7 @@ def test_a_cell_that_hangs_is_ended_alone(on_cluster, faults, tiny, tmp_path):
     )
     assert statuses(tmp_path / "out") == {"holds-the-gil-0": "timeout", "reparam-0": "done"}
     (hung,) = results.cells.query("status == 'timeout'").itertuples()
-    assert hung.stop_reason == "hung past its deadline, and was ended with its process"
+    assert hung.stop_reason == "hung past its timeout; its process was ended"
     assert tries(tmp_path / "out") == {"holds-the-gil-0": 2, "reparam-0": 1}
     assert nothing_left(tmp_path / "out")
 
@@ -377,7 +377,7 @@ def test_a_pool_without_workers_ends_with_a_clear_error(faults, gate, tiny, tmp_
 
     def end(cell):
         begun.append(cell)
-        monkeypatch.setattr(engines.Keeper, "instantiate", not_again)
+        monkeypatch.setattr(engines.FastClosingNanny, "instantiate", not_again)
         os.kill(process_of(out, cell.folder), signal.SIGKILL)
 
     with pytest.raises(ConnectionError, match=r"no worker is left.*run again"):
@@ -419,7 +419,7 @@ def test_the_scheduler_is_killed(environment, faults, tiny, tmp_path, monkeypatc
     cluster.add_worker()
     wait_for(cluster.file.exists)
     try:
-        with pytest.raises(ConnectionError, match="the scheduler has gone; finished cells are whole, run again"):
+        with pytest.raises(ConnectionError, match="lost the dask scheduler; finished cells are saved, run again"):
             estbench.run(
                 tiny,
                 out=out,

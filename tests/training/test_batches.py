@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from estbench import problems
-from estbench.training.batches import Batches, fixed_observations
+from estbench.training.batches import Batches, evaluation_batch
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_the_stream_goes_on_where_its_state_was_taken(vae, taken):
 
 
 def test_fixed_observations_are_spread_and_always_the_same(rows, vae):
-    assert fixed_observations(rows, "train", 3, 0).flatten().tolist() == [0, 10, 19]
-    assert fixed_observations(rows, "test", 100, 0).flatten().tolist() == [0, 1, 2]
-    assert fixed_observations(rows, "validation", 1, 0).shape == (1, 1)
-    one, same, other = (fixed_observations(vae, "test", 20, seed) for seed in (1, 1, 2))
+    assert evaluation_batch(rows, "train", 3, 0).flatten().tolist() == [0, 10, 19]
+    assert evaluation_batch(rows, "test", 100, 0).flatten().tolist() == [0, 1, 2]
+    assert evaluation_batch(rows, "validation", 1, 0).shape == (1, 1)
+    one, same, other = (evaluation_batch(vae, "test", 20, seed) for seed in (1, 1, 2))
     assert one.shape == (20, 64)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)

@@ -43,7 +43,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(train_cell, stop_at, estimat
     for step in steps:
         stopped = train_cell(estimator, options={"interrupted": stop_at(step)})
         assert stopped.outcome.status is Status.INTERRUPTED
-        assert stopped.outcome.reason == f"stopped at step {stopped.record['step']}; run again to go on"
+        assert stopped.outcome.reason == f"stopped at step {stopped.record['step']}; run again to resume"
         assert (stopped.path / "checkpoint.pt").exists()
         assert reached < stopped.record["step"] < 30, "a resumed run goes on, and does not start again"
         reached = stopped.record["step"]
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_does_not_fit_means_a_new_start_too(train_cell, stop_a
     torch.save(content, stopped.path / "checkpoint.pt")
     remarks, seen = [], []
     finished = train_cell(estimator, options={"remark": remarks.append, "on_step": seen.append})
-    assert remarks == ["its checkpoint is damaged or of another cell, and is not used: it begins anew"]
+    assert ["checkpoint is damaged or of another cell" in remark for remark in remarks] == [True]
     assert finished.outcome.status is Status.DONE
     assert seen[0] == 1
     assert finished.bits == whole.bits
@@ -214,7 +214,10 @@ def test_ctrl_c_stops_a_run_politely_and_the_same_command_goes_on(tiny_file, tmp
         process.kill()
     assert process.returncode == 130
     assert "interrupted [1/1] reparam on vae, seed 0" in output
-    assert errors.strip() == "Error: interrupted; what is finished is stored; run again (without --force) to go on"
+    assert (
+        errors.strip()
+        == "Error: interrupted; finished cells are saved, run the same command again (without --force) to resume"
+    )
 
     import estbench
 

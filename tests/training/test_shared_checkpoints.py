@@ -14,7 +14,7 @@ from estbench.measure import probe
 from estbench.store import Status
 from estbench.training import State, check_probe
 from estbench.training.batches import fixed_observations
-from estbench.training.shared_checkpoints import neutral_cell, tracked
+from estbench.training.shared_checkpoints import adapted, neutral_cell
 
 SHARED = {"probe__shared": "reparam", "probe__tracking_steps": 3}
 LEARNED = "reinforce[baseline=nvil,hidden=5]"
@@ -100,7 +100,7 @@ def test_learned_parts_learn_at_weights_that_stand_still(make_state):
 
     def after(steps):
         torch.manual_seed(0)
-        return tracked(
+        return adapted(
             State(state.cell, torch.device("cpu")).estimator,
             problem,
             steps=steps,

@@ -17,7 +17,7 @@ from estbench.randomness import seeded
 from estbench.reproduce.measurements import Measured, measurement
 from estbench.stats import log_t_interval, paired_ratio
 from estbench.training import State, take_steps
-from estbench.training.batches import fixed_observations
+from estbench.training.batches import evaluation_batch
 from estbench.training.state import noise_seed
 
 
@@ -76,7 +76,7 @@ def _variances(cell: Cell, options: Settings) -> Iterator[tuple[str, int, float]
     device = torch.device("cpu")
     with seeded(noise_seed(cell), device):
         state = State(cell, device)
-        x = fixed_observations(state.problem, "train", options.batch_size, stream_seed(cell.seed, "probe"))
+        x = evaluation_batch(state.problem, "train", options.batch_size, stream_seed(cell.seed, "probe"))
         for step in sorted(options.checkpoints):
             take_steps(state, step - state.step)
             for name in options.estimators:

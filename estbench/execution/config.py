@@ -1,4 +1,4 @@
-"""What every cell of a run is told, and who is told what happens."""
+"""How the cells of a run are computed, and the listener that is called when something happens."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from estbench.training import Outcome
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """The results folder and how to compute; none of it is part of a cell's key."""
+class RunConfig:
+    """The results folder and how to compute: plain data, sent to workers; none of it is part of a cell's key."""
 
     folder: Path
     device: str
@@ -29,27 +29,27 @@ class Conditions:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a record tells of them."""
+        """The part that is written into a cell's record."""
         return {"engine": self.engine, "slots": self.slots, "timeout": self.timeout}
 
 
 class Listener:
-    """Is told what happens, always from the thread that called ``run``; this one keeps it to itself."""
+    """Is called when something happens, always from the thread that called ``run``; this one does nothing."""
 
     def planned(self, plan: Plan, stored: int) -> None:
-        """A run begins; ``stored`` of its cells are there already."""
+        """A run begins; ``stored`` of its cells have a result already."""
 
     def cell_started(self, cell: Cell) -> None:
-        """A cell begins, or goes on from its checkpoint; once more after its worker has died."""
+        """A cell begins, or resumes from its checkpoint; called again if its worker died."""
 
     def stepped(self, cell: Cell, step: int) -> None:
-        """A cell has come to ``step``."""
+        """A cell has reached ``step``."""
 
     def cell_ended(self, cell: Cell, outcome: Outcome, folder: ResultsFolder) -> None:
-        """A cell has left its record in ``folder``."""
+        """A cell has ended, and its record is in ``folder``."""
 
     def noted(self, remark: str) -> None:
-        """Something that people should know, in one line."""
+        """A message for the user, in one line."""
 
     def timing(self, labels: list[str]) -> None:
         """Throughput is about to be measured for these estimators."""
