@@ -86,9 +86,7 @@ def _exit_code(arguments: list[str] | None) -> int:
     except EstbenchError as error:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        return _complain(
-            "interrupted; finished cells are saved, run the same command again (without --force) to resume", 130
-        )
+        return _complain("interrupted; finished cells are saved, run again (without --force) to resume", 130)
     except (SystemExit, GeneratorExit) as error:  # no command raises one; click does after it has shown its help
         if isinstance(error, SystemExit) and isinstance(error.__context__, (click.ClickException, Exit)):
             return 2

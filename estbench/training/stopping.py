@@ -120,7 +120,7 @@ def _warn_of_hang(seconds: float, file: IO[str] | None) -> None:
         "so this process ends; run again" if file is None else "end this process (restart the kernel) and run again"
     )
     print(
-        f"Error: a cell exceeded its timeout of {seconds:g} s and cannot be stopped, {remedy}: it gets the status timeout, "
+        f"Error: a cell exceeded its timeout of {seconds:g} s and cannot be stopped, {remedy}: its status is timeout, "
         "and the others continue",
         file=sys.stderr,
         flush=True,
