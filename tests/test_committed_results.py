@@ -50,18 +50,9 @@ def complaints(report: Path) -> list[str]:
     return found
 
 
-def made_with_an_earlier_schema() -> list[str]:
-    """The reports that the page of results names as not yet computed again."""
-    page = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^Not yet computed again: (.*)\.$", page, re.MULTILINE) or [""]
-    return re.findall(r"`(\w+)`", line)
-
-
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.parent.name)
 def test_a_report_is_of_the_experiment_as_its_file_says_it(report):
-    """Or the page says that it is of an earlier schema, whose keys were others: and then its keys are."""
-    earlier = report.parent.name in made_with_an_earlier_schema()
-    assert complaints(report) == (["its cells have other keys than those of the experiment's file"] if earlier else [])
+    assert complaints(report) == []
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.parent.name)
