@@ -38,8 +38,8 @@ PROTECTED = {
 }
 
 
-def load_plugin(path: str | Path) -> None:
-    """Run a Python file, or the ``__init__.py`` of a folder, that registers something; again where it was loaded."""
+def load_plugin(path: str | Path) -> ModuleType:
+    """Run a Python file, or the ``__init__.py`` of a folder, and return its module; again if it was loaded before."""
     file = _file_of(Path(path))
     folder = _root(file)
     package = f"{PREFIX}{zlib.crc32(str(folder).encode()):08x}"
@@ -75,6 +75,7 @@ def load_plugin(path: str | Path) -> None:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
         line = f", line {frames[-1].lineno}" if frames else ""
         raise EstbenchError(f"plugin '{_shown(path)}'{line}: {described(error)}") from error
+    return module
 
 
 def is_current(path: str | Path) -> bool:

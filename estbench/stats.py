@@ -39,6 +39,16 @@ def t_quantile(degrees_of_freedom: float) -> float:
     return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
 
 
+def normal_quantile() -> float:
+    """Return the factor of a standard error in a two-sided interval from many values."""
+    return t_quantile(10**9)
+
+
+def point_interval(value: float, n: int) -> Interval:
+    """Return the interval of a number that is known without error: a largest |z|, an enumerated bias."""
+    return Interval(value, value, value, n)
+
+
 def t_interval(values: ArrayLike) -> Interval:
     """Mean of independent values with its t interval; no interval below three values."""
     x = np.asarray(values, dtype=np.float64)

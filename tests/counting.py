@@ -1,10 +1,8 @@
-"""A card whose measurement counts to one: nothing is measured, and everything else of a reproduction is done."""
+"""A card whose study counts to one: nothing is measured, and everything else of a reproduction is done."""
 
 from __future__ import annotations
 
-from estbench.options import BaseOptions
-from estbench.reproduce import measurements
-from estbench.stats import Interval
+from pathlib import Path
 
 CARD = """
 claim = "One is less than two."
@@ -14,7 +12,7 @@ protocol = "Count."
 deviations = []
 computed = "By counting."
 tier = "seconds"
-measurement = "counting"
+study = "counting"
 
 [[expect]]
 quantity = "one"
@@ -22,21 +20,23 @@ relation = "less"
 value = 2.0
 source = "arithmetic"
 """
+STUDY = '''
+from estbench.options import BaseOptions
+from estbench.reproduce import StudyResult, figure_point, study
+from estbench.stats import Interval
 
 
-def register() -> None:
-    """Let the card be measured in this process, until ``forget``."""
-    measurements.known("gaussian_toy_variances")  # all modules are imported now
-    forget()
-
-    @measurements.measurement("counting", BaseOptions)
-    def _count(_options):
-        points = [
-            {"panel": "all", "series": "a", "x": x, "value": x, "low": 0, "high": 9, "expected": x} for x in (1, 2)
-        ]
-        return measurements.Measured({"one": Interval(1, 0.5, 1.5, 7)}, points, ("x", "y"))
+@study(BaseOptions)
+def counting(options):
+    """Count to one."""
+    points = [figure_point("all", "a", x, Interval(x, 0, 9, 7), expected=x) for x in (1, 2)]
+    return StudyResult({"one": Interval(1, 0.5, 1.5, 7)}, points, ("x", "y"))
+'''
 
 
-def forget() -> None:
-    """Take the measurement away again."""
-    measurements._MEASUREMENTS.pop("counting", None)
+def write(folder: Path, name: str = "counting") -> Path:
+    """Write the card by some name, and its study beside it."""
+    (folder / "counting.py").write_text(STUDY, encoding="utf-8")
+    path = folder / f"{name}.toml"
+    path.write_text(CARD, encoding="utf-8")
+    return path

@@ -77,8 +77,8 @@ def test_the_page_of_results_links_to_what_is_there():
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
 def test_an_outcome_is_of_the_card_as_its_file_says_it(path):
     recorded, card = read(path)["card"], read_card(EXPERIMENTS[path.stem])
-    assert {field: recorded[field] for field in ("measurement", "settings", "expect")} == {
-        field: card.model_dump(mode="json")[field] for field in ("measurement", "settings", "expect")
+    assert {field: recorded[field] for field in ("study", "options", "expect")} == {
+        field: card.model_dump(mode="json")[field] for field in ("study", "options", "expect")
     }
 
 

@@ -13,8 +13,10 @@ from estbench.stats import (
     holm,
     jackknife_interval,
     log_t_interval,
+    normal_quantile,
     paired_difference,
     paired_ratio,
+    point_interval,
     spanned_claim,
     t_interval,
     t_p_value,
@@ -25,6 +27,11 @@ from estbench.stats import (
 def test_t_quantile_is_that_of_scipy():
     for degrees in (1, 2, 7, 99):
         assert t_quantile(degrees) == pytest.approx(scipy.stats.t.ppf(0.975, degrees), rel=1e-12)
+
+
+def test_many_values_have_the_quantile_of_the_normal_law():
+    assert normal_quantile() == pytest.approx(scipy.stats.norm.ppf(0.975), rel=1e-7)
+    assert point_interval(0.5, 3) == (0.5, 0.5, 0.5, 3)
 
 
 def test_t_interval_of_three_values_by_hand():

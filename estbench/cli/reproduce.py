@@ -26,12 +26,16 @@ TIERS = ("seconds", "minutes", "gpu", "cluster")
     type=click.Path(),
     default="results/reproductions",
     show_default=True,
-    help="The folder that keeps the outcomes.",
+    help="The folder of the results.",
 )
 @click.option("--list", "listing", is_flag=True, help="Name the cards and run none.")
 @json_option
 def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing: bool, as_json: bool) -> int:
-    """Put claims of the literature to the test: CARD is the name of a card, or a TOML file."""
+    """Put claims of the literature to the test: CARD is the name of a card, or a TOML file.
+
+    A card names its study, a Python file beside it. To run a card is to run that file, as --plugin runs one: run cards
+    only of people whose code you would run. --list reads the cards and runs nothing.
+    """
     from estbench.cli.console import print_json, print_rows, print_table, say
     from estbench.errors import EstbenchError
     from estbench.reproduce import find_cards
@@ -39,11 +43,11 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     if cards and tiers:
         raise EstbenchError("name cards or a --tier, not both")
     if listing:
-        found = find_cards(cards, tiers or TIERS)
+        listed = find_cards(cards, tiers or TIERS)
         if as_json:
-            print_json([card.model_dump(mode="json") for card in found])
+            print_json([card.model_dump(mode="json") for card in listed])
         else:
-            print_rows("cards", ["name", "tier", "claim"], [[card.name, card.tier, card.claim] for card in found])
+            print_rows("cards", ["name", "tier", "claim"], [[card.name, card.tier, card.claim] for card in listed])
         return 0
     chosen = find_cards(cards, tiers or TIERS[:1])
     if not chosen:
@@ -51,22 +55,22 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
 
     from estbench.measure import describe_environment
     from estbench.measure.environment import choose_device
-    from estbench.reproduce import put_to_the_test
-    from estbench.reproduce.results import record, write_page
+    from estbench.reproduce import run_card
+    from estbench.reproduce.results import write_page, write_result
     from estbench.reproduce.tables import short_line, table
 
     environment = describe_environment(choose_device("cpu"))
-    outcomes = []
+    results = []
     for card in chosen:
-        outcome = put_to_the_test(card)
-        record(outcome, Path(out), environment)
-        outcomes.append(outcome)
-        say(short_line(outcome), stderr=True)
+        result = run_card(card)
+        write_result(result, Path(out), environment)
+        results.append(result)
+        say(short_line(result), stderr=True)
     known = {card.name: card for card in (*find_cards((), TIERS), *chosen)}
     page = write_page(list(known.values()), Path(out), partial(say, stderr=True))
     if as_json:
-        print_json([outcome.as_dict() for outcome in outcomes])
+        print_json([result.as_dict() for result in results])
     else:
-        print_table(table(chosen, [outcome.as_dict() for outcome in outcomes]))
+        print_table(table(chosen, [result.as_dict() for result in results]))
         say(f"page: {page}")
-    return 0 if all(outcome.as_expected for outcome in outcomes) else 1
+    return 0 if all(result.as_expected for result in results) else 1

@@ -4,6 +4,7 @@ from estbench.measure.elbo import Bounds, bounds
 from estbench.measure.environment import describe_environment
 from estbench.measure.frozen import frozen
 from estbench.measure.gradients.bias import Reference, exact_reference
+from estbench.measure.gradients.draws import draw_gradients
 from estbench.measure.gradients.moments import Moments
 from estbench.measure.gradients.probe import estimated_reference, probe
 from estbench.measure.timing import Clocks, measure_throughput, synchronize
@@ -15,6 +16,7 @@ __all__ = [
     "Reference",
     "bounds",
     "describe_environment",
+    "draw_gradients",
     "estimated_reference",
     "exact_reference",
     "frozen",

@@ -3,6 +3,8 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
+from estbench.problems.bernoulli_toy import variance as bernoulli_toy_variance
+from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
 from estbench.problems.objective import Objective
 from estbench.problems.problem import PROBLEMS, Problem, create, describe, names, register
 
@@ -10,4 +12,14 @@ from estbench.problems.problem import PROBLEMS, Problem, create, describe, names
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
-__all__ = ["PROBLEMS", "Objective", "Problem", "create", "describe", "names", "register"]
+__all__ = [
+    "PROBLEMS",
+    "Objective",
+    "Problem",
+    "bernoulli_toy_variance",
+    "create",
+    "describe",
+    "gaussian_toy_variance",
+    "names",
+    "register",
+]

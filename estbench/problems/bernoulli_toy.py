@@ -27,7 +27,7 @@ class BernoulliToy(Toy):
     to 1/2, the smaller the difference between the two costs. 128 bits and p = 1.5, 2 or 3 is that of ReinMax. Costs
     are summed over bits. The cost is defined for relaxed bits too.
 
-    ``variance`` has the variance of single estimates in closed form, for D = 1.
+    ``problems.bernoulli_toy_variance`` is the variance of single estimates in closed form, for D = 1.
     """
 
     summary = "expected cost |b - t|^p of bits, in closed form"

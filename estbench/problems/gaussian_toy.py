@@ -26,7 +26,7 @@ class GaussianToy(Toy):
         exponential   c(z) = exp(-k z^2)    E c = (1 + 2 k scale^2)^(-1/2) exp(-k loc^2 / (1 + 2 k scale^2))
         cosine        c(z) = cos(k z)       E c = exp(-k^2 scale^2 / 2) cos(k loc)
 
-    ``problems.gaussian_variances`` has the variance of single estimates in closed form, for D = 1.
+    ``problems.gaussian_toy_variance`` is the variance of single estimates in closed form, for D = 1.
     """
 
     summary = "expected quadratic, exponential or cosine cost of normal variables, all in closed form"

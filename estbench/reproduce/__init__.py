@@ -1,6 +1,20 @@
-"""Reproduction: claims of the literature, put to the test."""
+"""Reproduction: claims of the literature as cards, and the studies that put them to the test."""
 
-from estbench.reproduce.card import Card, Expectation, find_cards, read_card, shipped_cards
-from estbench.reproduce.outcome import Outcome, put_to_the_test
+from estbench.reproduce.card import Expectation, ReproductionCard, find_cards, read_card, shipped_cards
+from estbench.reproduce.card_result import CardResult, run_card
+from estbench.reproduce.studies import Study, StudyResult, figure_point, load_study, study
 
-__all__ = ["Card", "Expectation", "Outcome", "find_cards", "put_to_the_test", "read_card", "shipped_cards"]
+__all__ = [
+    "CardResult",
+    "Expectation",
+    "ReproductionCard",
+    "Study",
+    "StudyResult",
+    "figure_point",
+    "find_cards",
+    "load_study",
+    "read_card",
+    "run_card",
+    "shipped_cards",
+    "study",
+]

@@ -1,17 +1,18 @@
 """A reproduction card: a claim of the literature, how it is put to the test, and what is expected.
 
-A card is a TOML file. Its protocol and every deviation from the paper's stand in it in words; the ``measurement``
-names the function that computes its quantities from ``settings``; each ``[[expect]]`` says what one of them should be
+A card is a TOML file. Its protocol and every deviation from the paper's stand in it in words; ``study`` names the
+Python file beside it that computes its quantities from ``options``; each ``[[expect]]`` says what one of them should be
 and where the tolerance comes from.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.options import Frozen, validated
@@ -23,6 +24,8 @@ Tier = Literal["seconds", "minutes", "gpu", "cluster"]
 # Shortest first; the first two are what a machine without an accelerator can be asked for.
 TIERS: tuple[Tier, ...] = ("seconds", "minutes", "gpu", "cluster")
 Text = Field(min_length=1)
+# A file beside the card, and no path to anywhere else; names with a leading underscore are those of helpers.
+STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Expectation(Frozen):
@@ -45,7 +48,7 @@ class Expectation(Frozen):
         return self
 
     def verdict(self, measured: Interval) -> str:
-        """``reproduced``, ``contradicted``, or ``undecided`` where the interval reaches over the boundary."""
+        """Return ``reproduced``, ``contradicted``, or ``undecided`` if the interval reaches over the boundary."""
         if not all(map(math.isfinite, measured[:3])):
             return "undecided"
         low, high = self.accepted
@@ -74,7 +77,7 @@ class Expectation(Frozen):
                 return f"{self.value:g} ± {self.tolerance:g}"
 
 
-class Card(Frozen):
+class ReproductionCard(Frozen):
     """One claim and its test."""
 
     name: str = Text
@@ -86,13 +89,28 @@ class Card(Frozen):
     computed: str = Field(min_length=1, description="how the quantities are computed")
     tier: Tier
     reproduces: bool = True
-    finding: str = Field(default="", description="what was found where the claim does not reproduce")
-    measurement: str = Text
-    settings: dict[str, Any] = Field(default_factory=dict)
+    finding: str = Field(default="", description="what was found instead, if the claim does not reproduce")
+    study: str = Field(description="the name, without .py, of the Python file beside the card that computes it")
+    options: dict[str, Any] = Field(default_factory=dict)
     expect: tuple[Expectation, ...] = Field(min_length=1)
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that the card was read from; None if it was not read from a file of its own."""
+        return self._folder
+
+    @field_validator("study")
+    @classmethod
+    def _is_beside(cls, name: str) -> str:
+        if not STUDY_NAME.fullmatch(name):
+            raise ValueError(
+                f"takes the name of a Python file beside the card, without .py: a-z, 0-9 and _; '{name}' is none"
+            )
+        return name
 
     @model_validator(mode="after")
-    def _consistent(self) -> Card:
+    def _consistent(self) -> ReproductionCard:
         if self.paper not in BIBTEX:
             raise ValueError(f"unknown paper '{self.paper}'; {did_you_mean(self.paper, BIBTEX)}")
         if not self.reproduces and not self.finding:
@@ -100,8 +118,8 @@ class Card(Frozen):
         return self
 
 
-class Judged(NamedTuple):
-    """An expectation beside what was measured."""
+class JudgedExpectation(NamedTuple):
+    """An expectation and the measured quantity."""
 
     expectation: Expectation
     measured: Interval
@@ -112,23 +130,25 @@ class Judged(NamedTuple):
         return self.expectation.verdict(self.measured)
 
 
-def read_card(path: str | Path) -> Card:
-    """Read a card; raise ``EstbenchError`` that names the file, the field and the remedy."""
+def read_card(path: str | Path) -> ReproductionCard:
+    """Read a card, and nothing else; raise ``EstbenchError`` that names the file, the field and the remedy."""
     path = Path(path)
     data = read_toml(path, f"no card '{path}'; see `estbench reproduce --list`")
-    return validated(Card, {"name": path.stem, **data}, path.name)
+    card = validated(ReproductionCard, {"name": path.stem, **data}, path.name)
+    card._folder = path.parent  # noqa: SLF001  (no part of the card's data)
+    return card
 
 
 def shipped_cards() -> dict[str, Path]:
-    """The cards that come with the package, by name."""
+    """Return the cards that come with the package, by name: as installed, or in the source tree."""
     package = Path(__file__).parents[1]
     folders = (package / "_experiments", package.parent / "experiments")
     folder = next((folder for folder in folders if folder.is_dir()), package)
     return {path.stem: path for path in sorted((folder / "reproductions").glob("*.toml"))}
 
 
-def find_cards(wanted: tuple[str, ...], tiers: tuple[str, ...]) -> list[Card]:
-    """The cards of these names or files, or else all of these tiers, the quickest tier first."""
+def find_cards(wanted: tuple[str, ...], tiers: tuple[str, ...]) -> list[ReproductionCard]:
+    """Return the cards of these names or files, or else all of these tiers, the quickest tier first."""
     shipped = shipped_cards()
     if wanted:
         return [read_card(_find(name, shipped)) for name in wanted]

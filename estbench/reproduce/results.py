@@ -1,7 +1,7 @@
-"""What reproductions leave behind: one JSON document per card, and a table, figures and a page made from them all.
+"""Results of cards on disk: one JSON document per card, and a table, figures and a page made from them all.
 
 results/reproductions/
-  cards/<name>.json           the card as it was, what was measured, the environment
+  cards/<name>.json           the card as it was, its result, the environment
   reproductions.{csv,md,tex}  the table
   figures/<name>.{svg,png,pdf,csv}
   reproductions.html          everything on one page
@@ -24,24 +24,24 @@ from estbench.options import validated
 from estbench.report.figures.picture import Picture
 from estbench.report.page.render import part
 from estbench.report.page.svg import inline_svg
-from estbench.reproduce.card import Card
+from estbench.reproduce.card import ReproductionCard
+from estbench.reproduce.card_result import CardResult, StoredCardResult
 from estbench.reproduce.figure import draw
-from estbench.reproduce.outcome import Kept, Outcome
 from estbench.reproduce.tables import table
 from estbench.store.files import encoded, read_json, write_files, write_json
 
 PAGE = "reproductions.html"
 
 
-def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
-    """Keep one outcome; it takes the place of an earlier one of the same card."""
+def write_result(result: CardResult, folder: Path, environment: dict[str, Any]) -> None:
+    """Write one result; it takes the place of an earlier one of the same card."""
     content = {
-        **outcome.as_dict(),
-        "axes": list(outcome.measured.axes) if outcome.measured else ["", ""],
-        "log_axes": list(outcome.measured.log_axes) if outcome.measured else [False, False],
+        **result.as_dict(),
+        "axes": list(result.measured.axes) if result.measured else ["", ""],
+        "log_axes": list(result.measured.log_axes) if result.measured else [False, False],
         "environment": environment,
     }
-    path = GuardedPath(folder) / "cards" / f"{outcome.card.name}.json"
+    path = GuardedPath(folder) / "cards" / f"{result.card.name}.json"
     try:
         path.parent.mkdir()
         write_json(path, _finite(content))
@@ -49,38 +49,38 @@ def record(outcome: Outcome, folder: Path, environment: dict[str, Any]) -> None:
         raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
 
 
-def recorded(folder: Path, tell: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The outcomes that a folder holds, by card; what is none, or is an earlier estbench's, is told and left out."""
-    outcomes = []
+def read_results(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Read the results that a folder holds, by card; ``warn`` of a file that is none, or is of an earlier estbench."""
+    results = []
     for path in (GuardedPath(folder) / "cards").iterdir():
         if path.suffix != ".json":
             continue
         try:
-            outcomes.append(_outcome(path))
+            results.append(_read_result(path))
         except EstbenchError as error:
-            tell(f"Warning: not on the page: {error}")
-    return outcomes
+            warn(f"Warning: not on the page: {error}")
+    return results
 
 
-def _outcome(path: GuardedPath) -> dict[str, Any]:
+def _read_result(path: GuardedPath) -> dict[str, Any]:
     data = read_json(path, "reproduce it again, or delete it")
-    kept = {name: data[name] for name in Kept.model_fields if name in data}
-    outcome = validated(Kept, kept, f"'{path}'").model_dump(mode="json", exclude_unset=True)
-    if path.stem != outcome["card"]["name"]:
-        raise EstbenchError(f"'{path}' is of the card {outcome['card']['name']!r}")
-    return outcome
+    stored = {name: data[name] for name in StoredCardResult.model_fields if name in data}
+    result = validated(StoredCardResult, stored, f"'{path}'").model_dump(mode="json", exclude_unset=True)
+    if path.stem != result["card"]["name"]:
+        raise EstbenchError(f"'{path}' is of the card {result['card']['name']!r}")
+    return result
 
 
-def write_page(cards: Sequence[Card], folder: Path, tell: Callable[[str], None]) -> Path:
-    """Write the table, the figures and the page of all recorded outcomes; return the page."""
-    outcomes = recorded(folder, tell)
-    summary = table(cards, outcomes)
-    pictures = {outcome["card"]["name"]: draw(outcome) for outcome in outcomes}
+def write_page(cards: Sequence[ReproductionCard], folder: Path, warn: Callable[[str], None]) -> Path:
+    """Write the table, the figures and the page of all results in a folder; return the page."""
+    results = read_results(folder, warn)
+    summary = table(cards, results)
+    pictures = {result["card"]["name"]: draw(result) for result in results}
     files = {
         "reproductions.csv": encoded(summary.to_csv()),
         "reproductions.md": encoded(summary.to_markdown()),
         "reproductions.tex": encoded(summary.to_latex()),
-        PAGE: encoded(_page(cards, outcomes, summary, pictures)),
+        PAGE: encoded(_page(cards, results, summary, pictures)),
     }
     for picture in filter(None, pictures.values()):
         files |= {f"figures/{picture.name}.{ending}": content for ending, content in picture.files().items()}
@@ -89,7 +89,10 @@ def write_page(cards: Sequence[Card], folder: Path, tell: Callable[[str], None])
 
 
 def _page(
-    cards: Sequence[Card], outcomes: Sequence[dict[str, Any]], summary: Any, pictures: dict[str, Picture | None]
+    cards: Sequence[ReproductionCard],
+    results: Sequence[dict[str, Any]],
+    summary: Any,
+    pictures: dict[str, Picture | None],
 ) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -98,7 +101,7 @@ def _page(
     return template.render(
         style=Markup(part("report.css")),  # noqa: S704  (our own file)
         cards=cards,
-        outcomes={outcome["card"]["name"]: outcome for outcome in outcomes},
+        results={result["card"]["name"]: result for result in results},
         table=summary,
         pictures=pictures,
         drawing=inline_svg,
@@ -106,7 +109,7 @@ def _page(
 
 
 def _finite(value: Any) -> Any:
-    """As JSON has it: no NaN and no infinity, which become null."""
+    """Return a value as JSON has it: NaN and infinity become null."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The outcomes as a table: claim, expected, measured with its interval, verdict, time."""
+"""The results of cards as a table: claim, expected, measured with its interval, verdict, time."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 import pandas as pd
 
 from estbench.report.tables.base import Column, Entry, Table, interval_note, significant
-from estbench.reproduce.card import Card
-from estbench.reproduce.outcome import Outcome
+from estbench.reproduce.card import ReproductionCard
+from estbench.reproduce.card_result import CardResult
 from estbench.stats import Interval
 
 NOT_RUN = "not run"
 
 
-def table(cards: Sequence[Card], outcomes: Sequence[dict[str, Any]]) -> Table:
-    """One block for each card, one row for each of its expectations; a card without an outcome was not run.
+def table(cards: Sequence[ReproductionCard], results: Sequence[dict[str, Any]]) -> Table:
+    """Return a block for each card, a row for each of its expectations; a card without a result was not run.
 
-    ``outcomes`` are plain data, as ``Outcome.as_dict`` makes them and ``results`` keeps them.
+    ``results`` are plain data, as ``CardResult.as_dict`` makes them and as they are on disk.
     """
-    by_name = {str(outcome["card"]["name"]): outcome for outcome in outcomes}
+    by_name = {str(result["card"]["name"]): result for result in results}
     data: list[dict[str, Any]] = []
     rows: list[tuple[Entry, ...]] = []
     rules: set[int] = set()
     for card in cards:
         rules.add(len(rows))
-        outcome = by_name.get(card.name)
+        result = by_name.get(card.name)
         for place, expectation in enumerate(card.expect):
-            found = _found(outcome, expectation.quantity)
-            verdict = _verdict(card, outcome)
-            seconds = outcome["seconds"] if outcome else math.nan
+            measured = _measured(result, expectation.quantity)
+            verdict = _verdict(card, result)
+            seconds = result["seconds"] if result else math.nan
             data.append(
                 {
                     "card": card.name,
@@ -40,7 +40,7 @@ def table(cards: Sequence[Card], outcomes: Sequence[dict[str, Any]]) -> Table:
                     "paper": card.paper,
                     "quantity": expectation.quantity,
                     "expected": str(expectation),
-                    **dict(zip(("measured", "low", "high", "n"), found, strict=True)),
+                    **dict(zip(("measured", "low", "high", "n"), measured, strict=True)),
                     "verdict": verdict,
                     "seconds": seconds,
                 }
@@ -52,7 +52,7 @@ def table(cards: Sequence[Card], outcomes: Sequence[dict[str, Any]]) -> Table:
                     Entry(f"{card.claim} ({card.paper}, {card.where})" if first else ""),
                     Entry(expectation.quantity),
                     Entry(str(expectation)),
-                    Entry(significant(found.value), _note(found)),
+                    Entry(significant(measured.value), _note(measured)),
                     Entry(verdict if first else ""),
                     Entry("" if not first or math.isnan(seconds) else f"{seconds:.1f}"),
                 )
@@ -77,13 +77,13 @@ def table(cards: Sequence[Card], outcomes: Sequence[dict[str, Any]]) -> Table:
     )
 
 
-def short_line(outcome: Outcome) -> str:
-    """One line for a log."""
-    return f"{outcome.card.name}: {outcome.verdict} ({outcome.seconds:.1f} s)"
+def short_line(result: CardResult) -> str:
+    """Return one line for a log."""
+    return f"{result.card.name}: {result.verdict} ({result.seconds:.1f} s)"
 
 
-def _found(outcome: dict[str, Any] | None, quantity: str) -> Interval:
-    for expectation in outcome["expectations"] if outcome else ():
+def _measured(result: dict[str, Any] | None, quantity: str) -> Interval:
+    for expectation in result["expectations"] if result else ():
         if expectation["quantity"] == quantity:
             value, low, high = (_number(expectation[key]) for key in ("value", "low", "high"))
             return Interval(value, low, high, int(expectation["n"]))
@@ -94,12 +94,12 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _note(found: Interval) -> str:
-    return interval_note(found, significant(found.low), significant(found.high)) if found.n else ""
+def _note(measured: Interval) -> str:
+    return interval_note(measured, significant(measured.low), significant(measured.high)) if measured.n else ""
 
 
-def _verdict(card: Card, outcome: dict[str, Any] | None) -> str:
-    if outcome is None:
+def _verdict(card: ReproductionCard, result: dict[str, Any] | None) -> str:
+    if result is None:
         return NOT_RUN
-    verdict = str(outcome["verdict"])
+    verdict = str(result["verdict"])
     return verdict if card.reproduces or verdict == "failed" else f"{verdict}, as known: {card.finding}"

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
@@ -152,6 +153,28 @@ def _check_shapes(optimizer: torch.optim.Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         if any(value.dim() and value.shape != parameter.shape for value in state.values()):
             raise ValueError(f"the optimiser's state is not of {tuple(parameter.shape)} weights")
+
+
+@contextmanager
+def start_run(cell: Cell, device: torch.device | str = "cpu") -> Iterator[State]:
+    """Lend a run at its first step, in its own noise stream; torch's random state is restored at the end.
+
+    Examples
+    --------
+    >>> from estbench.estimators import ESTIMATORS
+    >>> from estbench.experiment import Experiment, Training, make_plan
+    >>> from estbench.problems import PROBLEMS
+    >>> from estbench.training import start_run, take_steps
+    >>> experiment = Experiment(estimators=("rloo",), problems=("bernoulli_toy",), training=Training(steps=10))
+    >>> (cell,) = make_plan(experiment, ESTIMATORS.resolve, PROBLEMS.resolve)
+    >>> with start_run(cell) as run:
+    ...     surrogates = take_steps(run, 10)
+    >>> run.step
+    10
+    """
+    device = torch.device(device)
+    with seeded(noise_seed(cell), device):
+        yield State(cell, device)
 
 
 def noise_seed(cell: Cell) -> int:

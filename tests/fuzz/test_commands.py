@@ -99,32 +99,30 @@ def certificates_folder(root):
 
 
 def reproduced_folder(root):
-    """Two outcomes of cards with a figure each."""
-    counting.register()
+    """Two results of cards with a figure each."""
     path = root / "reproduced"
     for name in ("counting", "again"):
-        (root / f"{name}.toml").write_text(counting.CARD)
-        assert cli._exit_code(["reproduce", str(root / f"{name}.toml"), "--out", str(path)]) == 0
+        assert cli._exit_code(["reproduce", str(counting.write(root, name)), "--out", str(path)]) == 0
     for each in (path / "figures", *path.glob("reproductions.*")):
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     return [path]
 
 
 def tabled(path):
-    """All that ``estbench reproduce`` does with earlier outcomes, but for the figures and the page."""
+    """All that ``estbench reproduce`` does with earlier results, but for the figures and the page."""
     from estbench import EstbenchError
     from estbench.reproduce import read_card
-    from estbench.reproduce.results import recorded
+    from estbench.reproduce.results import read_results
     from estbench.reproduce.tables import table
 
-    told = []
+    warnings = []
     try:
-        outcomes = recorded(path, told.append)
+        results = read_results(path, warnings.append)
     except EstbenchError as error:
         assert str(error)  # noqa: PT017
         return 2
-    assert len(told) + len(outcomes) <= 3
-    assert table([read_card("counting.toml")], outcomes).to_csv()
+    assert len(warnings) + len(results) <= 3
+    assert table([read_card("counting.toml")], results).to_csv()
     return 0
 
 
@@ -196,8 +194,8 @@ def test_commands(bases, place, capfd, name, shard):
     run, how, cases = COMMANDS[name]
     folders = bases(how)
     shutil.copytree(folders[0], "other")
-    for file, text in (("probed.toml", PROBED), ("counting.toml", counting.CARD)):
-        Path(file).write_text(text)
+    Path("probed.toml").write_text(PROBED)
+    counting.write(Path())
     mine, others = snapshot(place / "own"), snapshot(Path("other"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for case in range(shard * SHARD, min((shard + 1) * SHARD, cases)):
@@ -225,6 +223,7 @@ def test_commands(bases, place, capfd, name, shard):
             "merged",
             "probed.toml",
             "counting.toml",
+            "counting.py",
         }, seed
     assert snapshot(Path("other")) == others
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH

@@ -46,10 +46,6 @@ def _imported():
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 
-    counting.register()
-    yield
-    counting.forget()
-
 
 class Command:
     """A command in a session of its own."""
@@ -95,14 +91,14 @@ def quick(arguments: list[str], cores: int) -> None:
     import torch
 
     from estbench.certify import certificate
-    from estbench.reproduce import outcome
+    from estbench.reproduce import card_result
 
     torch.set_num_threads(1)
     certificate.usable_cores = lambda: cores
     if arguments[0] == "run":  # whose report has kills of its own
         estbench.report.build = lambda path: path
     certificate.certify_subject = partial(certificate.certify_subject, quick=True)
-    outcome.time = SimpleNamespace(perf_counter=float)  # every card takes no time
+    card_result.time = SimpleNamespace(perf_counter=float)  # every card takes no time
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False)
 
@@ -159,7 +155,7 @@ def start(tmp_path_factory) -> Path:
     """What every command begins with: two folders of finished cells, an experiment, a card, and things left over."""
     folder = tmp_path_factory.mktemp("start") / "start"
     folder.mkdir()
-    (folder / "card.toml").write_text(counting.CARD)
+    counting.write(folder, "card")
     (folder / "tiny.toml").write_text(TINY.replace("seeds = [0]", "seeds = [0, 1, 2]"))
     for name, seeds in (("a", "0,1"), ("b", "1,2")):
         assert Command(["run", "tiny.toml", "--out", name, "--seeds", seeds], folder).wait() == 0

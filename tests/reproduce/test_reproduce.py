@@ -1,4 +1,4 @@
-"""From a card to its outcome, its record and its page, as a user sees them."""
+"""From a card to its result, its record and its page, as a user sees them."""
 
 from __future__ import annotations
 
@@ -8,42 +8,40 @@ import pytest
 
 from estbench.cli import _exit_code
 from estbench.errors import EstbenchError
+from estbench.reproduce import read_card, run_card
+
+STUDY = """
+from beside import bounds
+
 from estbench.options import BaseOptions
-from estbench.reproduce import measurements, put_to_the_test, read_card
-from estbench.reproduce.measurements import Measured, measurement
-from estbench.stats import Interval
+from estbench.reproduce import StudyResult, figure_point, study
 
 
-class Counting(BaseOptions):
+class CountingOptions(BaseOptions):
     to: int = 1
 
 
-@pytest.fixture
-def counting(monkeypatch):
-    measurements.known("gaussian_toy_variances")  # all modules are imported now, and not into the copy
-    monkeypatch.setattr(measurements, "_MEASUREMENTS", dict(measurements._MEASUREMENTS))
+@study(CountingOptions)
+def count(options):
+    if options.to < 0:
+        raise RuntimeError("cannot count down")
+    points = [figure_point("all", "<b>bold</b>", x, bounds(x, 0.1, 7), expected=x) for x in range(1, options.to + 2)]
+    return StudyResult({"count": bounds(options.to, 0.5, 7)}, points, ("x", "y"))
+"""
+BESIDE = """
+from estbench.stats import Interval
 
-    @measurement("counting", Counting)
-    def _count(options):
-        if options.to < 0:
-            raise RuntimeError("cannot count down")
-        points = [
-            {
-                "panel": "all",
-                "series": "<b>bold</b>",
-                "x": x,
-                "value": x,
-                "low": x - 0.1,
-                "high": x + 0.1,
-                "expected": x,
-            }
-            for x in range(1, options.to + 2)
-        ]
-        return Measured({"count": Interval(options.to, options.to - 0.5, options.to + 0.5, 7)}, points, ("x", "y"))
+
+def bounds(value, half, n):
+    return Interval(value, value - half, value + half, n)
+"""
 
 
 @pytest.fixture
-def card(tmp_path, counting):
+def card(tmp_path):
+    (tmp_path / "counting.py").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "beside.py").write_text(BESIDE, encoding="utf-8")
+
     def build(name="counting", *, to=1, reproduces=True, value=2.0, quantity="count", claim="One is <i>less</i>."):
         path = tmp_path / f"{name}.toml"
         path.write_text(
@@ -55,11 +53,11 @@ protocol = "Count."
 deviations = ["None of the paper's numbers was counted."]
 computed = "By counting."
 tier = "seconds"
-measurement = "counting"
+study = "counting"
 reproduces = {str(reproduces).lower()}
 {"" if reproduces else 'finding = "It was more."'}
 
-[settings]
+[options]
 to = {to}
 
 [[expect]]
@@ -86,25 +84,67 @@ source = "arithmetic"
         (-1, False, "failed", False),
     ],
 )
-def test_an_outcome_is_what_the_card_foresees_or_not(card, to, reproduces, verdict, as_expected):
-    outcome = put_to_the_test(read_card(card(to=to, reproduces=reproduces)))
-    assert (outcome.verdict, outcome.as_expected) == (verdict, as_expected)
+def test_a_result_is_what_the_card_foresees_or_not(card, to, reproduces, verdict, as_expected):
+    result = run_card(read_card(card(to=to, reproduces=reproduces)))
+    assert (result.verdict, result.as_expected) == (verdict, as_expected)
 
 
-def test_a_quantity_that_is_not_measured_is_a_mistake_in_the_card(card):
-    with pytest.raises(EstbenchError, match="expects 'cuont', which its measurement does not give; it gives count"):
-        put_to_the_test(read_card(card(quantity="cuont")))
+def test_a_quantity_that_is_not_computed_is_a_mistake_in_the_card(card):
+    with pytest.raises(EstbenchError, match="expects 'cuont', which its study does not compute; it computes count"):
+        run_card(read_card(card(quantity="cuont")))
 
 
-def test_an_unknown_measurement_or_setting_is_one_line(card):
+def test_an_unknown_study_or_option_is_one_line(card):
     path = card()
-    path.write_text(path.read_text().replace('measurement = "counting"', 'measurement = "countng"'))
-    with pytest.raises(EstbenchError, match="unknown measurement 'countng'; did you mean 'counting'"):
-        put_to_the_test(read_card(path))
+    path.write_text(path.read_text().replace('study = "counting"', 'study = "countng"'))
+    with pytest.raises(EstbenchError, match=r"names the study 'countng', but there is no .*countng\.py"):
+        run_card(read_card(path))
     path = card()
     path.write_text(path.read_text().replace("to = 1", "too = 1"))
     with pytest.raises(EstbenchError, match="unknown key 'too'; did you mean 'to'"):
-        put_to_the_test(read_card(path))
+        run_card(read_card(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has 0 studies"),
+        (STUDY + STUDY.replace("def count", "def again"), "has 2 studies"),
+        ("from counted import count", "has 0 studies"),  # the study is that of another file
+        ("1 / 0", "counting.py', line 1: .*division by zero"),
+    ],
+    ids=["none", "two", "imported", "broken"],
+)
+def test_a_file_that_is_not_one_study_is_one_line(card, tmp_path, text, message):
+    path = card()
+    (tmp_path / "counted.py").write_text(STUDY, encoding="utf-8")
+    (tmp_path / "counting.py").write_text(text, encoding="utf-8")
+    with pytest.raises(EstbenchError, match=message):
+        run_card(read_card(path))
+
+
+def test_a_study_is_of_the_folder_of_its_card(card, tmp_path):
+    """Two folders may each have a study of one name; a link out of the folder is not followed."""
+    first, other = card(), tmp_path / "other"
+    other.mkdir()
+    moved = other / "counting.toml"
+    moved.write_text(first.read_text(), encoding="utf-8")
+    with pytest.raises(EstbenchError, match=r"there is no .*other"):
+        run_card(read_card(moved))
+    (other / "counting.py").symlink_to(tmp_path / "counting.py")
+    with pytest.raises(EstbenchError, match="link out of the folder"):
+        run_card(read_card(moved))
+    (other / "counting.py").unlink()
+    (other / "counting.py").write_text(STUDY.replace("0.5, 7", "0.5, 8"), encoding="utf-8")
+    (other / "beside.py").write_text(BESIDE, encoding="utf-8")
+    assert [run_card(read_card(path)).judged[0].measured.n for path in (first, moved)] == [7, 8]
+
+
+def test_listing_cards_runs_no_study(card, tmp_path, capsys):
+    path = card()
+    (tmp_path / "counting.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    assert _exit_code(["reproduce", str(path), "--list"]) == 0
+    assert "counting" in capsys.readouterr().out
 
 
 def test_the_command_writes_a_page_and_succeeds(card, tmp_path, capsys):
@@ -130,10 +170,10 @@ def test_a_claim_that_should_reproduce_and_does_not_fails_the_command(card, tmp_
     assert "not reproduced, as known: It was more." in table
 
 
-def test_a_measurement_that_fails_stops_no_other_card(card, tmp_path, capsys):
+def test_a_study_that_fails_stops_no_other_card(card, tmp_path, capsys):
     bad, good = card("bad", to=-1), card("good")
     assert _exit_code(["reproduce", str(bad), str(good), "--out", str(tmp_path / "out"), "--json"]) == 1
-    verdicts = {found["card"]["name"]: found["verdict"] for found in json.loads(capsys.readouterr().out)}
+    verdicts = {result["card"]["name"]: result["verdict"] for result in json.loads(capsys.readouterr().out)}
     assert verdicts == {"bad": "failed", "good": "reproduced"}
     assert "cannot count down" in (tmp_path / "out" / "reproductions.html").read_text(encoding="utf-8")
 
@@ -147,16 +187,16 @@ def test_the_same_records_give_the_same_page(card, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["no-such-card"], "no card 'no-such-card'"),
         (["x.toml", "--tier", "seconds"], "name cards or a --tier, not both"),
         (["no.toml"], "no card 'no.toml'"),
     ],
 )
-def test_misuse_is_one_line(arguments, said, capsys):
+def test_misuse_is_one_line(arguments, message, capsys):
     assert _exit_code(["reproduce", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -170,7 +210,7 @@ def test_misuse_is_one_line(arguments, said, capsys):
     ],
     ids=["schema", "gap", "type", "name", "panels"],
 )
-def test_an_earlier_outcome_that_is_none_is_told_and_left_out(card, capsys, tmp_path, change, complaint):
+def test_an_earlier_result_that_is_none_is_named_and_left_out(card, capsys, tmp_path, change, complaint):
     out = tmp_path / "out"
     assert _exit_code(["reproduce", str(card("first")), "--out", str(out)]) == 0
     first = out / "cards" / "first.json"

@@ -81,7 +81,7 @@ def test_the_stream_goes_on_where_its_state_was_taken(vae, taken):
     assert all(torch.equal(next(batches), next(again)) for _ in range(7))
 
 
-def test_fixed_observations_are_spread_and_always_the_same(rows, vae):
+def test_evaluation_batches_are_spread_and_always_the_same(rows, vae):
     assert evaluation_batch(rows, "train", 3, 0).flatten().tolist() == [0, 10, 19]
     assert evaluation_batch(rows, "test", 100, 0).flatten().tolist() == [0, 1, 2]
     assert evaluation_batch(rows, "validation", 1, 0).shape == (1, 1)

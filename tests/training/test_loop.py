@@ -11,9 +11,9 @@ import torch
 from estbench.plugins import load_plugin
 from estbench.randomness import seeded
 from estbench.store import Status
-from estbench.training import State, take_steps
+from estbench.training import State, start_run, take_steps
 from estbench.training.measuring import evaluation_steps, probe_steps
-from estbench.training.state import noise_seed
+from estbench.training.state import fingerprint, noise_seed
 
 CPU = torch.device("cpu")
 BREAKS = """
@@ -158,6 +158,14 @@ def test_training_makes_the_bound_better(train_cell):
     curves = train_cell(training__steps=200, training__learning_rate=1e-2).curves
     elbo = curves.query("split == 'test' and metric == 'elbo'")["value"]
     assert elbo.iloc[-1] > elbo.iloc[0] + 5
+
+
+def test_a_run_that_is_stepped_by_hand_has_the_weights_of_a_trained_one(make_cell, train_cell):
+    before = torch.get_rng_state()
+    with start_run(make_cell()) as run:
+        take_steps(run, run.cell.training.steps)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert fingerprint(run.problem) == train_cell().record["fingerprints"]["final_weights"]
 
 
 def plain_ascent(cell, steps):

@@ -13,7 +13,7 @@ from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
 from estbench.store import Status
 from estbench.training import State, check_probe
-from estbench.training.batches import fixed_observations
+from estbench.training.batches import evaluation_batch
 from estbench.training.shared_checkpoints import adapted, neutral_cell
 
 SHARED = {"probe__shared": "reparam", "probe__tracking_steps": 3}
@@ -148,7 +148,7 @@ def test_an_estimator_that_does_not_support_the_problem_cannot_be_neutral(make_c
 def test_common_random_numbers_are_the_same_draws(make_state):
     """Two estimators that consume noise alike see the same draws: their decoder gradients are equal."""
     state = make_state()
-    batch = fixed_observations(state.problem, "train", 12, 0)
+    batch = evaluation_batch(state.problem, "train", 12, 0)
     found = [
         probe(state.problem, estimators.create(name), batch, 10, seed=4).value("weights", "decoder", "variance")
         for name in ("reparam", "reinforce")

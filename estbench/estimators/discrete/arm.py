@@ -38,7 +38,7 @@ class ARM(Estimator):
     to the *logits*; multiplied onto probabilities it is wrong.
     """
 
-    BaseOptions = Pairs
+    Options = Pairs
     summary = "score function on antithetic pairs of bits"
     reference = "yin2019"
     supports = frozenset({"bernoulli"})
@@ -66,7 +66,7 @@ class DisARM(Estimator):
     for one fair coin.
     """
 
-    BaseOptions = Pairs
+    Options = Pairs
     summary = "ARM, averaged over the noise that gives the same pair of bits"
     reference = "dong2020"
     supports = frozenset({"bernoulli"})

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators import create as create_estimator
+from estbench import estimators, problems
 from estbench.experiment import stream_seed
+from estbench.measure import draw_gradients
 from estbench.options import BaseOptions
 from estbench.problems import Problem
-from estbench.problems import create as create_problem
 from estbench.randomness import seeded
-from estbench.reproduce.draws import parameter_draws
-from estbench.reproduce.measurements import Measured, measurement
+from estbench.reproduce import StudyResult, figure_point, study
 from estbench.stats import Interval, log_t_interval, paired_ratio
 
 # Rows (replicates x runs x evaluations) of one call: each row of a regression holds all of its data.
@@ -24,7 +22,7 @@ ROWS = 3000
 Parameters = dict[str, Tensor]  # (runs, D) each
 
 
-class Settings(BaseOptions):
+class LogisticRegressionOptions(BaseOptions):
     """Protocol of the training, which ``trained_with`` decides, and what is compared on its way.
 
     ``steps`` are the places, counted in steps that were taken; the last is the length of the training.
@@ -41,42 +39,37 @@ class Settings(BaseOptions):
     compare: tuple[tuple[str, str], ...]
 
 
-@measurement("training_variances", Settings)
-def training_variances(options: Settings) -> Measured:
-    """Variance of single estimates, summed over the coordinates of a parameter, where q belongs to all the data.
+@study(LogisticRegressionOptions)
+def logistic_regression(options: LogisticRegressionOptions) -> StudyResult:
+    """Measure the variance of single estimates, summed over the coordinates of a parameter; q belongs to all the data.
 
     Every run has parameters and minibatches of its own, and is a row of one batch. Variances are taken on the test
     split, which holds all the data. Quantities, by parameter and pair: the ratio of two variances after each number of
     steps, with a t interval over runs of its logarithm; and the ``largest``, the one whose interval reaches highest.
     If that one lies below a bound, then so do all, and at no loss of confidence.
     """
-    problem = create_problem(options.problem).double()
-    found = {step: _variances(options, problem, params, step) for step, params in _training(options, problem)}
-    names = next(iter(found.values()))[options.estimators[0]].keys()
+    problem = problems.create(options.problem).double()
+    variances = {step: _measure(options, problem, params, step) for step, params in _train(options, problem)}
+    names = next(iter(variances.values()))[options.estimators[0]].keys()
     quantities: dict[str, Interval] = {}
     for first, second in options.compare:
         for name in names:
             label = f"{name}: {first} / {second}"
-            ratios = {step: paired_ratio(at[first][name], at[second][name]) for step, at in found.items()}
+            ratios = {step: paired_ratio(at[first][name], at[second][name]) for step, at in variances.items()}
             quantities |= {f"{label}, step {step}": ratio for step, ratio in ratios.items()}
             quantities[f"{label}, largest"] = max(ratios.values(), key=lambda ratio: ratio.high)
     points = [
-        {
-            "panel": f"d/d {name}",
-            "series": estimator,
-            "x": step,
-            **dict(zip(("value", "low", "high"), log_t_interval(values)[:3], strict=True)),
-        }
-        for step, at in found.items()
+        figure_point(f"d/d {name}", estimator, step, log_t_interval(values))
+        for step, at in variances.items()
         for estimator, by_name in at.items()
         for name, values in by_name.items()
     ]
-    return Measured(quantities, points, ("training steps", "variance of one estimate"), (True, True))
+    return StudyResult(quantities, points, ("training steps", "variance of one estimate"), (True, True))
 
 
-def _training(options: Settings, problem: Problem) -> list[tuple[int, Parameters]]:
-    """Where the runs are after each number of steps: gradient ascent, its rate falling along a quarter of a cosine."""
-    estimator, last = create_estimator(options.trained_with).eval(), max(options.steps)
+def _train(options: LogisticRegressionOptions, problem: Problem) -> list[tuple[int, Parameters]]:
+    """Return the parameters after each number of ascent steps, whose rate falls along a quarter of a cosine."""
+    estimator, last = estimators.create(options.trained_with).eval(), max(options.steps)
     generator = torch.Generator().manual_seed(stream_seed(0, "data"))
     rows = torch.from_numpy(problem.data.train)
     params = {
@@ -97,18 +90,20 @@ def _training(options: Settings, problem: Problem) -> list[tuple[int, Parameters
     return places
 
 
-def _variances(options: Settings, problem: Problem, params: Parameters, step: int) -> dict[str, dict[str, list[float]]]:
-    """By estimator and parameter, the variances of the runs."""
+def _measure(
+    options: LogisticRegressionOptions, problem: Problem, params: Parameters, step: int
+) -> dict[str, dict[str, list[float]]]:
+    """Return the variances of the runs, by estimator and parameter."""
     x = _everything(problem, options.seeds)
-    found: dict[str, dict[str, list[float]]] = {}
+    variances: dict[str, dict[str, list[float]]] = {}
     for variant in options.estimators:
-        arguments: dict[str, Any] = {"seed": stream_seed(0, "probe", estimator=variant, step=step), "rows": ROWS}
-        draws = parameter_draws(problem, create_estimator(variant), x, options.replicates, params=params, **arguments)
-        found[variant] = {name: gradients.var(0).sum(-1).tolist() for name, gradients in draws.items()}
-    return found
+        estimator, seed = estimators.create(variant), stream_seed(0, "probe", estimator=variant, step=step)
+        draws = draw_gradients(problem, estimator, x, options.replicates, seed, params=params, rows=ROWS)
+        variances[variant] = {name: gradients.var(0).sum(-1).tolist() for name, gradients in draws.items()}
+    return variances
 
 
 def _everything(problem: Problem, count: int) -> Tensor:
-    """All the data, once for each run."""
+    """Return all the data, once for each run."""
     x = problem.observe(torch.from_numpy(problem.data.test[:1]), torch.Generator().manual_seed(0))
     return x.repeat(count, 1)

@@ -8,14 +8,14 @@ from typing import Annotated
 import pandas as pd
 from pydantic import Field
 
-from estbench.execution import run
+import estbench
 from estbench.options import BaseOptions
-from estbench.reproduce.measurements import Measured, measurement
+from estbench.reproduce import StudyResult, figure_point, study
 from estbench.stats import paired_difference, t_interval
 
 
-class Settings(BaseOptions):
-    """Estimators are variants, the reference first; ``every`` is the number of steps between evaluations."""
+class ReparamVsScoreFunctionOptions(BaseOptions):
+    """``estimators`` are variants, the reference first; ``every`` is the number of steps between evaluations."""
 
     problem: str
     estimators: tuple[str, ...] = Field(min_length=2)
@@ -27,14 +27,14 @@ class Settings(BaseOptions):
     examples: Annotated[int, Field(ge=1)] = 500
 
 
-@measurement("learning_curves", Settings)
-def learning_curves(options: Settings) -> Measured:
+@study(ReparamVsScoreFunctionOptions)
+def reparam_vs_score_function(options: ReparamVsScoreFunctionOptions) -> StudyResult:
     """Train, and compare the test ELBO of the first estimator, the reference, with each other's.
 
     Quantities, in nats per test image with t intervals over seeds: the reference's lead at the end, and its smallest
-    lead at any evaluation after the start; and what each estimator gained from the start to the end.
+    lead at any evaluation after the start; and the gain of each estimator from the start to the end.
     """
-    curves = _test_elbos(options)  # by estimator: steps down, seeds across
+    curves = _train(options)  # by estimator: steps down, seeds across
     reference, *others = curves
     quantities = {
         f"{estimator}: gain": paired_difference(curve.iloc[-1], curve.iloc[0]) for estimator, curve in curves.items()
@@ -43,17 +43,16 @@ def learning_curves(options: Settings) -> Measured:
         leads = [paired_difference(curves[reference].loc[step], curves[other].loc[step]) for step in _later(curves)]
         quantities[f"{reference} - {other}: at the end"] = leads[-1]
         quantities[f"{reference} - {other}: smallest lead"] = min(leads, key=lambda lead: lead.low)
-    points = []
-    for estimator, curve in curves.items():
-        for step in curve.index.tolist():
-            value, low, high, _ = t_interval(curve.loc[step])
-            place = {"panel": "test images", "series": estimator, "x": step * options.batch_size}
-            points.append({**place, "value": value, "low": low, "high": high})
-    return Measured(quantities, points, ("training samples seen", "ELBO in nats per image"))
+    points = [
+        figure_point("test images", estimator, step * options.batch_size, t_interval(curve.loc[step]))
+        for estimator, curve in curves.items()
+        for step in curve.index.tolist()
+    ]
+    return StudyResult(quantities, points, ("training samples seen", "ELBO in nats per image"))
 
 
-def _test_elbos(options: Settings) -> dict[str, pd.DataFrame]:
-    """Train every estimator with every seed; raise ``RuntimeError`` where one did not come to its last step."""
+def _train(options: ReparamVsScoreFunctionOptions) -> dict[str, pd.DataFrame]:
+    """Return the test ELBO of every estimator; raise ``RuntimeError`` if a run did not come to its last step."""
     experiment = {
         "estimators": options.estimators,
         "problems": [options.problem],
@@ -68,7 +67,7 @@ def _test_elbos(options: Settings) -> dict[str, pd.DataFrame]:
         "throughput": {"rounds": 0},
     }
     with TemporaryDirectory() as folder:
-        results = run(experiment, folder, device="cpu")
+        results = estbench.run(experiment, folder, device="cpu")
         cells, curves = results.cells, results.curves
     stopped = cells[cells["status"] != "done"]
     if len(stopped):
@@ -81,6 +80,6 @@ def _test_elbos(options: Settings) -> dict[str, pd.DataFrame]:
 
 
 def _later(curves: dict[str, pd.DataFrame]) -> list[int]:
-    """The evaluations after the start."""
+    """Return the evaluations after the start."""
     steps: list[int] = next(iter(curves.values())).index.tolist()
     return steps[1:]

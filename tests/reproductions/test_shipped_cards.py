@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from estbench.reproduce import find_cards, put_to_the_test
+from estbench.reproduce import find_cards, run_card
 
 pytestmark = pytest.mark.slow
 SECONDS = find_cards((), ("seconds",))
@@ -13,15 +13,15 @@ MINUTES = find_cards(("logistic_regression_variances",), ())
 
 
 def check(card):
-    outcome = put_to_the_test(card)
-    assert not outcome.error
+    result = run_card(card)
+    assert not result.error
     others = {
         judged.expectation.quantity: (str(judged.expectation), judged.measured)
-        for judged in outcome.judged
+        for judged in result.judged
         if judged.verdict != "reproduced"
     }
-    assert outcome.as_expected, others
-    assert outcome.measured.points, "a card without a figure"
+    assert result.as_expected, others
+    assert result.measured.points, "a card without a figure"
 
 
 @pytest.mark.parametrize("card", SECONDS, ids=lambda card: card.name)

@@ -5,36 +5,37 @@ from __future__ import annotations
 import math
 
 import pytest
+from shipped_studies import load
 
 from estbench.reproduce import Expectation
-from estbench.reproduce.measurements import measure
 
+STUDY = load("toy_training")
 STEPS = 40
-SETTINGS = {"target": 0.1, "steps": STEPS, "points": 2, "learning_rate": 0.1, "seeds": 3, "replicates": 4000}
+OPTIONS = {"target": 0.1, "steps": STEPS, "points": 2, "learning_rate": 0.1, "seeds": 3, "replicates": 4000}
 
 
 @pytest.fixture(scope="module")
-def found():
-    return measure("bernoulli_toy_training", {**SETTINGS, "estimators": ["enumeration", "reinforce"]})
+def result():
+    return STUDY.toy_training({**OPTIONS, "estimators": ["enumeration", "reinforce"]})
 
 
-def test_the_exact_gradient_follows_adam_on_the_closed_form(found):
-    cost = found.quantities["enumeration: cost left"]
+def test_the_exact_gradient_follows_adam_on_the_closed_form(result):
+    cost = result.quantities["enumeration: cost left"]
     assert cost[:3] == pytest.approx((2 * _adam_theta(),) * 3, rel=1e-9)
-    assert found.quantities["enumeration: variance / that of REINFORCE"].value < 1e-20
+    assert result.quantities["enumeration: variance / that of REINFORCE"].value < 1e-20
 
 
-def test_reinforce_has_its_own_variance(found):
+def test_reinforce_has_its_own_variance(result):
     # Each variance has a relative standard error of about 2 % here; three seeds and two checkpoints average it.
-    ratio = found.quantities["reinforce: variance / that of REINFORCE"]
+    ratio = result.quantities["reinforce: variance / that of REINFORCE"]
     assert ratio.low < 1 < ratio.high
     assert ratio.value == pytest.approx(1, abs=0.1)
     wrong = Expectation(quantity="q", relation="less", value=0.5, source="a wrong claim")
     assert wrong.verdict(ratio) == "contradicted"
 
 
-def test_points_start_from_a_fair_coin(found):
-    start = [point["value"] for point in found.points if point["x"] == 0 and point["panel"].startswith("expected")]
+def test_points_start_from_a_fair_coin(result):
+    start = [point["value"] for point in result.points if point["x"] == 0 and point["panel"].startswith("expected")]
     assert start == [1.0, 1.0]
 
 

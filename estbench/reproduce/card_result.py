@@ -1,10 +1,9 @@
-"""Putting a card to the test, and what came of it."""
+"""Running a card, and its result."""
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +11,26 @@ from pydantic import model_validator
 
 from estbench.errors import EstbenchError
 from estbench.options import Frozen
-from estbench.reproduce.card import Card, Judged
-from estbench.reproduce.measurements import Measured, measure
+from estbench.reproduce.card import JudgedExpectation, ReproductionCard
+from estbench.reproduce.studies import StudyResult, find_study, load_study
 from estbench.stats import Interval
 
 MOST_PANELS = 24
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A card with what was measured: nothing where the measurement itself failed, and then the reason."""
+class CardResult:
+    """A card with what its study computed: None if the study itself failed, and then ``error`` says why."""
 
-    card: Card
-    judged: tuple[Judged, ...]
-    measured: Measured | None
+    card: ReproductionCard
+    judged: tuple[JudgedExpectation, ...]
+    measured: StudyResult | None
     seconds: float
     error: str = ""
 
     @property
     def verdict(self) -> str:
-        """``reproduced`` where every expectation is; else ``not reproduced``, or ``failed`` without a measurement."""
+        """``reproduced`` if every expectation is; else ``not reproduced``, or ``failed`` if the study failed."""
         if self.error:
             return "failed"
         return "reproduced" if all(judged.verdict == "reproduced" for judged in self.judged) else "not reproduced"
@@ -42,7 +41,7 @@ class Outcome:
         return self.verdict == ("reproduced" if self.card.reproduces else "not reproduced")
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return it as plain data."""
         return {
             "card": self.card.model_dump(mode="json"),
             "verdict": self.verdict,
@@ -62,7 +61,7 @@ class Outcome:
         }
 
 
-class Found(Frozen):
+class StoredExpectation(Frozen):
     """What is kept of an expectation."""
 
     quantity: str
@@ -74,7 +73,7 @@ class Found(Frozen):
     verdict: str
 
 
-class Point(Frozen):
+class StoredPoint(Frozen):
     """A point of a card's figure: a panel and a line in it, a place, the value with its interval, what theory says."""
 
     panel: str
@@ -86,45 +85,52 @@ class Point(Frozen):
     expected: float | None = None
 
 
-class Kept(Frozen):
-    """An outcome as a folder keeps it, which may be a stranger's."""
+class StoredCardResult(Frozen):
+    """A result as a folder keeps it, which may be a stranger's."""
 
-    card: Card
+    card: ReproductionCard
     verdict: str
     as_expected: bool
     seconds: float
     error: str
-    expectations: tuple[Found, ...]
-    points: tuple[Point, ...]
+    expectations: tuple[StoredExpectation, ...]
+    points: tuple[StoredPoint, ...]
     axes: tuple[str, str]
     log_axes: tuple[bool, bool]
 
     @model_validator(mode="after")
-    def _can_be_drawn(self) -> Kept:
+    def _can_be_drawn(self) -> StoredCardResult:
         panels, lines = ({getattr(point, name) for point in self.points} for name in ("panel", "series"))
         if len(panels) > MOST_PANELS or len(lines) > MOST_PANELS:
             raise ValueError(f"a figure has at most {MOST_PANELS} panels and lines")
         return self
 
 
-def put_to_the_test(card: Card, measuring: Callable[[str, dict[str, Any]], Measured] = measure) -> Outcome:
-    """Measure what a card claims. A measurement that raises is an outcome too, and stops no other card."""
+def run_card(card: ReproductionCard) -> CardResult:
+    """Run the study of a card, and judge what it computed by the card's expectations.
+
+    The study is code: the file that the card names, in the card's own folder. A study that raises gives a result too,
+    and stops no other card; a mistake in the card, or in loading the study, is raised as ``EstbenchError``.
+    """
     started = time.perf_counter()
+    study = load_study(find_study(card))
     try:
-        measured = measuring(card.measurement, card.settings)
+        measured = study(card.options)
     except EstbenchError:
         raise  # a mistake in the card itself
-    except Exception as error:  # noqa: BLE001  (whatever went wrong inside belongs to this card alone)
+    except Exception as error:  # noqa: BLE001  (whatever went wrong inside belongs to this card only)
         reason = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
-        return Outcome(card, (), None, time.perf_counter() - started, reason)
-    judged = tuple(Judged(expectation, _quantity(card, measured, expectation.quantity)) for expectation in card.expect)
-    return Outcome(card, judged, measured, time.perf_counter() - started)
+        return CardResult(card, (), None, time.perf_counter() - started, reason)
+    judged = tuple(
+        JudgedExpectation(expectation, _quantity(card, measured, expectation.quantity)) for expectation in card.expect
+    )
+    return CardResult(card, judged, measured, time.perf_counter() - started)
 
 
-def _quantity(card: Card, measured: Measured, name: str) -> Interval:
+def _quantity(card: ReproductionCard, measured: StudyResult, name: str) -> Interval:
     if name not in measured.quantities:
         raise EstbenchError(
-            f"card '{card.name}' expects '{name}', which its measurement does not give;"
-            f" it gives {', '.join(measured.quantities)}"
+            f"card '{card.name}' expects '{name}', which its study does not compute;"
+            f" it computes {', '.join(measured.quantities)}"
         )
     return measured.quantities[name]
