@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from estbench.estimators._noise import events
+from estbench.estimators._noise import from_one_hot
 from estbench.problems import Objective
 
 
@@ -18,15 +18,15 @@ def gradient_surrogate(objective: Objective, f: Tensor, gradient: Tensor) -> Ten
     carries nothing: how it was made leaks into no weight.
     """
     logits = objective.params["logits"]
-    return f.mean(0) + pushed(logits, gradient, len(objective.q.event_shape)) - objective.kl()
+    return f.mean(0) + gradient_carrier(logits, gradient, len(objective.q.event_shape)) - objective.kl()
 
 
-def pushed(value: Tensor, slope: Tensor, event_dims: int) -> Tensor:
+def gradient_carrier(value: Tensor, slope: Tensor, event_dims: int) -> Tensor:
     """A zero, (*batch), whose gradient is sg(slope) times that of ``value``; both are (*batch, *event)."""
     return (slope.detach() * (value - value.detach())).flatten(-event_dims).sum(-1)
 
 
-def value_and_slope(objective: Objective, z: Tensor) -> tuple[Tensor, Tensor]:
+def value_and_grad(objective: Objective, z: Tensor) -> tuple[Tensor, Tensor]:
     """f at samples z, (S, *batch), live in the model's weights, and df/dz, (S, *batch, *event), detached."""
     z = z.detach().requires_grad_()
     f = objective.f(z, objective.frozen_q())
@@ -49,11 +49,11 @@ def straight_through_surrogate(objective: Objective, hard: Tensor, tangent: Tens
     The value, and with it the gradient of the model's own weights, is that of f(hard). The direct gradient of -log q
     in a sampled KL has mean zero and is left out.
     """
-    z = events(objective, hard + (tangent - tangent.detach()))
+    z = from_one_hot(objective, hard + (tangent - tangent.detach()))
     return objective.f(z, objective.frozen_q()).mean(0) - objective.kl()
 
 
-def variance_descent(
+def variance_loss(
     gradients: Iterable[Tensor], parameters: Iterable[nn.Parameter], batch_shape: torch.Size
 ) -> Tensor:
     r"""A term for the surrogate, of value zero, whose ascent makes the variance of the estimate smaller.

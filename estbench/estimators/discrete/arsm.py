@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from estbench.estimators._noise import category_logits, events
+from estbench.estimators._noise import as_categorical_logits, from_one_hot
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 
@@ -37,10 +37,10 @@ class ARS(Estimator):
     evaluations = "C"
 
     def count_evaluations(self, objective: Objective) -> int:
-        return category_logits(objective).shape[-1]
+        return as_categorical_logits(objective).shape[-1]
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
+        logits = as_categorical_logits(objective)
         size = logits.shape[-1]
         pi = _dirichlet(logits)
         reference = torch.randint(size, objective.batch_shape, device=logits.device)
@@ -70,11 +70,11 @@ class ARSM(Estimator):
     evaluations = "C(C-1)/2+1"
 
     def count_evaluations(self, objective: Objective) -> int:
-        size = category_logits(objective).shape[-1]
+        size = as_categorical_logits(objective).shape[-1]
         return size * (size - 1) // 2 + 1
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
+        logits = as_categorical_logits(objective)
         size = logits.shape[-1]
         pi = _dirichlet(logits)
         rows, columns = torch.triu_indices(size, size, 1, device=logits.device)
@@ -104,6 +104,6 @@ def _swaps(size: int, device: torch.device) -> Tensor:
 def _values(objective: Objective, logits: Tensor, pi: Tensor, swaps: Tensor) -> Tensor:
     """f at the samples after each of P permutations, (P, *R, B, C): (P, *R, B), live in the model's weights."""
     order = swaps[..., None, :].expand(len(swaps), *pi.shape)
-    codes = (pi.log().expand(order.shape).gather(-1, order) - logits.detach()).argmin(-1)
-    z = events(objective, F.one_hot(codes, logits.shape[-1]).to(logits))
+    indices = (pi.log().expand(order.shape).gather(-1, order) - logits.detach()).argmin(-1)
+    z = from_one_hot(objective, F.one_hot(indices, logits.shape[-1]).to(logits))
     return objective.f(z, objective.frozen_q())

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._noise import logistic
+from estbench.estimators._noise import logistic_perturbed
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -44,7 +44,7 @@ class Concrete(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         logits, temperature = objective.params["logits"], self.options.temperature
-        y = logistic(logits, (1,)) / temperature
+        y = logistic_perturbed(logits, (1,)) / temperature
         z = y.sigmoid()
         if self.options.kl == "bernoulli":
             return objective.f(z).mean(0) - objective.kl()

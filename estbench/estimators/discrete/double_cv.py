@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.estimators._surrogates import gradient_surrogate, value_and_slope, variance_descent
+from estbench.estimators._surrogates import gradient_surrogate, value_and_grad, variance_loss
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions
@@ -46,12 +46,12 @@ class DoubleCV(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         theta = objective.params["logits"].detach().sigmoid()
         bits = objective.q.sample((self.options.num_samples,))
-        f, slope = value_and_slope(objective, bits)
+        f, slope = value_and_grad(objective, bits)
         linear = (leave_one_out_mean(slope) * (bits - theta)).sum(-1)
         signal = f.detach() - self.alpha * linear
         signal = signal - leave_one_out_mean(signal)
         gradient = (signal[..., None] * (bits - theta)).mean(0) + self.alpha * theta * (1 - theta) * slope.mean(0)
         surrogate = gradient_surrogate(objective, f, gradient)
         if self.training:
-            surrogate = surrogate + variance_descent([gradient], self.parameters(), objective.batch_shape)
+            surrogate = surrogate + variance_loss([gradient], self.parameters(), objective.batch_shape)
         return surrogate

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._noise import category_logits, one_hot
+from estbench.estimators._noise import as_categorical_logits, to_one_hot
 from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -40,8 +40,8 @@ class GappedST(Estimator):
         gap: float = Field(default=1.0, ge=0)
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        hard = one_hot(objective, objective.q.sample((1,)))
+        logits = as_categorical_logits(objective)
+        hard = to_one_hot(objective, objective.q.sample((1,)))
         p = torch.softmax(gapped_logits(logits, hard, self.options.gap) / self.options.temperature, -1)
         return straight_through_surrogate(objective, hard, softmax_jacobian(p, logits) / self.options.temperature)
 

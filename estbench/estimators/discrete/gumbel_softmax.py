@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from estbench.estimators._noise import category_logits, one_hot, perturbed, perturbed_given
+from estbench.estimators._noise import as_categorical_logits, to_one_hot, gumbel_perturbed, gumbel_perturbed_given_argmax
 from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -52,7 +52,7 @@ class GumbelSoftmax(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         temperature = self.options.temperature
-        log_y = (perturbed(category_logits(objective), (1,)) / temperature).log_softmax(-1)
+        log_y = (gumbel_perturbed(as_categorical_logits(objective), (1,)) / temperature).log_softmax(-1)
         y = log_y.exp()
         if self.options.kl == "discrete":
             return objective.f(y).mean(0) - objective.kl()
@@ -84,8 +84,8 @@ class STGumbel(Estimator):
         temperature: float = Field(default=0.5, gt=0)
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        noisy = perturbed(logits.detach(), (1,))
+        logits = as_categorical_logits(objective)
+        noisy = gumbel_perturbed(logits.detach(), (1,))
         hard = F.one_hot(noisy.argmax(-1), logits.shape[-1]).to(logits)
         return straight_through_surrogate(objective, hard, _tangent(noisy, logits, self.options.temperature))
 
@@ -115,9 +115,9 @@ class GumbelRao(Estimator):
         draws: int = Field(default=10, ge=1)
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        hard = one_hot(objective, objective.q.sample((1,)))
-        noisy = perturbed_given(logits.detach(), hard.expand(self.options.draws, *hard.shape))
+        logits = as_categorical_logits(objective)
+        hard = to_one_hot(objective, objective.q.sample((1,)))
+        noisy = gumbel_perturbed_given_argmax(logits.detach(), hard.expand(self.options.draws, *hard.shape))
         tangent = _tangent(noisy, logits, self.options.temperature).mean(0)
         return straight_through_surrogate(objective, hard, tangent)
 

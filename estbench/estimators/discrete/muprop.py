@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from estbench.estimators._surrogates import pushed, value_and_slope
+from estbench.estimators._surrogates import gradient_carrier, value_and_grad
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import score_function_surrogate
 from estbench.problems import Objective
@@ -32,7 +32,7 @@ class MuProp(Estimator):
         z = objective.q.sample((1,))
         f = objective.f(z, objective.frozen_q())
         mean = objective.q.mean
-        center, slope = value_and_slope(objective, mean[None])
+        center, slope = value_and_grad(objective, mean[None])
         event_dims = len(objective.q.event_shape)
         linear = center + (slope * (z - mean)).flatten(-event_dims).sum(-1)
-        return score_function_surrogate(objective, z, f, f - linear) + pushed(mean, slope.squeeze(0), event_dims)
+        return score_function_surrogate(objective, z, f, f - linear) + gradient_carrier(mean, slope.squeeze(0), event_dims)

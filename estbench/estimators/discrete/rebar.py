@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.estimators._noise import coupled, is_categorical
-from estbench.estimators._surrogates import gradient_surrogate, variance_descent
+from estbench.estimators._noise import noise_pair, is_categorical
+from estbench.estimators._surrogates import gradient_surrogate, variance_loss
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -73,7 +73,7 @@ def control_variate_surrogate(
     """
     # A leaf of its own: the control's gradient is taken for it alone, and reaches neither encoder nor decoder.
     logits = objective.params["logits"].detach().requires_grad_()
-    sample, noise, noise_given = coupled(objective, logits)
+    sample, noise, noise_given = noise_pair(objective, logits)
     f = objective.f(sample[None], objective.frozen_q())
     c, c_given = control(torch.stack([noise, noise_given]))
     (pathwise,) = torch.autograd.grad((c - c_given).sum(), logits, create_graph=estimator.training)
@@ -82,5 +82,5 @@ def control_variate_surrogate(
     gradient = signal * (sample - objective.q.mean.detach()) + pathwise
     surrogate = gradient_surrogate(objective, f, gradient)
     if estimator.training:
-        surrogate = surrogate + variance_descent([gradient], estimator.parameters(), objective.batch_shape)
+        surrogate = surrogate + variance_loss([gradient], estimator.parameters(), objective.batch_shape)
     return surrogate

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._noise import category_logits, one_hot
+from estbench.estimators._noise import as_categorical_logits, to_one_hot
 from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -38,8 +38,8 @@ class ReinMax(Estimator):
         temperature: float = Field(default=1.0, ge=1)
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        hard = one_hot(objective, objective.q.sample((1,)))
+        logits = as_categorical_logits(objective)
+        hard = to_one_hot(objective, objective.q.sample((1,)))
         halfway = (torch.softmax(logits / self.options.temperature, -1) + hard) / 2
         tangent = 2 * softmax_jacobian(halfway, logits) - softmax_jacobian(logits.softmax(-1), logits) / 2
         return straight_through_surrogate(objective, hard, tangent)
@@ -64,8 +64,8 @@ class ZGR(Estimator):
     evaluations = 1
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        hard = one_hot(objective, objective.q.sample((1,)))
+        logits = as_categorical_logits(objective)
+        hard = to_one_hot(objective, objective.q.sample((1,)))
         p = logits.softmax(-1)
         score = (hard - p).detach()
         tangent = (softmax_jacobian(p, logits) + score * (score * logits).sum(-1, keepdim=True)) / 2

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from estbench.errors import EstbenchError
-from estbench.estimators._surrogates import gradient_surrogate, value_and_slope, variance_descent
+from estbench.estimators._surrogates import gradient_surrogate, value_and_grad, variance_loss
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions
@@ -63,7 +63,7 @@ class Rodeo(Estimator):
             raise EstbenchError("rodeo has no network yet; call estimator.prepare(problem(x)) once, before use")
         theta = objective.params["logits"].detach().sigmoid()
         bits = objective.q.sample((self.options.num_samples,))
-        f, slope = value_and_slope(objective, bits)
+        f, slope = value_and_grad(objective, bits)
         score, flip = bits - theta, 1 - 2 * bits
         here, there = self._surrogates(bits, f.detach(), slope, flip)
         # The probability that Gibbs sampling flips a bit, (S, *B, D), is its distance from theta.
@@ -76,7 +76,7 @@ class Rodeo(Estimator):
         gradient = (signal[..., None] * score + self.beta * vector).mean(0)
         surrogate = gradient_surrogate(objective, f, gradient)
         if self.training:
-            surrogate = surrogate + variance_descent([gradient], self.parameters(), objective.batch_shape)
+            surrogate = surrogate + variance_loss([gradient], self.parameters(), objective.batch_shape)
         return surrogate
 
     def _surrogates(self, bits: Tensor, f: Tensor, slope: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from estbench.estimators._surrogates import pushed, value_and_slope
+from estbench.estimators._surrogates import gradient_carrier, value_and_grad
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 
@@ -28,6 +28,6 @@ class StraightThrough(Estimator):
     evaluations = 1
 
     def forward(self, objective: Objective) -> Tensor:
-        f, slope = value_and_slope(objective, objective.q.sample((1,)))
+        f, slope = value_and_grad(objective, objective.q.sample((1,)))
         mean = objective.q.mean
-        return f.mean(0) + pushed(mean, slope.mean(0), len(objective.q.event_shape)) - objective.kl()
+        return f.mean(0) + gradient_carrier(mean, slope.mean(0), len(objective.q.event_shape)) - objective.kl()

@@ -11,9 +11,9 @@ from torch import Tensor
 from estbench.estimators._product_space import (
     log_probabilities,
     most_probable,
-    outside,
-    values_of,
-    without_replacement,
+    sample_excluding,
+    decode,
+    sample_without_replacement,
 )
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -53,7 +53,7 @@ class TopK(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.top + 1)
         top = most_probable(log_p, self.options.top)
-        return _surrogate(objective, torch.cat([top, outside(log_p, top)]), self.options.baseline)
+        return _surrogate(objective, torch.cat([top, sample_excluding(log_p, top)]), self.options.baseline)
 
 
 @register("sum-and-sample")
@@ -87,12 +87,12 @@ class SumAndSample(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.num_samples)
-        return _surrogate(objective, without_replacement(log_p, self.options.num_samples), self.options.baseline)
+        return _surrogate(objective, sample_without_replacement(log_p, self.options.num_samples), self.options.baseline)
 
 
-def _surrogate(objective: Objective, codes: Tensor, baseline: str) -> Tensor:
-    """The sum over all codes but the last one, which is a sample of the rest: (k, *R, B, D) to (*R, B)."""
-    z = values_of(objective, codes)
+def _surrogate(objective: Objective, indices: Tensor, baseline: str) -> Tensor:
+    """The sum over all indices but the last one, which is a sample of the rest: (k, *R, B, D) to (*R, B)."""
+    z = decode(objective, indices)
     f = objective.f(z, objective.frozen_q())
     log_q = objective.q.log_prob(z)
     log_summed = log_q.detach()[:-1]

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._product_space import log_probabilities, values_of, without_replacement
+from estbench.estimators._product_space import log_probabilities, decode, sample_without_replacement
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -51,7 +51,7 @@ class UnorderedSet(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.num_samples)
-        z = values_of(objective, without_replacement(log_p, self.options.num_samples))
+        z = decode(objective, sample_without_replacement(log_p, self.options.num_samples))
         f = objective.f(z, objective.frozen_q())
         log_q = objective.q.log_prob(z)
         weights, others = leave_one_out_ratios(log_q.detach())
