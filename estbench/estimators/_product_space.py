@@ -1,7 +1,7 @@
 r"""The joint values of D independent latents of C categories each: the best of C^D, or a draw without replacement.
 
-Nothing of size C^D is ever made: a beam goes through the latents one by one. log p is (\*R, B, D, C), normalised;
-indices, the categories of joint values, are (k, \*R, B, D), different from each other in each example.
+Nothing of size C^D is ever made: a beam search goes through the latents one by one. log p is (\*R, B, D, C) and
+normalised. k joint values are given by the indices of their categories, (k, \*R, B, D); they differ from each other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from estbench.problems import Objective
 
 
 def log_probabilities(objective: Objective, values: int) -> Tensor:
-    """Detached log p, (*R, B, D, C), of latents that must have so many joint values."""
+    """Return detached log p, (*R, B, D, C); raise ``EstbenchError`` if there are fewer joint values than ``values``."""
     log_p = as_categorical_logits(objective).detach().log_softmax(-1)
     *_, latents, categories = log_p.shape
     if categories**latents < values:
@@ -28,21 +28,21 @@ def log_probabilities(objective: Objective, values: int) -> Tensor:
 
 
 def decode(objective: Objective, indices: Tensor) -> Tensor:
-    """Codes as values of q, (k, *R, B, *event_shape)."""
+    """Return the values of q with these indices, (k, *R, B, *event_shape)."""
     logits = as_categorical_logits(objective)
     return from_one_hot(objective, F.one_hot(indices, logits.shape[-1]).to(logits))
 
 
 def most_probable(log_p: Tensor, count: int) -> Tensor:
-    """The most probable joint values, in falling order: indices.
+    """Return the indices of the most probable joint values, in falling order.
 
-    Exact, because log p is a sum over latents: the beginning of one of the best is among the best beginnings.
+    Exact, because log p is a sum over latents: the first categories of a best value are among the best beginnings.
     """
     return _beam(log_p, count, perturb=False)
 
 
 def sample_without_replacement(log_p: Tensor, count: int) -> Tensor:
-    """Joint values drawn one after the other, each from what q leaves of its mass without the earlier ones: indices.
+    """Draw joint values one after the other, each from q without the earlier ones; return their indices.
 
     The Gumbel-top-k trick, top down (stochastic beam search: Kool, van Hoof and Welling, 2019, arXiv:1903.06059).
     """
@@ -50,9 +50,9 @@ def sample_without_replacement(log_p: Tensor, count: int) -> Tensor:
 
 
 def sample_excluding(log_p: Tensor, indices: Tensor) -> Tensor:
-    """One joint value drawn from q given that it is none of ``indices``, in indices of its own, (1, *R, B, D).
+    """Draw one joint value from q given that it is none of those with ``indices``; return its own, (1, *R, B, D).
 
-    It is the first that is none of them in a draw without replacement: the largest perturbed log p of the rest.
+    It is the first such value in a draw without replacement: the one with the largest perturbed log p of the rest.
     """
     draws = sample_without_replacement(log_p, len(indices) + 1)
     excluded = (draws[:, None] == indices).all(-1).any(1)
@@ -61,7 +61,7 @@ def sample_excluding(log_p: Tensor, indices: Tensor) -> Tensor:
 
 
 def _beam(log_p: Tensor, count: int, *, perturb: bool) -> Tensor:
-    """Codes of the best ``count`` joint values by log p, or by log p plus Gumbel noise: W beams, (*R, B, W, D)."""
+    """Return the ``count`` best joint values by log p, or by log p plus Gumbel noise, from W beams, (*R, B, W, D)."""
     *batch, latents, categories = log_p.shape
     indices = torch.empty(*batch, 1, 0, dtype=torch.long, device=log_p.device)
     reached = log_p.new_zeros(*batch, 1)  # log p of a beginning
@@ -78,9 +78,10 @@ def _beam(log_p: Tensor, count: int, *, perturb: bool) -> Tensor:
 
 
 def _split(largest: Tensor, children: Tensor, step: Tensor) -> Tensor:
-    """Perturbed log p of the children, (*R, B, W, C), given that the largest is their parent's, (*R, B, W, 1).
+    """Return perturbed log p of the children, (*R, B, W, C), given that the largest is their parent's, (*R, B, W, 1).
 
-    The argmax_child is drawn from q; the others are Gumbels cut at its value, as in ``gumbel_perturbed_given_argmax``.
+    The child with the largest is drawn from q. The others are Gumbels truncated at its value, as in
+    ``gumbel_perturbed_given_argmax``.
     """
     argmax_child = F.one_hot(gumbel_perturbed(step).argmax(-1), step.shape[-1]).bool()
     others = -torch.logaddexp(-largest, torch.empty_like(step).exponential_().log() - children)

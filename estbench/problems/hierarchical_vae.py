@@ -62,7 +62,9 @@ class HierarchicalVAE(Problem):
         latent_size: Size = Field(default=20, description="D, the number of bits in each layer")
         hidden: tuple[Size, ...] = Field(default=(200,), description="units of each hidden layer; [] for linear maps")
         activation: Activation = Field(default="tanh", description="the activation of hidden layers")
-        prior: Literal["fixed", "learned"] = Field(default="fixed", description="whether the logits of p(b2) are learned")
+        prior: Literal["fixed", "learned"] = Field(
+            default="fixed", description="whether the logits of p(b2) are learned"
+        )
         coding: Literal["binary", "signed"] = Field(
             default="binary", description="what perceptrons see of bits b: b (binary), or 2b - 1 (signed)"
         )

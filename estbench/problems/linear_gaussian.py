@@ -58,7 +58,9 @@ class LinearGaussian(Problem):
         dimensions: int = Field(default=20, ge=1, description="D, the size of z and of x")
         importance_samples: int = Field(default=1, ge=1, description="K; 1 for the ELBO, more for the bound L_K")
         perturbation: float = Field(
-            default=0.01, ge=0, description="the standard deviation of the weights' distance from the optimum at the start"
+            default=0.01,
+            ge=0,
+            description="the standard deviation of the weights' distance from the optimum at the start",
         )
 
     def __init__(self, options: Options | None = None) -> None:

@@ -65,7 +65,9 @@ class LogisticRegression(Problem):
         """Options of ``logistic_regression``."""
 
         dataset: Literal["breast_cancer", "german_credit"] = Field(default="breast_cancer", description="the table")
-        minibatch: int = Field(default=32, ge=1, description="M, the rows of a minibatch; all of them if there are fewer")
+        minibatch: int = Field(
+            default=32, ge=1, description="M, the rows of a minibatch; all of them if there are fewer"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()

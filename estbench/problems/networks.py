@@ -61,7 +61,7 @@ def binarised(intensities: Tensor, generator: Generator) -> Tensor:
 
 
 def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Return the log-likelihood of binary pixels in nats, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
+    """Return the log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
     if torch.is_grad_enabled() or not logits.is_cpu:
         return _pixel_log_likelihood(logits, x)
     # No gradient needs the whole, so it is done piece by piece: a piece stays in the cache.

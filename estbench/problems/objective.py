@@ -121,8 +121,8 @@ class Objective:
         self.refused: Mapping[str, str] = {}
 
     # Both distributions are made once, with their graph, in whichever gradient mode they are first asked for: a call of
-    # f under no_grad leaves them live. In inference mode nothing is kept, neither they nor what torch computes from them
-    # when it is first needed (logits from probs), because no gradient can ever pass through it.
+    # f under no_grad leaves them live. In inference mode nothing is kept, because no gradient can ever pass through it:
+    # neither they nor the tensors that torch computes from them when they are first needed (logits from probs).
 
     @property
     def q(self) -> Distribution:

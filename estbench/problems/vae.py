@@ -101,7 +101,8 @@ class VAE(Problem):
         latent_size: Size = Field(default=20, description="D, the number of latents")
         categories: int = Field(default=10, ge=2, description="C, for latents=categorical and latents=dirichlet")
         hidden: tuple[Size, ...] = Field(
-            default=(200, 200), description="units of the encoder's hidden layers; the decoder's are mirrored; [] for none"
+            default=(200, 200),
+            description="units of the encoder's hidden layers; the decoder's are mirrored; [] for none",
         )
         activation: Activation = Field(default="tanh", description="the activation of hidden layers")
         prior: Literal["fixed", "learned"] = Field(

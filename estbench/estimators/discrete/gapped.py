@@ -1,4 +1,4 @@
-"""Gapped straight-through: the perturbation that makes the drawn category win, without its noise."""
+"""Gapped straight-through: logits at which the drawn category leads, without noise."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ class GappedST(Estimator):
 
     Given z there is no noise left, so the variance is below that of ``st-gumbel``. Biased; as tau goes to 0 the
     gradient vanishes.
+
+    Requires bits or categories, and the derivative of f at one-hot vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("bernoulli_toy[bits=3]")(torch.zeros(5, 1))  # 5 independent copies of the toy
+    >>> estimators.create("gapped-st[gap=0.5]")(objective).shape
+    torch.Size([5])
     """
 
     summary = "hard sample, with the softmax Jacobian at logits where that sample leads by a gap"
@@ -34,10 +44,10 @@ class GappedST(Estimator):
     evaluations = 1
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``gapped-st``."""
 
-        temperature: float = Field(default=1.0, gt=0)
-        gap: float = Field(default=1.0, ge=0)
+        temperature: float = Field(default=1.0, gt=0, description="tau, of the softmax in the Jacobian")
+        gap: float = Field(default=1.0, ge=0, description="how far the other logits stay below the drawn one")
 
     def forward(self, objective: Objective) -> Tensor:
         logits = as_categorical_logits(objective)
@@ -47,6 +57,6 @@ class GappedST(Estimator):
 
 
 def gapped_logits(logits: Tensor, hard: Tensor, gap: float) -> Tensor:
-    """The logits eta + m, (S, *R, B, D, C), at which the drawn category leads by ``gap``."""
+    """Return the logits eta + m, (S, *R, B, D, C), at which the drawn category leads by ``gap``."""
     top = logits.amax(-1, keepdim=True)
     return torch.where(hard.bool(), top, torch.minimum(logits, top - gap))
