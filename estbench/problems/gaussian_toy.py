@@ -55,7 +55,7 @@ class GaussianToy(Toy):
         def _finite(self) -> GaussianToy.Options:
             if self.cost == "exponential" and self.k < 0:
                 raise ValueError(
-                    f"cost=exponential takes k >= 0, for the mean of exp(-k z^2) to be finite; got {self.k}"
+                    f"cost=exponential takes k >= 0, because the mean of exp(-k z^2) must be finite; got {self.k}"
                 )
             return self
 
