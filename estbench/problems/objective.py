@@ -84,7 +84,7 @@ class Objective:
     ...     optimiser.zero_grad()
     ...     (-estimator(objective).mean()).backward()
     ...     optimiser.step()
-    >>> round(float(loc), 2)
+    >>> round(loc.item(), 2)
     1.0
     """
 

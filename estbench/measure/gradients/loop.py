@@ -191,7 +191,7 @@ def _encodes_independently(problem: Problem, batch: Tensor) -> bool:
 
 
 def _decodes_independently(problem: Problem, batch: Tensor) -> bool:
-    """Return whether f of the first two examples is the same with other examples around, under one seed if it is random."""
+    """Return whether f of the first two examples does not depend on the others, under one seed if it is random."""
     with seeded(0, problem.device):
         z = problem(batch).q.sample((1,))
     rows = torch.arange(len(batch), device=batch.device)
