@@ -31,7 +31,7 @@ def gradients(
     ``plain`` hands them to the estimator as one batch of R B examples.
     """
     leaves = setting.leaves(*replicates, plain=plain, dtype=dtype, device=device)
-    found = gradients_of(estimator(setting.objective(leaves)).sum(), leaves)
+    found = slopes(estimator(setting.objective(leaves)).sum(), leaves)
     if not plain:
         return found
     return {name: gradient.view(*replicates, setting.examples, *gradient.shape[1:]) for name, gradient in found.items()}
@@ -43,7 +43,7 @@ def as_in_training(estimator: Estimator, setting: Setting, count: int) -> Gradie
     return {name: gradient.double() for name, gradient in found.items()}
 
 
-def gradients_of(total: Tensor, leaves: dict[str, Tensor]) -> Gradients:
+def slopes(total: Tensor, leaves: dict[str, Tensor]) -> Gradients:
     """The gradient of a number by leaf, zero where it does not depend on one."""
     if not total.requires_grad:
         return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from estbench.certify.sampling import Gradients, Moments, distance, draw, gradients, gradients_of
+from estbench.certify.sampling import Gradients, Moments, distance, draw, gradients, slopes
 from estbench.certify.settings.base import Setting
 from estbench.certify.subject import Subject, train_step
 from estbench.certify.verdict import Verdict, threshold, verdict
@@ -35,8 +35,8 @@ def replicates(subject: Subject, setting: Setting) -> Verdict:
                 " average over the sample dimension alone, mean(0), and keep every batch dimension"
             )
             return verdict(False, "", said)
-    alone = gradients_of(surrogate[0, 0].sum(), leaves)
-    leaks = [name for name, gradient in alone.items() if gradient[1:].any() or gradient[:, 1:].any()]
+    alone = slopes(surrogate[0, 0].sum(), leaves)
+    leaks = [name for name, slope in alone.items() if slope[1:].any() or slope[:, 1:].any()]
     return verdict(
         not leaks,
         f"{len(leading)} further batch dimensions and less, {setting.examples} examples",
@@ -116,7 +116,7 @@ def decoder(subject: Subject, setting: Setting) -> Verdict:
     shifted = dataclasses.replace(setting, integrand=lambda z, w: setting.integrand(z, w) + shift)
     with seeded(4, CPU):
         total = subject.prepared(setting)(shifted.objective(setting.leaves(MANY))).sum()
-        weight = gradients_of(total, {"shift": shift})["shift"]
+        weight = slopes(total, {"shift": shift})["shift"]
     mean, error = float(weight.mean()), float(weight.std()) / weight.numel() ** 0.5
     allowed = threshold("decoder gradient", len(subject.settings)) * error + ROUNDING
     cause = "f is detached, or evaluated under no_grad" if mean < 1 else "f's own gradient is added twice"
@@ -186,8 +186,8 @@ def precision(subject: Subject, setting: Setting) -> Verdict:
             leaves = setting.leaves(REPLICATES, dtype=dtype)
             with seeded(13, CPU):
                 surrogate = estimator(setting.objective(leaves))
-            found = gradients_of(surrogate.sum(), leaves)
-            wrong = [name for name, gradient in found.items() if not gradient.isfinite().all()]
+            found = slopes(surrogate.sum(), leaves)
+            wrong = [name for name, slope in found.items() if not slope.isfinite().all()]
             if surrogate.dtype != dtype or wrong:
                 what = f"the gradient of {', '.join(wrong)} is not finite" if wrong else f"it gives {surrogate.dtype}"
                 return verdict(False, "", f"in {dtype}: {what}; make noise and constants like the parameters")

@@ -12,7 +12,7 @@ EPSILON = 1e-6
 
 
 @pytest.mark.parametrize("setting", [*SMALL, *CONTINUOUS, *WIDE], ids=lambda setting: setting.name)
-def test_the_exact_gradient_is_the_finite_difference_of_the_exact_value(setting):
+def test_the_exact_gradient_is_the_slope_of_the_exact_value(setting):
     """Central differences of L, example by example: error of order epsilon^2 and of rounding over epsilon."""
     gradient = setting.exact()
     for name, value in {**setting.params, WEIGHTS: setting.weights, **setting.prior}.items():
@@ -22,8 +22,8 @@ def test_the_exact_gradient_is_the_finite_difference_of_the_exact_value(setting)
                 leaves = setting.leaves()
                 leaves[name].data[(slice(None), *place)] += step
                 shifted.append(setting.objective(leaves).exact().detach())
-            difference = (shifted[0] - shifted[1]) / (2 * EPSILON)
-            torch.testing.assert_close(gradient[name][(slice(None), *place)], difference, rtol=1e-6, atol=1e-7)
+            slope = (shifted[0] - shifted[1]) / (2 * EPSILON)
+            torch.testing.assert_close(gradient[name][(slice(None), *place)], slope, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("latents", sorted({setting.latents.name for setting in SMALL}))
@@ -51,6 +51,6 @@ def test_replicates_are_copies_with_gradients_of_their_own():
     assert {leaf.dtype for leaf in leaves.values()} == {torch.float32}
     objective = setting.objective(leaves)
     assert objective.batch_shape == (3, 2)
-    (gradient,) = torch.autograd.grad(objective.kl()[1].sum(), [leaves["loc"]])
-    assert gradient[[0, 2]].eq(0).all()
-    assert gradient[1].ne(0).all()
+    (slope,) = torch.autograd.grad(objective.kl()[1].sum(), [leaves["loc"]])
+    assert slope[[0, 2]].eq(0).all()
+    assert slope[1].ne(0).all()
