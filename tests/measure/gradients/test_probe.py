@@ -50,7 +50,7 @@ def rows_of(moments, space):
 def params_alone(problem, estimator, batch, replicates, seed):
     """Moments in parameter space: weight space takes a backward call per replicate where the fast path is closed."""
     accumulators = {}
-    chunks = chunk_sizes(replicates, probe.largest_chunk(problem, estimator, batch, replicates))
+    chunks = chunk_sizes(replicates, probe_module.largest_chunk(problem, estimator, batch, replicates))
     accumulate_params(problem, estimator.eval(), batch, chunks, seed, accumulators)
     return Moments(
         tuple(table_rows("params", ((name, accumulator) for (_, name), accumulator in accumulators.items())))
@@ -226,7 +226,7 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
 def test_replicates_are_independent(linear_gaussian, batch, largest_z):
     """Successive squared differences do not correlate: lag-one autocorrelation of 1,500 of them, in both spaces."""
     problem = linear_gaussian()
-    accumulators = probe.collect(problem, prepared("reparam", problem, batch), batch, 3000, 11).accumulators
+    accumulators = probe_module.collect(problem, prepared("reparam", problem, batch), batch, 3000, 11).accumulators
     noises = [accumulator.deviations for place, accumulator in accumulators.items() if place != ("weights", "unused")]
     for noise in noises:
         centred = noise - noise.mean()
