@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,6 +24,17 @@ class Frozen(BaseModel):
 
 class BaseOptions(Frozen):
     """Base of the options of one estimator or problem: only the fields that it accepts, with real defaults."""
+
+
+def refuse_without_effect(options: BaseOptions, reasons: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` for an option that was changed from its default and has no effect; call it in a validator.
+
+    ``reasons`` holds the options that may have none, each with the choice that leaves it without effect
+    (``latents=normal``), or an empty text if it has one.
+    """
+    for option, reason in reasons.items():
+        if reason and getattr(options, option) != type(options).model_fields[option].default:
+            raise ValueError(f"option '{option}' has no effect with {reason}; drop it")
 
 
 Model = TypeVar("Model", bound=BaseModel)

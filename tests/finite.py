@@ -77,8 +77,8 @@ def over_ordered_draws(estimator, setting, draws, monkeypatch, module):
     q, values = distribution_and_states(setting)
     order = torch.tensor(list(itertools.permutations(range(len(values)), draws))).T  # (k, N)
     p = q.log_prob(values[:, None]).exp()[order]  # (k, N, B)
-    codes = codes_of(values)[order][:, :, None].expand(-1, -1, len(setting.weights), -1)
-    monkeypatch.setattr(module, "without_replacement", lambda log_p, count: codes)
+    indices = indices_of(values)[order][:, :, None].expand(-1, -1, len(setting.weights), -1)
+    monkeypatch.setattr(module, "sample_without_replacement", lambda log_p, count: indices)
     return Enumerated(estimate(estimator, setting, order.shape[1]), ordered_probability(p))
 
 
@@ -92,6 +92,6 @@ def distribution_and_states(setting):
     return q, states(q)
 
 
-def codes_of(values):
+def indices_of(values):
     """Categories, (N, D), of bits or one-hot vectors."""
     return values.long() if values.dim() == 2 else values.argmax(-1)

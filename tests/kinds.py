@@ -187,7 +187,7 @@ class WrongLaterBits(Bits):
             [objective.params["logits"][..., :3], 0.5 * (objective.params["logits"] + frozen)[..., 3:]], -1
         )
         signal = (f - leave_one_out_mean(f)).detach()
-        return (f + signal * objective.q_of({"logits": half}).log_prob(z)).mean(0) - objective.kl()
+        return (f + signal * objective.build_q({"logits": half}).log_prob(z)).mean(0) - objective.kl()
 
 
 class WrongLaterExamples(Rightful):
@@ -232,8 +232,8 @@ class DetachesThePrior(Bits):
         prior = [leaf for leaf in (objective.prior.base_dist.logits,) if leaf.requires_grad]
         if not prior:
             return right
-        (slope,) = torch.autograd.grad(right.sum(), prior, retain_graph=True, allow_unused=True)
-        return right + 0 * kl if slope is None else right - (slope.detach() * prior[0]).sum(-1)
+        (gradient,) = torch.autograd.grad(right.sum(), prior, retain_graph=True, allow_unused=True)
+        return right + 0 * kl if gradient is None else right - (gradient.detach() * prior[0]).sum(-1)
 
 
 class DetachesThePriorAndIsBiased(DetachesThePrior):
@@ -302,7 +302,7 @@ class Tempered(Rightful):
     supports = frozenset({"bernoulli"})
 
     def forward(self, objective):
-        flatter = objective.q_of({"logits": 0.7 * objective.params["logits"].detach()})
+        flatter = objective.build_q({"logits": 0.7 * objective.params["logits"].detach()})
         z = flatter.sample((4,))
         f, frozen = objective.f(z, objective.frozen_q()), objective.frozen_q()
         weight = (frozen.log_prob(z) - flatter.log_prob(z)).exp()

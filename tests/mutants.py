@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from estbench.estimators import Estimator
-from estbench.estimators._noise import logistic, open_uniform
+from estbench.estimators._noise import logistic_perturbed, open_uniform
 from estbench.estimators.score_function import leave_one_out_mean, score_function_surrogate
 
 
@@ -186,7 +186,7 @@ class DetachedRebar(Rightful):
 
     def forward(self, objective):
         logits = objective.params["logits"]
-        z = logistic(logits, (1,))
+        z = logistic_perturbed(logits, (1,))
         bits = (z > 0).to(logits.dtype)
         v, theta = open_uniform(bits), logits.sigmoid()
         v = torch.where(bits.bool(), v * theta + (1 - theta), v * (1 - theta))
@@ -195,8 +195,8 @@ class DetachedRebar(Rightful):
         relaxed, tied = (objective.f((each / 0.5).sigmoid(), objective.frozen_q()) for each in (z, conditional))
         variate = relaxed - tied
         # The relaxed terms bring the gradient of the logits alone: the decoder's is that of f at the bits.
-        (slope,) = torch.autograd.grad(variate.sum(), logits, retain_graph=True)
-        pathwise = (slope.detach() * logits).sum(-1)
+        (gradient,) = torch.autograd.grad(variate.sum(), logits, retain_graph=True)
+        pathwise = (gradient.detach() * logits).sum(-1)
         return score_function_surrogate(objective, bits, f, f - tied) + pathwise
 
 

@@ -10,7 +10,7 @@ from estbench.problems import Objective
 
 
 class Baseline(nn.Module):
-    """What is subtracted from f; it may know the input and the past, and never the sample itself."""
+    """Base of baselines, which are subtracted from f: one may depend on the input and the past, never on the sample."""
 
     evaluations = 0  # of f, per example and step
 
@@ -18,11 +18,11 @@ class Baseline(nn.Module):
         """Build learned parts, whose sizes the objective decides."""
 
     def forward(self, objective: Objective) -> Tensor:
-        """The baseline, broadcastable against f of (S, *R, B); live in the baseline's own parameters."""
+        """Return the baseline, broadcastable against f of (S, *R, B); live in the baseline's own parameters."""
         raise NotImplementedError
 
     def update(self, f: Tensor) -> None:
-        """Take in the values of a step, (S, *R, B), after they were used."""
+        """Take in the values of f of a step, (S, *R, B), after they were used."""
 
 
 class Zero(Baseline):
@@ -35,7 +35,7 @@ class Zero(Baseline):
 class ExponentialMovingAverage(Baseline):
     r"""c_t = m_t / (1 - a^t) with m_t = a m_{t-1} + (1 - a) mean f_t; step t subtracts c_{t-1}.
 
-    The division takes out the pull of the zero that m starts from.
+    The division removes the bias towards zero, where m starts.
     """
 
     def __init__(self, decay: float) -> None:
@@ -43,7 +43,7 @@ class ExponentialMovingAverage(Baseline):
         self.decay = decay
         self.mean: Tensor
         self.weight: Tensor
-        # In double precision, so that the average does not depend on the model's own.
+        # In double precision, whatever the precision of the model is.
         self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
 
@@ -59,7 +59,10 @@ class ExponentialMovingAverage(Baseline):
 
 
 class InputDependent(Baseline):
-    r"""c_{t-1} + b_psi(x): the moving average and a tanh network of the input (Mnih and Gregor, 2014)."""
+    r"""c_{t-1} + b_psi(x): the moving average plus a tanh network of the input (Mnih and Gregor, 2014).
+
+    Raises ``EstbenchError`` for an objective without ``context``, and if it is used before ``prepare``.
+    """
 
     def __init__(self, decay: float, hidden: int) -> None:
         super().__init__()
@@ -88,8 +91,8 @@ class InputDependent(Baseline):
 class Optimal(Baseline):
     r"""b = E[f |s|^2] / E[|s|^2] with the score s = grad log q, estimated from separate draws of each example.
 
-    Of all scalars it leaves the least variance, summed over the variational parameters (Greensmith, Bartlett and
-    Baxter, 2004). The draws are its own, so b is independent of the samples that it is subtracted from.
+    Among all scalars it leaves the least variance, summed over the variational parameters (Greensmith, Bartlett and
+    Baxter, 2004). Its draws are separate, so b is independent of the samples that it is subtracted from.
     """
 
     def __init__(self, draws: int) -> None:
@@ -105,11 +108,11 @@ class Optimal(Baseline):
 
 
 def squared_score(objective: Objective, z: Tensor) -> Tensor:
-    """|grad log q(z)|^2 over all variational parameters, (S, *batch, ...) to (S, *batch)."""
-    # A copy of the parameters for each sample keeps the samples' scores apart.
+    """Return |grad log q(z)|^2 over all variational parameters, (S, *batch, ...) to (S, *batch)."""
+    # Each sample has a copy of the parameters, so that the scores of samples are not summed.
     params = {
         name: value.detach().expand(len(z), *value.shape).requires_grad_() for name, value in objective.params.items()
     }
-    scores = torch.autograd.grad(objective.q_of(params).log_prob(z).sum(), list(params.values()))
+    scores = torch.autograd.grad(objective.build_q(params).log_prob(z).sum(), list(params.values()))
     kept = z.shape[: 1 + len(objective.batch_shape)]
     return torch.stack([score.square().reshape(*kept, -1).sum(-1) for score in scores]).sum(0)

@@ -1,4 +1,7 @@
-"""Noise of discrete latents: logistic and Gumbel draws, also given the sample, and one-hot vectors."""
+"""Noise of discrete latents: logistic and Gumbel draws, also given the sample, and one-hot vectors.
+
+Sizes: D latents of C categories, C = 2 for bits; ``*B`` are any batch dimensions.
+"""
 
 from __future__ import annotations
 
@@ -10,58 +13,58 @@ from estbench.problems import Objective
 
 
 def is_categorical(q: Distribution) -> bool:
-    """Whether q draws one-hot vectors, and not bits."""
+    """Return whether q draws one-hot vectors, and not bits."""
     return isinstance(q.base_dist if isinstance(q, Independent) else q, OneHotCategorical)
 
 
-def coupled(objective: Objective, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A sample of q, its noise before rounding, and a second draw of that noise given the sample: all (*B, *event).
+def noise_pair(objective: Objective, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a sample of q, its noise before rounding, and a second draw of that noise given the sample.
 
-    Both noises are live in ``logits``, which q is made from. The sample is one-hot at the largest of the perturbed
-    log-probabilities, or the sign of the logistic variable.
+    All are (*B, *event). Both noises are live in ``logits``, which q is made from. The sample is one-hot at the largest
+    of the perturbed log-probabilities, or the sign of the logistic variable.
     """
     if is_categorical(objective.q):
-        log_p = logits.log_softmax(-1)  # perturbed_given is of this scale
-        noise = perturbed(log_p)
+        log_p = logits.log_softmax(-1)  # the scale of gumbel_perturbed_given_argmax
+        noise = gumbel_perturbed(log_p)
         sample = torch.zeros_like(noise).scatter(-1, noise.argmax(-1, keepdim=True), 1.0)
-        return sample, noise, perturbed_given(log_p, sample)
-    noise = logistic(logits)
+        return sample, noise, gumbel_perturbed_given_argmax(log_p, sample)
+    noise = logistic_perturbed(logits)
     sample = (noise > 0).to(noise)
-    return sample, noise, logistic_given(logits, sample)
+    return sample, noise, logistic_perturbed_given_bit(logits, sample)
 
 
-def perturbed(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
-    """Logits plus Gumbel noise, (*sample_shape, *B, C): their argmax is a categorical sample (Gumbel, 1954)."""
-    return logits + gumbel(logits.new_empty(*sample_shape, *logits.shape))
+def gumbel_perturbed(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    """Return logits plus Gumbel noise, (*sample_shape, *B, C): their argmax is a categorical sample (Gumbel, 1954)."""
+    return logits + gumbel_noise(logits.new_empty(*sample_shape, *logits.shape))
 
 
-def perturbed_given(logits: Tensor, one_hot: Tensor) -> Tensor:
-    r"""A draw of the perturbed logits given their argmax, both (..., C); live in the logits.
+def gumbel_perturbed_given_argmax(logits: Tensor, one_hot: Tensor) -> Tensor:
+    r"""Draw the perturbed logits given their argmax, both (..., C); live in the logits.
 
-    With normalised log p, the largest is T ~ Gumbel(0), whatever its place k, and the others are Gumbels cut at T
+    With normalised log p, the largest is T ~ Gumbel(0), whatever its place k; the others are Gumbels truncated at T
     (Maddison, Tarlow and Minka, 2014, arXiv:1411.0030):
 
         z_k = T,   z_i = -log(exp(-T) + E_i / p_i),   E_i ~ Exp(1)
     """
     log_p = logits.log_softmax(-1)
-    largest = gumbel(torch.empty_like(one_hot[..., :1]))
+    largest = gumbel_noise(torch.empty_like(one_hot[..., :1]))
     exponential = torch.empty_like(one_hot).exponential_()
     others = -torch.logaddexp(-largest, exponential.log() - log_p)
     return torch.where(one_hot.bool(), largest, others)
 
 
-def logistic(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
-    """Logits plus logistic noise, (*sample_shape, *B, D): positive with probability sigmoid(logits)."""
+def logistic_perturbed(logits: Tensor, sample_shape: tuple[int, ...] = ()) -> Tensor:
+    """Return logits plus logistic noise, (*sample_shape, *B, D): positive with probability sigmoid(logits)."""
     return logits + open_uniform(logits.new_empty(*sample_shape, *logits.shape)).logit()
 
 
-def logistic_given(logits: Tensor, bits: Tensor) -> Tensor:
-    r"""A draw of the logistic variable given its sign, both (..., D); live in the logits (Tucker et al., 2017).
+def logistic_perturbed_given_bit(logits: Tensor, bits: Tensor) -> Tensor:
+    r"""Draw the logistic variable given its sign, both (..., D); live in the logits (Tucker et al., 2017).
 
         z = logit theta + logit v',   v' = v (1 - theta) where b = 0,   1 - v' = v theta where b = 1
 
-    with v uniform. v' must stay differentiable in theta: held fixed, it biases every estimator that is made from it.
-    Each case is written by the tail that it lies in, which keeps its digits where theta is close to 0 or 1.
+    with v uniform. v' must stay differentiable in theta: held fixed, it biases every estimator that uses it. Each case
+    is computed from its own tail, because that is accurate also where theta is close to 0 or 1.
     """
     positive = bits.bool()
     tail = open_uniform(torch.empty_like(bits)) * torch.where(positive, logits, -logits).sigmoid()
@@ -69,32 +72,32 @@ def logistic_given(logits: Tensor, bits: Tensor) -> Tensor:
     return logits + torch.where(positive, -noise, noise)
 
 
-def gumbel(like: Tensor) -> Tensor:
-    """Standard Gumbel noise, of the shape, precision and device of ``like``."""
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Return standard Gumbel noise, of the shape, precision and device of ``like``."""
     return -torch.empty_like(like).exponential_().clamp(min=torch.finfo(like.dtype).tiny).log()
 
 
 def open_uniform(like: Tensor) -> Tensor:
-    """Uniform noise on the open interval (0, 1): its logit is finite."""
+    """Return uniform noise on the open interval (0, 1), like ``like``: its logit is finite."""
     eps = torch.finfo(like.dtype).eps
     return torch.rand_like(like).clamp(eps, 1 - eps)
 
 
-def category_logits(objective: Objective) -> Tensor:
-    """Logits of q, (*R, B, D, C), live; C = 2 for bits."""
+def as_categorical_logits(objective: Objective) -> Tensor:
+    """Return the logits of q as those of categories, (*R, B, D, C), live; C = 2 for bits."""
     logits = objective.params["logits"]
-    return torch.stack([torch.zeros_like(logits), logits], -1) if _bits(objective) else logits
+    return torch.stack([torch.zeros_like(logits), logits], -1) if _has_bits(objective) else logits
 
 
-def one_hot(objective: Objective, z: Tensor) -> Tensor:
-    """Values of q as one-hot vectors, (S, *R, B, D, C)."""
-    return torch.stack([1 - z, z], -1) if _bits(objective) else z
+def to_one_hot(objective: Objective, z: Tensor) -> Tensor:
+    """Return values of q as one-hot vectors, (S, *R, B, D, C)."""
+    return torch.stack([1 - z, z], -1) if _has_bits(objective) else z
 
 
-def events(objective: Objective, vectors: Tensor) -> Tensor:
-    """Vectors over categories, (S, *R, B, D, C), as values of q, one-hot or relaxed: the inverse of ``one_hot``."""
-    return vectors[..., 1] if _bits(objective) else vectors
+def from_one_hot(objective: Objective, vectors: Tensor) -> Tensor:
+    """Return vectors over categories, (S, *R, B, D, C), one-hot or relaxed, as values of q: inverts ``to_one_hot``."""
+    return vectors[..., 1] if _has_bits(objective) else vectors
 
 
-def _bits(objective: Objective) -> bool:
+def _has_bits(objective: Objective) -> bool:
     return len(objective.q.event_shape) == 1

@@ -1,4 +1,4 @@
-"""Estimators: their base class, and the registry of those known."""
+"""The base class of estimators, and their registry."""
 
 from __future__ import annotations
 
@@ -20,27 +20,58 @@ from estbench.variant import Variant
 class Estimator(nn.Module):
     """Turns an objective into a per-example surrogate whose autograd gradient estimates grad L.
 
-    Three rules make an estimator work in training and in a probe alike.
+    Three rules make an estimator work both in training and in a probe.
 
     * Samples come first, then *any* batch dimensions: the probe adds a replicate dimension.
-    * The surrogate of an example depends on the noise of that example alone; what pools over the batch (a moving
+    * The surrogate of an example depends only on the noise of that example; what pools over the batch (a moving
       average) is state from before the step.
-    * State lives in buffers and changes in training mode alone. Learned parts are parameters of the estimator; their
-      own optimiser ascends the same surrogate. ``eval()`` freezes both.
+    * State lives in buffers and changes only in training mode. Learned parts are parameters of the estimator; a second
+      optimiser ascends the same surrogate. ``eval()`` freezes both.
+
+    Parameters
+    ----------
+    options
+        An instance of the class's ``Options``; None for the defaults.
+
+    Raises
+    ------
+    EstbenchError
+        When it is called on an objective whose q, or whose bound, it is not for.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> from estbench.estimators import Estimator
+    >>> class ScoreFunction(Estimator):
+    ...     "grad E_q[f] = E_q[f(z) grad log q(z)]."
+    ...
+    ...     summary = "score function, no baseline"
+    ...     supports = {"any"}
+    ...     unbiased = True
+    ...     needs_differentiable_f = False
+    ...     evaluations = 1
+    ...
+    ...     def forward(self, objective):
+    ...         z = objective.q.sample((1,))
+    ...         f = objective.f(z, objective.frozen_q())
+    ...         return (f + f.detach() * objective.q.log_prob(z)).mean(0) - objective.kl()
+    >>> ScoreFunction()(problems.create("gaussian_toy")(torch.zeros(5, 1))).shape  # one number for each example
+    torch.Size([5])
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
     name: ClassVar[str]
     summary: ClassVar[str]
     reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
-    # What is required of q: "any" (samples and their density), "reparameterized" (also a differentiable sample), or
-    # families whose structure the formula uses ("normal", "bernoulli", ...). q itself is looked at, not its name.
+    # The requirement on q: "any" (samples and their density), "reparameterized" (also a differentiable sample), or
+    # families whose structure the formula uses ("normal", "bernoulli", ...). q itself is checked, not its name.
     supports: ClassVar[AbstractSet[str]]
     bounds: ClassVar[AbstractSet[str]] = frozenset({"elbo"})  # objectives: "elbo", "multi-sample"
     unbiased: bool  # this and the next may depend on the options: then __init__ sets them
     needs_differentiable_f: bool
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
-    evaluations: int | str  # of f, per example and step; a formula such as "2D" where the problem decides
+    evaluations: int | str  # of f, per example and step; a formula such as "2D" if the problem decides
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
     _seen: Any = None  # the kind of objective that was checked last
 
@@ -49,10 +80,10 @@ class Estimator(nn.Module):
         self.options: Any = options or type(self).Options()
 
     def prepare(self, objective: Objective) -> None:
-        """Build learned parts, whose sizes the problem decides; called once, before the first step."""
+        """Build learned parts, whose sizes the problem decides; call it once, before the first step."""
 
     def count_evaluations(self, objective: Objective) -> int:
-        """Calls of f per example and step, as a number: where ``evaluations`` is a formula, its value here."""
+        """Return the calls of f per example and step; if ``evaluations`` is a formula, its value for this objective."""
         if isinstance(self.evaluations, str):
             raise EstbenchError(
                 f"estimator '{self.name}' declares evaluations = '{self.evaluations}';"
@@ -61,17 +92,17 @@ class Estimator(nn.Module):
         return self.evaluations
 
     def __call__(self, objective: Objective) -> Any:
-        """The surrogate; an objective of a kind that was not seen before is checked first."""
+        """Return the surrogate, (*batch_shape); a new kind of objective is checked first."""
         kind = requirements.kind_of(objective)
         if kind == self._seen:
             return super().__call__(objective)
         requirements.look(self, objective)
         surrogate = super().__call__(objective)
-        self._seen = kind  # one that was refused is looked at again
+        self._seen = kind  # one that was refused is checked again
         return surrogate
 
     def forward(self, objective: Objective) -> Tensor:
-        """Per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""
+        """Return the per-example surrogate, (*batch_shape): its gradient is the estimate of grad L (ascent)."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
@@ -88,7 +119,16 @@ class Estimator(nn.Module):
 
 
 def surrogate_of(estimator: Estimator, objective: Objective) -> Tensor:
-    """The estimator's surrogate, (*batch_shape); ``EstbenchError`` for anything else that it returns."""
+    """Return the estimator's surrogate, (*batch_shape); ``EstbenchError`` for anything else that it returns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("gaussian_toy")(torch.zeros(5, 1))
+    >>> estimators.surrogate_of(estimators.create("reparam"), objective).shape
+    torch.Size([5])
+    """
     surrogate: Any = estimator(objective)
     if not isinstance(surrogate, Tensor):
         given = f"a {type(surrogate).__name__}"
@@ -111,7 +151,17 @@ FACTS = ("summary", "supports", "unbiased", "needs_differentiable_f")
 
 
 def register(name: str) -> Callable[[type[E]], type[E]]:
-    """Class decorator: make an estimator known as ``name``, once it declares what everybody relies on."""
+    """Register a class of estimators as ``name``; ``EstbenchError`` if it does not declare its facts.
+
+    Examples
+    --------
+    >>> from estbench.estimators import Estimator, register
+    >>> @register("mine")
+    ... class Mine(Estimator):
+    ...     "A class without its facts."
+    Traceback (most recent call last):
+    estbench.errors.EstbenchError: estimator 'mine' does not declare summary, supports, unbiased, ...
+    """
 
     def decorator(cls: type[E]) -> type[E]:
         missing = [fact for fact in FACTS if not hasattr(cls, fact)]
@@ -131,7 +181,17 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
 
 
 def create(variant: str | Variant) -> Estimator:
-    """Build an estimator from ``name[option=value,...]``, for example ``rloo[num_samples=4]``."""
+    """Build an estimator from ``name[option=value,...]``, for example ``rloo[num_samples=4]``.
+
+    Raises ``EstbenchError`` for an unknown name or option, or a value that an option cannot have.
+
+    Examples
+    --------
+    >>> from estbench import estimators
+    >>> estimator = estimators.create("rloo[num_samples=4]")
+    >>> estimator.evaluations, estimator.unbiased
+    (4, True)
+    """
     estimator: Estimator = ESTIMATORS.create(variant)
     if not hasattr(estimator, "evaluations"):
         raise EstbenchError(
@@ -142,7 +202,16 @@ def create(variant: str | Variant) -> Estimator:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Facts, options with their defaults, and the documentation of an estimator."""
+    """Return facts, options with their defaults, and the documentation of an estimator, as plain data.
+
+    Raises ``EstbenchError`` for an unknown name.
+
+    Examples
+    --------
+    >>> from estbench import estimators
+    >>> estimators.describe("rloo")["options"]
+    {'num_samples': 2}
+    """
     cls = ESTIMATORS.get(name)
     return {
         "name": name,

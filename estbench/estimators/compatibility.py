@@ -1,4 +1,4 @@
-"""Whether an estimator is for a problem: by what both declare, and by a look at q."""
+"""Checks whether an estimator is for a problem: by what both declare, and by q itself."""
 
 from __future__ import annotations
 
@@ -33,9 +33,19 @@ MULTIPLES = (1.0, 0.0, 0.1, 3.0, 10.0, 30.0)
 
 
 def check_supports(estimator: type[Estimator], problem: type[Problem], options: BaseOptions) -> None:
-    """Raise ``EstbenchError`` if what a problem says of itself with these options rules the estimator out.
+    """Raise ``EstbenchError`` if what a problem declares with these options rules the estimator out.
 
-    It costs nothing; whether it is true is found by ``check_for``, which looks at q.
+    This costs nothing. ``check_for`` looks at q itself.
+
+    Examples
+    --------
+    >>> from estbench.estimators import ESTIMATORS, check_supports
+    >>> from estbench.problems import PROBLEMS
+    >>> toy = PROBLEMS.get("bernoulli_toy")
+    >>> check_supports(ESTIMATORS.get("disarm"), toy, toy.Options())
+    >>> check_supports(ESTIMATORS.get("vimco"), toy, toy.Options())
+    Traceback (most recent call last):
+    estbench.errors.EstbenchError: estimator 'vimco' is for the multi-sample objective, and problem ...
     """
     latents, bound = problem.latents_of(options), problem.bound_of(options)
     if latents in FAMILIES and latents not in families(estimator.supports):
@@ -51,9 +61,15 @@ def check_supports(estimator: type[Estimator], problem: type[Problem], options: 
 
 
 def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -> None:
-    """Raise ``EstbenchError`` if a problem is not what it claims to be, or not what the estimator requires.
+    """Raise ``EstbenchError`` if a problem is not what it declares, or not what the estimator requires.
 
-    A few examples are encoded, in eval mode; problem, estimator and torch's random state are left as they were.
+    A few examples are encoded in eval mode: the first of ``x``, (B, X), or of the training data. Problem, estimator
+    and torch's random state are left as they were.
+
+    Examples
+    --------
+    >>> from estbench import estimators, problems
+    >>> estimators.check_for(estimators.create("disarm"), problems.create("bernoulli_toy"))
     """
     with _untouched(problem):
         x, objective = _first_objective(problem) if x is None else _objective(problem, x[:EXAMPLES])
@@ -68,11 +84,11 @@ def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -
             raise EstbenchError(f"problem '{problem.name}': a multi-sample bound has no KL apart, and {gap}")
         if not gap and not objective.weighted and all(family_of(layer) for layer in layers):
             return
-        _rehearse(estimator, objective, gap)
+        _try_out(estimator, objective, gap)
 
 
 def _first_gap(problem: Problem, objective: Objective, x: Tensor) -> str:
-    """The first gap at other parameters, in training and in eval mode: a clamp or a warm-up need not show at once."""
+    """Return the first ``kl_gap`` at several parameters, in both modes: a clamp or a warm-up need not show at once."""
     if objective.samples_kl:
         return ""
     for training in (False, True):
@@ -80,7 +96,7 @@ def _first_gap(problem: Problem, objective: Objective, x: Tensor) -> str:
         for factor in MULTIPLES:
             params = {name: factor * value for name, value in objective.params.items()}
             gap = ""
-            with suppress(Exception):  # these may be no parameters of such a q, or none that its author expected
+            with suppress(Exception):  # q may not exist at these parameters, or its author did not expect them
                 gap = kl_gap(problem.objective(params, x), DRAWS)
             if gap:
                 problem.eval()
@@ -89,20 +105,20 @@ def _first_gap(problem: Problem, objective: Objective, x: Tensor) -> str:
     return ""
 
 
-def _rehearse(estimator: Estimator, objective: Objective, gap: str) -> None:
-    """Call the estimator once: it complains itself if it uses what is barred, or what q does not have."""
+def _try_out(estimator: Estimator, objective: Objective, gap: str) -> None:
+    """Call the estimator once: this raises if it uses what is refused, or what q does not have."""
     try:
-        rehearsed = copy.deepcopy(estimator)
-    except Exception:  # noqa: BLE001  (one that holds a lock or an open file; its first step will tell)
+        trial = copy.deepcopy(estimator)
+    except Exception:  # noqa: BLE001  (one that holds a lock or an open file; its first step will show)
         return
     try:
         with torch.no_grad():
-            rehearsed.prepare(objective)
-        rehearsed.to(next(iter(objective.params.values())).device).eval()
-        look(rehearsed, objective)
+            trial.prepare(objective)
+        trial.to(next(iter(objective.params.values())).device).eval()
+        look(trial, objective)
         if gap:
             objective.refused = dict.fromkeys(("log_weight", "prior"), untrue(estimator, gap))
-        surrogate = rehearsed.forward(objective)
+        surrogate = trial.forward(objective)
     except NotImplementedError as error:
         raise EstbenchError(
             f"estimator '{estimator.name}' asks q for what {described(objective)} does not have ({error});"
@@ -117,7 +133,7 @@ def _rehearse(estimator: Estimator, objective: Objective, gap: str) -> None:
 
 
 def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
-    """A problem that names a family has it, and its density is one number for each example."""
+    """Raise unless q is of the family that the problem names, with one density for each example."""
     if len(objective.q.batch_shape) != 1:
         raise EstbenchError(
             f"problem '{problem.name}': q has batch shape {tuple(objective.q.batch_shape)} for {examples} examples; its"
@@ -136,7 +152,7 @@ def _objective(problem: Problem, x: Tensor) -> tuple[Tensor, Objective]:
 
 
 def _first_objective(problem: Problem) -> tuple[Tensor, Objective]:
-    """That of the first examples, in the precision that training gives them in, or else in that of the weights."""
+    """Return the first training examples and their objective, in the precision of the data, or else of the weights."""
     intensities = torch.from_numpy(problem.data.train[:EXAMPLES])
     precisions = {intensities.dtype, *(each.dtype for each in problem.parameters() if each.is_floating_point())}
     for dtype in sorted(precisions, key=lambda each: each != intensities.dtype):
@@ -150,8 +166,8 @@ def _first_objective(problem: Problem) -> tuple[Tensor, Objective]:
 
 @contextmanager
 def _untouched(problem: Problem) -> Iterator[None]:
-    """The problem in eval mode, gradients on; its attributes, its buffers and torch's random state are put back."""
-    # What is bound to each module (modes, counters, buffers), and what buffers hold.
+    """Put the problem into eval mode, with gradients on; restore attributes, buffers and torch's random state after."""
+    # The attributes of each module (modes, counters, buffers), and the values of buffers.
     bound = [(module, {**vars(module)}, {**vars(module)["_buffers"]}) for module in problem.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in problem.buffers()]
     devices = [problem.device] if problem.device.type == "cuda" else []

@@ -16,9 +16,20 @@ from estbench.variant import Variant
 
 
 def create_for(variant: str | Variant, problem: Problem) -> Estimator:
-    """Build an estimator for a problem, once the problem is known to be what it requires.
+    """Build an estimator for a problem, as ``create`` does, with an instance for each of its stochastic layers.
 
-    As ``create`` does, and with an instance for each of the problem's stochastic layers.
+    Raises ``EstbenchError`` if the problem is not what the estimator requires: see ``check_for``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[bits=3]")
+    >>> estimators.create_for("rloo[num_samples=4]", problem)(problem(torch.zeros(5, 1))).shape
+    torch.Size([5])
+    >>> estimators.create_for("rqmc", problem)
+    Traceback (most recent call last):
+    estbench.errors.EstbenchError: estimator 'rqmc' requires normal latents (from loc and log_scale), and q is ...
     """
     estimator = create(variant)
     if problem.layers > 1:
@@ -28,10 +39,11 @@ def create_for(variant: str | Variant, problem: Problem) -> Estimator:
 
 
 class Layerwise(Estimator):
-    """The first instance estimates the gradient of the first layer, the second that of V, which is part of its f.
+    """An instance of an estimator for each of two layers; see ``TwoLayerObjective``.
 
-    Layers have samples, sizes, moving averages and learned parts of their own. Where the instances are unbiased, so are
-    both together: a sample's own f and slope enter the estimate linearly, and their noise averages out.
+    The first estimates the gradient of the first layer, the second that of V, which is part of its f. Each layer has
+    its own samples, sizes, moving averages and learned parts. If the instances are unbiased, so are both together,
+    because a sample's own f and its gradient enter the estimate linearly.
     """
 
     def __init__(self, first: Estimator, second: Estimator) -> None:
@@ -44,21 +56,21 @@ class Layerwise(Estimator):
     def prepare(self, objective: Objective) -> None:
         self.first.prepare(objective)
         self.second.prepare(_layered(objective).second(objective.q.sample()))
-        # Also finds out, before the first step, whether the estimator can do without what a first layer lacks.
+        # This also finds out, before the first step, whether the estimator needs a prior, which a first layer lacks.
         self.evaluations = self.count_evaluations(objective)
 
     def count_evaluations(self, objective: Objective) -> int:
-        """Counted in a rehearsal: how often f is called, and with gradients on, is the first instance's affair."""
-        rehearsed = copy.copy(objective)
+        """Count them in a trial call: only the first instance knows how often f is called, and with gradients on."""
+        trial = copy.copy(objective)
         modes = [(module, module.training) for module in self.modules()]
-        rehearsed.evaluations = 0
+        trial.evaluations = 0
         device = next(iter(objective.params.values())).device
         self.eval()
         with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
-            self(rehearsed)
+            self(trial)
         for module, training in modes:
             module.training = training
-        return rehearsed.evaluations // objective.batch_shape.numel()
+        return trial.evaluations // objective.batch_shape.numel()
 
     def forward(self, objective: Objective) -> Tensor:
         estimated = _layered(objective).estimated_by(self.second)

@@ -1,4 +1,4 @@
-"""Requirements of estimators: q itself is looked at, whatever the problem calls its latents."""
+"""Requirements of estimators, checked on q itself, whatever the problem calls its latents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from estbench.latents import (
 from estbench.problems.objective import Objective
 from estbench.problems.two_layers import TwoLayerObjective
 
-# What a class may declare in ``supports``: one of these two, or families whose structure its formula uses.
+# A class may declare in ``supports``: one of these two, or families whose structure its formula uses.
 ANY = "any"  # samples of q and their density
 REPARAMETERIZED = "reparameterized"  # also a differentiable sample
 FAMILIES: dict[str, Latents] = {
@@ -40,13 +40,13 @@ FAMILIES: dict[str, Latents] = {
         StudentTLatents(1),
     )
 }
-MOST_DRAWN = 2_000_000  # numbers in all draws of q together: fewer draws of large latents
-# What distributions raise for values or parameters that they are not for.
+MOST_DRAWN = 2_000_000  # numbers in all draws of q together: large latents have fewer draws
+# Errors of distributions for values or parameters that they are not for.
 OTHERWISE = (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, AttributeError)
 
 
 class Declared(Protocol):
-    """The facts that an estimator declares, as far as they limit what it is for."""
+    """The declared facts of an estimator that limit what it is for."""
 
     name: ClassVar[str]
     supports: ClassVar[AbstractSet[str]]
@@ -55,7 +55,7 @@ class Declared(Protocol):
 
 
 def families(supports: AbstractSet[str]) -> frozenset[str]:
-    """The families of ``FAMILIES`` that an estimator with such ``supports`` is for."""
+    """Return the families of ``FAMILIES`` that an estimator with such ``supports`` is for."""
     if ANY in supports:
         return frozenset(FAMILIES)
     differentiable = {"normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
@@ -63,7 +63,7 @@ def families(supports: AbstractSet[str]) -> frozenset[str]:
 
 
 def in_words(supports: AbstractSet[str]) -> str:
-    """What such ``supports`` require of q."""
+    """Return in words what such ``supports`` require of q."""
     named = [
         f"{name} latents (from {' and '.join(sorted(_parameters(FAMILIES[name])))})"
         for name in sorted(FAMILIES.keys() & supports)
@@ -76,7 +76,7 @@ def in_words(supports: AbstractSet[str]) -> str:
 
 
 def family_of(objective: Objective) -> str | None:
-    """The family of ``FAMILIES`` that q is, at these parameters and at others; None if it is none of them.
+    """Return the family of ``FAMILIES`` that q is, at these parameters and at others; None if it is none of them.
 
     It is the family if its parameters have the same names, and its density the same values.
     """
@@ -88,7 +88,7 @@ def family_of(objective: Objective) -> str | None:
 
 
 def described(objective: Objective) -> str:
-    """What q is, in words."""
+    """Describe q in words."""
     base, wrapped = objective.q, ""
     while isinstance(base, Independent):
         base, wrapped = base.base_dist, " of independent parts"
@@ -97,7 +97,7 @@ def described(objective: Objective) -> str:
 
 
 def kind_of(objective: Objective) -> tuple[object, ...]:
-    """What objectives have in common that need be looked at once only."""
+    """Return a key that is equal for objectives of which one check is enough."""
     types, base = [], objective.q
     while isinstance(base, Independent):
         types.append(type(base))
@@ -107,7 +107,7 @@ def kind_of(objective: Objective) -> tuple[object, ...]:
 
 
 def check_objective(estimator: Declared, objective: Objective) -> None:
-    """Raise ``EstbenchError`` if q, or the bound, is not what the estimator's formula rests on."""
+    """Raise ``EstbenchError`` if q, or the bound, is not what the estimator requires."""
     if objective.importance_samples > 1 and "multi-sample" not in estimator.bounds:
         raise EstbenchError(
             f"estimator '{estimator.name}' is for the ELBO, and the objective has"
@@ -128,7 +128,7 @@ def check_objective(estimator: Declared, objective: Objective) -> None:
 
 
 def look(estimator: Declared, objective: Objective) -> None:
-    """Check an objective, and bar those of its members that would be wrong; done when an estimator is first called."""
+    """Check an objective and refuse those of its members that are wrong; done when an estimator is first called."""
     check_objective(estimator, objective)
     gap = kl_gap(objective)
     if gap:
@@ -138,9 +138,9 @@ def look(estimator: Declared, objective: Objective) -> None:
 
 
 def kl_gap(objective: Objective, draws: int = 0) -> str:
-    """How the KL of an objective differs from w KL(q || p), in words; empty if it does not, or if that is not known.
+    """Describe how the KL of an objective differs from w KL(q || p); empty if it does not, or if that is not known.
 
-    Where torch has no closed form, it is compared with so many draws for each example.
+    If torch has no closed form, it is compared with the mean of ``draws`` draws for each example.
     """
     if objective.samples_kl or isinstance(objective, TwoLayerObjective):
         return ""
@@ -171,7 +171,7 @@ def kl_gap(objective: Objective, draws: int = 0) -> str:
 
 
 def untrue(estimator: Declared, why: str) -> str:
-    """Why an estimator may not use the densities of q and prior."""
+    """Return the message that refuses an estimator the densities of q and prior."""
     return (
         f"estimator '{estimator.name}' uses the densities of q and prior, and {why}; state a weight as"
         " Objective(kl_weight=...), or choose an estimator that takes the KL as it is (reparam, rloo)"
@@ -179,7 +179,7 @@ def untrue(estimator: Declared, why: str) -> str:
 
 
 def _check_linear(estimator: Declared, density: Distribution, corners: Distribution) -> None:
-    """Between the corners the log-density of finite latents is linear, as relaxed samples need it.
+    """Raise unless the log-density of finite latents is linear between their values, as relaxed samples need it.
 
     The corners are drawn from a distribution of the family: q's own sampler may be counted or replayed.
     """
@@ -204,7 +204,7 @@ def _is(objective: Objective, latents: Latents) -> bool:
         # Of replicates, the first: there may be many, and all are of one family.
         here = {name: value.detach()[(slice(1),) * replicates] for name, value in objective.params.items()}
         there = {name: value + torch.randn_like(value) for name, value in here.items()}
-        return all(_same(objective.q_of(params), latents.family(params)) for params in (here, there))
+        return all(_same(objective.build_q(params), latents.family(params)) for params in (here, there))
     except OTHERWISE:
         return False
 

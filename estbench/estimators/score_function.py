@@ -1,8 +1,8 @@
-"""Score-function gradients: they need no derivative of f, and pay for it with variance."""
+"""Score-function gradients of any latents, without a derivative of f; and a control that leaves the score out."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from estbench.estimators._baselines import Baseline, ExponentialMovingAverage, InputDependent, Optimal, Zero
 from estbench.estimators.base import Estimator, register
-from estbench.options import BaseOptions
+from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems import Objective
 
 
 def leave_one_out_mean(f: Tensor) -> Tensor:
-    """Mean over the *other* samples, (S, *batch) to (S, *batch): independent of the sample at hand."""
+    """Return the mean over the *other* samples, (S, *batch) to (S, *batch): independent of the sample itself."""
     return (f.sum(0) - f) / (f.shape[0] - 1)
 
 
 def score_function_surrogate(objective: Objective, z: Tensor, f: Tensor, signal: Tensor) -> Tensor:
-    """f + sg(signal) log q(z), averaged over samples, less the analytic KL: (S, *batch) to (*batch).
+    """Return f + sg(signal) log q(z), averaged over samples, less the analytic KL: (S, *batch) to (*batch).
 
     The first term carries the gradient of the model's own weights, the second the score-function gradient.
     """
@@ -35,18 +35,31 @@ class Reinforce(Estimator):
 
     ``baseline=none`` takes b = 0. ``ema`` is a moving average of past values of f. ``nvil`` adds a network of the
     input to it (Mnih and Gregor, 2014, arXiv:1402.0030), trained to predict f. Both are state from *before* the step:
-    a baseline that has seen the sample that it is subtracted from would bias the estimate. ``optimal`` is the scalar
-    of least variance, estimated for each example from ``baseline_draws`` separate draws.
+    a baseline that depends on the sample would bias the estimate. ``optimal`` is the scalar of least variance,
+    estimated for each example from ``baseline_draws`` separate draws.
 
     ``normalise`` is the other half of NVIL: (f - b) / max(1, sd), with sd^2 a moving average of past (f - b)^2; in the
-    first step there is none, and no gradient either. An analytic KL is divided alike (with the weights of a learned
-    prior): left as it is, it would weigh sd times too much. The mean has the gradient's direction and not its length,
-    so this is declared biased, and its variance compares with the others' only after multiplication by sd^2.
+    first step there is none, and no gradient either. An analytic KL is divided too (with the weights of a learned
+    prior): otherwise it would weigh sd times too much. The mean has the gradient's direction and not its length, so
+    this is declared biased. Multiply its variance by sd^2 to compare it with that of others.
+
+    Requires samples of q and their density, and only values of f. ``nvil`` also requires ``Objective.context``, and
+    a call of ``prepare`` before use; it raises ``EstbenchError`` without either.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("reinforce[baseline=ema]")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "score function, with baseline none, ema, nvil or optimal"
     reference = "williams1992"
-    supports = frozenset({"any"})  # a sample and its density, and nothing else
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
     variants = (
@@ -58,14 +71,18 @@ class Reinforce(Estimator):
     )
 
     class Options(BaseOptions):
-        """What may be chosen; of the baselines, each option after ``baseline`` belongs to some."""
+        """Options of ``reinforce``."""
 
-        num_samples: Annotated[int, Field(ge=1)] = 1
-        baseline: Literal["none", "ema", "nvil", "optimal"] = "none"
-        decay: float = Field(default=0.9, ge=0, lt=1)
-        hidden: Annotated[int, Field(ge=1)] = 100
-        normalise: bool = False
-        baseline_draws: Annotated[int, Field(ge=1)] = 10
+        num_samples: int = Field(default=1, ge=1, description="S, the samples of each example")
+        baseline: Literal["none", "ema", "nvil", "optimal"] = Field(
+            default="none", description="b: zero, a moving average, one with a network of the input, or the best scalar"
+        )
+        decay: float = Field(default=0.9, ge=0, lt=1, description="of the moving averages; for baseline=ema and nvil")
+        hidden: int = Field(default=100, ge=1, description="hidden units of the network; for baseline=nvil")
+        normalise: bool = Field(default=False, description="whether f - b is divided by its size; for baseline=nvil")
+        baseline_draws: int = Field(
+            default=10, ge=1, description="the draws that the best scalar is estimated from; for baseline=optimal"
+        )
 
         @model_validator(mode="after")
         def _applicable(self) -> Reinforce.Options:
@@ -75,10 +92,10 @@ class Reinforce(Estimator):
                 "normalise": {"nvil"},
                 "baseline_draws": {"optimal"},
             }
-            for option, baselines in owners.items():
-                changed = getattr(self, option) != type(self).model_fields[option].default
-                if changed and self.baseline not in baselines:
-                    raise ValueError(f"option '{option}' has no effect with baseline={self.baseline}; drop it")
+            choice = f"baseline={self.baseline}"
+            refuse_without_effect(
+                self, {option: "" if self.baseline in baselines else choice for option, baselines in owners.items()}
+            )
             return self
 
     def __init__(self, options: Options | None = None) -> None:
@@ -114,14 +131,14 @@ class Reinforce(Estimator):
             if self.spread is not None:
                 self.spread.update(signal.detach().square())
         if self.training and signal.requires_grad:
-            # Ascending -signal^2 / 2 fits a learned baseline to f, and moves nothing else: f is detached in it.
+            # Ascent of -signal^2 / 2 fits a learned baseline to f. It has no other gradient: f is detached in it.
             surrogate = surrogate - 0.5 * signal.square().mean(0)
         return surrogate
 
     def _scale(self, objective: Objective) -> Tensor | float:
         if self.spread is None:
             return 1.0
-        # A first step as long as f is large would stay in the optimiser's memory for hundreds of steps.
+        # No gradient in the first step: one as large as f would stay in the optimiser's memory for hundreds of steps.
         spread = self.spread(objective).sqrt()
         return torch.where(spread > 0, 1 / spread.clamp(min=1), 0.0)
 
@@ -132,20 +149,32 @@ class RLOO(Estimator):
 
         grad E_q[f] ~ (1/S) sum_s (f(z_s) - 1/(S-1) sum_{j != s} f(z_j)) grad log q(z_s)
 
-    The other samples estimate the mean of f for the very example at hand: no state, nothing to tune.
+    The other samples estimate the mean of f for the same example: no state, nothing to tune.
+
+    Requires samples of q and their density, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("rloo[num_samples=4]")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "score function, each sample's baseline being the mean of the others"
     reference = "kool2019"
-    supports = frozenset({"any"})  # a sample and its density, and nothing else
+    supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
     variants = ("rloo[num_samples=4]",)
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``rloo``."""
 
-        num_samples: Annotated[int, Field(ge=2)] = 2
+        num_samples: int = Field(default=2, ge=2, description="S, the samples of each example")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -155,3 +184,37 @@ class RLOO(Estimator):
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, objective.frozen_q())
         return score_function_surrogate(objective, z, f, f - leave_one_out_mean(f))
+
+
+@register("detached")
+class Detached(Estimator):
+    r"""Negative control: z is sampled, no gradient passes through it, and no score takes its place.
+
+        z ~ q_phi,   surrogate = f(sg(z)) - KL(q_phi || p)
+
+    The decoder learns as usual, the encoder only from the KL, as if the reconstruction did not depend on it. This is
+    the problem that the score function and the reparameterization trick solve. With a sampled KL the encoder has only
+    -log q_phi(z) in f, whose gradient has mean zero.
+
+    Requires samples of q, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> estimators.create("detached")(problem(torch.zeros(5, 1))).mean().backward()
+    >>> problem.loc.grad.abs()  # the exact gradient is -1
+    tensor([0.])
+    """
+
+    summary = "no gradient through the sample: the encoder learns from the KL alone (negative control)"
+    reference = None
+    supports = frozenset({"any"})
+    unbiased = False
+    needs_differentiable_f = False
+    evaluations = 1
+
+    def forward(self, objective: Objective) -> Tensor:
+        z = objective.q.sample((1,))
+        return objective.f(z).mean(0) - objective.kl()

@@ -1,33 +1,56 @@
-"""What a family of latents is, and what its members share."""
+"""The base of all families of latents."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar
 
 from torch import Tensor
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution, Independent, kl_divergence
 
 
-class Latents(Protocol):
-    """One family, of a given size; (*B) are any batch dimensions, D the latents."""
+class Latents(ABC):
+    """A family of latents of a given size: how q and p are made from numbers, their KL, and a decoder's inputs.
 
-    name: str  # what an estimator must support
+    Sizes: (*B) are any batch dimensions, D is the number of latents, C that of categories. A family defines ``split``
+    and ``family``; ``kl`` and ``flat`` have defaults, for families whose KL torch knows and whose samples are (*B, D).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import NormalLatents
+    >>> latents = NormalLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'loc': (5, 3), 'log_scale': (5, 3)}
+    >>> q = latents.family(params)
+    >>> q.batch_shape, q.event_shape
+    (torch.Size([5]), torch.Size([3]))
+    >>> latents.kl(params, params)  # of q with itself, in nats
+    tensor([0., 0., 0., 0., 0.])
+    """
+
+    name: ClassVar[str]  # one that an estimator may declare in ``supports``
+    closed_form_kl: ClassVar[bool] = True  # whether ``kl`` is there; elsewhere the KL is sampled
     outputs: int  # numbers that an encoder emits for one example
     inputs: int  # numbers that a decoder takes for one sample
-    closed_form_kl: bool  # whether kl() is there; elsewhere the KL is sampled
 
+    @abstractmethod
     def split(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Variational parameters by name from an encoder's outputs, (*B, outputs)."""
+        """Return the variational parameters by name, (*B, D) or (*B, D, C), from an encoder's (*B, outputs)."""
 
+    @abstractmethod
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        """The distribution with such parameters."""
+        """Return the distribution with these parameters: batch shape (*B), event shape (D,) or (D, C)."""
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        """KL(q || p) in closed form, (*B), from the parameters of both."""
+        """Return KL(q || p) in closed form and in nats, (*B), from the parameters of both."""
+        return kl_divergence(self.family(q), self.family(p))
 
     def flat(self, z: Tensor) -> Tensor:
-        """A sample as a decoder takes it, (*B, inputs)."""
+        """Return samples as a decoder takes them, (*B, D) or (*B, D, C) to (*B, inputs)."""
+        return z
 
 
 def independent(base: Distribution) -> Distribution:

@@ -1,4 +1,4 @@
-"""Bits."""
+"""Latents that are bits."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution
 
-from estbench.latents.base import independent
+from estbench.latents.base import Latents, independent
 
 
-class BernoulliLatents:
+class BernoulliLatents(Latents):
     """D independent bits, from ``logits`` of (*B, D); zeros are fair coins.
 
-    The log-density b log theta + (1 - b) log(1 - theta) is linear in b, and so is defined and differentiable for the
+    The log-density b log theta + (1 - b) log(1 - theta) is linear in b. So it is defined and differentiable for the
     relaxed bits, between 0 and 1, that some estimators ask for.
+
+    Parameters
+    ----------
+    size
+        D, the number of bits.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import BernoulliLatents
+    >>> latents = BernoulliLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'logits': (5, 3)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 3])
     """
 
     name = "bernoulli"
-    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs = self.inputs = size
@@ -31,9 +46,6 @@ class BernoulliLatents:
         return independent(Bernoulli(logits=params["logits"], validate_args=False))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        # torch's own does not broadcast a prior of (D,) against q of (*B, D).
+        # By hand, because torch's own does not broadcast a prior of (D,) against q of (*B, D).
         q_logits, p_logits = q["logits"], p["logits"]
         return (q_logits.sigmoid() * (q_logits - p_logits) + F.softplus(p_logits) - F.softplus(q_logits)).sum(-1)
-
-    def flat(self, z: Tensor) -> Tensor:
-        return z

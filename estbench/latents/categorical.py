@@ -1,4 +1,4 @@
-"""Categories, as one-hot vectors."""
+"""Latents that are categories, as one-hot vectors."""
 
 from __future__ import annotations
 
@@ -7,17 +7,34 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.distributions import Distribution, OneHotCategorical, kl_divergence, register_kl
 
-from estbench.latents.base import independent
+from estbench.latents.base import Latents, independent
 
 
-class CategoricalLatents:
+class CategoricalLatents(Latents):
     """D independent one-hot vectors of C categories, from ``logits`` of (*B, D, C); zeros are uniform.
 
     A sample has shape (*B, D, C). As for bits, the log-density sum_c z_c log p_c is linear in z.
+
+    Parameters
+    ----------
+    size
+        D, the number of one-hot vectors.
+    categories
+        C, at least 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import CategoricalLatents
+    >>> latents = CategoricalLatents(2, categories=4)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'logits': (5, 2, 4)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 8])
     """
 
     name = "categorical"
-    closed_form_kl = True
 
     def __init__(self, size: int, categories: int) -> None:
         self.shape = (size, categories)
@@ -28,9 +45,6 @@ class CategoricalLatents:
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(OneHot(logits=params["logits"], validate_args=False))
-
-    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        return kl_divergence(self.family(q), self.family(p))
 
     def flat(self, z: Tensor) -> Tensor:
         return z.flatten(-2)

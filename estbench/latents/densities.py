@@ -17,7 +17,7 @@ PLAIN = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None
 
 
 def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
-    """KL(q || p), (*R, B), by torch's formula for two distributions of exactly these types; None if there is none.
+    """Return KL(q || p), (*R, B), by torch's formula for two distributions of exactly these types; None if it has none.
 
     A subclass may have another density than its base, so the formula of the base does not count. Own formulas are
     added by ``torch.distributions.register_kl``.
@@ -42,15 +42,15 @@ def closed_form_kl(q: Distribution, p: Distribution) -> Tensor | None:
 
 
 def log_densities(q: Distribution, p: Distribution, z: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Log q(z) and log p(z) of samples of q, (S, *R, B) each, right even where a sample was rounded to the edge.
+    r"""Return log q(z) and log p(z) of samples of q, (S, *R, B) each, also for samples that were rounded to the edge.
 
     Gamma, beta and Dirichlet samples are no smaller than the smallest normal number t; with a concentration a much
     below one, many of them are. Such a sample stands for all below t, which have the density a x^(a - 1) / t^a:
 
         log x = log t + log(u) / a,   u uniform
 
-    Both densities are taken at a draw of x. Beta samples next to one stand in the same way for all that are nearer than
-    3/2 of their distance. Taken at the rounded sample, the ratio p/q is too large, and bounds by tens of nats.
+    Both densities are taken at a draw of x. In the same way, a beta sample next to one stands for all that are nearer
+    than 3/2 of its distance. At the rounded sample the ratio p/q is too large, and so are bounds, by tens of nats.
     """
     log_q, log_p = q.log_prob(z), p.log_prob(z)
     edges, others = _edges(_base(q), z), _edges(_base(p), z)
@@ -64,7 +64,7 @@ def log_densities(q: Distribution, p: Distribution, z: Tensor) -> tuple[Tensor, 
 
 
 def _edges(base: Distribution, z: Tensor) -> list[tuple[Tensor, Tensor, float]]:
-    """By edge: which samples were rounded to it, the concentration there, and how far the rounding reaches."""
+    """Return for each edge: which samples were rounded to it, the concentration there, and how far rounding reaches."""
     low = z <= torch.finfo(z.dtype).tiny
     match base:
         case Gamma() | Dirichlet():
@@ -86,10 +86,10 @@ def _summed(values: Tensor, dims: int) -> Tensor:
 
 
 def frozen(q: Distribution) -> Distribution:
-    """A q that is made from detached parameters, whose density passes gradients on to its sample and to nothing else.
+    """Return a q of detached parameters, whose density passes gradients on to its sample and to nothing else.
 
-    Usually it is so already. Where q holds weights that are not among its parameters (those of a flow, say), the
-    density's slope in z is taken by itself: right to first order.
+    Usually it is so already. If q holds weights that are not among its parameters (those of a flow, say), the
+    density's gradient in z is taken apart: right to first order.
     """
     if not _may_carry_gradients(q):
         return q
@@ -99,14 +99,14 @@ def frozen(q: Distribution) -> Distribution:
             return q.log_prob(z).detach()
         point = z.detach().requires_grad_()
         value = q.log_prob(point)
-        (slope,) = torch.autograd.grad(value.sum(), point)
-        return value.detach() + (slope * (z - point.detach())).flatten(value.dim()).sum(-1)
+        (gradient,) = torch.autograd.grad(value.sum(), point)
+        return value.detach() + (gradient * (z - point.detach())).flatten(value.dim()).sum(-1)
 
     return _with(q, log_prob=log_prob)
 
 
 def _may_carry_gradients(part: Any) -> bool:
-    """Whether a tensor within a distribution requires a gradient; what cannot be looked into may."""
+    """Return whether a tensor within a distribution may require a gradient; an unknown object may."""
     match part:
         case Tensor():
             return part.requires_grad
@@ -119,10 +119,10 @@ def _may_carry_gradients(part: Any) -> bool:
 
 
 def without_stale_caches(q: Distribution) -> Distribution:
-    """The same q; transforms with ``cache_size=1`` remember nothing of calls that were made while gradients are off.
+    """Return the same q, whose transforms with ``cache_size=1`` forget calls that are made while gradients are off.
 
-    What they remember is the origin of the last sample, which stands for the inverse in the density. Made without
-    gradients it has none with respect to the flow's parameters, and the density would lose its own.
+    Such a transform remembers the origin of the last sample, and the density uses it as the inverse. If it was made
+    without gradients, the density would have no gradient with respect to the flow's parameters.
     """
     cached = [transform for transform in _transforms(q) if getattr(transform, "_cache_size", 0)]
     if not cached:
@@ -142,14 +142,14 @@ def without_stale_caches(q: Distribution) -> Distribution:
 
 
 def _with(q: Distribution, **methods: Any) -> Distribution:
-    """A shallow copy of q, of the same type, with other methods."""
+    """Return a shallow copy of q, of the same type, with other methods."""
     twin = copy.copy(q)
     vars(twin).update(methods)
     return twin
 
 
 def _transforms(part: Any) -> Iterator[Transform]:
-    """All transforms within a distribution."""
+    """Yield all transforms within a distribution."""
     if isinstance(part, Transform):
         yield part
     if isinstance(part, Distribution | Transform):

@@ -1,4 +1,4 @@
-"""All values that finite latents can take."""
+"""All values of finite latents."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from torch.distributions import Bernoulli, Distribution, Independent, OneHotCate
 
 
 def states(q: Distribution, limit: int = 4096) -> Tensor | None:
-    """Every value that q can take, (N, *event_shape); nothing where they are not finite in number, or over ``limit``.
+    """Return every value of q, (N, *event_shape); None if they are not finite in number, or more than ``limit``.
 
     Bits come in binary order, the last one fastest; so do categories.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import BernoulliLatents, states
+    >>> states(BernoulliLatents(2).family({"logits": torch.zeros(2)}))
+    tensor([[0., 0.],
+            [0., 1.],
+            [1., 0.],
+            [1., 1.]])
     """
     base = q.base_dist if isinstance(q, Independent) else q
     like = {"dtype": base.logits.dtype, "device": base.logits.device} if hasattr(base, "logits") else {}

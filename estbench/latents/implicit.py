@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Distribution, Gamma, StudentT, kl_divergence
+from torch.distributions import Beta, Dirichlet, Distribution, Gamma, StudentT
 
-from estbench.latents.base import independent
+from estbench.latents.base import Latents, independent
 
 IMPLICIT = frozenset({"gamma", "beta", "dirichlet", "student-t"})
 
 
-class GammaLatents:
-    """D independent gammas, from ``log_concentration`` and ``log_rate``, (*B, D) each; zeros are Exp(1)."""
+class GammaLatents(Latents):
+    """D independent gammas, from ``log_concentration`` and ``log_rate``, (*B, D) each; zeros are Exp(1).
+
+    Parameters
+    ----------
+    size
+        D, the number of latents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import GammaLatents
+    >>> latents = GammaLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'log_concentration': (5, 3), 'log_rate': (5, 3)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 3])
+    """
 
     name = "gamma"
-    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs, self.inputs = 2 * size, size
@@ -28,18 +44,28 @@ class GammaLatents:
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(Gamma(params["log_concentration"].exp(), params["log_rate"].exp(), validate_args=False))
 
-    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        return kl_divergence(self.family(q), self.family(p))
 
-    def flat(self, z: Tensor) -> Tensor:
-        return z
+class BetaLatents(Latents):
+    """D independent betas, from ``log_alpha`` and ``log_beta``, (*B, D) each; zeros are uniform on (0, 1).
 
+    Parameters
+    ----------
+    size
+        D, the number of latents.
 
-class BetaLatents:
-    """D independent betas, from ``log_alpha`` and ``log_beta``, (*B, D) each; zeros are uniform on (0, 1)."""
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import BetaLatents
+    >>> latents = BetaLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'log_alpha': (5, 3), 'log_beta': (5, 3)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 3])
+    """
 
     name = "beta"
-    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs, self.inputs = 2 * size, size
@@ -51,21 +77,32 @@ class BetaLatents:
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(Beta(params["log_alpha"].exp(), params["log_beta"].exp(), validate_args=False))
 
-    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        return kl_divergence(self.family(q), self.family(p))
 
-    def flat(self, z: Tensor) -> Tensor:
-        return z
-
-
-class DirichletLatents:
+class DirichletLatents(Latents):
     """D independent points of the simplex with C corners, from ``log_concentration`` of (*B, D, C); zeros are uniform.
 
     A sample has shape (*B, D, C).
+
+    Parameters
+    ----------
+    size
+        D, the number of points.
+    categories
+        C, at least 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import DirichletLatents
+    >>> latents = DirichletLatents(2, categories=4)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'log_concentration': (5, 2, 4)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 8])
     """
 
     name = "dirichlet"
-    closed_form_kl = True
 
     def __init__(self, size: int, categories: int) -> None:
         self.shape = (size, categories)
@@ -77,18 +114,31 @@ class DirichletLatents:
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(Dirichlet(params["log_concentration"].exp(), validate_args=False))
 
-    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        return kl_divergence(self.family(q), self.family(p))
-
     def flat(self, z: Tensor) -> Tensor:
         return z.flatten(-2)
 
 
-class StudentTLatents:
+class StudentTLatents(Latents):
     """D independent Student t, from ``log_excess_df``, ``loc`` and ``log_scale``, (*B, D) each.
 
-    The degrees of freedom are 2 + exp(log_excess_df), so that the variance is finite; zeros are the t with 3. Two of
-    them have no KL divergence in closed form.
+    The degrees of freedom are 2 + exp(log_excess_df), so that the variance is finite; zeros are the t with 3. The KL
+    divergence of two of them has no closed form: ``kl`` raises ``NotImplementedError``.
+
+    Parameters
+    ----------
+    size
+        D, the number of latents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import StudentTLatents
+    >>> latents = StudentTLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'log_excess_df': (5, 3), 'loc': (5, 3), 'log_scale': (5, 3)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 3])
     """
 
     name = "student-t"
@@ -107,6 +157,3 @@ class StudentTLatents:
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError("the KL divergence of two Student t has no closed form: sample it")
-
-    def flat(self, z: Tensor) -> Tensor:
-        return z

@@ -1,4 +1,4 @@
-"""Normal latents."""
+"""Latents that are normal variables."""
 
 from __future__ import annotations
 
@@ -7,14 +7,30 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
-from estbench.latents.base import independent
+from estbench.latents.base import Latents, independent
 
 
-class NormalLatents:
-    """D independent normals, from ``loc`` and ``log_scale``, (*B, D) each; zeros are the standard normal."""
+class NormalLatents(Latents):
+    """D independent normals, from ``loc`` and ``log_scale``, (*B, D) each; zeros are the standard normal.
+
+    Parameters
+    ----------
+    size
+        D, the number of latents.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.latents import NormalLatents
+    >>> latents = NormalLatents(3)
+    >>> params = latents.split(torch.zeros(5, latents.outputs))
+    >>> {name: tuple(value.shape) for name, value in params.items()}
+    {'loc': (5, 3), 'log_scale': (5, 3)}
+    >>> latents.flat(latents.family(params).sample()).shape  # what a decoder takes
+    torch.Size([5, 3])
+    """
 
     name = "normal"
-    closed_form_kl = True
 
     def __init__(self, size: int) -> None:
         self.outputs, self.inputs = 2 * size, size
@@ -31,6 +47,3 @@ class NormalLatents:
         log_ratio = q["log_scale"] - p["log_scale"]
         distance = (q["loc"] - p["loc"]) * (-p["log_scale"]).exp()
         return 0.5 * (distance.square() + (2 * log_ratio).exp() - 2 * log_ratio - 1).sum(-1)
-
-    def flat(self, z: Tensor) -> Tensor:
-        return z

@@ -1,6 +1,6 @@
 """Measurements: gradient moments, bounds, throughput, clocks and memory."""
 
-from estbench.measure.elbo import Bounds, bounds
+from estbench.measure.elbo import ElboEstimate, evaluate_elbo
 from estbench.measure.environment import describe_environment
 from estbench.measure.frozen import frozen
 from estbench.measure.gradients.bias import Reference, exact_reference
@@ -10,14 +10,14 @@ from estbench.measure.gradients.probe import estimated_reference, probe
 from estbench.measure.timing import Clocks, measure_throughput, synchronize
 
 __all__ = [
-    "Bounds",
     "Clocks",
+    "ElboEstimate",
     "Moments",
     "Reference",
-    "bounds",
     "describe_environment",
     "draw_gradients",
     "estimated_reference",
+    "evaluate_elbo",
     "exact_reference",
     "frozen",
     "measure_throughput",

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, device, threads, commit. Provenance only, never part of a key."""
+"""The provenance of a number: versions, device, threads, commit. It is never part of a key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ PACKAGES = ("estbench", "torch", "numpy", "scipy", "pandas", "pyarrow")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes CUDA where there is one; asking for CUDA where there is none is an error."""
+    """Return the device ``cpu``, ``cuda`` or ``auto``, which is CUDA if there is one.
+
+    Raises ``EstbenchError`` for ``cuda`` if there is none.
+
+    Examples
+    --------
+    >>> from estbench.measure.environment import choose_device
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
@@ -29,7 +38,15 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Flat, plain data. ``machine`` is a hash that tells machines apart without naming them."""
+    """Return the provenance as flat, plain data; ``machine`` is a hash that tells machines apart without naming them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.measure import describe_environment
+    >>> describe_environment(torch.device("cpu"))["device"]
+    'cpu'
+    """
     processor = _processor()
     return {
         **{package: _version(package) for package in PACKAGES},
@@ -65,7 +82,7 @@ def _processor() -> str:
 
 @cache
 def _source() -> dict[str, Any]:
-    """Commit of the source tree that estbench runs from; nothing for an installed package."""
+    """Return the commit of the source tree that estbench runs from; None for an installed package."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return {"commit": None, "uncommitted": None}

@@ -1,4 +1,4 @@
-"""Models that stand still while they are measured, and are afterwards exactly what they were."""
+"""Freeze models while they are measured; afterwards they are exactly as before."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 @contextlib.contextmanager
 def frozen(*models: nn.Module) -> Iterator[None]:
-    """Put models into eval mode for a while; whatever a measurement does to them is undone afterwards.
+    """Put models into eval mode for a ``with`` block, and undo afterwards whatever the block does to them.
 
-    Restored are the mode of each module by itself (its user may keep one in eval mode), weights and buffers (running
-    statistics, counters), plain attributes (a cache that was filled without gradients) and the weights' gradients.
+    These are restored: the mode of each module (its user may keep one in eval mode), weights and buffers (running
+    statistics, counters), plain attributes (a cache that was filled without gradients) and the gradients of weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.measure import frozen
+    >>> model = torch.nn.Linear(2, 1)
+    >>> before = model.weight.detach().clone()
+    >>> with frozen(model), torch.no_grad():
+    ...     _ = model.weight.zero_()
+    >>> model.training, torch.equal(model.weight, before)
+    (True, True)
     """
-    kept, modes = Kept(*models), [model.training for model in models]
+    kept, modes = ModelSnapshot(*models), [model.training for model in models]
     gradients = [(weight, weight.grad) for model in models for weight in model.parameters()]
     for weight, _ in gradients:
         weight.grad = None  # a backward call would add to it in place
@@ -34,8 +45,8 @@ def frozen(*models: nn.Module) -> Iterator[None]:
             weight.grad = gradient
 
 
-class Kept:
-    """Models as they are now: a copy of weights and buffers, and each module's attributes (its mode among them)."""
+class ModelSnapshot:
+    """A copy of the weights and buffers of models, and of the attributes of each module (its mode among them)."""
 
     def __init__(self, *models: nn.Module) -> None:
         self.modules = [
@@ -52,7 +63,7 @@ class Kept:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Make the models what they were."""
+        """Put the models back into this state."""
         for module, attributes, parameters, buffers in self.modules:
             _put_back(vars(module), attributes)
             _put_back(module._parameters, parameters)  # noqa: SLF001
@@ -63,7 +74,7 @@ class Kept:
 
 
 def _put_back(now: Any, before: Mapping[str, Any]) -> None:
-    """Give a mapping the entries that it had, without a comparison of tensors."""
+    """Give a mapping the entries that it had, without comparing tensors."""
     if now.keys() == before.keys() and all(now[name] is value for name, value in before.items()):
         return
     for name in [name for name in now if name not in before]:

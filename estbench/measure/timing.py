@@ -20,13 +20,38 @@ NAMES = ("training", "evaluation", "probe", "writing")
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a device has done what it was given; a CPU always has."""
+    """Wait until a device has finished its work; a CPU always has.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.measure import synchronize
+    >>> synchronize(torch.device("cpu"))
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Clocks:
-    """Seconds spent in each part of a cell; run one clock at a time, for nested ones book the same time twice."""
+    """Seconds spent in each part of a cell. Run one clock at a time, because nested ones count the same time twice.
+
+    Parameters
+    ----------
+    device
+        The device that is synchronised at both ends of a clock.
+    seconds
+        The seconds so far, by clock; zero if None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.measure import Clocks
+    >>> clocks = Clocks(torch.device("cpu"))
+    >>> with clocks("training"):
+    ...     _ = torch.ones(3).sum()
+    >>> clocks.seconds["training"] > 0, clocks.seconds["probe"]
+    (True, 0.0)
+    """
 
     def __init__(self, device: torch.device, seconds: Mapping[str, float] | None = None) -> None:
         self.device = device
@@ -34,7 +59,7 @@ class Clocks:
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """Run one clock; the device is synchronised at both ends, so that work is booked where it was asked for."""
+        """Run one clock; the device is synchronised at both ends, so that each counts its own work."""
         synchronize(self.device)
         start = time.perf_counter()
         try:
@@ -48,10 +73,10 @@ PROCESS = Path("/proc/self")
 
 
 class PeakMemory:
-    """High-water mark since ``reset``.
+    """The peak of the memory in use since ``reset``.
 
     On CUDA it is the memory that torch allocated. On a CPU it is the peak resident set of the whole process, which
-    Linux can reset; where it cannot be reset there is no honest number for one estimator, and none is given.
+    Linux can reset. If it cannot be reset, there is no true number for one estimator, and ``bytes`` gives None.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -59,7 +84,7 @@ class PeakMemory:
         self.known = False
 
     def reset(self) -> None:
-        """Start anew."""
+        """Start again from the memory in use now."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self.known = True
@@ -71,7 +96,7 @@ class PeakMemory:
             self.known = False
 
     def bytes(self) -> int | None:
-        """The mark, in bytes; nothing where it cannot be known."""
+        """Return the mark in bytes; None if it cannot be known."""
         if not self.known:
             return None
         if self.device.type == "cuda":
@@ -93,9 +118,33 @@ def measure_throughput(
 ) -> list[dict[str, Any]]:
     """Time ``rounds`` x ``steps`` training steps of each runner, after one round of warm-up.
 
-    Returns one row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and
-    ``peak_memory_bytes`` (nothing where it cannot be known). A measurement that is interrupted before its last
-    round returns no rows. A runner that raises is left out, and ``failed`` is told; without it, the error is raised.
+    Parameters
+    ----------
+    runners
+        By label, a function that takes so many training steps.
+    rounds, steps
+        The rounds, interleaved over the runners, and the steps of a runner in each.
+    device
+        The device whose work and memory are measured.
+    interrupted
+        Asked before each round; if it says True, no rows are returned.
+    failed
+        Called with the label and the error of a runner that raises, which is left out then; if None, the error is
+        raised.
+
+    Returns
+    -------
+    One row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and ``peak_memory_bytes`` (None
+    if it cannot be known).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench.measure import measure_throughput
+    >>> runners = {"a": lambda steps: None, "b": lambda steps: None}
+    >>> rows = measure_throughput(runners, rounds=2, steps=10, device=torch.device("cpu"))
+    >>> [(row["round"], row["estimator"]) for row in rows]  # the order rotates
+    [(0, 'a'), (0, 'b'), (1, 'b'), (1, 'a')]
     """
     rows: list[dict[str, Any]] = []
     labels = list(runners)
@@ -105,7 +154,7 @@ def measure_throughput(
             return _seconds(runners[label], steps, device)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # an estimator is anybody's code
+        except BaseException as error:  # an estimator may be a user's code, and raise anything
             if failed is None:
                 raise
             failed(label, error)
@@ -130,7 +179,7 @@ def measure_throughput(
 
 
 def _seconds(take_steps: TakeSteps, steps: int, device: torch.device) -> float:
-    """Duration of some steps: by events on CUDA, by the wall clock on a CPU."""
+    """Return the duration of some steps: by events on CUDA, by the wall clock on a CPU."""
     if device.type != "cuda":
         start = time.perf_counter()
         take_steps(steps)

@@ -8,7 +8,7 @@ from estbench.problems.gaussian_variances import variance as gaussian_toy_varian
 from estbench.problems.objective import Objective
 from estbench.problems.problem import PROBLEMS, Problem, create, describe, names, register
 
-# Every module beside this one registers its problem when it is imported.
+# Every module in this folder registers its problem when it is imported.
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,15 @@ class BernoulliToy(Toy):
     are summed over bits. The cost is defined for relaxed bits too.
 
     ``problems.bernoulli_toy_variance`` is the variance of single estimates in closed form, for D = 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> problem = problems.create("bernoulli_toy[target=0.45,bits=1]")
+    >>> objective = problem(torch.zeros(4, 1))  # 4 independent copies of the toy
+    >>> objective.exact().detach()
+    tensor([-0.2525, -0.2525, -0.2525, -0.2525])
     """
 
     summary = "expected cost |b - t|^p of bits, in closed form"
@@ -35,12 +44,12 @@ class BernoulliToy(Toy):
     parameter_names = ("logits",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``theta`` is where every bit starts."""
+        """Options of ``bernoulli_toy``."""
 
-        target: float = Field(default=0.45, ge=0, le=1)
-        power: float = Field(default=2.0, ge=1)
-        bits: Annotated[int, Field(ge=1)] = 1
-        theta: float = Field(default=0.5, gt=0, lt=1)
+        target: float = Field(default=0.45, ge=0, le=1, description="t, the value that a bit should have")
+        power: float = Field(default=2.0, ge=1, description="p, the power of the distance to t")
+        bits: int = Field(default=1, ge=1, description="D, the number of bits")
+        theta: float = Field(default=0.5, gt=0, lt=1, description="the probability of a one at which every bit starts")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
@@ -61,7 +70,7 @@ Estimator = Literal["reinforce", "rloo", "arm", "disarm"]
 
 
 def variance(estimator: Estimator, theta: float, target: float, power: float = 2.0) -> float:
-    r"""Variance of one estimate of d E[f(b)] / d logit for one bit, f(b) = |b - t|^p.
+    r"""Return the variance of one estimate of d E[f(b)] / d logit for one bit, f(b) = |b - t|^p.
 
     With D = f(1) - f(0), p = theta (1 - theta), m = min(theta, 1 - theta) and M = 1 - m; all but ``reinforce`` take
     two evaluations:
@@ -70,6 +79,12 @@ def variance(estimator: Estimator, theta: float, target: float, power: float = 2
         rloo        D^2 p (1 - 2 p) / 2
         arm         (2/3) D^2 (1/8 - (1/2 - m)^3) - D^2 p^2      (Yin and Zhou, 2019)
         disarm      D^2 M^2 m (1 - 2 m) / 2                      (Dong, Mnih and Tucker, 2020)
+
+    Examples
+    --------
+    >>> from estbench.problems.bernoulli_toy import variance
+    >>> round(variance("rloo", theta=0.5, target=0.45), 6), variance("disarm", theta=0.5, target=0.45)
+    (0.000625, 0.0)
     """
     one, zero = _costs(target, power)
     d2, p = (one - zero) ** 2, theta * (1 - theta)
@@ -86,5 +101,5 @@ def variance(estimator: Estimator, theta: float, target: float, power: float = 2
 
 
 def _costs(target: float, power: float) -> tuple[float, float]:
-    """|b - t|^p for b = 1 and b = 0."""
+    """Return |b - t|^p for b = 1 and b = 0."""
     return math.pow(1 - target, power), math.pow(target, power)

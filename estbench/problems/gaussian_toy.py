@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -27,6 +27,15 @@ class GaussianToy(Toy):
         cosine        c(z) = cos(k z)       E c = exp(-k^2 scale^2 / 2) cos(k loc)
 
     ``problems.gaussian_toy_variance`` is the variance of single estimates in closed form, for D = 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> problem = problems.create("gaussian_toy[cost=quadratic,k=0.5]")
+    >>> objective = problem(torch.zeros(4, 1))  # 4 independent copies of the toy
+    >>> objective.exact().detach()  # -((1 - 0.5)^2 + 1)
+    tensor([-1.2500, -1.2500, -1.2500, -1.2500])
     """
 
     summary = "expected quadratic, exponential or cosine cost of normal variables, all in closed form"
@@ -34,19 +43,19 @@ class GaussianToy(Toy):
     parameter_names = ("loc", "log_scale")
 
     class Options(BaseOptions):
-        """What may be chosen; ``loc`` and ``scale`` are where q starts."""
+        """Options of ``gaussian_toy``."""
 
-        cost: Literal["quadratic", "exponential", "cosine"] = "quadratic"
-        k: float = 0.5
-        dimensions: Annotated[int, Field(ge=1)] = 1
-        loc: float = 1.0
-        scale: float = Field(default=1.0, gt=0)
+        cost: Literal["quadratic", "exponential", "cosine"] = Field(default="quadratic", description="c, the cost")
+        k: float = Field(default=0.5, description="the constant k of the cost; at least 0 for cost=exponential")
+        dimensions: int = Field(default=1, ge=1, description="D, the number of normal variables")
+        loc: float = Field(default=1.0, description="the mean at which q starts")
+        scale: float = Field(default=1.0, gt=0, description="the standard deviation at which q starts")
 
         @model_validator(mode="after")
         def _finite(self) -> GaussianToy.Options:
             if self.cost == "exponential" and self.k < 0:
                 raise ValueError(
-                    f"cost=exponential takes k >= 0, for the mean of exp(-k z^2) to be finite; got {self.k}"
+                    f"cost=exponential takes k >= 0, because the mean of exp(-k z^2) must be finite; got {self.k}"
                 )
             return self
 

@@ -30,7 +30,16 @@ Parameter = Literal["loc", "scale"]
 
 
 def variance(cost: Cost, estimator: Estimator, parameter: Parameter, m: float, s: float, k: float) -> float:
-    """Variance of one estimate of the gradient with respect to ``loc`` = m or ``scale`` = s."""
+    """Return the variance of one estimate of the gradient with respect to ``loc`` = m or ``scale`` = s.
+
+    Examples
+    --------
+    >>> from estbench.problems.gaussian_variances import variance
+    >>> variance("quadratic", "pathwise", "loc", m=1.0, s=1.0, k=0.5)
+    4.0
+    >>> variance("quadratic", "score-function", "loc", m=1.0, s=1.0, k=0.5)
+    18.5625
+    """
     moments = {"quadratic": _quadratic, "exponential": _exponential, "cosine": _cosine}[cost]
     return moments(m, s, k)[estimator, parameter]
 
@@ -92,7 +101,7 @@ def _exponential(m: float, s: float, k: float) -> Table:
 
 
 def _tilted(m: float, s: float, rate: float) -> tuple[float, tuple[float, float, float, float, float]]:
-    """Z, and the moments 0 to 4 of e' ~ N(t, v)."""
+    """Return Z, and the moments 0 to 4 of e' ~ N(t, v)."""
     v = 1 / (1 + 2 * rate * s**2)
     t = -2 * rate * s * m * v
     moments = (1.0, t, t**2 + v, t**3 + 3 * t * v, t**4 + 6 * t**2 * v + 3 * v**2)
@@ -100,7 +109,7 @@ def _tilted(m: float, s: float, rate: float) -> tuple[float, tuple[float, float,
 
 
 def _coupled_exponentials(m: float, s: float, k: float) -> float:
-    """E[c(m + s M) c(m + s U M)]: in closed form given U, and integrated over it by Gauss-Legendre, to rounding."""
+    """Return E[c(m + s M) c(m + s U M)]: in closed form given U, integrated over U by Gauss-Legendre, to rounding."""
     nodes, masses = np.polynomial.legendre.leggauss(64)
     u = (nodes + 1) / 2
     precision = 1 + 2 * k * s**2 * (1 + u**2)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from estbench.datasets import card_name
@@ -35,9 +36,19 @@ class HierarchicalVAE(Problem):
     parameter space is that of the logits of q(b1|x).
 
     Estimators that differentiate f do so in one layer at a time. The control variates of ``rebar``, ``relax`` and
-    ``muprop`` relax b1 alone, or b2 alone, where a pass through both, as in their papers, would relax b2 with b1. Their
-    temperatures descend the variance but for a part of the second layer's curvature, which an estimate of its gradient
-    does not have. Neither is a bias.
+    ``muprop`` relax only b1, or only b2. In their papers one pass goes through both layers and relaxes b2 with b1. The
+    gradient of their temperatures lacks a part of the second layer's curvature, because an estimate of that layer's
+    gradient does not have it. Neither is a bias.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("hierarchical_vae[dataset=digits,hidden=[],latent_size=3]")
+    >>> estimator = estimators.create_for("disarm", problem)  # an instance for each layer
+    >>> x = torch.zeros(5, 64)
+    >>> estimator(problem(x)).shape
+    torch.Size([5])
     """
 
     summary = "VAE with two layers of Bernoulli latents, linear or not, on dynamically binarised images"
@@ -45,14 +56,18 @@ class HierarchicalVAE(Problem):
     layers = 2
 
     class Options(BaseOptions):
-        """What may be chosen; sizes are those of both layers."""
+        """Options of ``hierarchical_vae``; sizes are those of both layers."""
 
-        dataset: ImageData = "mnist5k"
-        latent_size: Size = 20
-        hidden: tuple[Size, ...] = (200,)
-        activation: Activation = "tanh"
-        prior: Literal["fixed", "learned"] = "fixed"
-        coding: Literal["binary", "signed"] = "binary"
+        dataset: ImageData = Field(default="mnist5k", description="the images, by name")
+        latent_size: Size = Field(default=20, description="D, the number of bits in each layer")
+        hidden: tuple[Size, ...] = Field(default=(200,), description="units of each hidden layer; [] for linear maps")
+        activation: Activation = Field(default="tanh", description="the activation of hidden layers")
+        prior: Literal["fixed", "learned"] = Field(
+            default="fixed", description="whether the logits of p(b2) are learned"
+        )
+        coding: Literal["binary", "signed"] = Field(
+            default="binary", description="what perceptrons see of bits b: b (binary), or 2b - 1 (signed)"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
@@ -75,11 +90,11 @@ class HierarchicalVAE(Problem):
         return binarised(intensities, generator)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """The logits of q(b1|x), (B, D)."""
+        """Return the logits of q(b1|x), (B, D), for observations x, (B, X)."""
         return {"logits": self.encoder(x)}
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> TwoLayerObjective:
-        """L for observations x, (B, X), at logits of q(b1|x) of (*R, B, D)."""
+        """Return L for observations x, (B, X), at logits of q(b1|x) of (*R, B, D)."""
 
         def log_likelihood(bits: Tensor) -> Tensor:
             return pixel_log_likelihood(self.decoder(self._coded(bits)), x)
@@ -87,7 +102,7 @@ class HierarchicalVAE(Problem):
         return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, x)
 
     def _second_objective(self, bits: Tensor) -> Objective:
-        """E_{q(b2|b1)}[log p(b1|b2)] - KL(q(b2|b1) || p(b2)) at bits b1, (S, *R, B, D), relaxed or not."""
+        """Return E_{q(b2|b1)}[log p(b1|b2)] - KL(q(b2|b1) || p(b2)) at bits b1, (S, *R, B, D), relaxed or not."""
         params, prior = {"logits": self.second_encoder(self._coded(bits))}, self._prior_parameters()
 
         def log_likelihood(second: Tensor) -> Tensor:
@@ -107,14 +122,14 @@ class HierarchicalVAE(Problem):
         return 2 * bits - 1 if self.options.coding == "signed" else bits
 
     def _prior_parameters(self) -> dict[str, Tensor]:
-        """The logits of p(b2), (D,)."""
+        """Return the logits of p(b2), (D,)."""
         if self.learned_prior is not None:
             return {"logits": self.learned_prior}
         weight = next(self.decoder.parameters())
         return {"logits": torch.zeros(self.options.latent_size, dtype=weight.dtype, device=weight.device)}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Weights of both encoders, of both decoders and, where it is learned, of the prior."""
+        """Return the weights of both encoders, of both decoders and, if it is learned, of the prior."""
         groups = {
             "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
             "decoder": [*self.decoder.parameters(), *self.second_decoder.parameters()],

@@ -1,10 +1,10 @@
-"""The linear-Gaussian model, whose posterior and evidence are known."""
+"""The linear-Gaussian model, whose posterior and evidence are known in closed form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,22 +33,35 @@ class LinearGaussian(Problem):
     mu = mean(x), A = I / 2, b = mu / 2; the weights start there, displaced by ``perturbation`` times standard normal
     noise. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
 
-    The 1,024 training points are drawn once and for all from the model with a mu of its own. mu is the parameter of
+    The 1,024 training points are drawn from the model at another mu; they are always the same. mu is the parameter of
     the prior, so its group is ``prior``; it stands for all that a generative network would learn. The KL is always
     sampled, as in the paper: an analytic one would leave mu's gradient without noise. At K = 1 L is known:
 
         L = log p(x) - KL(q(z|x) || p(z|x))
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> problem = problems.create("linear_gaussian[dimensions=2]")
+    >>> x = torch.zeros(3, 2)
+    >>> bool((problem(x).exact() < problem.log_evidence(x)).all())  # L is a lower bound, in nats per example
+    True
     """
 
     summary = "linear-Gaussian model with known posterior and evidence, K importance samples"
     latents = "normal"
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``linear_gaussian``."""
 
-        dimensions: Annotated[int, Field(ge=1)] = 20
-        importance_samples: Annotated[int, Field(ge=1)] = 1
-        perturbation: float = Field(default=0.01, ge=0)
+        dimensions: int = Field(default=20, ge=1, description="D, the size of z and of x")
+        importance_samples: int = Field(default=1, ge=1, description="K; 1 for the ELBO, more for the bound L_K")
+        perturbation: float = Field(
+            default=0.01,
+            ge=0,
+            description="the standard deviation of the weights' distance from the optimum at the start",
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
@@ -72,7 +85,7 @@ class LinearGaussian(Problem):
         return intensities
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """``loc`` and ``log_scale``, (B, D) each; the second is a constant."""
+        """Return ``loc`` and ``log_scale``, (B, D) each; the second is a constant."""
         return _parameters(self.encoder(x), VARIANCE)
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
@@ -90,15 +103,15 @@ class LinearGaussian(Problem):
         )
 
     def posterior(self, x: Tensor) -> dict[str, Tensor]:
-        """The parameters of p(z|x), by the names of q's, (B, D) each."""
+        """Return the parameters of p(z|x), by the names of q's, (B, D) each."""
         return _parameters((x + self.mu) / 2, 0.5)
 
     def log_evidence(self, x: Tensor) -> Tensor:
-        """The evidence log p(x), (B,)."""
+        """Return the evidence log p(x), (B,), in nats."""
         return _normal(self.mu, 2.0).log_prob(x)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """A and b, and mu."""
+        """Return A and b as ``encoder``, and mu as ``prior``."""
         return {"encoder": list(self.encoder.parameters()), "prior": [self.mu]}
 
 
@@ -111,7 +124,7 @@ def _normal(mean: Tensor, variance: float) -> Distribution:
 
 
 def _draw(size: int) -> Dataset:
-    """Data from the model at a mu of its own; the draw belongs to the problem's definition."""
+    """Draw the data from the model at another mu; the draw belongs to the problem's definition."""
     rng = np.random.RandomState(0)
     mu = rng.standard_normal(size)
     points = mu + math.sqrt(2) * rng.standard_normal((sum(SPLITS), size))

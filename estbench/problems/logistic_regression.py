@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class LogisticRegression(Problem):
         L_b = (N / M) sum_{n in b} E_q[log p(y_n|x_n, w)] - KL(q || p),   E_b[L_b] = L
 
     Each example b has a copy of q's parameters and draws of w of its own, which all M rows share, so the surrogate of
-    an example depends on its own noise alone, and the mean over the B examples of a step estimates grad L without
+    an example depends only on its own noise, and the mean over the B examples of a step estimates grad L without
     bias. ``batch_size=1`` is the usual algorithm, one minibatch a step; a larger one averages B independent ones.
     The variance between examples is that of drawing the minibatch.
 
@@ -47,16 +47,27 @@ class LogisticRegression(Problem):
     E_q[log p(y_n|x_n, w)] is an integral over the one normal variable w . x_n, so the exact L and its gradient come
     from quadrature, to rounding. Features are standardised and have a column of ones. Breast cancer is then linearly
     separable: the prior decides how large w is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> problem = problems.create("logistic_regression[minibatch=8]")
+    >>> x = torch.from_numpy(problem.data.train[:3])  # 3 examples, each the indices of 8 rows
+    >>> problem(x).exact().shape
+    torch.Size([3])
     """
 
     summary = "Bayesian logistic regression on breast cancer or German credit, exact by one-dimensional quadrature"
     latents = "normal"
 
     class Options(BaseOptions):
-        """What may be chosen; ``minibatch`` is M, at most all rows."""
+        """Options of ``logistic_regression``."""
 
-        dataset: Literal["breast_cancer", "german_credit"] = "breast_cancer"
-        minibatch: Annotated[int, Field(ge=1)] = 32
+        dataset: Literal["breast_cancer", "german_credit"] = Field(default="breast_cancer", description="the table")
+        minibatch: int = Field(
+            default=32, ge=1, description="M, the rows of a minibatch; all of them if there are fewer"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
@@ -80,11 +91,11 @@ class LogisticRegression(Problem):
         return intensities
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """The parameters of q, once for each minibatch, (B, D)."""
+        """Return the parameters of q, once for each minibatch, (B, D)."""
         return {"loc": self.loc.expand(len(x), -1), "log_scale": self.log_scale.expand(len(x), -1)}
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
-        """L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D)."""
+        """Return L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D)."""
         rows = x.long()
         signed = self.signs[rows].unsqueeze(-1) * self.features[rows]  # (B, M, D): y_n x_n
         factor = len(self.signs) / x.shape[1]
@@ -109,12 +120,12 @@ class LogisticRegression(Problem):
         )
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The variational parameters; the model has no weights of its own."""
+        """Return the variational parameters; the model has no weights of its own."""
         return {"encoder": [self.loc, self.log_scale]}
 
 
 def _windows(name: str, rows: int, size: int) -> Dataset:
-    """Indices of rows: training examples (N, M), and all rows, (1, N), for validation and test."""
+    """Return indices of rows: training examples, (N, M), and all rows, (1, N), for validation and test."""
     circle = np.random.RandomState(0).permutation(rows)
     places = np.arange(rows)[:, None] + np.arange(min(size, rows))
     everything = np.arange(rows)[None].astype(np.float32)
@@ -123,7 +134,7 @@ def _windows(name: str, rows: int, size: int) -> Dataset:
 
 
 def _expected_log_sigmoid(mean: Tensor, deviation: Tensor) -> Tensor:
-    """E[log sigmoid(mean + deviation e)], e ~ N(0, 1), of any shape."""
+    """Return E[log sigmoid(mean + deviation e)], e ~ N(0, 1), of any shape."""
     e = torch.arange(-GRID, GRID + STEP / 2, STEP, dtype=mean.dtype, device=mean.device)
     density = (-0.5 * e.square()).exp() * (STEP / math.sqrt(2 * math.pi))
     return F.logsigmoid(mean.unsqueeze(-1) + deviation.unsqueeze(-1) * e) @ density

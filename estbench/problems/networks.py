@@ -1,4 +1,4 @@
-"""What networks of images are made of: perceptrons, binarised pixels, and likelihoods of binary and of grey ones."""
+"""Parts of image models: perceptrons, binarised pixels, and likelihoods of binary and of grey pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,18 @@ ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset
 
 
 def perceptron(sizes: list[int], activation: str) -> nn.Sequential:
-    """Linear layers between these sizes, with the activation between them and none at the end."""
+    """Return linear layers between these sizes, with the activation between them and none at the end.
+
+    Examples
+    --------
+    >>> from estbench.problems.networks import perceptron
+    >>> perceptron([64, 8, 2], "relu")
+    Sequential(
+      (0): Linear(in_features=64, out_features=8, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=8, out_features=2, bias=True)
+    )
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), ACTIVATIONS[activation]()]
@@ -50,10 +61,10 @@ def binarised(intensities: Tensor, generator: Generator) -> Tensor:
 
 
 def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
+    """Return the log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
     if torch.is_grad_enabled() or not logits.is_cpu:
         return _pixel_log_likelihood(logits, x)
-    # Where no gradient needs the whole: what is computed from a piece stays in the cache.
+    # No gradient needs the whole, so it is done piece by piece: a piece stays in the cache.
     pieces = torch.split(logits, max(1, CACHED // logits[0].numel()))
     return torch.cat([_pixel_log_likelihood(piece, x) for piece in pieces])
 
@@ -63,6 +74,6 @@ def _pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def grey_log_likelihood(mean: Tensor, log_sigma: Tensor, x: Tensor) -> Tensor:
-    """Log-density of grey pixels, log N(x; mean, exp(2 log_sigma)); shapes as for binary ones, log_sigma (..., 1)."""
-    # All that torch's own does beside it is to check.
+    """Return log N(x; mean, exp(2 log_sigma)) of grey pixels; shapes as for binary ones, log_sigma is (..., 1)."""
+    # The same as torch.distributions.Normal.log_prob, without its checks of arguments.
     return (-0.5 * ((x - mean) * (-log_sigma).exp()).square() - log_sigma - 0.5 * math.log(2 * math.pi)).sum(-1)

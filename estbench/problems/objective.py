@@ -1,4 +1,4 @@
-"""The objective of one minibatch: the seam between problems and estimators."""
+"""The objective of one minibatch: what a problem gives to an estimator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from estbench.errors import EstbenchError
 from estbench.latents import closed_form_kl, frozen, log_densities, states, without_stale_caches
 
-# Values of q, or K-tuples of them, that are summed over one by one: 12 bits.
+# The most values of q, or K-tuples of them, for an exact sum: 12 bits.
 ENUMERABLE = 4096
 Family = Callable[[Mapping[str, Tensor]], Distribution]
 
@@ -24,8 +24,8 @@ class Objective:
         L   = E_{q(z)}[f(z)] - KL                              the ELBO
         L_K = E[log (1/K) sum_k p(x, z_k) / q(z_k)]            the multi-sample bound of K > 1 importance samples
 
-    In the ELBO the KL divergence is written apart where it is analytic, f(z) = log p(x|z), or carried by f where it
-    is sampled, f(z) = log p(x|z) + log p(z) - log q(z). Either way L is the same number. The multi-sample bound
+    In the ELBO the KL divergence stands apart if it is analytic: f(z) = log p(x|z). If it is sampled, f holds it:
+    f(z) = log p(x|z) + log p(z) - log q(z). Either way L is the same number. The multi-sample bound
     (Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519) is made from ``log_weight``.
 
     With ``kl_weight`` = w, training ascends E_q[log p(x|z)] - w KL (beta-VAE, warm-up), and ``f``, ``kl`` and
@@ -41,20 +41,51 @@ class Objective:
     family
         Builds q from such parameters.
     log_likelihood
-        log p(x|z): (S, *R, B, D) to (S, *R, B).
+        log p(x|z) in nats: (S, *R, B, D) to (S, *R, B).
     prior
         Builds p(z), with the event shape of q; called when it is first needed.
     context
-        What was observed, (B, X): the input of learned baselines.
+        The observations, (B, X): the input of learned baselines.
     kl
-        KL(q || p) in closed form, () to (*R, B); without one it is sampled within f. Its weight belongs into
-        ``kl_weight``. Estimators that use the densities themselves refuse an objective whose ``kl`` is something else.
+        KL(q || p) in closed form and in nats, () to (*R, B); if None, it is sampled within f. Its weight belongs into
+        ``kl_weight``. Estimators that use the densities refuse an objective whose ``kl`` is something else.
     importance_samples
         K, 1 for the ELBO.
     expectation
-        L in closed form, () to (*R, B), where there is one; finite latents need none, because they are enumerated.
+        L in closed form, () to (*R, B), or None; finite latents need none, because they are enumerated.
     kl_weight
         The weight of the KL in L, at least 0: a number, or a tensor that broadcasts to (*R, B).
+
+    Raises
+    ------
+    EstbenchError
+        For a ``kl_weight`` that is negative or infinite, or that weights a multi-sample bound.
+
+    Examples
+    --------
+    A training loop of your own needs no more than an objective and an estimator. Here log p(x|z) = log N(2; z, 1) and
+    p(z) = N(0, 1), so the posterior is N(1, 1/2).
+
+    >>> import torch
+    >>> from estbench import estimators
+    >>> from estbench.latents import NormalLatents
+    >>> from estbench.problems import Objective
+    >>> normal = NormalLatents(1)
+    >>> loc = torch.zeros(1, 1, requires_grad=True)
+    >>> estimator = estimators.create("stl")
+    >>> optimiser = torch.optim.SGD([loc], lr=0.1)
+    >>> for step in range(40):
+    ...     objective = Objective(
+    ...         {"loc": loc, "log_scale": torch.full((1, 1), -0.3466)},
+    ...         normal.family,
+    ...         lambda z: torch.distributions.Normal(z, 1.0).log_prob(torch.tensor(2.0)).sum(-1),
+    ...         lambda: normal.family({"loc": torch.zeros(1), "log_scale": torch.zeros(1)}),
+    ...     )
+    ...     optimiser.zero_grad()
+    ...     (-estimator(objective).mean()).backward()
+    ...     optimiser.step()
+    >>> round(loc.item(), 2)
+    1.0
     """
 
     def __init__(
@@ -89,15 +120,15 @@ class Objective:
         # Members that an estimator may not use on this objective, with the reason; set where estimators are checked.
         self.refused: Mapping[str, str] = {}
 
-    # Both distributions are made once, with their graph, whatever the gradient mode in which they are first asked for:
-    # a look at f under no_grad leaves them live. In inference mode nothing of them is kept, neither they nor what torch
-    # computes from them when it is first needed (logits from probs), because no gradient can ever pass through it.
+    # Both distributions are made once, with their graph, in whichever gradient mode they are first asked for: a call of
+    # f under no_grad leaves them live. In inference mode nothing is kept, because no gradient can ever pass through it:
+    # neither they nor the tensors that torch computes from them when they are first needed (logits from probs).
 
     @property
     def q(self) -> Distribution:
         """q(z)."""
         if self._made_live and torch.is_inference_mode_enabled():
-            return self.q_of(self.params)
+            return self.build_q(self.params)
         return self._q
 
     @property
@@ -122,22 +153,24 @@ class Objective:
 
     @property
     def weighted(self) -> bool:
-        """Whether L holds another weight of the KL than 1; one that is a tensor is not looked into."""
+        """Whether the KL has another weight than 1 in L; a tensor always counts as one."""
         return isinstance(self.kl_weight, Tensor) or self.kl_weight != 1
 
     @property
     def batch_shape(self) -> torch.Size:
-        """(*R, B)."""
+        """The batch dimensions, (*R, B)."""
         return self._q.batch_shape
 
     def with_q(self, params: Mapping[str, Tensor], q: Distribution) -> Objective:
-        """The same objective at other parameters, with a q that is given."""
+        """Return the same objective at other parameters, with a given q."""
         twin = copy.copy(self)
         twin.params, twin._q, twin._made_live = params, q, False  # noqa: SLF001
         return twin
 
     def f(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """The integrand, (S, *R, B, D) to (S, *R, B); live in z, in the model's weights and, in a sampled KL, in q.
+        """Return the integrand, (S, *R, B, D) to (S, *R, B), in nats; it counts evaluations.
+
+        It is live in z, in the model's weights and, with a sampled KL, in q.
 
         A score-function estimator passes ``frozen_q()`` for q: the direct gradient of -log q has mean zero, so
         leaving it out removes noise and nothing else.
@@ -146,24 +179,26 @@ class Objective:
         return self._with_densities(log_likelihood, z, q) if self.samples_kl else log_likelihood
 
     def kl(self) -> Tensor:
-        """The analytic part of L, w KL(q || p), (*R, B); zero where f carries the sampled KL."""
+        """Return the analytic part of L, w KL(q || p), (*R, B), in nats; zero if f carries the sampled KL."""
         if self._kl is not None:
             return self.kl_weight * self._kl() if self.weighted else self._kl()
         return next(iter(self.params.values())).new_zeros(self.batch_shape)
 
     def log_weight(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """The integrand with a sampled KL, (S, *R, B, D) to (S, *R, B), whichever KL is in use.
+        """Return the integrand with a sampled KL, (S, *R, B, D) to (S, *R, B), whichever KL is in use.
 
-        log p(x|z) + w (log p(z) - log q(z)): at w = 1 the log importance weight log p(x, z) - log q(z).
+        log p(x|z) + w (log p(z) - log q(z)): at w = 1 the log importance weight log p(x, z) - log q(z). Raises
+        ``EstbenchError`` if ``kl`` is not w KL(q || p), because the two would disagree.
         """
         self._check_member("log_weight")
         return self._with_densities(self._count(z), z, q)
 
     def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Terms of the true bounds at samples of q, (S, *R, B) each: those whose mean is the ELBO; log importance weights.
+        """Return two terms of the true bounds at samples of q, (S, *R, B) each: the ELBO's, and log importance weights.
 
+        The mean of the first is the ELBO.
         The KL in the first is in closed form wherever torch has one, whichever KL training uses, with any weight.
-        """  # noqa: E501
+        """
         log_likelihood = self._count(z)
         q, p = self.q, self._p
         log_q, log_p = log_densities(q, p, z)
@@ -172,9 +207,9 @@ class Objective:
         return (log_weight if kl is None else log_likelihood - kl), log_weight
 
     def exact(self) -> Tensor:
-        """L itself, (*R, B), without sampling noise: in closed form, or as a sum over all that q can draw.
+        """Return L itself, (*R, B), without sampling noise: in closed form, or as a sum over all values of q.
 
-        Raises ``EstbenchError`` where there is neither: continuous latents, or more than ``ENUMERABLE`` values.
+        Raises ``EstbenchError`` if there is neither: continuous latents, or more than ``ENUMERABLE`` values.
         """
         if self._expectation is not None:
             return self._expectation()
@@ -194,11 +229,11 @@ class Objective:
         return (log_q[draws].sum(1).exp() * bound).sum(0)
 
     def frozen_q(self) -> Distribution:
-        """Rebuild q from detached parameters: gradients pass through z alone."""
-        return frozen(self.q_of({name: value.detach() for name, value in self.params.items()}))
+        """Rebuild q from detached parameters: gradients pass only through z."""
+        return frozen(self.build_q({name: value.detach() for name, value in self.params.items()}))
 
-    def q_of(self, params: Mapping[str, Tensor]) -> Distribution:
-        """Build what q would be with other parameters, of the same names and of any batch dimensions."""
+    def build_q(self, params: Mapping[str, Tensor]) -> Distribution:
+        """Build q from other parameters, of the same names and of any batch dimensions."""
         return without_stale_caches(self._family(params))
 
     def _with_densities(self, log_likelihood: Tensor, z: Tensor, q: Distribution | None) -> Tensor:

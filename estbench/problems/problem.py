@@ -1,4 +1,4 @@
-"""What a problem is: data and a model that yield an objective for each minibatch."""
+"""The base class of problems, data and a model that yield an objective for each minibatch, and their registry."""
 
 from __future__ import annotations
 
@@ -24,9 +24,49 @@ EXAMPLES = 2
 
 
 class Problem(nn.Module):
-    """Base of all problems: encode an observation to variational parameters, then state the objective for them.
+    """Base of all problems: encode observations to variational parameters, then state the objective for them.
 
-    The two steps are apart because a probe expands the parameters by a replicate dimension in between.
+    The two steps are apart because a probe expands the parameters by a replicate dimension in between. A problem sets
+    ``data``, a ``Dataset``, and defines ``observe``, ``encode``, ``objective`` and ``groups``. Sizes: B examples, X
+    numbers in an observation, D latents, ``*R`` replicates in a probe.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from estbench.datasets import Dataset
+    >>> from estbench.latents import NormalLatents
+    >>> from estbench.problems import Objective, Problem
+    >>> class Denoise(Problem):
+    ...     "p(z) = N(0, 1), p(x|z) = N(x; z, 1), q(z|x) = N(a x, exp(2 s))."
+    ...
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         points = torch.linspace(-1, 1, 8)[:, None].numpy()
+    ...         self.data = Dataset("points", points, points, points, shape=(1, 1))
+    ...         self.a, self.s = nn.Parameter(torch.ones(1)), nn.Parameter(torch.zeros(1))
+    ...
+    ...     def observe(self, intensities, generator):
+    ...         return intensities
+    ...
+    ...     def encode(self, x):
+    ...         return {"loc": self.a * x, "log_scale": self.s.expand_as(x)}
+    ...
+    ...     def objective(self, params, x):
+    ...         normal = NormalLatents(1)
+    ...         return Objective(
+    ...             params,
+    ...             normal.family,
+    ...             lambda z: torch.distributions.Normal(z, 1.0).log_prob(x).sum(-1),
+    ...             lambda: normal.family({"loc": torch.zeros(1), "log_scale": torch.zeros(1)}),
+    ...         )
+    ...
+    ...     def groups(self):
+    ...         return {"encoder": [self.a, self.s]}
+    >>> problem = Denoise()
+    >>> objective = problem(torch.from_numpy(problem.data.train[:5]))
+    >>> objective.f(objective.q.sample((3,))).shape  # 3 samples of 5 examples
+    torch.Size([3, 5])
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -34,26 +74,26 @@ class Problem(nn.Module):
     summary: ClassVar[str]
     version: ClassVar[int] = 1
     layers: ClassVar[int] = 1  # stochastic ones; of two, each has an instance of the estimator
-    latents: ClassVar[str] = "other"  # a family that q is then held to ("normal", "bernoulli", ...), or any other word
+    latents: ClassVar[str] = "other"  # a family that q must then have ("normal", "bernoulli", ...), or any other word
     data: Dataset
 
     @classmethod
     def latents_of(cls, options: Any) -> str:
-        """The latents that a choice of options gives: a family that q is then held to, or any other word."""
+        """Return the latents of a choice of options: a family that q must then have, or any other word."""
         return cls.latents
 
     @classmethod
     def bound_of(cls, options: Any) -> str:
-        """The objective that a choice of options gives: ``elbo``, or ``multi-sample`` for K > 1 importance samples."""
+        """Return the objective of a choice of options: ``elbo``, or ``multi-sample`` for K > 1 importance samples."""
         return "elbo"
 
     @classmethod
     def card_of(cls, options: Any) -> str:
-        """The versioned name of what bounds are bounds on: dataset, binarisation, split, and what changes the model.
+        """Return the versioned name of what is bounded: dataset, binarisation, split, and what changes the model.
 
-        Bounds with different cards never stand in one table: the card is part of every cell's key. A class that does
-        not ship and has an ``observe`` of its own stands by its name in place of the binarisation, because only its
-        author knows what it does to the pixels; so does one with an ``objective`` of its own, behind all else.
+        Bounds with different cards never stand in one table: the card is part of every cell's key. If a class that does
+        not ship has its own ``observe``, its name stands in place of the binarisation, because only its author knows
+        what it does to the pixels. If it has its own ``objective``, its name stands at the end.
         """
         dataset = getattr(options, "dataset", None)
         continuous = getattr(options, "likelihood", None) == "gaussian"
@@ -69,24 +109,24 @@ class Problem(nn.Module):
         raise NotImplementedError
 
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
-        """Variational parameters for observations x, (B, X) to tensors of (B, D)."""
+        """Return the variational parameters by name for observations x, (B, X) to tensors of (B, D)."""
         raise NotImplementedError
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
-        """The objective for observations x, (B, X), at variational parameters of (*R, B, D)."""
+        """Return the objective for observations x, (B, X), at variational parameters of (*R, B, D)."""
         raise NotImplementedError
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The weights by part: ``encoder``, ``decoder`` and, where it is learned, ``prior``."""
+        """Return the weights by part: ``encoder``, ``decoder`` and, if it is learned, ``prior``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Objective:
-        """The objective for observations x, (B, X)."""
+        """Return the objective for observations x, (B, X)."""
         return self.objective(self.encode(x), x)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
 
@@ -96,7 +136,18 @@ names = PROBLEMS.names
 
 
 def create(variant: str | Variant) -> Problem:
-    """Build a problem, with torch's current random state for its initial weights: ``vae[dataset=mnist5k]``."""
+    """Build a problem from ``name[option=value,...]``, for example ``vae[dataset=mnist5k]``.
+
+    Its initial weights come from torch's current random state. Raises ``EstbenchError`` for an unknown name or option,
+    and for lazy modules that the problem does not use.
+
+    Examples
+    --------
+    >>> from estbench import problems
+    >>> problem = problems.create("gaussian_toy[dimensions=3]")
+    >>> problem.options.dimensions
+    3
+    """
     problem: Problem = PROBLEMS.create(variant)
     if _lazy(problem):
         _build(problem, variant)
@@ -104,7 +155,7 @@ def create(variant: str | Variant) -> Problem:
 
 
 def _build(problem: Problem, variant: str | Variant) -> None:
-    """Give lazy modules their weights now, so that the initial ones are the same whatever comes next."""
+    """Give lazy modules their weights now, so that these do not depend on what comes next."""
     training = [(module, module.training) for module in problem.modules()]
     problem.eval()  # a normalisation learns nothing from this
     with mistakes_of(f"the lazy modules of problem '{variant}' cannot be built"), torch.no_grad():
@@ -121,12 +172,21 @@ def _build(problem: Problem, variant: str | Variant) -> None:
 
 
 def _lazy(problem: Problem) -> list[str]:
-    """Names of the weights and buffers that have no size yet."""
+    """Return the names of the weights and buffers that have no size yet."""
     return [name for name, value in (*problem.named_parameters(), *problem.named_buffers()) if is_lazy(value)]
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Facts, options with their defaults, and the documentation of a problem."""
+    """Return facts, options with their defaults, and the documentation of a problem, as plain data.
+
+    Raises ``EstbenchError`` for an unknown name.
+
+    Examples
+    --------
+    >>> from estbench import problems
+    >>> problems.describe("bernoulli_toy")["options"]
+    {'target': 0.45, 'power': 2.0, 'bits': 1, 'theta': 0.5}
+    """
     cls = PROBLEMS.get(name)
     return {
         "name": name,

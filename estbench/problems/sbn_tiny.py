@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench.options import BaseOptions
+from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.objective import ENUMERABLE, Objective
 from estbench.problems.problem import Problem, register
 from estbench.problems.vae import VAE
@@ -23,29 +23,40 @@ class TinySBN(Problem):
     It is the linear ``vae`` on scikit-learn's digits with ``latent_size`` bits, or one-hot vectors of ``categories``.
     ``Objective.exact`` sums over all their values, at most 4,096 of them (12 bits); with ``importance_samples`` = K,
     over all K-tuples of values, at most as many.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import problems
+    >>> problem = problems.create("sbn_tiny[latent_size=4]")
+    >>> problem(torch.zeros(5, 64)).exact().shape  # L of 5 images of 64 pixels, in nats
+    torch.Size([5])
     """
 
     summary = "tiny VAE with Bernoulli or categorical latents on digits; exact gradient by enumeration"
     latents = "bernoulli"
 
     class Options(BaseOptions):
-        """What may be chosen; ``categories`` belongs to categorical latents."""
+        """Options of ``sbn_tiny``."""
 
-        latents: Literal["bernoulli", "categorical"] = "bernoulli"
-        latent_size: Annotated[int, Field(ge=1)] = 6
-        categories: Annotated[int, Field(ge=2)] = 4
-        kl: Literal["analytic", "sampled"] = "analytic"
-        importance_samples: Annotated[int, Field(ge=1)] = 1
+        latents: Literal["bernoulli", "categorical"] = Field(default="bernoulli", description="the family of q and p")
+        latent_size: int = Field(default=6, ge=1, description="D, the number of bits or of one-hot vectors")
+        categories: int = Field(default=4, ge=2, description="C, for latents=categorical")
+        kl: Literal["analytic", "sampled"] = Field(
+            default="analytic", description="whether the KL of the ELBO is in closed form or sampled"
+        )
+        importance_samples: int = Field(default=1, ge=1, description="K; 1 for the ELBO, more for the bound L_K")
 
         @model_validator(mode="after")
         def _enumerable(self) -> TinySBN.Options:
-            idle = {
-                "categories": self.latents == "bernoulli" and "latents=bernoulli",
-                "kl": self.importance_samples > 1 and f"importance_samples={self.importance_samples}",
-            }
-            for option, reason in idle.items():
-                if reason and getattr(self, option) != type(self).model_fields[option].default:
-                    raise ValueError(f"option '{option}' has no effect with {reason}; drop it")
+            count = self.importance_samples
+            refuse_without_effect(
+                self,
+                {
+                    "categories": "latents=bernoulli" if self.latents == "bernoulli" else "",
+                    "kl": f"importance_samples={count}" if count > 1 else "",
+                },
+            )
             base = 2 if self.latents == "bernoulli" else self.categories
             # In powers, so that absurd sizes cost nothing.
             if base ** min(self.latent_size * self.importance_samples, 64) > ENUMERABLE:

@@ -13,17 +13,20 @@ from estbench.latents import Latents
 from estbench.problems.objective import Objective
 from estbench.problems.problem import Problem
 
-# Rows of each split. A row holds nothing: it stands for one independent copy of the toy.
+# Rows of each split. A row is empty: it stands for one independent copy of the toy.
 COPIES = 1000
 
 
 class Toy(Problem):
-    r"""Base of them: L = -E_q[cost(z)], maximised over the parameters of q, which no data and no network come before.
+    r"""Base of the toys: L = -E_q[cost(z)], maximised over the parameters of q; there are no data and no network.
 
     The B examples of a minibatch are independent copies of the toy, so a step averages B estimates of one gradient;
     ``batch_size=1`` is a single one. There is no model: the prior is q itself, held fixed, so that the KL and its
     gradient are zero and log w = f = -cost. The ``elbo`` curve is therefore L, whatever the split; the ``iwae`` one
     is log (1/K) sum_k exp(-cost(z_k)), which bounds nothing here.
+
+    A toy defines ``cost`` and ``expected_cost``, its ``family``, and weights by the names in ``parameter_names``. See
+    ``gaussian_toy`` and ``bernoulli_toy`` for examples.
     """
 
     family: Latents
@@ -35,18 +38,18 @@ class Toy(Problem):
         self.data = Dataset(self.name, rows, rows, rows, shape=(1, 1))
 
     def cost(self, z: Tensor) -> Tensor:
-        """The cost of samples, (S, *R, B, D) to (S, *R, B)."""
+        """Return the cost of samples, (S, *R, B, D) to (S, *R, B)."""
         raise NotImplementedError
 
     def expected_cost(self, params: Mapping[str, Tensor]) -> Tensor:
-        """E_q[cost(z)] in closed form, from parameters of (*R, B, D) to (*R, B)."""
+        """Return E_q[cost(z)] in closed form, from parameters of (*R, B, D) to (*R, B)."""
         raise NotImplementedError
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         return intensities
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """The parameters of q, once for each copy, (B, D)."""
+        """Return the parameters of q, once for each copy, (B, D)."""
         return {name: getattr(self, name).expand(len(x), -1) for name in self.parameter_names}
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
@@ -61,5 +64,5 @@ class Toy(Problem):
         )
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The variational parameters; there is no decoder."""
+        """Return the variational parameters; there is no decoder."""
         return {"encoder": [getattr(self, name) for name in self.parameter_names]}

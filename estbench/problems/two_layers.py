@@ -1,4 +1,4 @@
-"""The objective of two layers of bits, seen from the first: the second is an objective within its integrand."""
+"""The objective of two layers of bits: the integrand of the first layer holds the objective of the second."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class TwoLayerObjective(Objective):
         V(z1) = E_{q(z2|z1)}[log p(z1|z2)] - KL(q(z2|z1) || p(z2))
 
     V is an ELBO itself, of z1 as what is observed: ``second(z1)`` is its objective. f(z1) = log p(x|z1) + Vhat(z1) is
-    random, with the mean that it should have. The value of Vhat is that of one draw of z2, made from the same uniform
-    noise wherever f is called: f(z1) - f(z1') then holds less of it. The gradient of Vhat (in z1, in the weights of
-    q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of an estimator (``estimated_by``), from draws of its own. So
-    the score function works layer by layer, as in Tucker et al. (2017) and in Dong, Mnih and Tucker (2020).
+    random and has the right mean. The value of Vhat is that of one draw of z2, made from the same uniform noise
+    wherever f is called, so that differences f(z1) - f(z1') have less noise (common random numbers). The gradient of
+    Vhat (in z1, in the weights of q(z2|z1), p(z1|z2) and p(z2)) is that of the surrogate of an estimator
+    (``estimated_by``), from draws of its own. So the score function works layer by layer, as in Tucker et al. (2017)
+    and in Dong, Mnih and Tucker (2020).
 
     An evaluation is a call of either layer's integrand.
 
@@ -36,6 +37,18 @@ class TwoLayerObjective(Objective):
         log p(x|z1): (S, *R, B, D) to (S, *R, B).
     second
         The objective of z2 at samples z1, (S, *R, B, D): its batch dimensions are (S, *R, B).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("hierarchical_vae[dataset=digits,hidden=[],latent_size=2]")
+    >>> objective = problem(torch.zeros(5, 64))
+    >>> objective.exact().shape  # a sum over the values of both layers
+    torch.Size([5])
+    >>> estimated = objective.estimated_by(estimators.create("rloo"))
+    >>> estimated.f(estimated.q.sample((3,))).shape
+    torch.Size([3, 5])
     """
 
     def __init__(
@@ -58,18 +71,21 @@ class TwoLayerObjective(Objective):
         return estimated
 
     def f(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """The integrand log p(x|z1) + Vhat(z1), (S, *R, B, D) to (S, *R, B); its gradient too is an estimate."""
+        """Return the integrand log p(x|z1) + Vhat(z1), (S, *R, B, D) to (S, *R, B); its gradient too is an estimate.
+
+        Raise ``EstbenchError`` if gradients are on and no estimator of the second layer was given.
+        """
         return self._count(z) + self._second_value(z)
 
     def log_weight(self, z: Tensor, q: Distribution | None = None) -> Tensor:
-        """Log importance weight of both layers, with one draw of z2 for each z1, (S, *R, B, D) to (S, *R, B)."""
+        """Return the log importance weight of both layers, one draw of z2 for each z1, (S, *R, B, D) to (S, *R, B)."""
         second = self.second(z)
         weight = second.log_weight(second.q.sample((1,))).squeeze(0)
         self.evaluations += second.evaluations
         return self._count(z) + weight - (q or self.q).log_prob(z)
 
     def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Terms of the true bounds, (S, *R, B) each, with one draw of z2 for each z1; see ``Objective``.
+        """Return terms of the true bounds, (S, *R, B) each, with one draw of z2 for each z1; see ``Objective``.
 
         The entropy of q(z1|x) and the KL of the second layer are in closed form.
         """
@@ -80,7 +96,7 @@ class TwoLayerObjective(Objective):
         return log_likelihood + value - self.kl(), log_likelihood + weight - self.q.log_prob(z)
 
     def exact(self) -> Tensor:
-        """L as a sum over all values of both layers, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``."""
+        """Return L as a sum over all values of both layers, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``."""
         values = states(self.q, ENUMERABLE)
         ones = [1] * len(self.batch_shape)
         if values is not None:

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from estbench.failures import described
 from estbench.guarded import DamagedError, LinkError
 from estbench.measure import frozen
-from estbench.measure.frozen import Kept
+from estbench.measure.frozen import ModelSnapshot
 from estbench.randomness import seeded
 from estbench.training.state import CheckpointError, State
 
@@ -77,7 +77,7 @@ class Watch:
     def _copy(self) -> None:
         began = time.monotonic()
         state = self.state
-        self.models = Kept(state.problem, state.estimator)
+        self.models = ModelSnapshot(state.problem, state.estimator)
         self.rest = copy.deepcopy(_rest(state))
         taken = time.monotonic() - began
         self.next_copy = began + max(COPY_SECONDS, COPY_SHARE * taken)

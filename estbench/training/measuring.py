@@ -10,7 +10,7 @@ from torch import Tensor
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
 from estbench.experiment import Cell, stream_seed
-from estbench.measure import Reference, bounds, estimated_reference, exact_reference, frozen, probe
+from estbench.measure import Reference, estimated_reference, evaluate_elbo, exact_reference, frozen, probe
 from estbench.options import BaseOptions
 from estbench.problems import PROBLEMS, Problem
 from estbench.registry import Resolved
@@ -52,7 +52,7 @@ def evaluate(state: State, observations: dict[str, Tensor], training_seconds: fl
     protocol = state.cell.evaluation
     for split, x in observations.items():
         with attempt(state, f"{split} bounds", x):
-            found = bounds(state.problem, x, protocol.num_samples, _seed(state, split))
+            found = evaluate_elbo(state.problem, x, protocol.num_samples, _seed(state, split))
             for metric, value in found._asdict().items():
                 if not math.isfinite(value):
                     raise DivergedError(f"the {split} {metric} is not finite at step {state.step}")
@@ -63,7 +63,7 @@ def evaluate(state: State, observations: dict[str, Tensor], training_seconds: fl
         for split in ("validation", "test"):  # a tighter bound, once, on some of the images
             x = _observations(state, split, protocol.final_examples)
             with attempt(state, f"final {split} bound", x):
-                found = bounds(state.problem, x, protocol.final_num_samples, _seed(state, split))
+                found = evaluate_elbo(state.problem, x, protocol.final_num_samples, _seed(state, split))
                 _add(state, training_seconds, split, "iwae_final", found.iwae)
 
 

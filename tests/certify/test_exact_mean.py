@@ -94,7 +94,7 @@ def test_a_draw_from_another_law_counts_by_that_law():
 
     class Unweighted(Tempered):
         def forward(self, objective):
-            z = objective.q_of({"logits": 0.7 * objective.params["logits"].detach()}).sample((2,))
+            z = objective.build_q({"logits": 0.7 * objective.params["logits"].detach()}).sample((2,))
             f = objective.f(z, objective.frozen_q())
             return (f + f.detach() * objective.q.log_prob(z)).mean(0) - objective.kl()
 

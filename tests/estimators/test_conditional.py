@@ -9,7 +9,11 @@ import torch
 from bits import objective_of
 from scipy import stats
 
-from estbench.estimators._noise import coupled, logistic_given, perturbed_given
+from estbench.estimators._noise import (
+    gumbel_perturbed_given_argmax,
+    logistic_perturbed_given_bit,
+    noise_pair,
+)
 
 DRAWS = 200_000
 BIT_LOGITS = torch.tensor([[-2.0, -0.3, 0.0, 1.5]], dtype=torch.float64)
@@ -28,7 +32,7 @@ def test_both_noises_give_the_sample_and_have_the_law_of_the_noise(logits, categ
     """Mean, square and product of two coordinates, for the second noise against its marginal law."""
     torch.manual_seed(0)
     objective = objective_of(logits.expand(DRAWS, *logits.shape), flat, categories)
-    sample, noise, given = coupled(objective, objective.params["logits"])
+    sample, noise, given = noise_pair(objective, objective.params["logits"])
     for z in (noise, given):
         if categories is None:
             assert torch.equal((z > 0).double(), sample)
@@ -46,21 +50,21 @@ def test_both_noises_give_the_sample_and_have_the_law_of_the_noise(logits, categ
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_nearly_certain_bits_keep_their_sign_and_have_finite_slopes(dtype):
+def test_nearly_certain_bits_keep_their_sign_and_have_finite_gradients(dtype):
     logits = torch.tensor([-80.0, -20.0, 0.0, 20.0, 80.0], dtype=dtype).expand(1000, 5).clone().requires_grad_()
     torch.manual_seed(0)
     for bits in (torch.zeros(1000, 5, dtype=dtype), torch.ones(1000, 5, dtype=dtype)):
-        z = logistic_given(logits, bits)
+        z = logistic_perturbed_given_bit(logits, bits)
         assert torch.equal(z > 0, bits.bool())
-        (slope,) = torch.autograd.grad(z.sum(), [logits])
-        assert slope.isfinite().all()
+        (gradient,) = torch.autograd.grad(z.sum(), [logits])
+        assert gradient.isfinite().all()
 
 
 def test_the_noise_given_the_largest_moves_with_the_probabilities_of_the_others_alone():
-    """The largest is a Gumbel at zero wherever it is: its slope is zero, that of the others is not."""
+    """The largest is a Gumbel at zero wherever it is: its gradient is zero, that of the others is not."""
     log_p = CATEGORY_LOGITS.log_softmax(-1).requires_grad_()
     one_hot = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]], dtype=torch.float64)
-    z = perturbed_given(log_p, one_hot)
+    z = gumbel_perturbed_given_argmax(log_p, one_hot)
     (largest,) = torch.autograd.grad(z[one_hot.bool()].sum(), [log_p], retain_graph=True, allow_unused=True)
     (others,) = torch.autograd.grad(z[~one_hot.bool()].sum(), [log_p])
     assert largest is None or largest.eq(0).all()

@@ -13,7 +13,7 @@ def f(z):
     return (z[..., 0] - 0.4).square() * (1 + z[..., 1]) + z[..., 1]
 
 
-def test_the_mean_slope_of_alpha_is_the_fall_of_the_variance():
+def test_the_mean_gradient_of_alpha_is_the_fall_of_the_variance():
     """Both by enumeration: the variance is a quadratic in alpha, so a central difference of it is exact."""
     estimator = prepared("double-cv", objective_of(LOGITS, f))
     alpha, step = 0.3, 0.5
@@ -22,30 +22,30 @@ def test_the_mean_slope_of_alpha_is_the_fall_of_the_variance():
         estimator.alpha.data.fill_(value)
         variances.append(float(enumerated(estimator, LOGITS, f, 2)[1].sum()))
     estimator.train().alpha.data.fill_(alpha)
-    slope = 0.0
+    gradient = 0.0
     for pair in all_samples(objective_of(LOGITS, f).q, 2).unbind(1):
         objective = fixed_samples(objective_of(LOGITS.clone().requires_grad_(), f), pair)
         (found,) = torch.autograd.grad(estimator(objective).sum(), [estimator.alpha])
-        slope += float(objective.frozen_q().log_prob(pair).sum(0).exp() * found)
-    assert slope == pytest.approx(-(variances[0] - variances[1]) / (2 * step), rel=1e-6)  # alpha is a float32
+        gradient += float(objective.frozen_q().log_prob(pair).sum(0).exp() * found)
+    assert gradient == pytest.approx(-(variances[0] - variances[1]) / (2 * step), rel=1e-6)  # alpha is a float32
 
 
 @pytest.mark.parametrize("variant", ["double-cv", "rodeo[hidden=4]", "rebar", "relax[hidden=4]"])
 def test_learning_moves_the_learned_parts_and_nothing_else(variant):
-    """All of them have a slope in training mode, none in eval mode; that of the logits is the same bits."""
+    """All of them have a gradient in training mode, none in eval mode; that of the logits is the same bits."""
     estimator = prepared(variant, objective_of(LOGITS, f))
     leaf = LOGITS.expand(20, 1, 2).clone().requires_grad_()
 
-    def slopes(training):
+    def gradients(training):
         torch.manual_seed(0)
         surrogate = estimator.train(training)(objective_of(leaf, f)).mean()
         return torch.autograd.grad(surrogate, [leaf, *estimator.parameters()], allow_unused=True)
 
-    moved, *learned = slopes(training=True)
-    still, *frozen = slopes(training=False)
+    moved, *learned = gradients(training=True)
+    still, *frozen = gradients(training=False)
     assert torch.equal(moved, still)
-    assert all(slope.isfinite().all() and slope.ne(0).any() for slope in learned)
-    assert all(slope is None for slope in frozen)
+    assert all(gradient.isfinite().all() and gradient.ne(0).any() for gradient in learned)
+    assert all(gradient is None for gradient in frozen)
 
 
 @pytest.mark.parametrize("variant", ["double-cv", "rodeo[hidden=4]", "rebar", "relax[hidden=4]"])

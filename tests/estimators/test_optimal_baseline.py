@@ -142,12 +142,12 @@ def test_before_there_is_a_spread_there_is_no_gradient_but_the_decoder_s():
 
 
 def test_the_network_learns_from_the_signal_as_it_is():
-    def slopes(estimator):
+    def gradients(estimator):
         torch.manual_seed(9)
         surrogate = estimator.train()(objective(leaves(3)))
         return torch.autograd.grad(surrogate.sum(), list(estimator.baseline.parameters()))
 
-    assert all(map(torch.equal, slopes(nvil(normalise=False)), slopes(nvil(normalise=True))))
+    assert all(map(torch.equal, gradients(nvil(normalise=False)), gradients(nvil(normalise=True))))
 
 
 def test_the_spread_is_of_the_past():

@@ -357,9 +357,9 @@ def test_a_frozen_q_passes_gradients_to_its_sample_alone():
     z = objective.q.sample((3,)).requires_grad_()
     log_q = objective.frozen_q().log_prob(z)
     torch.testing.assert_close(log_q, objective.q.log_prob(z))
-    (slope,) = torch.autograd.grad(objective.q.log_prob(z).sum(), z)
+    (gradient,) = torch.autograd.grad(objective.q.log_prob(z).sum(), z)
     found = torch.autograd.grad(log_q.sum(), [z, problem.weight, *problem.params.values()], allow_unused=True)
-    torch.testing.assert_close(found[0], slope)
+    torch.testing.assert_close(found[0], gradient)
     assert found[1:] == (None, None, None)
 
 
@@ -712,11 +712,11 @@ def test_each_of_two_layers_is_looked_at(other):
 
     def objective(params, x):
         made = original(params, x)
-        family = made.q_of
+        family = made.build_q
 
         def second(z):
             true = made.second(z)
-            kind = uncertain_bits if other == "second" else true.q_of
+            kind = uncertain_bits if other == "second" else true.build_q
             prior = {"logits": torch.zeros(3)}
             return Objective(true.params, kind, lambda z: z.sum(-1), lambda: kind(prior), true.context)
 

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.latents import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
-from estbench.measure import bounds
+from estbench.measure import evaluate_elbo
 
 FAMILIES = [GammaLatents(3), BetaLatents(3), DirichletLatents(2, 3), StudentTLatents(3)]
 PRIORS = {
@@ -81,14 +81,14 @@ def test_a_vae_with_them_trains(latents, estimator):
     problem = problems.create(f"vae[dataset=digits,latents={latents},latent_size=3,hidden=[8]]")
     estimator = estimators.create(estimator)
     x = problem.observe(torch.from_numpy(problem.data.train[:64]), torch.Generator().manual_seed(4))
-    before = bounds(problem, x, 8, seed=0)
+    before = evaluate_elbo(problem, x, 8, seed=0)
     optimizer = torch.optim.Adam(problem.parameters(), lr=0.01, maximize=True)
     for _ in range(30):
         optimizer.zero_grad()
         estimator(problem(x)).mean().backward()
         assert all(weight.grad.isfinite().all() for weight in problem.parameters())
         optimizer.step()
-    after = bounds(problem, x, 8, seed=0)
+    after = evaluate_elbo(problem, x, 8, seed=0)
     assert after.elbo > before.elbo + 5
     assert after.iwae >= after.elbo
 

@@ -11,14 +11,14 @@ from scipy import stats
 from torch.distributions import Bernoulli
 
 from estbench import problems
-from estbench.measure import bounds, elbo
+from estbench.measure import elbo, evaluate_elbo
 
 SEEDS = 40
 
 
 def repeated(problem, x, num_samples, seeds=SEEDS):
     """Mean and standard error over seeds of (elbo, iwae)."""
-    found = np.array([bounds(problem, x, num_samples, seed) for seed in range(seeds)])
+    found = np.array([evaluate_elbo(problem, x, num_samples, seed) for seed in range(seeds)])
     return found.mean(0), found.std(0, ddof=1) / math.sqrt(seeds)
 
 
@@ -81,7 +81,7 @@ def test_where_q_is_the_posterior_every_draw_is_the_marginal_likelihood(linear_g
     problem = linear_gaussian(slope=0.5, offset=0.0, log_scale=-0.5 * math.log(2))
     expected = float(problem.log_marginal(batch).mean())
     for num_samples in (1, 7):
-        assert bounds(problem, batch, num_samples, seed=3).iwae == pytest.approx(expected, rel=1e-12)
+        assert evaluate_elbo(problem, batch, num_samples, seed=3).iwae == pytest.approx(expected, rel=1e-12)
     mean, error = repeated(problem, batch, 7)
     assert abs(mean[0] - expected) < t_allowed(1) * error[0]
 
@@ -101,7 +101,7 @@ def test_chunks_are_bounded_and_every_example_gets_all_its_samples(num_samples, 
 
     monkeypatch.setattr(problem, "objective", spying)
     monkeypatch.setitem(elbo.ROWS, "cpu", 8)
-    bounds(problem, batch, num_samples, seed=0)
+    evaluate_elbo(problem, batch, num_samples, seed=0)
     assert sum(shape.numel() for shape in shapes) == num_samples * len(batch)
     assert max(shape.numel() for shape in shapes) <= 8
 
@@ -112,7 +112,7 @@ def test_chunking_changes_no_expected_value(rows, monkeypatch, linear_gaussian, 
     problem = linear_gaussian()
     whole = repeated(problem, batch, 12)
     monkeypatch.setitem(elbo.ROWS, "cpu", rows)
-    chunked = [bounds(problem, batch, 12, seed) for seed in range(1000, 1000 + SEEDS)]
+    chunked = [evaluate_elbo(problem, batch, 12, seed) for seed in range(1000, 1000 + SEEDS)]
     mean = np.mean(chunked, axis=0)
     error = np.std(chunked, axis=0, ddof=1) / math.sqrt(SEEDS)
     assert (np.abs(mean - whole[0]) < t_allowed(6) * np.hypot(error, whole[1])).all()
@@ -122,18 +122,18 @@ def test_an_example_without_noise_is_the_same_in_any_chunk(monkeypatch, linear_g
     problem = linear_gaussian(slope=0.5, offset=0.0, log_scale=-0.5 * math.log(2))
     expected = float(problem.log_marginal(batch).mean())
     monkeypatch.setitem(elbo.ROWS, "cpu", 4)
-    assert bounds(problem, batch, 10, seed=0).iwae == pytest.approx(expected, rel=1e-12)
+    assert evaluate_elbo(problem, batch, 10, seed=0).iwae == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_draws_depend_on_the_seed_alone_and_nothing_is_disturbed(linear_gaussian, batch):
     problem = linear_gaussian()
     torch.manual_seed(4)
     state = torch.get_rng_state()
-    first = bounds(problem, batch, 5, seed=6)
+    first = evaluate_elbo(problem, batch, 5, seed=6)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(5)
-    assert bounds(problem, batch, 5, seed=6) == first
-    assert bounds(problem, batch, 5, seed=7) != first
+    assert evaluate_elbo(problem, batch, 5, seed=6) == first
+    assert evaluate_elbo(problem, batch, 5, seed=7) != first
     assert all(weight.grad is None for weight in problem.parameters())
     # It ran in inference mode; what it leaves behind must still be trainable.
     problem(batch).kl().sum().backward()

@@ -12,7 +12,7 @@ from torch.distributions import Beta, Gamma, Independent, MixtureSameFamily, Nor
 
 from estbench import problems
 from estbench.latents import BetaLatents, DirichletLatents, GammaLatents, log_densities
-from estbench.measure import bounds
+from estbench.measure import evaluate_elbo
 from estbench.problems import Objective, Problem
 
 FALSE_ALARM = 1e-4  # of each test, over all its scores
@@ -70,7 +70,7 @@ def test_samples_rounded_to_the_edge_do_not_overstate_a_bound(name, value):
     assert float(terms.mean()) == pytest.approx(-kl, rel=1e-4, abs=1e-5)
     score = (float(log_weights.double().mean()) + kl) / float(log_weights.double().std()) * math.sqrt(DRAWS)
     assert abs(score) < stats.norm.isf(FALSE_ALARM / 24)
-    found = bounds(problem, x, 64, seed=1)
+    found = evaluate_elbo(problem, x, 64, seed=1)
     assert found.elbo == pytest.approx(-kl, rel=1e-4, abs=1e-5)
     assert math.isfinite(found.iwae)
 
@@ -112,7 +112,7 @@ def test_an_option_of_training_does_not_change_how_a_bound_is_computed(latents):
         problem = problems.create(f"vae[dataset=digits,hidden=[4],latents={latents},{size},kl={kl},prior=learned]")
         nn.init.normal_(problem.learned_prior)
         x = torch.from_numpy(problem.data.train[:5]).round()
-        found.append(bounds(problem, x, 8, seed=2))
+        found.append(evaluate_elbo(problem, x, 8, seed=2))
     assert found[0] == found[1]
 
 
@@ -127,7 +127,7 @@ def test_a_weighted_kl_leaves_the_bounds_as_they_are(further, analytic):
         if analytic:
             kl = kl_divergence(latents.family(problem.encode(x)), latents.family(zeros(problem, x)))
             problem.further["kl"] = lambda kl=kl: kl
-        found.append(bounds(problem, x, 16, seed=3))
+        found.append(evaluate_elbo(problem, x, 16, seed=3))
     assert found[0] == found[1]
 
 
@@ -136,10 +136,10 @@ def test_a_kl_that_is_none_leaves_the_bounds_as_they_are(wrong):
     x = torch.zeros(3, 1)
     latents = LATENTS["gamma"]
     problem = NoDecoder(latents, torch.tensor([0.5, -0.2]))
-    expected = bounds(problem, x, 16, seed=3)
+    expected = evaluate_elbo(problem, x, 16, seed=3)
     kl = kl_divergence(latents.family(problem.encode(x)), latents.family(zeros(problem, x)))
     problem.further["kl"] = lambda: wrong(kl)
-    assert bounds(problem, x, 16, seed=3) == expected
+    assert evaluate_elbo(problem, x, 16, seed=3) == expected
 
 
 def test_the_bound_of_a_mixture_is_sampled():
@@ -158,7 +158,7 @@ def test_the_bound_of_a_mixture_is_sampled():
             return Objective(params, mixture, lambda z: z.new_zeros(z.shape[:-1]), lambda: standard, x)
 
     problem = Mixed(None, torch.zeros(2))
-    found = bounds(problem, torch.zeros(2, 1), 1, seed=4)
+    found = evaluate_elbo(problem, torch.zeros(2, 1), 1, seed=4)
     assert found.elbo == found.iwae
 
 
@@ -188,6 +188,6 @@ def test_the_two_layer_bound_is_the_enumerated_one():
     x = torch.from_numpy(problem.data.train[:4]).double().round()
     with torch.no_grad():
         exact = float(problem(x).exact().mean())
-    found = torch.tensor([bounds(problem, x, 50, seed).elbo for seed in range(40)], dtype=torch.float64)
+    found = torch.tensor([evaluate_elbo(problem, x, 50, seed).elbo for seed in range(40)], dtype=torch.float64)
     score = (float(found.mean()) - exact) / float(found.std()) * math.sqrt(len(found))
     assert abs(score) < stats.t.isf(FALSE_ALARM / 2, len(found) - 1)

@@ -114,15 +114,15 @@ def test_there_is_no_model_so_log_weight_is_the_integrand():
     objective = problem.objective({"logits": logits}, x)
     z = objective.q.sample((5,))
     torch.testing.assert_close(objective.log_weight(z), objective.f(z), rtol=0, atol=1e-12)
-    (slope,) = torch.autograd.grad(objective.kl().sum(), [logits])
-    assert float(slope.abs().max()) < 1e-15
+    (gradient,) = torch.autograd.grad(objective.kl().sum(), [logits])
+    assert float(gradient.abs().max()) < 1e-15
 
 
 def test_relaxed_bits_have_a_cost_with_a_derivative():
     problem = toy(0.3, 0.45, power=3.0, bits=2)
     z = torch.tensor([[[0.2, 0.9]]]).double().requires_grad_()
-    (slope,) = torch.autograd.grad(problem.cost(z).sum(), [z])
-    torch.testing.assert_close(slope, 3 * (z - 0.45).square() * (z - 0.45).sign(), rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(problem.cost(z).sum(), [z])
+    torch.testing.assert_close(gradient, 3 * (z - 0.45).square() * (z - 0.45).sign(), rtol=1e-12, atol=1e-12)
 
 
 def test_theta_is_where_every_bit_starts():

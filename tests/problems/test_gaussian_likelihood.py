@@ -75,9 +75,9 @@ def test_its_gradients_are_those_of_the_density():
     z = torch.randn(2, 5, 3).double()
     f = vae(x).f(z).sum()
     residual, sigma = x - vae.decoder(z).detach(), vae.log_sigma.detach().exp()
-    slope, bias = torch.autograd.grad(f, [vae.log_sigma, vae.decoder[-1].bias])
+    gradient, bias = torch.autograd.grad(f, [vae.log_sigma, vae.decoder[-1].bias])
     expected = (residual.square() / sigma.square() - 1).sum()
-    torch.testing.assert_close(slope, expected[None], rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, expected[None], rtol=1e-12, atol=0)
     torch.testing.assert_close(bias, (residual / sigma.square()).sum((0, 1)), rtol=1e-12, atol=1e-10)
 
 

@@ -56,9 +56,9 @@ def test_the_exact_value_and_gradient_are_those_of_the_expected_cost(cost, m, s,
     expected = mean(lambda e: COSTS[cost](m + s * e, k))
     torch.testing.assert_close(exact, torch.full_like(exact, -dimensions * expected), rtol=0, atol=1e-10)
     loc, log_scale = torch.autograd.grad(exact.sum(), list(params.values()))
-    slope = mean(lambda e: SLOPES[cost](m + s * e, k))
+    gradient = mean(lambda e: SLOPES[cost](m + s * e, k))
     spread = mean(lambda e: SLOPES[cost](m + s * e, k) * e * s)
-    torch.testing.assert_close(loc, torch.full_like(loc, -slope), rtol=0, atol=1e-10)
+    torch.testing.assert_close(loc, torch.full_like(loc, -gradient), rtol=0, atol=1e-10)
     torch.testing.assert_close(log_scale, torch.full_like(loc, -spread), rtol=0, atol=1e-10)
 
 
@@ -158,7 +158,7 @@ def test_there_is_no_model_so_log_weight_is_the_integrand():
     torch.testing.assert_close(objective.log_weight(z), objective.f(z), rtol=0, atol=1e-12)
     torch.testing.assert_close(objective.f(z), -(0.5 * z).cos().sum(-1), rtol=0, atol=1e-12)
     assert objective.kl().eq(0).all()
-    assert all(slope.eq(0).all() for slope in torch.autograd.grad(objective.kl().sum(), list(params.values())))
+    assert all(gradient.eq(0).all() for gradient in torch.autograd.grad(objective.kl().sum(), list(params.values())))
 
 
 def test_sticking_the_landing_is_reparameterization_where_there_is_no_model():
@@ -179,7 +179,7 @@ def test_the_elbo_curve_is_the_objective():
     exact = float(problem(x[:1]).exact().detach())
     # Var (z - k)^2 = 4 d^2 s^2 + 2 s^4 with d = 0.5, s = 1.
     error = math.sqrt((4 * 0.25 + 2) / (500 * 200))
-    assert abs(measure.bounds(problem, x, 200, seed=0).elbo - exact) < 4 * error
+    assert abs(measure.evaluate_elbo(problem, x, 200, seed=0).elbo - exact) < 4 * error
 
 
 @pytest.mark.parametrize(

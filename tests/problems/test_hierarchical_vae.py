@@ -82,7 +82,7 @@ def test_importance_weights_are_those_of_both_layers(options, largest_z):
 def test_the_bounds_of_an_evaluation_are_those_of_pairs_of_both_layers(largest_z):
     """ELBO and IWAE bound with 2 draws: their means and errors are sums over all pairs of joint values."""
     problem, x = build(VARIANTS[0], count=1)
-    found = measure.bounds(problem, x.expand(20_000, -1), 2, seed=3)
+    found = measure.evaluate_elbo(problem, x.expand(20_000, -1), 2, seed=3)
     log_p, log_q = (each.flatten().detach() for each in by_hand(problem, x))
     log_w, chance = log_p - log_q, (log_q[:, None] + log_q).exp()
     elbo = (log_w[:, None] + log_w) / 2
@@ -133,9 +133,9 @@ def test_its_card_is_its_own():
 
 def test_the_data_s_share_is_told_though_f_is_random_and_not_where_examples_are_mixed():
     problem, x = build(VARIANTS[0], count=4)
-    assert not loop.why_not_apart(problem, x)
+    assert not loop.why_examples_mix(problem, x)
     problem.decoder = nn.Sequential(nn.Linear(2, 6), Normalised(), nn.Linear(6, 64)).double()
-    assert loop.why_not_apart(problem, x)
+    assert loop.why_examples_mix(problem, x)
 
 
 class Normalised(nn.Module):

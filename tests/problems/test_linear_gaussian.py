@@ -65,8 +65,8 @@ def test_the_documented_optimum_has_no_gradient():
     problem.mu.data.copy_(x.mean(0))
     problem.encoder.bias.data.copy_(x.mean(0) / 2)
     objective = problem(x)
-    for slope in torch.autograd.grad(objective.exact().mean(), list(problem.parameters())):
-        assert float(slope.abs().max()) < 1e-12
+    for gradient in torch.autograd.grad(objective.exact().mean(), list(problem.parameters())):
+        assert float(gradient.abs().max()) < 1e-12
     gap = problem.log_evidence(x) - objective.exact()
     # KL(N(m, 2/3) || N(m, 1/2)) in each dimension: all that the fixed variance of q leaves open.
     left = 0.5 * (4 / 3 - 1 - math.log(4 / 3))

@@ -108,7 +108,7 @@ def test_an_exact_gradient_may_be_taken_for_replicates_too(problem):
 def test_the_test_curve_is_the_bound_of_all_data(problem):
     """Within four standard errors, from 4,000 draws."""
     x = torch.from_numpy(problem.data.test)
-    found = measure.bounds(problem, x, 4000, seed=0).elbo
+    found = measure.evaluate_elbo(problem, x, 4000, seed=0).elbo
     objective = problem(x)
     with torch.no_grad():
         error = float(objective.log_weight(objective.q.sample((2000,))).std()) / math.sqrt(4000)

@@ -102,7 +102,7 @@ def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
         monkeypatch.setattr(module, name, function)
 
     slow(loop, "take_steps", lambda _state, steps, _pause: steps)
-    slow(measuring, "bounds", lambda *_: 100)
+    slow(measuring, "evaluate_elbo", lambda *_: 100)
     slow(measuring, "record_moments", lambda *_: 10_000)
     trained = train_cell()
     assert trained.record["clocks"] == {"training": 30, "evaluation": 4 * 3 * 100, "probe": 20_000, "writing": 0}

@@ -1,11 +1,11 @@
-"""Any estimator of normal latents, averaged over draws that depend on each other: what coupled estimators share."""
+"""The base of coupled estimators: any estimator of normal latents, averaged over draws that depend on each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
@@ -17,9 +17,9 @@ from estbench.problems import Objective
 
 
 class CoupledOptions(BaseOptions):
-    """``base`` is any estimator of normal latents that draws them from q, written as a variant."""
+    """Options of a coupled estimator."""
 
-    base: str = "reparam"
+    base: str = Field(default="reparam", description="an estimator of normal latents that draws from q, as a variant")
 
     @field_validator("base")
     @classmethod
@@ -34,8 +34,10 @@ class CoupledOptions(BaseOptions):
 class Coupled(Estimator):
     """The mean of a base estimator over copies of the objective whose draws depend on each other.
 
-    The copies are one more batch dimension in front, (copies, *R, B), for which every estimator is made. What the base
-    remembers of a step (a moving average) it takes in once, after all copies have used what was there before.
+    The copies are one more batch dimension in front, (copies, *R, B), which every estimator allows. The base updates
+    its state (a moving average) once for each step, after all copies have used the state from before.
+
+    Raises ``EstbenchError`` if the base does not draw from q, because then there is nothing to couple.
     """
 
     def __init__(self, options: CoupledOptions | None, copies: int) -> None:
@@ -48,7 +50,7 @@ class Coupled(Estimator):
         self.needs_differentiable_f = self.base.needs_differentiable_f
 
     def noise(self, sample_shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Standard normal noise, (*sample_shape, *like.shape), where ``like`` is (copies, *batch, D)."""
+        """Return standard normal noise, (*sample_shape, *like.shape), where ``like`` is (copies, *batch, D)."""
         raise NotImplementedError
 
     def prepare(self, objective: Objective) -> None:

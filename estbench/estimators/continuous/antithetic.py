@@ -1,4 +1,4 @@
-"""Antithetic pairs: every draw with its mirror image."""
+"""Antithetic pairs: every draw of the noise together with its negative."""
 
 from __future__ import annotations
 
@@ -16,8 +16,20 @@ class Antithetic(Coupled):
         (g(eps) + g(-eps)) / 2,   eps ~ N(0, I)
 
     The part of g that is odd in eps cancels. For a pathwise ``base`` that is all the noise of d/dmu of a quadratic.
-    For a score function, whose score for mu is odd itself, the *even* part of f cancels there, and any constant with
-    it; for log sigma, whose score is even, a constant stays and a baseline is needed as before.
+    The score for mu is odd, so under a score function the *even* part of f cancels there, and any constant with it. The
+    score for log sigma is even, so a constant stays, and a baseline is needed as before.
+
+    Requires normal latents, and of f what ``base`` requires.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("antithetic")(objective).mean().backward()
+    >>> problem.loc.grad.round(decimals=4)  # one pair is exact for a quadratic
+    tensor([-1.])
     """
 
     summary = "mean of any estimator over the noise and its negative"
@@ -28,7 +40,7 @@ class Antithetic(Coupled):
     variants = ("antithetic[base=reinforce]", "antithetic[base=rloo]")
 
     class Options(CoupledOptions):
-        """What may be chosen."""
+        """Options of ``antithetic``."""
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options, copies=2)

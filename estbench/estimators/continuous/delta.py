@@ -25,7 +25,19 @@ class Delta(Estimator):
     With ``coefficient_draws`` the best scalar, cov(f s, h s) / var(h s) with the score s, is estimated for each example
     from as many separate draws.
 
-    Beside the evaluations stands the price of the Hessian: D backward passes through the gradient at mu.
+    The Hessian costs D backward passes through the gradient at mu; they are not among the evaluations.
+
+    Requires normal latents, and an f with two derivatives.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("delta")(objective).mean().backward()
+    >>> problem.loc.grad.round(decimals=4)  # no variance for a quadratic
+    tensor([-1.])
     """
 
     summary = "score function of what a second-order expansion of f leaves over"
@@ -36,10 +48,12 @@ class Delta(Estimator):
     variants = ("delta[coefficient_draws=25]",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``coefficient_draws=0`` sets the coefficient to one."""
+        """Options of ``delta``."""
 
-        num_samples: int = Field(default=1, ge=1)
-        coefficient_draws: int = Field(default=0, ge=0)
+        num_samples: int = Field(default=1, ge=1, description="S, the samples of each example")
+        coefficient_draws: int = Field(
+            default=0, ge=0, description="the draws that a is estimated from, 5 or more; 0 for a = 1"
+        )
 
         @field_validator("coefficient_draws")
         @classmethod
@@ -55,11 +69,11 @@ class Delta(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         frozen = objective.frozen_q()
         loc, scale = objective.q.mean, objective.q.stddev
-        value, slope, hessian = expansion(lambda z: objective.f(z, frozen), loc)
+        value, gradient, hessian = expansion(lambda z: objective.f(z, frozen), loc)
 
         def h(z: Tensor) -> Tensor:
             step = z - loc.detach()
-            return value + (step * (slope + 0.5 * (hessian @ step[..., None]).squeeze(-1))).sum(-1)
+            return value + (step * (gradient + 0.5 * (hessian @ step[..., None]).squeeze(-1))).sum(-1)
 
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, frozen)
@@ -70,29 +84,29 @@ class Delta(Estimator):
             with torch.no_grad():
                 a = coefficient(objective.f(others, frozen), h(others), noise, scale)
         curvature = hessian.diagonal(dim1=-2, dim2=-1)
-        expected = (slope * loc + curvature * scale.detach() * scale).sum(-1)
+        expected = (gradient * loc + curvature * scale.detach() * scale).sum(-1)
         return score_function_surrogate(objective, z, f, f - a * h(z)) + a * expected
 
 
 def expansion(f: Callable[[Tensor], Tensor], loc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Value, gradient and Hessian of f at loc of (*batch, D): (*batch), (*batch, D) and (*batch, D, D), detached."""
+    """Return f, its gradient and its Hessian at loc of (*batch, D): (*batch), (*batch, D), (*batch, D, D), detached."""
     point = loc.detach().requires_grad_()
     value = f(point[None])[0]
-    (slope,) = torch.autograd.grad(value.sum(), point, create_graph=True, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=True, materialize_grads=True)
     rows = [
         torch.autograd.grad(part.sum(), point, retain_graph=True, materialize_grads=True)[0]
-        for part in slope.unbind(-1)
-        if part.requires_grad  # of a linear f it does not
+        for part in gradient.unbind(-1)
+        if part.requires_grad  # not if f is linear
     ]
-    hessian = torch.stack(rows, -2) if rows else slope.new_zeros(*slope.shape, slope.shape[-1])
-    return value.detach(), slope.detach(), hessian.detach()
+    hessian = torch.stack(rows, -2) if rows else gradient.new_zeros(*gradient.shape, gradient.shape[-1])
+    return value.detach(), gradient.detach(), hessian.detach()
 
 
 def coefficient(f: Tensor, h: Tensor, noise: Tensor, scale: Tensor) -> Tensor:
-    """The scalar that takes away most variance, summed over mu and log s: (S, *batch) to (*batch)."""
+    """Return the scalar a of least variance, summed over mu and log s: from (S, *batch) to (*batch)."""
     score = torch.cat([noise / scale, noise.square() - 1], -1)
     first, second = (values[..., None] * score for values in (f, h))
     first, second = first - first.mean(0), second - second.mean(0)
-    tiny = torch.finfo(h.dtype).tiny  # where h is zero, any coefficient does
+    tiny = torch.finfo(h.dtype).tiny  # if h is zero, any coefficient will do
     covariance: Tensor = (first * second).sum((0, -1))
     return covariance / second.square().sum((0, -1)).clamp(min=tiny)

@@ -1,8 +1,6 @@
-"""Finite differences in random directions of the variational parameters: neither f's gradient nor q's density."""
+"""Finite differences in random directions of the variational parameters, without f's gradient or q's density."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -12,16 +10,14 @@ from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
 
-Step = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-
 
 def central_differences(objective: Objective, directions: dict[str, Tensor], step: float) -> Tensor:
-    r"""Surrogate with the gradient (1/S) sum_s (F(phi + c e_s) - F(phi - c e_s)) e_s / (2 c), (*batch).
+    r"""Return a surrogate with the gradient (1/S) sum_s (F(phi + c e_s) - F(phi - c e_s)) e_s / (2 c), (*batch).
 
     F(phi) = f(mu + exp(log s) eps): both sides share their noise eps (common random numbers). ``directions`` holds e by
-    the parameters' names, (S, *batch, D) each. The analytic KL, known exactly, is left out of the differences. Neither
-    side is a draw from q: a third evaluation, at phi itself and with the same noise, carries the decoder's gradient.
+    the names of the parameters, (S, *batch, D) each; ``step`` is c. The analytic KL is known exactly and left out of
+    the differences. Neither side is a draw from q, so a third evaluation, at phi itself and with the same noise,
+    carries the decoder's gradient.
     """
     loc, log_scale = (objective.params[name].detach() for name in ("loc", "log_scale"))
     noise = torch.randn_like(directions["loc"])
@@ -31,13 +27,13 @@ def central_differences(objective: Objective, directions: dict[str, Tensor], ste
         return objective.f(loc + c * directions["loc"] + scale * noise, objective.frozen_q())
 
     with torch.no_grad():
-        slope = (f(step) - f(-step)) / (2 * step)
-    linear = [(slope[..., None] * e * objective.params[name]).sum(-1) for name, e in directions.items()]
+        derivative = (f(step) - f(-step)) / (2 * step)
+    linear = [(derivative[..., None] * e * objective.params[name]).sum(-1) for name, e in directions.items()]
     return (f(0) + torch.stack(linear).sum(0)).mean(0) - objective.kl()
 
 
 def normal_directions(objective: Objective, count: int) -> dict[str, Tensor]:
-    """Standard normal directions by the parameters' names, (S, *batch, D) each."""
+    """Return standard normal directions by the names of the parameters, (S, *batch, D) each."""
     return {
         name: torch.randn(count, *value.shape, dtype=value.dtype, device=value.device)
         for name, value in objective.params.items()
@@ -51,8 +47,20 @@ class EvolutionStrategies(Estimator):
         g = (F(phi + c e) - F(phi - c e)) e / (2 c),   e ~ N(0, I),   F(phi) = f(mu + s eps)
 
     An unbiased estimate of the gradient of the *smoothed* objective E_e[E_{q(phi + c e)} f], and so biased by O(c^2)
-    for L itself; the KL is not smoothed, for it is analytic or, as -log q within f, held at phi. The noise is that of a
+    for L itself. The KL is not smoothed: it is analytic or, as -log q within f, held at phi. The noise is that of a
     directional derivative: it grows with the number of parameters. A third evaluation, at phi, is for the decoder.
+
+    Requires normal latents, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("es")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "finite difference of f in a normal direction of the variational parameters"
@@ -62,10 +70,10 @@ class EvolutionStrategies(Estimator):
     needs_differentiable_f = False
 
     class Options(BaseOptions):
-        """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
+        """Options of ``es``."""
 
-        step: Step = 0.2
-        num_samples: Count = 1
+        step: float = Field(default=0.2, gt=0, description="c, in units of the mean and of the log-scale")
+        num_samples: int = Field(default=1, ge=1, description="S, the directions of each example")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -82,8 +90,20 @@ class SPSA(Estimator):
 
         g_i = (F(phi + c e) - F(phi - c e)) / (2 c e_i),   e_i = +1 or -1,   F(phi) = f(mu + s eps)
 
-    As ``es``, with signs for directions: e_i = 1 / e_i, and every direction has the same length, which takes away some
-    of the noise. Biased by O(c^2) too.
+    As ``es``, with signs for directions: e_i = 1 / e_i, and every direction has the same length, which removes some of
+    the noise. Biased by O(c^2) too.
+
+    Requires normal latents, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("spsa")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "finite difference of f in a direction of random signs of the variational parameters"
@@ -93,10 +113,10 @@ class SPSA(Estimator):
     needs_differentiable_f = False
 
     class Options(BaseOptions):
-        """``step`` is c, in units of the mean and of the log-scale; ``num_samples`` the number of directions."""
+        """Options of ``spsa``."""
 
-        step: Step = 0.35
-        num_samples: Count = 1
+        step: float = Field(default=0.35, gt=0, description="c, in units of the mean and of the log-scale")
+        num_samples: int = Field(default=1, ge=1, description="S, the directions of each example")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

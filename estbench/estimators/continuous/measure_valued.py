@@ -20,9 +20,21 @@ class MeasureValued(Estimator):
 
     One coordinate at a time; the others are drawn once from q and shared by both phases, without which the variance
     would not be small. A common W, and N made from M (U uniform, so that N is standard normal), couple the phases.
-    f is evaluated four times for each latent: the price grows with D where that of others does not.
+    f is evaluated four times for each latent: the cost grows with D, unlike that of other estimators.
 
-    The D points with N are each distributed as q. They carry the decoder's gradient; the other phases are not.
+    The D points with N are each distributed as q and carry the decoder's gradient; the other phases do not.
+
+    Requires normal latents, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("measure-valued")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "difference of f between two phases for each latent's mean and scale; 4D evaluations"
@@ -42,7 +54,7 @@ class MeasureValued(Estimator):
         place = torch.eye(latents, dtype=torch.bool, device=loc.device).view(latents, *[1] * (loc.dim() - 1), latents)
 
         def one_by_one(noise: Tensor) -> Tensor:
-            """D points, each with another coordinate's noise replaced: (*batch, D) to (D, *batch, D)."""
+            """Return D points, each with the noise of one coordinate replaced: (*batch, D) to (D, *batch, D)."""
             return (loc + scale * torch.where(place, noise, shared)).detach()
 
         weibull = (2 * torch.empty_like(loc).exponential_()).sqrt()

@@ -1,10 +1,9 @@
-"""Randomised quasi-Monte Carlo: draws that fill the space of the noise more evenly than chance."""
+"""Randomised quasi-Monte Carlo: draws that fill the space of the noise more evenly than independent ones."""
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated
 
 import torch
 from pydantic import Field, field_validator
@@ -21,9 +20,21 @@ class RQMC(Coupled):
 
         eps_n = Phi^{-1}(u_n),   u_1 ... u_N a scrambled Sobol sequence, N = 2^m
 
-    Each point is uniform on its own, so the mean is unbiased; together they fill the cube more evenly than chance.
-    Every example of every replicate has a scramble of its own: the variance is over scrambles, and one among the points
-    of a single scramble would say nothing.
+    Each point is uniform, so the mean is unbiased; together they fill the cube more evenly than independent points.
+    Every example of every replicate has its own scramble: the variance is that over scrambles. The variance among the
+    points of one scramble would say nothing.
+
+    Requires normal latents, and of f what ``base`` requires.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> objective = problem(torch.zeros(1000, 1))  # independent copies of the toy
+    >>> estimators.create("rqmc[num_points=4]")(objective).mean().backward()
+    >>> problem.loc.grad.round()  # the exact gradient is -1
+    tensor([-1.])
     """
 
     summary = "mean of any estimator over a scrambled Sobol sequence"
@@ -34,15 +45,15 @@ class RQMC(Coupled):
     variants = ("rqmc[base=reinforce]",)
 
     class Options(CoupledOptions):
-        """What may be chosen; ``num_points`` is a power of two, for the sequence is even at these alone."""
+        """Options of ``rqmc``."""
 
-        num_points: Annotated[int, Field(ge=2)] = 8
+        num_points: int = Field(default=8, ge=2, description="N, the points of the sequence: a power of two")
 
         @field_validator("num_points")
         @classmethod
         def _power_of_two(cls, value: int) -> int:
             if value & (value - 1):
-                raise ValueError(f"a Sobol sequence is even at powers of two alone; take {1 << value.bit_length()}")
+                raise ValueError(f"a Sobol sequence is even only at powers of two; take {1 << value.bit_length()}")
             return value
 
     def __init__(self, options: RQMC.Options | None = None) -> None:
@@ -50,7 +61,7 @@ class RQMC(Coupled):
         super().__init__(options, copies=options.num_points)
 
     def noise(self, sample_shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """The draws of one call are further dimensions of the points: S D in all."""
+        """Return the noise; the draws of one call are further dimensions of the points: S D in all."""
         copies, *batch, latents = like.shape
         samples = math.prod(sample_shape)
         noise: Tensor = torch.special.ndtri(scrambled_sobol(copies, (*batch, samples * latents), like))
@@ -58,10 +69,10 @@ class RQMC(Coupled):
 
 
 def scrambled_sobol(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """The first ``count`` points of Sobol's sequence, (count, *shape) within (0, 1); ``shape`` is (*batch, D).
+    """Return the first ``count`` points of Sobol's sequence, (count, *shape), in (0, 1); ``shape`` is (*batch, D).
 
-    Each of the batch has a scramble of its own: a random lower triangular matrix on the binary digits, and a random
-    shift of them (Matousek, 1998).
+    Each of the batch has its own scramble: a random lower triangular matrix on the binary digits, and a random shift of
+    them (Matousek, 1998).
     """
     bits = 23 if like.dtype == torch.float32 else 52  # half a step further is still a number between 0 and 1
     digits = count.bit_length() - 1
@@ -76,7 +87,7 @@ def scrambled_sobol(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _sobol(digits: int, dimension: int) -> Tensor:
-    """The first 2^digits points as integers of so many binary digits, (2^digits, dimension)."""
+    """Return the first 2^digits points as integers of ``digits`` binary digits, (2^digits, dimension)."""
     engine = SobolEngine(dimension)  # type: ignore[no-untyped-call]
     points: Tensor = engine.draw(1 << digits, dtype=torch.float64)
     return (points * (1 << digits)).long()

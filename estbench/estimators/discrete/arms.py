@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from torch import Tensor
 from estbench.estimators._surrogates import gradient_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.score_function import leave_one_out_mean
-from estbench.options import BaseOptions
+from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems import Objective
 
-# Of Gauss-Legendre quadrature: enough for the last digit in double precision.
+# Nodes of Gauss-Legendre quadrature: enough for the last digit in double precision.
 NODES = 24
 
 
@@ -28,14 +28,26 @@ class ARMS(Estimator):
         k_i = theta_i (1 - theta_i) / (theta_i - rho_i),   rho_i = P(b_si = b_ri = 1) for r != s
 
     The S samples are marginally from q and negatively dependent: each latent has its own S uniforms from a copula.
-    Leave-one-out differences of dependent samples are too small, and the factor in front makes up for that exactly.
-    It is the same for ones and for zeros, so the rarer of the two, of probability m <= 1/2, is what is drawn:
+    Leave-one-out differences of dependent samples are too small, and the factor in front corrects that exactly. It is
+    the same for ones and for zeros, so the rarer of the two, of probability m <= 1/2, is drawn:
 
     * ``copula=dirichlet``: u_s = (1 - d_s)^{S-1}, d ~ Dirichlet(1, ..., 1);
       P(u_s < m, u_r < m) = max(0, 2 m^{1/(S-1)} - 1)^{S-1}, zero up to m = 2^{1-S};
     * ``copula=gaussian``: u_s = Phi(g_s), normals with all correlations -1/(S-1).
 
     With two samples both are the antithetic pair of DisARM, and so is the estimate.
+
+    Requires bits, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("arms")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=2)  # the exact one is -0.16
+    tensor([-0.1600])
     """
 
     summary = "leave-one-out on negatively dependent samples of bits"
@@ -46,15 +58,16 @@ class ARMS(Estimator):
     variants = ("arms[copula=gaussian]",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``copula`` makes a difference for more than two samples."""
+        """Options of ``arms``."""
 
-        num_samples: Annotated[int, Field(ge=2)] = 4
-        copula: Literal["dirichlet", "gaussian"] = "dirichlet"
+        num_samples: int = Field(default=4, ge=2, description="S, the samples of each example")
+        copula: Literal["dirichlet", "gaussian"] = Field(
+            default="dirichlet", description="how the samples depend on each other; for num_samples of 3 or more"
+        )
 
         @model_validator(mode="after")
         def _applicable(self) -> ARMS.Options:
-            if self.num_samples == 2 and self.copula != "dirichlet":
-                raise ValueError("option 'copula' has no effect with num_samples=2; drop it")
+            refuse_without_effect(self, {"copula": "num_samples=2" if self.num_samples == 2 else ""})
             return self
 
     def __init__(self, options: Options | None = None) -> None:
@@ -74,27 +87,27 @@ class ARMS(Estimator):
 
 
 def dirichlet_uniforms(like: Tensor) -> Tensor:
-    """Uniforms that are exchangeable and negatively dependent over the first dimension, (S, *B, D)."""
+    """Return uniforms that are exchangeable and negatively dependent over the first dimension, (S, *B, D)."""
     exponential = torch.empty_like(like).exponential_()
     total = exponential.sum(0)
     return ((total - exponential) / total).pow(len(like) - 1)
 
 
 def dirichlet_factor(m: Tensor, samples: int) -> Tensor:
-    """m (1 - m) / (m - P(both)) for such uniforms, of the shape of m <= 1/2."""
+    """Return m (1 - m) / (m - P(both)) for such uniforms, of the shape of m <= 1/2."""
     both = (2 * m ** (1 / (samples - 1)) - 1).clamp(min=0) ** (samples - 1)
     return (1 - m) / (1 - both / m)
 
 
 def gaussian_uniforms(like: Tensor) -> Tensor:
-    """Uniforms from normals whose sum over the first dimension is zero, (S, *B, D)."""
+    """Return uniforms from normals whose sum over the first dimension is zero, (S, *B, D)."""
     normal = torch.randn_like(like)
     uniform: Tensor = torch.special.ndtr((normal - normal.mean(0)) * math.sqrt(len(like) / (len(like) - 1)))
     return uniform
 
 
 def gaussian_factor(m: Tensor, samples: int) -> Tensor:
-    r"""m (1 - m) / (m - P(both)) for such uniforms, of the shape of m <= 1/2.
+    r"""Return m (1 - m) / (m - P(both)) for such uniforms, of the shape of m <= 1/2.
 
     By Plackett's identity, with h = Phi^{-1}(m) and the correlation r = -1/(S-1) = sin t,
 

@@ -1,4 +1,4 @@
-"""Augment, REINFORCE, swap (and merge): the categorical relatives of ARM."""
+"""Augment, REINFORCE, swap (and merge): ARM for categories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from estbench.estimators._noise import category_logits, events
+from estbench.estimators._noise import as_categorical_logits, from_one_hot
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 
@@ -26,7 +26,19 @@ class ARS(Estimator):
         pi_d ~ Dirichlet(1_C),   z^{c<->j} = argmin_i pi_di exp(-eta_di) after pi_dc and pi_dj changed places, all d
         grad_{eta_dc} E_q[f] ~ (f(z^{c<->j}) - (1/C) sum_m f(z^{m<->j})) (1 - C pi_dj)
 
-    C evaluations, however many latents there are. The gradient is one with respect to logits.
+    C evaluations, however many latents there are. The gradient is that with respect to logits.
+
+    Requires bits or categories, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("ars")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=2)  # the exact one is -0.16
+    tensor([-0.1600])
     """
 
     summary = "score function on Dirichlet noise, differenced over swaps with one reference category"
@@ -37,10 +49,10 @@ class ARS(Estimator):
     evaluations = "C"
 
     def count_evaluations(self, objective: Objective) -> int:
-        return category_logits(objective).shape[-1]
+        return as_categorical_logits(objective).shape[-1]
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
+        logits = as_categorical_logits(objective)
         size = logits.shape[-1]
         pi = _dirichlet(logits)
         reference = torch.randint(size, objective.batch_shape, device=logits.device)
@@ -60,6 +72,18 @@ class ARSM(Estimator):
 
     ``ars`` averaged over all reference categories. F is symmetric with f(z) on its diagonal: C(C-1)/2 + 1 evaluations,
     however many latents there are. With two categories it is ARM.
+
+    Requires bits or categories, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("arsm")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=2)  # the exact one is -0.16
+    tensor([-0.1600])
     """
 
     summary = "ars averaged over all reference categories"
@@ -70,11 +94,11 @@ class ARSM(Estimator):
     evaluations = "C(C-1)/2+1"
 
     def count_evaluations(self, objective: Objective) -> int:
-        size = category_logits(objective).shape[-1]
+        size = as_categorical_logits(objective).shape[-1]
         return size * (size - 1) // 2 + 1
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
+        logits = as_categorical_logits(objective)
         size = logits.shape[-1]
         pi = _dirichlet(logits)
         rows, columns = torch.triu_indices(size, size, 1, device=logits.device)
@@ -89,21 +113,21 @@ class ARSM(Estimator):
 
 
 def _dirichlet(logits: Tensor) -> Tensor:
-    """A draw of pi, (*R, B, D, C), uniform on the simplex."""
+    """Draw pi, (*R, B, D, C), uniform on the simplex."""
     noise = torch.empty_like(logits).exponential_().clamp(min=torch.finfo(logits.dtype).tiny)
     return noise / noise.sum(-1, keepdim=True)
 
 
 def _swaps(size: int, device: torch.device) -> Tensor:
-    """Permutations of the categories, (C, C, C): entry (j, c) exchanges j and c."""
+    """Return permutations of the categories, (C, C, C): entry (j, c) exchanges j and c."""
     index = torch.arange(size, device=device)
     j, c = index[:, None, None], index[:, None]
     return torch.where(index == j, c, torch.where(index == c, j, index))
 
 
 def _values(objective: Objective, logits: Tensor, pi: Tensor, swaps: Tensor) -> Tensor:
-    """f at the samples after each of P permutations, (P, *R, B, C): (P, *R, B), live in the model's weights."""
+    """Return f at the samples after P permutations, (P, *R, B, C) to (P, *R, B), live in the model's weights."""
     order = swaps[..., None, :].expand(len(swaps), *pi.shape)
-    codes = (pi.log().expand(order.shape).gather(-1, order) - logits.detach()).argmin(-1)
-    z = events(objective, F.one_hot(codes, logits.shape[-1]).to(logits))
+    indices = (pi.log().expand(order.shape).gather(-1, order) - logits.detach()).argmin(-1)
+    z = from_one_hot(objective, F.one_hot(indices, logits.shape[-1]).to(logits))
     return objective.f(z, objective.frozen_q())

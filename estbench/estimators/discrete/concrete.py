@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._noise import logistic
+from estbench.estimators._noise import logistic_perturbed
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -26,6 +26,16 @@ class Concrete(Estimator):
 
     * ``bernoulli``: the KL of the bits, as the problem has it. A mixed objective, which bounds nothing.
     * ``concrete``: log q(y) - log p(y), both relaxed at the same temperature. A bound for the relaxed model.
+
+    Requires bits, and the derivative of f between 0 and 1; ``kl=concrete`` also the density of the prior.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("bernoulli_toy[bits=3]")(torch.zeros(5, 1))  # 5 independent copies of the toy
+    >>> estimators.create("concrete[temperature=0.3]")(objective).shape
+    torch.Size([5])
     """
 
     summary = "pathwise gradient through relaxed bits"
@@ -37,14 +47,16 @@ class Concrete(Estimator):
     variants = ("concrete[kl=concrete]",)
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``concrete``."""
 
-        temperature: float = Field(default=0.5, gt=0)
-        kl: Literal["bernoulli", "concrete"] = "bernoulli"
+        temperature: float = Field(default=0.5, gt=0, description="lambda, how soft the bits are")
+        kl: Literal["bernoulli", "concrete"] = Field(
+            default="bernoulli", description="the KL of the bits, or that of the relaxed bits"
+        )
 
     def forward(self, objective: Objective) -> Tensor:
         logits, temperature = objective.params["logits"], self.options.temperature
-        y = logistic(logits, (1,)) / temperature
+        y = logistic_perturbed(logits, (1,)) / temperature
         z = y.sigmoid()
         if self.options.kl == "bernoulli":
             return objective.f(z).mean(0) - objective.kl()
@@ -56,6 +68,6 @@ class Concrete(Estimator):
 
 
 def _log_density(y: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Of y = (logits + l) / temperature, (S, *B, D) to (S, *B), up to the log of the temperature, which cancels."""
+    """Return the log-density of y = (logits + l) / temperature, (S, *B, D) to (S, *B), less log temperature."""
     noise = temperature * y - logits
     return (-noise - 2 * F.softplus(-noise)).sum(-1)

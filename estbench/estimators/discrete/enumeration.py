@@ -1,4 +1,4 @@
-"""No sampling at all: the sum over everything that finite latents can be."""
+"""The exact sum over all values of finite latents, without sampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,19 @@ class Enumeration(Estimator):
         L = sum_z q(z) f(z) - KL
 
     over the 2^D values of D bits, or the C^D of D categoricals: the reference for all others, for up to 4096 values
-    (12 bits). There is no noise, so its variance is zero and its bound is what every other estimator aims at.
+    (12 bits). There is no noise, so its variance is zero. Raises ``EstbenchError`` for more values.
+
+    Requires bits or categories, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("enumeration")(objective).mean().backward()
+    >>> problem.logits.grad  # exact
+    tensor([-0.0250])
     """
 
     summary = "exact gradient, by a sum over all values of the latents"
@@ -30,7 +42,7 @@ class Enumeration(Estimator):
     evaluations = "C^D"  # bits have C = 2
 
     def prepare(self, objective: Objective) -> None:
-        self.count_evaluations(objective)  # complains of too many values before anything is computed
+        self.count_evaluations(objective)  # raises for too many values before anything is computed
 
     def count_evaluations(self, objective: Objective) -> int:
         values = states(objective.q, ENUMERABLE)

@@ -1,4 +1,4 @@
-"""Gumbel-softmax gradients: categorical samples made soft, in the sample itself or in its Jacobian alone."""
+"""Gumbel-softmax gradients: categorical samples made soft, in the sample itself or only in its Jacobian."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from estbench.estimators._noise import category_logits, one_hot, perturbed, perturbed_given
+from estbench.estimators._noise import (
+    as_categorical_logits,
+    gumbel_perturbed,
+    gumbel_perturbed_given_argmax,
+    to_one_hot,
+)
 from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -19,8 +24,9 @@ from estbench.problems import Objective
 
 @register("gumbel-softmax")
 class GumbelSoftmax(Estimator):
-    r"""Gumbel-softmax, or Concrete, relaxation (Jang, Gu and Poole, 2017, arXiv:1611.01144; Maddison, Mnih and Teh,
-    2017, arXiv:1611.00712).
+    r"""Gumbel-softmax, or Concrete, relaxation (Jang, Gu and Poole, 2017, arXiv:1611.01144).
+
+    Also by Maddison, Mnih and Teh (2017, arXiv:1611.00712).
 
         y = softmax((eta + G) / tau),  G_c ~ Gumbel(0, 1):   grad E_q[f(z)] ~ grad f(y(eta, G))
 
@@ -28,13 +34,29 @@ class GumbelSoftmax(Estimator):
     its bias falls and its variance grows as tau goes to 0. The bounds that are reported are those of the discrete
     model. The KL of that other objective is a choice:
 
-    * ``kl=discrete``: the problem's own, of the one-hot vectors. Less noise, and no bound on anything: the mixture of
-      a relaxed reconstruction with a discrete KL.
+    * ``kl=discrete``: the problem's own, of the one-hot vectors. Less noise, but no bound: it mixes a relaxed
+      reconstruction with a discrete KL.
     * ``kl=concrete``: log q(y) - log p(y) with the densities of the Concrete distribution at the same tau, sampled. A
       true lower bound, of the relaxed model. Both densities have the same factor prod_c y_c^{-tau - 1}, which cancels:
 
-        log q(y) = sum_c eta_c - C log sum_c exp(eta_c - tau log y_c) + what q and p share
-    """  # noqa: D205
+        log q(y) = sum_c eta_c - C log sum_c exp(eta_c - tau log y_c) + terms that q and p share
+
+    Requires categories, and the derivative of f between one-hot vectors; ``kl=concrete`` also the density of the prior.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators
+    >>> from estbench.latents import CategoricalLatents
+    >>> from estbench.problems import Objective
+    >>> latents = CategoricalLatents(2, categories=3)
+    >>> q, p = {"logits": torch.zeros(5, 2, 3, requires_grad=True)}, {"logits": torch.zeros(2, 3)}
+    >>> objective = Objective(
+    ...     q, latents.family, lambda z: z[..., 0].sum(-1), lambda: latents.family(p), kl=lambda: latents.kl(q, p)
+    ... )
+    >>> estimators.create("gumbel-softmax[temperature=0.3]")(objective).shape
+    torch.Size([5])
+    """
 
     summary = "pathwise gradient of a relaxed sample: biased for the discrete model"
     reference = "jang2017"
@@ -45,14 +67,16 @@ class GumbelSoftmax(Estimator):
     variants = ("gumbel-softmax[kl=concrete]",)
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``gumbel-softmax``."""
 
-        temperature: float = Field(default=0.5, gt=0)
-        kl: Literal["discrete", "concrete"] = "discrete"
+        temperature: float = Field(default=0.5, gt=0, description="tau, how soft the vectors are")
+        kl: Literal["discrete", "concrete"] = Field(
+            default="discrete", description="the KL of the one-hot vectors, or that of the relaxed ones"
+        )
 
     def forward(self, objective: Objective) -> Tensor:
         temperature = self.options.temperature
-        log_y = (perturbed(category_logits(objective), (1,)) / temperature).log_softmax(-1)
+        log_y = (gumbel_perturbed(as_categorical_logits(objective), (1,)) / temperature).log_softmax(-1)
         y = log_y.exp()
         if self.options.kl == "discrete":
             return objective.f(y).mean(0) - objective.kl()
@@ -69,6 +93,16 @@ class STGumbel(Estimator):
 
     f is evaluated at the hard sample, so the decoder's gradient is right. The encoder's is biased, and its variance
     grows without bound as tau goes to 0.
+
+    Requires bits or categories, and the derivative of f at one-hot vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("bernoulli_toy[bits=3]")(torch.zeros(5, 1))  # 5 independent copies of the toy
+    >>> estimators.create("st-gumbel")(objective).shape
+    torch.Size([5])
     """
 
     summary = "hard sample, with the Jacobian of its Gumbel-softmax relaxation"
@@ -79,13 +113,13 @@ class STGumbel(Estimator):
     evaluations = 1
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``st-gumbel``."""
 
-        temperature: float = Field(default=0.5, gt=0)
+        temperature: float = Field(default=0.5, gt=0, description="tau, of the softmax in the Jacobian")
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        noisy = perturbed(logits.detach(), (1,))
+        logits = as_categorical_logits(objective)
+        noisy = gumbel_perturbed(logits.detach(), (1,))
         hard = F.one_hot(noisy.argmax(-1), logits.shape[-1]).to(logits)
         return straight_through_surrogate(objective, hard, _tangent(noisy, logits, self.options.temperature))
 
@@ -96,9 +130,19 @@ class GumbelRao(Estimator):
 
         dz/deta := E[J(y) / tau | z] ~ (1/M) sum_m J(y_m) / tau,   y_m = softmax((eta + G_m) / tau),   G_m ~ p(G | z)
 
-    f sees z alone, so the rest of the noise can be averaged at no evaluation of f: the same mean as ``st-gumbel``,
-    and never a larger variance. The Jacobian is that of y at *fixed* G, as there; to differentiate through the
-    conditional draw would estimate something else.
+    f depends only on z, so the rest of the noise is averaged without further evaluations: the same mean as
+    ``st-gumbel``, and never a larger variance. The Jacobian is that of y at *fixed* G, as there; to differentiate
+    through the conditional draw would estimate something else.
+
+    Requires bits or categories, and the derivative of f at one-hot vectors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("bernoulli_toy[bits=3]")(torch.zeros(5, 1))  # 5 independent copies of the toy
+    >>> estimators.create("gumbel-rao[draws=20]")(objective).shape
+    torch.Size([5])
     """
 
     summary = "st-gumbel with its Jacobian averaged over the noise given the sample"
@@ -109,31 +153,31 @@ class GumbelRao(Estimator):
     evaluations = 1
 
     class Options(BaseOptions):
-        """What may be chosen; ``draws`` is M."""
+        """Options of ``gumbel-rao``."""
 
-        temperature: float = Field(default=0.5, gt=0)
-        draws: int = Field(default=10, ge=1)
+        temperature: float = Field(default=0.5, gt=0, description="tau, of the softmax in the Jacobian")
+        draws: int = Field(default=10, ge=1, description="M, the draws of the noise given the sample")
 
     def forward(self, objective: Objective) -> Tensor:
-        logits = category_logits(objective)
-        hard = one_hot(objective, objective.q.sample((1,)))
-        noisy = perturbed_given(logits.detach(), hard.expand(self.options.draws, *hard.shape))
+        logits = as_categorical_logits(objective)
+        hard = to_one_hot(objective, objective.q.sample((1,)))
+        noisy = gumbel_perturbed_given_argmax(logits.detach(), hard.expand(self.options.draws, *hard.shape))
         tangent = _tangent(noisy, logits, self.options.temperature).mean(0)
         return straight_through_surrogate(objective, hard, tangent)
 
 
 def concrete_log_density(log_y: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """Log-density of a Concrete variable y, (..., D, C) to (..., D), less what all logits have in common."""
+    """Return the log-density of a Concrete variable y, (..., D, C) to (..., D), less terms without the logits."""
     return logits.sum(-1) - logits.shape[-1] * (logits - temperature * log_y).logsumexp(-1)
 
 
 def logits_of(distribution: Distribution) -> Tensor:
-    """The logits, (..., D, C), of independent one-hot vectors."""
+    """Return the logits, (..., D, C), of independent one-hot vectors."""
     base: Any = distribution.base_dist if isinstance(distribution, Independent) else distribution
     logits: Tensor = base.logits
     return logits
 
 
 def _tangent(noisy: Tensor, logits: Tensor, temperature: float) -> Tensor:
-    """What has the Jacobian of softmax(noisy / temperature) at fixed noise."""
+    """Return a tensor with the Jacobian of softmax(noisy / temperature) in the logits, at fixed noise."""
     return softmax_jacobian(torch.softmax(noisy / temperature, -1), logits) / temperature

@@ -1,4 +1,4 @@
-"""Local expectation gradients: each latent is summed over, while the others stay as they were drawn."""
+"""Local expectation gradients: a sum over the values of each latent, given a sample of the others."""
 
 from __future__ import annotations
 
@@ -22,9 +22,21 @@ class LocalExpectation(Estimator):
         bits:         theta_i (1 - theta_i) (f(z_i = 1) - f(z_i = 0))
         categorical:  p_c (Delta_c - sum_k p_k Delta_k)
 
-    The sum takes away all the noise of a latent's own value, what the others add is left: on a single latent the
-    gradient is exact. f is called for the sample and for every neighbour that differs in one latent: D + 1 times for
-    bits, D (C - 1) + 1 in general. The decoder's gradient comes from the sample alone.
+    The sum removes all noise of a latent's own value; the noise of the others stays. For a single latent the gradient
+    is exact. f is called for the sample and for every neighbour that differs in one latent: D + 1 times for bits,
+    D (C - 1) + 1 in general. The decoder's gradient comes only from the sample.
+
+    Requires bits or categories, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("local-expectation")(objective).mean().backward()
+    >>> problem.logits.grad  # exact for one bit
+    tensor([-0.0250])
     """
 
     summary = "each latent is summed over, given a sample of the others"
@@ -56,7 +68,7 @@ class LocalExpectation(Estimator):
 
 @torch.no_grad()
 def _differences(objective: Objective, f: Tensor, z: Tensor, alternatives: Tensor) -> Tensor:
-    """f with one latent replaced, less f itself: for alternatives of (A, *B, D, ...), (A, *B, D)."""
+    """Return f with one latent replaced, less f itself: (A, *B, D), for alternatives of (A, *B, D, ...)."""
     batch = len(objective.batch_shape)
     latents = z.shape[1 + batch]
     ones = [1] * (z.dim() - batch - 2)

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.estimators._noise import coupled, is_categorical
-from estbench.estimators._surrogates import gradient_surrogate, variance_descent
+from estbench.estimators._noise import is_categorical, noise_pair
+from estbench.estimators._surrogates import gradient_surrogate, variance_loss
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -24,12 +24,24 @@ class Rebar(Estimator):
         grad E_q[f] = E[(f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~)]
 
     for bits (logistic noise, H the sign, sigma the sigmoid) and for categoricals (Gumbel noise, H the argmax, sigma
-    the softmax). z~ is a second draw of the noise *given* b: its score term cancels that of c(z), and it depends on
-    phi: taken for a constant, it biases the estimate.
+    the softmax). z~ is a second draw of the noise *given* b: its score term cancels that of c(z). It depends on phi;
+    taken as a constant, it would bias the estimate.
 
     The scale eta and the temperature lambda start from 1 and from ``temperature``, and learn to make the variance
-    small. f is asked for its value between the corners; with a sampled KL so is log q, linear in z, at detached
-    parameters. The decoder's gradient comes from b alone.
+    small. The decoder's gradient comes only from b.
+
+    Requires bits or categories, and f with its derivative between their values; with a sampled KL also log q there, at
+    detached parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("rebar")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=2)  # the exact one is -0.16
+    tensor([-0.1600])
     """
 
     summary = "score function, with a relaxed f as the control variate; learned temperature and scale"
@@ -40,9 +52,9 @@ class Rebar(Estimator):
     evaluations = 3
 
     class Options(BaseOptions):
-        """What may be chosen: where the temperature starts."""
+        """Options of ``rebar``."""
 
-        temperature: float = Field(default=0.5, gt=0)
+        temperature: float = Field(default=0.5, gt=0, description="lambda at the start; it is learned")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -57,7 +69,7 @@ class Rebar(Estimator):
 
 
 def relaxed_f(objective: Objective, noise: Tensor, temperature: Tensor) -> Tensor:
-    """f(sigma(z / lambda)), (S, *B, *event) to (S, *B), live in the noise and in the temperature."""
+    """Return f(sigma(z / lambda)), (S, *B, *event) to (S, *B), live in the noise and in the temperature."""
     scaled = noise / temperature
     relaxed = scaled.softmax(-1) if is_categorical(objective.q) else scaled.sigmoid()
     return objective.f(relaxed, objective.frozen_q())
@@ -66,14 +78,14 @@ def relaxed_f(objective: Objective, noise: Tensor, temperature: Tensor) -> Tenso
 def control_variate_surrogate(
     estimator: Estimator, objective: Objective, control: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    r"""The surrogate of (f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~), per example, (*B).
+    r"""Return the surrogate of (f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~), per example, (*B).
 
-    ``control`` is c, (S, *B, *event) to (S, *B). In training mode the estimator's parameters descend the variance;
-    for that the gradient is made as a tensor that is live in them.
+    ``control`` is c, (S, *B, *event) to (S, *B). In training mode the estimator's parameters descend the variance, so
+    the gradient is then a tensor that is live in them.
     """
-    # A leaf of its own: the control's gradient is taken for it alone, and reaches neither encoder nor decoder.
+    # A separate leaf: the control's gradient is taken only for it, and reaches neither encoder nor decoder.
     logits = objective.params["logits"].detach().requires_grad_()
-    sample, noise, noise_given = coupled(objective, logits)
+    sample, noise, noise_given = noise_pair(objective, logits)
     f = objective.f(sample[None], objective.frozen_q())
     c, c_given = control(torch.stack([noise, noise_given]))
     (pathwise,) = torch.autograd.grad((c - c_given).sum(), logits, create_graph=estimator.training)
@@ -82,5 +94,5 @@ def control_variate_surrogate(
     gradient = signal * (sample - objective.q.mean.detach()) + pathwise
     surrogate = gradient_surrogate(objective, f, gradient)
     if estimator.training:
-        surrogate = surrogate + variance_descent([gradient], estimator.parameters(), objective.batch_shape)
+        surrogate = surrogate + variance_loss([gradient], estimator.parameters(), objective.batch_shape)
     return surrogate

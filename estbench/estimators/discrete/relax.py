@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -24,10 +23,25 @@ class Relax(Estimator):
         grad E_q[f] = E[(f(b) - c(z~)) grad log q(b) + grad c(z) - grad c(z~)],   z~ ~ p(z|b)
 
     for bits and for categoricals. Any function would do for c; this one is REBAR's plus a tanh network of the noise
-    and of the input, where there is one. Temperature, scale and network learn to make the variance small, which takes
-    a derivative of the gradient that they help to make.
+    and of the input, if there is one. Temperature, scale and network learn to make the variance small, which takes a
+    derivative of the gradient estimate in them.
 
     For categoricals z~ must be drawn given the argmax: the largest coordinate first, the others below it.
+
+    Requires bits or categories, and f with its derivative between their values; and a call of ``prepare`` before use,
+    without which it raises ``EstbenchError``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimator = estimators.create("relax")
+    >>> estimator.prepare(objective)  # builds its network
+    >>> estimator(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=2)  # the exact one is -0.16
+    tensor([-0.1600])
     """
 
     summary = "REBAR with a learned network in the control variate"
@@ -38,10 +52,10 @@ class Relax(Estimator):
     evaluations = 3
 
     class Options(BaseOptions):
-        """What may be chosen: where the temperature starts, and the network's hidden units."""
+        """Options of ``relax``."""
 
-        temperature: float = Field(default=0.5, gt=0)
-        hidden: Annotated[int, Field(ge=1)] = 100
+        temperature: float = Field(default=0.5, gt=0, description="lambda at the start; it is learned")
+        hidden: int = Field(default=100, ge=1, description="hidden units of the network")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

@@ -1,10 +1,10 @@
-"""The straight-through gradient: rounding counts as the identity."""
+"""The straight-through gradient: the sample is differentiated as if it were its mean."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from estbench.estimators._surrogates import pushed, value_and_slope
+from estbench.estimators._surrogates import gradient_carrier, value_and_grad
 from estbench.estimators.base import Estimator, register
 from estbench.problems import Objective
 
@@ -16,8 +16,19 @@ class StraightThrough(Estimator):
         z ~ q,   grad ~ f'(z) . dm/dphi,   m = E_q[z]
 
     The gradient at the sample is passed on as if the sample were its mean: through theta (1 - theta) for bits,
-    through J(p) = diag(p) - p p' for a softmax. Exact where f is linear in z, biased where it is not. f is called at
-    the corners, and its slope there is taken.
+    through J(p) = diag(p) - p p' for a softmax. Exact if f is linear in z, biased otherwise.
+
+    Requires bits or categories, and the derivative of f at their values.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy[target=0,theta=0.8]")
+    >>> objective = problem(torch.zeros(10_000, 1))  # independent copies of the toy
+    >>> estimators.create("straight-through")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=1)  # biased: the exact one is -0.16
+    tensor([-0.3000])
     """
 
     summary = "the gradient at the sample, passed on to the mean as if the two were the same"
@@ -28,6 +39,6 @@ class StraightThrough(Estimator):
     evaluations = 1
 
     def forward(self, objective: Objective) -> Tensor:
-        f, slope = value_and_slope(objective, objective.q.sample((1,)))
+        f, f_gradient = value_and_grad(objective, objective.q.sample((1,)))
         mean = objective.q.mean
-        return f.mean(0) + pushed(mean, slope.mean(0), len(objective.q.event_shape)) - objective.kl()
+        return f.mean(0) + gradient_carrier(mean, f_gradient.mean(0), len(objective.q.event_shape)) - objective.kl()

@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from estbench.estimators._product_space import (
+    decode,
     log_probabilities,
     most_probable,
-    outside,
-    values_of,
-    without_replacement,
+    sample_excluding,
+    sample_without_replacement,
 )
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
@@ -27,10 +27,23 @@ class TopK(Estimator):
         grad E_q[f] ~ sum_{z in T} q(z) (f(z) - b) grad log q(z) + (1 - q(T)) (f(z') - b) grad log q(z')
         T: the k most probable values,   z' ~ q given that it is not in T
 
-    The values are those of all D latents together, C^D in number, and T is found exactly. It pays where q is
-    concentrated; where T has next to no mass, k evaluations buy nothing but a baseline.
+    The values are those of all D latents together, C^D in number, and T is found exactly. It is worth its cost if q is
+    concentrated; if T has next to no mass, the k evaluations only give a baseline.
 
-    ``baseline=sum`` takes b = sum_{z in T} q(z) f(z) / q(T), which knows no random sample; ``none`` takes b = 0.
+    ``baseline=sum`` takes b = sum_{z in T} q(z) f(z) / q(T), which depends on no sample; ``none`` takes b = 0.
+
+    Requires bits or categories with at least k + 1 joint values, and raises ``EstbenchError`` for fewer; and only
+    values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("top-k[top=1]")(objective).mean().backward()
+    >>> problem.logits.grad  # exact, because one value and the other are all
+    tensor([-0.0250])
     """
 
     summary = "sum over the k most probable values, score function for one sample of the rest"
@@ -41,10 +54,12 @@ class TopK(Estimator):
     variants = ("top-k[baseline=none]",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``top`` is k."""
+        """Options of ``top-k``."""
 
-        top: int = Field(default=3, ge=1)
-        baseline: Literal["sum", "none"] = "sum"
+        top: int = Field(default=3, ge=1, description="k, the most probable values that are summed over")
+        baseline: Literal["sum", "none"] = Field(
+            default="sum", description="b: the mean of f over the sum's values, weighted by q, or zero"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -53,20 +68,33 @@ class TopK(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.top + 1)
         top = most_probable(log_p, self.options.top)
-        return _surrogate(objective, torch.cat([top, outside(log_p, top)]), self.options.baseline)
+        return _surrogate(objective, torch.cat([top, sample_excluding(log_p, top)]), self.options.baseline)
 
 
 @register("sum-and-sample")
 class SumAndSample(Estimator):
     r"""Stochastic sum-and-sample (Liang et al., 2018, arXiv:1807.02322; Kool, van Hoof and Welling, 2020, sec. 4).
 
-        z_1, ..., z_k drawn from q without replacement
-        grad E_q[f] ~ sum_{i < k} q(z_i) (f(z_i) - b) grad log q(z_i) + (1 - sum_{i < k} q(z_i)) (f(z_k) - b) grad log q(z_k)
+        z_1, ..., z_k drawn from q without replacement,   r = 1 - sum_{i < k} q(z_i)
+        grad E_q[f] ~ sum_{i < k} q(z_i) (f(z_i) - b) grad log q(z_i) + r (f(z_k) - b) grad log q(z_k)
 
-    Unbiased whichever the first k - 1 are, for z_k is a draw from what they leave; so b may depend on all of them:
+    Unbiased whichever the first k - 1 are, because z_k is a draw from q without them. So b may depend on all of them:
     ``baseline=sum`` takes their mean of f, weighted by q; ``none`` takes b = 0. The values are those of all D latents
     together, drawn by stochastic beam search.
-    """  # noqa: E501
+
+    Requires bits or categories with at least k joint values, and raises ``EstbenchError`` for fewer; and only values
+    of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("sum-and-sample[num_samples=2]")(objective).mean().backward()
+    >>> problem.logits.grad  # exact, because both values of the bit are drawn
+    tensor([-0.0250])
+    """
 
     summary = "draws without replacement: the sum over all but the last, which stands for the rest"
     reference = "liang2018"
@@ -76,10 +104,12 @@ class SumAndSample(Estimator):
     variants = ("sum-and-sample[baseline=none]",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``num_samples`` is k."""
+        """Options of ``sum-and-sample``."""
 
-        num_samples: int = Field(default=4, ge=2)
-        baseline: Literal["sum", "none"] = "sum"
+        num_samples: int = Field(default=4, ge=2, description="k, the values that are drawn")
+        baseline: Literal["sum", "none"] = Field(
+            default="sum", description="b: the mean of f over the sum's values, weighted by q, or zero"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -87,12 +117,12 @@ class SumAndSample(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.num_samples)
-        return _surrogate(objective, without_replacement(log_p, self.options.num_samples), self.options.baseline)
+        return _surrogate(objective, sample_without_replacement(log_p, self.options.num_samples), self.options.baseline)
 
 
-def _surrogate(objective: Objective, codes: Tensor, baseline: str) -> Tensor:
-    """The sum over all codes but the last one, which is a sample of the rest: (k, *R, B, D) to (*R, B)."""
-    z = values_of(objective, codes)
+def _surrogate(objective: Objective, indices: Tensor, baseline: str) -> Tensor:
+    """Return the sum over all values but the last one, which is a sample of the rest: (k, *R, B, D) to (*R, B)."""
+    z = decode(objective, indices)
     f = objective.f(z, objective.frozen_q())
     log_q = objective.q.log_prob(z)
     log_summed = log_q.detach()[:-1]

@@ -1,4 +1,4 @@
-"""The unordered set estimator: draws without replacement, with the order in which they came averaged out."""
+"""The unordered set estimator: draws without replacement, averaged over the order of the draws."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.estimators._product_space import log_probabilities, values_of, without_replacement
+from estbench.estimators._product_space import decode, log_probabilities, sample_without_replacement
 from estbench.estimators.base import Estimator, register
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -27,9 +27,22 @@ class UnorderedSet(Estimator):
     its variance is never smaller. b_s estimates E[f] from the whole set as drawn after s; its mean is E[f] whichever
     s was first, so the estimate stays unbiased. ``baseline=none`` takes b = 0.
 
-    The values are those of all D latents together, C^D in number, drawn by stochastic beam search. Where each has next
-    to no mass, q(s) R -> 1/k and b_s -> the mean of the others: ``rloo``. Where q is concentrated, or k is C^D, it is
-    the sum over the support. The ratios take 2^k terms.
+    The values are those of all D latents together, C^D in number, drawn by stochastic beam search. If each has next to
+    no mass, q(s) R -> 1/k and b_s -> the mean of the others: ``rloo``. If q is concentrated, or k is C^D, it is the sum
+    over the support. The ratios take 2^k terms.
+
+    Requires bits or categories with at least k joint values, and raises ``EstbenchError`` for fewer; and only values
+    of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("bernoulli_toy")
+    >>> objective = problem(torch.zeros(1, 1))
+    >>> estimators.create("unordered-set[num_samples=2]")(objective).mean().backward()
+    >>> problem.logits.grad.round(decimals=4)  # exact, because both values of the bit are drawn
+    tensor([-0.0250])
     """
 
     summary = "score function over values drawn without replacement, whatever their order"
@@ -40,10 +53,10 @@ class UnorderedSet(Estimator):
     variants = ("unordered-set[baseline=none]",)
 
     class Options(BaseOptions):
-        """What may be chosen; ``num_samples`` is k."""
+        """Options of ``unordered-set``."""
 
-        num_samples: int = Field(default=4, ge=2, le=10)
-        baseline: Literal["built-in", "none"] = "built-in"
+        num_samples: int = Field(default=4, ge=2, le=10, description="k, the values that are drawn")
+        baseline: Literal["built-in", "none"] = Field(default="built-in", description="b_s: as above, or zero")
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
@@ -51,7 +64,7 @@ class UnorderedSet(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         log_p = log_probabilities(objective, self.options.num_samples)
-        z = values_of(objective, without_replacement(log_p, self.options.num_samples))
+        z = decode(objective, sample_without_replacement(log_p, self.options.num_samples))
         f = objective.f(z, objective.frozen_q())
         log_q = objective.q.log_prob(z)
         weights, others = leave_one_out_ratios(log_q.detach())
@@ -62,13 +75,13 @@ class UnorderedSet(Estimator):
 
 
 def leave_one_out_ratios(log_q: Tensor) -> tuple[Tensor, Tensor]:
-    r"""q(s) R(S, s), (k, *batch), and q(t) R_s(S, t), (k, k, *batch) with s first: from log q of S, (k, *batch).
+    r"""Return q(s) R(S, s), (k, *batch), and q(t) R_s(S, t), (k, k, *batch) with s first, from log q of S, (k, *batch).
 
-    With A the values drawn so far and H(A) the chance that the rest of S follows them,
+    With A the values drawn so far and H(A) the probability that the rest of S follows them,
 
         H(S) = 1,   H(A) = sum_{t in S - A} q(t) H(A + t) / (1 - q(A)),   p(S) = H({})
 
-    Sums of positive terms in the log domain: exact where q(s) is 1e-20, and where S has all the mass but 1e-20. (An
+    Sums of positive terms in the log domain: accurate also if q(s) is 1e-20, or if S has all the mass but 1e-20. (An
     alternating sum over subsets gives the same number, and loses all its digits there.)
     """
     count = len(log_q)

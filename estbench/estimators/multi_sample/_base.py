@@ -1,9 +1,9 @@
-"""What the estimators of the multi-sample bound share: their facts, and the algebra of importance weights.
+"""The base of estimators of the multi-sample bound, and the algebra of importance weights.
 
     L_K = E[Lhat],   Lhat = log (1/K) sum_k w_k,   w_k = p(x, z_k) / q(z_k),   v_k = w_k / sum_l w_l
 
-(Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519.) K is the objective's own; it is no option of an estimator.
-Log weights have shape (K, *R, B).
+(Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519.) K belongs to the objective, and is no option of an
+estimator. Log weights have shape (K, *R, B).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from estbench.problems import Objective
 
 
 class MultiSample(Estimator):
-    """Base of them: one evaluation for each of the K importance samples."""
+    """Base of these estimators: one evaluation for each of the K importance samples.
+
+    They require the densities of q and of the prior, and an objective with ``importance_samples``.
+    """
 
     bounds = frozenset({"multi-sample"})
     evaluations = "K"
@@ -29,14 +32,15 @@ class MultiSample(Estimator):
 
 
 def bound(log_weights: Tensor) -> Tensor:
-    """Lhat, (K, *batch) to (*batch). Its gradient is sum_k v_k grad log w_k."""
+    """Return Lhat, (K, *batch) to (*batch). Its gradient is sum_k v_k grad log w_k."""
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
 def log_sum_of_others(log_weights: Tensor, guess: Tensor | None = None) -> Tensor:
-    """log(sum_{l != k} w_l + what_k) for each k, (K, *batch) to (K, *batch).
+    """Return log(sum_{l != k} w_l + what_k) for each k, (K, *batch) to (K, *batch).
 
-    ``guess`` holds log what_k, which stands in for the weight that is left out; without one that is zero.
+    ``guess`` holds log what_k, a guess for the weight that is left out; without one what_k is zero. Raise
+    ``EstbenchError`` for K < 2.
     """
     count = len(log_weights)
     if count < 2:

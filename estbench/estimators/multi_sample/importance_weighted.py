@@ -1,4 +1,4 @@
-"""Pathwise gradients of the multi-sample bound; see ``multi_sample`` for the notation."""
+"""Pathwise gradients of the multi-sample bound; see ``multi_sample/_base.py`` for the notation."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ class IWAE(MultiSample):
 
     d log w_k is total: through z_k, and directly through -log q. As K grows, the mean of the encoder's gradient shrinks
     faster than its noise: the signal-to-noise ratio falls as K^-1/2 (Rainforth et al., 2018, arXiv:1802.04537).
+
+    Requires a differentiable sample of q (``rsample``), and the derivative of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("iwae")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "pathwise gradient of the multi-sample bound"
@@ -36,8 +47,19 @@ class STLIWAE(MultiSample):
 
         estimate = sum_k v_k (d log w_k / d z_k) (d z_k / d phi)
 
-    The score that is left out has mean zero by itself; multiplied by v_k, which depends on z_k, it has not. ``dreg``
-    is the same idea put right.
+    The score that is left out has mean zero; multiplied by v_k, which depends on z_k, it has not. ``dreg`` is the same
+    idea without the bias.
+
+    Requires a differentiable sample of q (``rsample``), and the derivative of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("stl-iwae")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "pathwise gradient of the multi-sample bound without the score of q (biased)"
@@ -60,6 +82,17 @@ class DReG(MultiSample):
     The score E[v_k grad log q(z_k)] is reparameterized a second time, which turns v_k into v_k^2 and leaves no score
     behind. Only the path through z is squared: the decoder's weight stays v_k, so the second v_k is multiplied in
     where the gradient passes z on its way back to q.
+
+    Requires a differentiable sample of q (``rsample``), and the derivative of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("dreg")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "pathwise gradient of the multi-sample bound, its score part reparameterized too"
@@ -74,5 +107,5 @@ class DReG(MultiSample):
         if z.requires_grad:
             v = log_weights.detach().softmax(0)
             v = v.view(*v.shape, *[1] * len(objective.q.event_shape))
-            z.register_hook(lambda slope: v * slope)  # type: ignore[no-untyped-call]
+            z.register_hook(lambda gradient: v * gradient)  # type: ignore[no-untyped-call]
         return bound(log_weights)

@@ -1,16 +1,16 @@
-"""Score-function gradients of the multi-sample bound; see ``multi_sample`` for the notation.
+"""Score-function gradients of the multi-sample bound; see ``multi_sample/_base.py`` for the notation.
 
 With the score s_k = grad_phi log q(z_k), and weights that are constants in z_k's own score,
 
     grad_phi L_K = E[sum_k (Lhat - v_k - c_k) s_k]   for any c_k that does not depend on z_k.
 
--v_k is the gradient of -log q within Lhat; the decoder's gradient is that of Lhat itself. What differs is c_k.
+-v_k is the gradient of -log q within Lhat; the decoder's gradient is that of Lhat itself. The estimators differ in c_k.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -23,7 +23,7 @@ from estbench.problems import Objective
 
 
 def score_surrogate(objective: Objective, z: Tensor, log_weights: Tensor, signal: Tensor) -> Tensor:
-    """Lhat + sum_k sg(signal_k) log q(z_k), (*batch): the model's own gradient and the score function's."""
+    """Return Lhat + sum_k sg(signal_k) log q(z_k), (*batch): the model's own gradient and the score function's."""
     return bound(log_weights) + (signal.detach() * objective.q.log_prob(z)).sum(0)
 
 
@@ -31,8 +31,19 @@ def score_surrogate(objective: Objective, z: Tensor, log_weights: Tensor, signal
 class ReinforceIWAE(MultiSample):
     r"""Score function on the bound, c_k = 0 (Mnih and Rezende, 2016, arXiv:1602.06725).
 
-    Every sample is credited with the whole bound, whoever made it: the variance is that of Lhat, which may be
-    hundreds of nats, times that of the scores. ``vimco`` is what makes it usable.
+    Every sample is credited with the whole bound, also with the part of the others: the variance is that of Lhat, which
+    may be hundreds of nats, times that of the scores. ``vimco`` makes it usable.
+
+    Requires samples of q and their density, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("reinforce-iwae")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "score function on the multi-sample bound, no baseline"
@@ -53,8 +64,19 @@ class VIMCO(MultiSample):
 
         c_k = log (1/K) (sum_{l != k} w_l + what_k)
 
-    The bound as the others make it, with a guess for the k-th weight from theirs: the ``geometric`` or the
-    ``arithmetic`` mean of the K - 1 other weights. A mean over all K would depend on z_k and bias the estimate.
+    The bound from the others, with a guess for the k-th weight: the ``geometric`` or the ``arithmetic`` mean of the
+    K - 1 other weights. A mean over all K would depend on z_k and bias the estimate.
+
+    Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("vimco")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "score function on the multi-sample bound, each sample's baseline being the bound of the others"
@@ -65,9 +87,11 @@ class VIMCO(MultiSample):
     variants = ("vimco[mean=arithmetic]",)
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``vimco``."""
 
-        mean: Literal["geometric", "arithmetic"] = "geometric"
+        mean: Literal["geometric", "arithmetic"] = Field(
+            default="geometric", description="the mean of the other weights that stands for the one left out"
+        )
 
     def forward(self, objective: Objective) -> Tensor:
         count = objective.importance_samples
@@ -75,7 +99,7 @@ class VIMCO(MultiSample):
         log_weights = objective.log_weight(z, objective.frozen_q())
         if self.options.mean == "geometric":
             baseline = log_sum_of_others(log_weights, leave_one_out_mean(log_weights)) - math.log(count)
-        else:  # with their own mean added, the mean of the others stays what it was
+        else:  # the arithmetic mean of the K - 1 others, added to them, leaves their mean unchanged
             baseline = log_sum_of_others(log_weights) - math.log(count - 1)
         return score_surrogate(objective, z, log_weights, bound(log_weights) - log_weights.softmax(0) - baseline)
 
@@ -86,8 +110,19 @@ class OVIS(MultiSample):
 
         c_k = log (1/K) sum_{l != k} w_l - gamma (v_k + log(1 - 1/K))
 
-    ``gamma=0`` has no weight of the sample's own in it, and is unbiased. With ``gamma=1`` the v_k in it depends on z_k
-    and cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
+    With ``gamma=0`` it does not contain the sample's own weight and is unbiased. With ``gamma=1`` it depends on z_k by
+    v_k, which cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
+
+    Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("ovis")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "score function on the multi-sample bound, the asymptotically optimal baseline (biased for gamma > 0)"
@@ -98,9 +133,11 @@ class OVIS(MultiSample):
     variants = ("ovis[gamma=1.0]",)
 
     class Options(BaseOptions):
-        """What may be chosen."""
+        """Options of ``ovis``."""
 
-        gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
+        gamma: float = Field(
+            default=0.0, ge=0, le=1, description="the share of the asymptotic term; unbiased only at 0"
+        )
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

@@ -1,4 +1,4 @@
-"""Reweighted wake-sleep: encoder and model follow different objectives; see ``multi_sample`` for the notation."""
+"""Reweighted wake-sleep, two objectives for encoder and model; see ``multi_sample/_base.py`` for the notation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,20 @@ class ReweightedWakeSleep(MultiSample):
 
         encoder:  sum_k v_k grad_phi log q(z_k)          decoder:  sum_k v_k grad_theta log p(x, z_k)
 
-    The decoder ascends L_K. The encoder *descends* KL(p(z|x) || q), by self-normalised importance sampling: it is no
-    gradient of L_K at any K, and of that KL only as K grows. Its signals v_k lie between 0 and 1, so it needs no
-    baseline. Where q can be the posterior, that is the optimum of both.
+    The decoder ascends L_K. The encoder *descends* KL(p(z|x) || q), by self-normalised importance sampling: this is not
+    a gradient of L_K at any K, and one of that KL only as K grows. Its signals v_k lie between 0 and 1, so it needs no
+    baseline. If q can be the posterior, that is the optimum of both.
+
+    Requires samples of q and their density, and only values of f.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, problems
+    >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
+    >>> estimator = estimators.create("rws")
+    >>> estimator(objective).shape, estimator.count_evaluations(objective)
+    (torch.Size([5]), 4)
     """
 
     summary = "reweighted wake-sleep, wake-phase update of q (biased: it descends KL(p || q))"

@@ -4,9 +4,9 @@ Let d be a mean with covariance S, that of the mean itself. U = |d|^2 - tr S is 
 
     Var U = 4 (E d)' S (E d) + 2 tr S^2
 
-for normal d. The first term grows with t. An error that is taken at the estimate would be far too small whenever U
-happens to be small, and the interval would cover 80 % or less, so the interval holds every t with
-(U - t)^2 <= q^2 Var_t U, as Wilson's does for a proportion:
+for normal d. The first term grows with t. A standard error at the estimate would be far too small whenever U is small
+by chance, and the interval would cover 80 % or less. So the interval holds every t with (U - t)^2 <= q^2 Var_t U, as
+Wilson's does for a proportion:
 
     Var_t U = max(2 tr S^2,  4 d'Sd (t + tr S) / |d|^2 - 2 tr S^2),
 
@@ -32,7 +32,7 @@ FEWEST_BATCHES = 4  # for an unbiased tr S^2
 
 @dataclass(frozen=True)
 class SquaredLength:
-    """U and what its interval is made from: tr S, d'Sd, tr S^2, degrees of freedom (below 1: no interval).
+    """U and the parts of its interval: tr S, d'Sd, tr S^2, degrees of freedom (below 1: no interval).
 
     ``products`` are those of d with the deviations of the (first side's) batches, (K,).
     """
@@ -65,7 +65,7 @@ class SquaredLength:
 
 
 @dataclass(frozen=True)
-class Batches:
+class ReplicateBatches:
     """Deviations of the batches' sums from their share of the mean, (K, P), and the sizes of the batches, (K,)."""
 
     deviations: Tensor
@@ -73,16 +73,16 @@ class Batches:
 
     @property
     def scale(self) -> float:
-        """Sums of squares of the deviations are this times the covariance of one draw: R - sum n_k^2 / R."""
+        """The sum of squared deviations divided by the covariance of one draw: R - sum n_k^2 / R."""
         return float(self.sizes.sum() - (self.sizes**2).sum() / self.sizes.sum())
 
     def along(self, direction: Tensor) -> Vector:
-        """Inner products with a vector of (P,): (K,)."""
+        """Return the inner products with a vector of (P,): (K,)."""
         products: Vector = (self.deviations @ direction).cpu().numpy()
         return products
 
     def covariance_squared(self) -> float:
-        """The trace of C^2, C the covariance of one draw, from batches of about equal size; NaN below four."""
+        """Return the trace of C^2, C the covariance of one draw, from batches of about equal size; NaN below four."""
         count = len(self.sizes)
         if count < FEWEST_BATCHES:
             return math.nan
@@ -93,16 +93,16 @@ class Batches:
         unbiased = (count - 2) * square / (count - 1) + trace2 / (count - 1) ** 2 - count * fourth / (count - 1)
         return float((count - 1) / (count * (count - 2) * (count - 3)) * unbiased)
 
-    def cross(self, other: Batches) -> float:
-        """The trace of C C', the covariances of one draw of each of two independent sides."""
+    def cross(self, other: ReplicateBatches) -> float:
+        """Return the trace of C C', the covariances of one draw of each of two independent sides."""
         products = self.deviations @ other.deviations.T
         return float(products.square().sum()) / (self.scale * other.scale)
 
 
 def ratio_interval(length: SquaredLength, variance: Interval, correlation: float) -> Interval:
-    """The interval of ``length / variance`` from those of both, whose errors are correlated.
+    """Return the interval of ``length / variance`` from those of both, whose errors are correlated.
 
-    Distances to the ends are recovered as errors (Donner and Zou, 2012, *Closed-form confidence intervals for functions
+    Distances to the ends are taken as errors (Donner and Zou, 2012, *Closed-form confidence intervals for functions
     of the normal mean and standard deviation*): for the lower end, that of the numerator below and of the denominator
     above, with u the one and v the other, is sqrt(u^2 - 2 r u v + v^2).
     """
@@ -119,6 +119,6 @@ def _joined(first: float, second: float, correlation: float) -> float:
 
 
 def correlation_of(first: Vector, second: Vector) -> float:
-    """Correlation of centred values of K batches, shrunk by (K - 1) / K; zero where one does not vary."""
+    """Return the correlation of centred values of K batches, shrunk by (K - 1) / K; zero if one does not vary."""
     scale = math.sqrt(float(first @ first) * float(second @ second))
     return float(first @ second) / scale * (1 - 1 / first.size) if scale else 0.0

@@ -4,9 +4,9 @@ r"""Bias of a gradient estimate: against the exact gradient, or against a refere
     bias2  = |gbar - hbar|^2 - variance / R - variance_h / R_h              against a reference h
 
 Both are unbiased for |E g - g*|^2: without the last terms, an unbiased estimator would be shown a bias of its own
-noise. The interval is that of ``squared_lengths``, from batches of both sides. ``bias_bound`` is the equivalence bound:
-with 95 % confidence the bias is below this share of the reference's length (it is the upper end of the two-sided
-interval, with some to spare). ``cosine`` is that of the angle between the two means, each length being the unbiased
+noise. The interval is that of ``_squared_lengths``, from batches of both sides. ``bias_bound`` is the equivalence
+bound: with 95 % confidence the bias is below this share of the reference's length (it is the upper end of the two-sided
+interval, and so conservative). ``cosine`` is that of the angle between the two means, each length being the unbiased
 one; it has no interval, because none was found that holds 95 % for small angles and short means.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from estbench.measure.frozen import frozen
 from estbench.measure.gradients.differentiation import gradients
 from estbench.measure.gradients.groups import groups_of
-from estbench.measure.gradients.moments import Tally, distance, row
+from estbench.measure.gradients.moments import MomentAccumulator, distance, table_row
 from estbench.problems import Problem
 from estbench.randomness import seeded
 from estbench.stats import Interval
@@ -31,18 +31,43 @@ from estbench.stats import Interval
 
 @dataclass(frozen=True)
 class Reference:
-    """Gradients to compare an estimate with, by space and group: exact ones, (P,), or another estimator's tallies."""
+    """Gradients to compare an estimate with, (P,), by space and group.
+
+    ``accumulators`` are those of the reference estimator, whose means have noise; None for the exact gradient.
+    """
 
     name: str
     means: Mapping[tuple[str, str], Tensor]
-    tallies: Mapping[tuple[str, str], Tally] | None = None
+    accumulators: Mapping[tuple[str, str], MomentAccumulator] | None = None
 
 
 def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) -> Reference:
-    """The exact gradient of the minibatch-mean objective; ``EstbenchError`` where the problem has none.
+    """Compute the exact gradient of the minibatch-mean objective, to compare a probe with.
 
-    Examples are taken one by one: an enumeration is large. What is constant, or what the objective does not depend on,
-    has a gradient of zero.
+    Examples are taken one by one, because an enumeration is large. The gradient is zero for what is constant, or what
+    the objective does not depend on.
+
+    Parameters
+    ----------
+    problem
+        The model, at its current weights.
+    batch
+        Observations, (B, X).
+    layers
+        Split the groups by layer, as in ``probe``.
+
+    Raises
+    ------
+    EstbenchError
+        If the objective has no exact value: see ``Objective.exact``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import measure, problems
+    >>> reference = measure.exact_reference(problems.create("gaussian_toy"), torch.zeros(4, 1))
+    >>> reference.means["params", "loc"]  # of each example, and divided by their number
+    tensor([-0.2500, -0.2500, -0.2500, -0.2500])
     """
     groups = groups_of(problem, layers=layers)
     weights = [weight for group in groups.values() for weight in group]
@@ -55,39 +80,41 @@ def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) ->
                 for name, value in problem.encode(x).items()
             }
             value = problem.objective(params, x).exact().sum() / len(batch)
-            found = gradients(value, [*params.values(), *weights])
-            for name, gradient in zip(params, found, strict=False):
+            each = gradients(value, [*params.values(), *weights])
+            for name, gradient in zip(params, each, strict=False):
                 rows.setdefault(name, []).append(gradient.flatten())
-            total = [a + b for a, b in zip(total, found[len(params) :], strict=True)]
+            total = [a + b for a, b in zip(total, each[len(params) :], strict=True)]
     parts = iter(total)
-    means = {("params", name): torch.cat(found) for name, found in rows.items()}
+    means = {("params", name): torch.cat(own) for name, own in rows.items()}
     means |= {("weights", name): torch.cat([next(parts).flatten() for _ in own]) for name, own in groups.items()}
     return Reference("the exact gradient", means)
 
 
-def bias_rows(tallies: Mapping[tuple[str, str], Tally], reference: Reference) -> Iterator[dict[str, Any]]:
-    """Rows of ``bias2``, ``bias_bound`` and ``cosine`` of each group that both sides have."""
-    for (space, group), tally in tallies.items():
+def bias_rows(
+    accumulators: Mapping[tuple[str, str], MomentAccumulator], reference: Reference
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of ``bias2``, ``bias_bound`` and ``cosine`` of each group that both sides have."""
+    for (space, group), accumulator in accumulators.items():
         if (space, group) not in reference.means:
             continue
-        other = reference.tallies[space, group] if reference.tallies else None
-        for statistic, interval in compare(tally, reference.means[space, group], other).items():
-            yield row(space, group, statistic, interval, tally.count)
+        other = reference.accumulators[space, group] if reference.accumulators else None
+        for statistic, interval in compare(accumulator, reference.means[space, group], other).items():
+            yield table_row(space, group, statistic, interval, accumulator.count)
 
 
-def compare(tally: Tally, mean: Tensor, other: Tally | None) -> dict[str, Interval]:
-    """Bias, its bound and the cosine, of one group; ``other`` is the reference if that has noise of its own."""
-    bias2 = distance(tally, mean, other).interval
+def compare(accumulator: MomentAccumulator, mean: Tensor, other: MomentAccumulator | None) -> dict[str, Interval]:
+    """Return the bias, its bound and the cosine of one group; ``other`` is the reference if that has noise itself."""
+    bias2 = distance(accumulator, mean, other).interval
     intervals = {"bias2": bias2}
     length2 = other.squared_length.value if other else float(mean.double().square().sum())
     if length2 > 0 and not math.isnan(bias2.high):
         bound = math.sqrt(max(0.0, bias2.high) / length2)
         intervals["bias_bound"] = Interval(bound, 0.0, bound, bias2.n)
-        intervals["cosine"] = Interval(_cosine(tally, mean.double(), length2), math.nan, math.nan, 0)
+        intervals["cosine"] = Interval(_cosine(accumulator, mean.double(), length2), math.nan, math.nan, 0)
     return intervals
 
 
-def _cosine(tally: Tally, mean: Tensor, length2: float) -> float:
-    """The angle's cosine; NaN where the noise hides the length of the mean."""
-    own = tally.squared_length.value
-    return float(tally.mean @ mean) / math.sqrt(own * length2) if own > 0 else math.nan
+def _cosine(accumulator: MomentAccumulator, mean: Tensor, length2: float) -> float:
+    """Return the cosine of the angle; NaN if the noise hides the length of the mean."""
+    own = accumulator.squared_length.value
+    return float(accumulator.mean @ mean) / math.sqrt(own * length2) if own > 0 else math.nan

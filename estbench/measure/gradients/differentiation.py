@@ -1,4 +1,4 @@
-"""Gradients of a scalar, whatever the modules are."""
+"""Gradients of a scalar, for any modules."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Differentiate = Callable[[Tensor, Sequence[Tensor]], list[Tensor]]
 
 
 def gradients(surrogate: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of a scalar, zero where it does not depend on an input, or the input is not to be trained."""
+    """Return the gradients of a scalar; zero if it does not depend on an input, or if the input is not trained."""
     return _filled(surrogate, inputs, lambda live: torch.autograd.grad(surrogate, live, allow_unused=True))
 
 
 def accumulated_gradients(surrogate: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """The same by ``backward``, for modules that allow nothing else; ``grad`` of all leaves is overwritten."""
+    """Return the same by ``backward``, for modules that allow nothing else; ``grad`` of all leaves is overwritten."""
 
     def by_backward(live: list[Tensor]) -> list[Tensor | None]:
         for tensor in live:
@@ -28,7 +28,7 @@ def accumulated_gradients(surrogate: Tensor, inputs: Sequence[Tensor]) -> list[T
 
 
 def differentiation_for(draw: Callable[[], Tensor], inputs: Sequence[Tensor]) -> Differentiate:
-    """Which of the two to use, found out on one draw: reentrant checkpointing refuses the first."""
+    """Return one of the two, chosen by a trial on one draw: reentrant checkpointing refuses the first."""
     try:
         gradients(draw(), inputs)
     except RuntimeError as error:

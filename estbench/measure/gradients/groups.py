@@ -11,24 +11,24 @@ from estbench.problems import Problem
 
 
 def groups_of(problem: Problem, *, layers: bool = False) -> dict[str, list[nn.Parameter]]:
-    """The weights that are trained, by the problem's groups: linear layers first, and then what is left.
+    """Return the trained weights by the problem's groups: linear layers first, and then the others.
 
     ``layers`` splits each group by layer (``encoder.0``, ...).
     """
     owners = {weight: module for module in problem.modules() for weight in module.parameters(recurse=False)}
-    found: dict[str, list[nn.Parameter]] = {}
+    trained_by_group: dict[str, list[nn.Parameter]] = {}
     for group, weights in disjoint(problem.groups()).items():
         trained = [weight for weight in weights if weight.requires_grad]
         modules = list(dict.fromkeys(owners.get(weight) for weight in trained))
         modules.sort(key=lambda module: module is None or not is_understood(module))
         for index, module in enumerate(modules):
             name = f"{group}.{index}" if layers else group
-            found.setdefault(name, []).extend(weight for weight in trained if owners.get(weight) is module)
-    return found
+            trained_by_group.setdefault(name, []).extend(weight for weight in trained if owners.get(weight) is module)
+    return trained_by_group
 
 
 def disjoint(groups: Mapping[str, Iterable[nn.Parameter]]) -> dict[str, list[nn.Parameter]]:
-    """Groups in which each weight counts once: one that several share, tied weights, is of the first that names it."""
+    """Return groups in which each weight counts once: tied weights belong to the first group that names them."""
     first: dict[nn.Parameter, str] = {}
     for group, weights in groups.items():
         for weight in weights:

@@ -9,9 +9,9 @@ r"""Moments of a gradient estimate from R independent replicates g_1 ... g_R at 
 Replicates come in chunks, and only sums are kept of a chunk, so memory does not grow with R. The variance is the mean
 of half the squared differences of *pairs* of successive replicates: R / 2 values that are unbiased and independent,
 whatever the chunks are, so that the interval of ``heavy_tails`` may count them. (Of two deviations from a mean of two,
-each is the other. Deviations from the mean of all replicates would need every example's mean gradient.) Where R is odd,
-the last replicate only enters the mean. The interval of ``mean_norm2`` is that of ``squared_lengths``, from ``BATCHES``
-batches of replicates; that of ``snr`` joins both.
+each is the other. Deviations from the mean of all replicates would need every example's mean gradient.) If R is odd,
+the last replicate only enters the mean. The interval of ``mean_norm2`` is that of ``_squared_lengths``, from
+``BATCHES`` batches of replicates; that of ``snr`` joins both.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from estbench.measure.gradients._squared_lengths import (
     FEWEST_BATCHES,
-    Batches,
+    ReplicateBatches,
     SquaredLength,
     Vector,
     correlation_of,
@@ -41,16 +41,27 @@ if TYPE_CHECKING:
 
 COLUMNS = ("space", "group", "statistic", "value", "low", "high", "replicates")
 BATCHES = 10
-# Pairs of replicates times examples, for an interval. With fewer, nothing tells light tails from heavy ones.
+# The fewest pairs of replicates times examples for an interval. With fewer, light and heavy tails look the same.
 FEWEST_VALUES = 25
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What a probe found: rows of space, group, statistic, value, low, high, replicates.
+    """The result of a probe: rows of space, group, statistic, value, low, high, replicates.
 
     ``path`` is how the weights were measured, ``fast`` or ``loop``, and ``reason`` why it was not the fast one;
-    ``absent`` names what could not be measured, and why; ``warnings`` name what to distrust.
+    ``absent`` names statistics that could not be measured, and why; ``warnings`` name those to distrust.
+
+    Examples
+    --------
+    >>> from estbench.measure import Moments
+    >>> row = {"space": "params", "group": "loc", "statistic": "variance", "value": 2.0, "low": 1.5, "high": 3.0}
+    >>> moments = Moments(({**row, "replicates": 100},))
+    >>> moments.value("params", "loc", "variance")
+    2.0
+    >>> moments.table
+        space group statistic  value  low  high  replicates
+    0  params   loc  variance    2.0  1.5   3.0         100
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -67,7 +78,7 @@ class Moments:
         return pd.DataFrame(self.rows, columns=list(COLUMNS))
 
     def value(self, space: str, group: str, statistic: str) -> float:
-        """One number; raise ``KeyError`` where it was not measured."""
+        """Return one number; raise ``KeyError`` if it was not measured."""
         for row in self.rows:
             if (row["space"], row["group"], row["statistic"]) == (space, group, statistic):
                 return float(row["value"])
@@ -75,58 +86,62 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """What a chunk tells about the examples' own gradients, whose mean over the minibatch is the gradient.
+class ExampleMoments:
+    """Moments of the gradients of single examples in a chunk; their mean over the minibatch is the gradient.
 
-    ``within``: (B,), unbiased for the trace of each one's covariance. ``squares``: (B,), for the squared norm of each
-    one's mean. ``across``: (B, B), for the inner products of the means of two, its diagonal without meaning; nothing
-    where a chunk was not asked for it.
+    ``within``, (B,), is unbiased for the trace of each covariance, and ``squares``, (B,), for the squared norm of each
+    mean. ``cross_products``, (B, B), is so for the inner products of two means (its diagonal has no meaning); None if
+    they were not asked for.
     """
 
     within: Tensor
     squares: Tensor
-    across: Tensor | None
+    cross_products: Tensor | None
 
-    def __add__(self, other: Examples) -> Examples:
-        """Of two sets of weights together, whose gradients are stacked: inner products add."""
-        across = None if self.across is None or other.across is None else self.across + other.across
-        return Examples(self.within + other.within, self.squares + other.squares, across)
+    def __add__(self, other: ExampleMoments) -> ExampleMoments:
+        """Return those of two sets of weights together, whose gradients are stacked: inner products add."""
+        cross_products = (
+            None
+            if self.cross_products is None or other.cross_products is None
+            else self.cross_products + other.cross_products
+        )
+        return ExampleMoments(self.within + other.within, self.squares + other.squares, cross_products)
 
 
-class Tally:
+class MomentAccumulator:
     """Sums of the replicates of one group of weights, or of one variational parameter, by batch."""
 
     def __init__(self, size: int, like: Tensor, *, examples: int = 1, pooled: bool = True) -> None:
         self.examples = examples  # B, whose noise is independent
-        self.pooled = pooled  # all examples' gradients are of the same weights, and their mean is the gradient
-        self.sums = like.new_zeros(BATCHES, size)  # of gradients; a chunk adds its own to ``slot`` in place
+        self.pooled = pooled  # whether examples share the weights: their mean gradient is the gradient
+        self.sums = like.new_zeros(BATCHES, size)  # of gradients; a chunk adds its own to ``next_sum`` in place
         self.sizes = np.zeros(BATCHES)
         self.noise: list[Tensor] = []  # (n // 2,) of each chunk
         self.within: Tensor | float = 0.0
         self.squares: Tensor | float = 0.0
-        self.across: Tensor | float = 0.0
-        self.looks_across = 0
+        self.cross_products: Tensor | float = 0.0
+        self.cross_count = 0
 
     @property
-    def slot(self) -> Tensor:
-        """The place where the next chunk adds the sum of its gradients, (P,)."""
+    def next_sum(self) -> Tensor:
+        """The tensor to which the next chunk adds the sum of its gradients, (P,)."""
         return self.sums[len(self.noise) % BATCHES]
 
-    def add(self, count: int, noise: Tensor, examples: Examples | None = None) -> None:
-        """Take in a chunk whose sum is in its slot: its ``half_differences``, (n // 2,), and what examples share."""
+    def add(self, count: int, noise: Tensor, examples: ExampleMoments | None = None) -> None:
+        """Take in a chunk whose sum is in ``next_sum``: its ``half_differences``, (n // 2,), and example moments."""
         self.sizes[len(self.noise) % BATCHES] += count
         self.noise.append(noise)
         if examples is not None:
             self.within = self.within + examples.within.double() * count
             self.squares = self.squares + examples.squares.double() * count
-            if examples.across is not None:
-                self.across = self.across + examples.across.double()
-                self.looks_across += 1
+            if examples.cross_products is not None:
+                self.cross_products = self.cross_products + examples.cross_products.double()
+                self.cross_count += 1
 
     @property
-    def wants_across(self) -> bool:
-        """Whether inner products of different examples are still asked for; some replicates' are enough."""
-        return self.looks_across < BATCHES
+    def needs_cross_products(self) -> bool:
+        """Whether inner products of different examples are still needed; those of some replicates are enough."""
+        return self.cross_count < BATCHES
 
     @property
     def count(self) -> int:
@@ -150,22 +165,22 @@ class Tally:
         return self.sums.sum(0, dtype=torch.float64) / self.count
 
     @property
-    def batches(self) -> Batches:
-        """The batches' deviations from the mean, in double precision: what is subtracted is nearly equal."""
+    def batches(self) -> ReplicateBatches:
+        """The deviations of batches from the mean, in double precision, because nearly equal numbers are subtracted."""
         used = min(len(self.noise), BATCHES)
         sizes = torch.as_tensor(self.sizes[:used], device=self.sums.device)
-        return Batches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
+        return ReplicateBatches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
 
     @property
-    def enough(self) -> bool:
+    def has_enough_values(self) -> bool:
         """Whether there are enough independent values, pairs times examples, for an interval."""
         return self.count // 2 * self.examples >= FEWEST_VALUES
 
     @property
-    def freedom(self) -> float:
-        """Degrees of freedom of an interval from batches, fewer where few pairs carry the noise; 0 for none."""
+    def degrees_of_freedom(self) -> float:
+        """Degrees of freedom of an interval from batches, fewer if few pairs carry the noise; 0 for no interval."""
         used = min(len(self.noise), BATCHES)
-        if used < FEWEST_BATCHES or not self.enough:
+        if used < FEWEST_BATCHES or not self.has_enough_values:
             return 0.0
         return min(used - 1.0, max(cautious_freedom(self.deviations), 1.0))
 
@@ -175,17 +190,17 @@ class Tally:
         return distance(self, torch.zeros_like(self.mean))
 
     def correlation(self, length: SquaredLength) -> float:
-        """How the errors of |mean|^2 and of the variance go together, from batches."""
+        """Return the correlation of the errors of |mean|^2 and of the variance, from batches."""
         variance = self.variance
         batches = [torch.cat(self.noise[at::BATCHES]) for at in range(length.products.size)]
         noise = np.array([float(part.double().sum()) - part.numel() * variance for part in batches])
         return correlation_of(length.products, noise)
 
 
-def distance(tally: Tally, origin: Tensor, other: Tally | None = None) -> SquaredLength:
-    """|E g - g*|^2; ``origin`` is g* or, where that has noise of its own, the mean of the ``other`` tally."""
-    difference = tally.mean - origin.double()
-    sides = [(side, side.batches) for side in (tally, other) if side]
+def distance(accumulator: MomentAccumulator, origin: Tensor, other: MomentAccumulator | None = None) -> SquaredLength:
+    """Return |E g - g*|^2; ``origin`` is g* or, if that has noise itself, the mean of the ``other`` accumulator."""
+    difference = accumulator.mean - origin.double()
+    sides = [(side, side.batches) for side in (accumulator, other) if side]
     noise = sum(side.variance / side.count for side, _ in sides)
     products = [batches.along(difference) for _, batches in sides]
     along = sum(
@@ -194,50 +209,50 @@ def distance(tally: Tally, origin: Tensor, other: Tally | None = None) -> Square
     )
     across = sum(max(batches.covariance_squared(), 0.0) / side.count**2 for side, batches in sides)
     if other:
-        across += 2 * sides[0][1].cross(sides[1][1]) / (tally.count * other.count)
-    freedom = min(side.freedom for side, _ in sides)
+        across += 2 * sides[0][1].cross(sides[1][1]) / (accumulator.count * other.count)
+    freedom = min(side.degrees_of_freedom for side, _ in sides)
     return SquaredLength(float(difference.square().sum()) - noise, noise, along, across, freedom, products[0])
 
 
-def summarise(tally: Tally) -> dict[str, Interval]:
-    """All statistics of one group, in the order of the table."""
-    length = tally.squared_length
-    intervals = {"variance": _variance(tally), "mean_norm2": length.interval}
-    intervals["snr"] = _snr(length, intervals["variance"], tally)
-    if isinstance(tally.across, Tensor) and len(tally.across) >= FEWEST_FOR_AN_INTERVAL:
-        products = tally.across / tally.looks_across
-        products.diagonal().copy_(torch.as_tensor(tally.squares) / tally.count)
-        intervals["data_variance"] = between_examples(products, length.value if tally.pooled else None)
+def summarise(accumulator: MomentAccumulator) -> dict[str, Interval]:
+    """Return all statistics of one group, in the order of the table."""
+    length = accumulator.squared_length
+    intervals = {"variance": _variance(accumulator), "mean_norm2": length.interval}
+    intervals["snr"] = _snr(length, intervals["variance"], accumulator)
+    if isinstance(accumulator.cross_products, Tensor) and len(accumulator.cross_products) >= FEWEST_FOR_AN_INTERVAL:
+        products = accumulator.cross_products / accumulator.cross_count
+        products.diagonal().copy_(torch.as_tensor(accumulator.squares) / accumulator.count)
+        intervals["data_variance"] = between_examples(products, length.value if accumulator.pooled else None)
     return intervals
 
 
-def _variance(tally: Tally) -> Interval:
-    interval = skewed_mean_interval(tally.deviations)
-    if tally.enough or interval.low == interval.high:
+def _variance(accumulator: MomentAccumulator) -> Interval:
+    interval = skewed_mean_interval(accumulator.deviations)
+    if accumulator.has_enough_values or interval.low == interval.high:
         return interval
     return Interval(interval.value, math.nan, math.nan, interval.n)
 
 
-def _snr(length: SquaredLength, variance: Interval, tally: Tally) -> Interval:
-    """The interval is that of the squared ratio, whose ends are cut at zero before the root is taken."""
+def _snr(length: SquaredLength, variance: Interval, accumulator: MomentAccumulator) -> Interval:
+    """Return the ratio with the interval of its square, whose ends are cut at zero before the root is taken."""
     if variance.value <= 0:  # without noise the ratio is infinite, or undefined; neither is a number to report
         return Interval(math.nan, math.nan, math.nan, variance.n)
     if math.isnan(variance.low) or math.isnan(length.interval.low):
         return Interval(math.sqrt(max(0.0, length.value) / variance.value), math.nan, math.nan, variance.n)
-    squared = ratio_interval(length, variance, tally.correlation(length))
+    squared = ratio_interval(length, variance, accumulator.correlation(length))
     value, low, high = (math.sqrt(max(0.0, part)) for part in squared[:3])
     return Interval(value, low, high, squared.n)
 
 
 def between_examples(products: Tensor, mean_norm2: float | None = None) -> Interval:
-    r"""The share of a minibatch-mean gradient's variance that comes from drawing the minibatch.
+    r"""Return the part of a minibatch-mean gradient's variance that comes from drawing the minibatch.
 
     ``products`` are unbiased for the inner products m_b . m_c of the examples' mean gradients, (B, B):
 
         tr Var_x(E[g|x]) = 1/(B-1) (sum_b m_b . m_b - 1/B sum_bc m_b . m_c),
 
-    and a mean over B examples has 1/B of it. ``mean_norm2`` is the mean of all products, where more replicates than
-    they were taken from have given a better one. The interval is that of ``heavy_tails`` for the mean of the examples'
+    and a mean over B examples has 1/B of it. ``mean_norm2`` is a better estimate of the mean of all products, from more
+    replicates, or None. The interval is that of ``heavy_tails`` for the mean of the examples'
     shares.
     """
     values = products.double().cpu().numpy()
@@ -253,10 +268,16 @@ def between_examples(products: Tensor, mean_norm2: float | None = None) -> Inter
 
 
 def chunk_sizes(replicates: int, largest: int) -> list[int]:
-    """Sizes of the chunks that R replicates come in: even ones, but for the last of an odd R, and at most ``largest``.
+    """Return the sizes of chunks of R replicates: even ones, except for the last of an odd R, and at most ``largest``.
 
     Chunk i belongs to batch i mod ``BATCHES``, and the batches are as equal as pairs of replicates allow. The sizes
-    decide the order of random draws, so they depend on nothing but these two numbers.
+    decide the order of random draws, so they depend only on these two numbers.
+
+    Examples
+    --------
+    >>> from estbench.measure.gradients.moments import chunk_sizes
+    >>> chunk_sizes(25, largest=4)
+    [4, 4, 2, 2, 2, 2, 2, 2, 2, 3]
     """
     pairs, half = replicates // 2, max(largest // 2, 1)
     batches = min(BATCHES, pairs)
@@ -269,21 +290,21 @@ def chunk_sizes(replicates: int, largest: int) -> list[int]:
 
 
 def half_differences(vectors: Tensor) -> Tensor:
-    """Half the squared difference of each pair of successive vectors: (n, ..., P) to (n // 2, ...)."""
+    """Return half the squared difference of each pair of successive vectors: (n, ..., P) to (n // 2, ...)."""
     even = len(vectors) // 2 * 2
     halves: Tensor = torch.linalg.vector_norm(vectors[0:even:2] - vectors[1:even:2], dim=-1).square() / 2
     return halves
 
 
-def rows_of(space: str, tallies: Iterable[tuple[str, Tally]]) -> list[dict[str, Any]]:
-    """The table's rows of some groups."""
+def table_rows(space: str, accumulators: Iterable[tuple[str, MomentAccumulator]]) -> list[dict[str, Any]]:
+    """Return the rows of some groups in the table."""
     return [
-        row(space, group, statistic, interval, tally.count)
-        for group, tally in tallies
-        for statistic, interval in summarise(tally).items()
+        table_row(space, group, statistic, interval, accumulator.count)
+        for group, accumulator in accumulators
+        for statistic, interval in summarise(accumulator).items()
     ]
 
 
-def row(space: str, group: str, statistic: str, interval: Interval, replicates: int) -> dict[str, Any]:
-    """One row of the table, of plain numbers: a NumPy scalar would make a checkpoint unreadable to weights_only."""
+def table_row(space: str, group: str, statistic: str, interval: Interval, replicates: int) -> dict[str, Any]:
+    """Return one row of the table, of plain numbers: ``weights_only`` reads no checkpoint with a NumPy scalar."""
     return dict(zip(COLUMNS, (space, group, statistic, *map(float, interval[:3]), replicates), strict=True))

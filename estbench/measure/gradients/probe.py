@@ -1,8 +1,7 @@
 """The probe: how noisy an estimator's gradient is, at these weights and on this minibatch.
 
-Weights and estimator are frozen and the minibatch is fixed, so nothing but the estimator's own noise varies. An
-average of past squared gradients, taken while training goes on, would mix in the drift of the weights and the
-change of minibatch.
+Weights and estimator are frozen and the minibatch is fixed, so only the estimator's own noise varies. An average of
+past squared gradients during training would also contain the drift of the weights and the change of minibatch.
 """
 
 from __future__ import annotations
@@ -23,19 +22,26 @@ from estbench.measure.gradients.bias import Reference, bias_rows
 from estbench.measure.gradients.differentiation import differentiation_for
 from estbench.measure.gradients.groups import groups_of
 from estbench.measure.gradients.heavy_tails import effective_number
-from estbench.measure.gradients.moments import FEWEST_VALUES, Moments, Tally, chunk_sizes, row, rows_of
-from estbench.measure.gradients.per_example import FastPath, rehearse
+from estbench.measure.gradients.moments import (
+    FEWEST_VALUES,
+    MomentAccumulator,
+    Moments,
+    chunk_sizes,
+    table_row,
+    table_rows,
+)
+from estbench.measure.gradients.per_example import FastPath, verify_against_autograd
 from estbench.problems import Problem
 from estbench.randomness import seeded
 from estbench.stats import Interval
 
-# Rows (replicates x examples x samples) of one call of f: what fits a CPU's cache is twice as fast as what does not.
+# Rows (replicates x examples x samples) of one call of f: one that fits a CPU's cache is twice as fast.
 # It decides the order of random draws, so it is part of the protocol and the same on every device.
 ROWS = 1024
-# Replicates that a group's noise counts as, below which the probe warns of heavy tails.
+# If a group's noise counts as fewer replicates than this, the probe warns of heavy tails.
 FEWEST_EFFECTIVE = 10
 FEWEST = 3
-Tallies = dict[tuple[str, str], Tally]
+Accumulators = dict[tuple[str, str], MomentAccumulator]
 ProbePath = Literal["auto", "fast", "loop"]
 
 
@@ -65,44 +71,64 @@ def probe(
     layers
         Split the groups by layer: ``encoder.0``, ``encoder.1``, ...
     reference
-        What the mean gradient is compared with: see ``exact_reference`` and ``estimated_reference``.
+        The gradient to compare the mean with: see ``exact_reference`` and ``estimated_reference``.
     path
-        ``fast`` takes all replicates in one backward call, and raises ``EstbenchError`` where that is not right;
-        ``loop`` takes one backward call per replicate, which always is; ``auto`` is fast where it can be.
+        ``fast`` takes all replicates in one backward call, and raises ``EstbenchError`` if that is not right for the
+        model; ``loop`` takes one backward call per replicate, which is always right; ``auto`` is fast if it can be.
 
     Returns
     -------
     Moments in two spaces. ``params``: the gradient with respect to the variational parameters, a (B, D) tensor per
     name whose row b is 1/B times example b's own; it isolates the estimator from the network. ``weights``: the
     gradient with respect to the weights of each group. In nats squared per unit of the parameter squared.
+
+    Raises
+    ------
+    EstbenchError
+        For too few replicates, no observations, or an estimator that is not for the problem.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, measure, problems
+    >>> problem = problems.create("gaussian_toy")
+    >>> batch = torch.zeros(8, 1)  # 8 independent copies of the toy
+    >>> moments = measure.probe(problem, estimators.create("antithetic"), batch, replicates=20, seed=0)
+    >>> sorted(set(moments.table["statistic"]))
+    ['data_variance', 'mean_norm2', 'snr', 'variance']
+    >>> round(moments.value("weights", "encoder", "mean_norm2"))  # the gradient is (-1, -2)
+    5
     """
     if replicates < FEWEST:
         raise EstbenchError(f"a probe takes at least {FEWEST} replicates for an interval, got {replicates}")
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
     check_for(estimator, problem, batch)
-    found = measured(problem, estimator, batch, replicates, seed, layers=layers, path=path)
-    tallies = found.tallies
+    collected = collect(problem, estimator, batch, replicates, seed, layers=layers, path=path)
+    accumulators = collected.accumulators
     rows = [
-        *rows_of("params", ((group, tally) for (space, group), tally in tallies.items() if space == "params")),
-        *_weight_rows(tallies, found.data_variance),
-        *(bias_rows(tallies, reference) if reference else ()),
+        *table_rows(
+            "params",
+            ((group, accumulator) for (space, group), accumulator in accumulators.items() if space == "params"),
+        ),
+        *_weight_rows(accumulators, collected.data_variance),
+        *(bias_rows(accumulators, reference) if reference else ()),
     ]
-    return Moments(tuple(rows), found.path, found.reason, found.absent, tuple(_warnings(tallies)))
+    return Moments(tuple(rows), collected.path, collected.reason, collected.absent, tuple(_warnings(accumulators)))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a probe is made from; ``data_variance`` by group where the tallies lack it."""
+class Collected:
+    """The accumulated gradients of a probe; ``data_variance`` by group if the accumulators lack it."""
 
-    tallies: Tallies
+    accumulators: Accumulators
     path: Literal["fast", "loop"]
     reason: str = ""  # why the path was not fast
     data_variance: dict[str, Interval] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
 
-def measured(
+def collect(
     problem: Problem,
     estimator: Estimator,
     batch: Tensor,
@@ -111,8 +137,8 @@ def measured(
     *,
     layers: bool = False,
     path: ProbePath = "auto",
-) -> Measured:
-    """Draw the replicates with models that stand still, the fast way or in a loop."""
+) -> Collected:
+    """Draw the replicates with frozen models, the fast way or in a loop."""
     with frozen(problem, estimator), seeded(seed, problem.device):
         groups = groups_of(problem, layers=layers)
         largest = largest_chunk(problem, estimator, batch, replicates)
@@ -120,11 +146,11 @@ def measured(
         if path != "loop":
             try:
                 fast = FastPath(problem, estimator, batch, groups)
-                chunks = chunk_sizes(replicates, min(largest, rehearse(fast, seed)))
-                return Measured(fast_tallies(fast, chunks, seed), "fast")
+                chunks = chunk_sizes(replicates, min(largest, verify_against_autograd(fast, seed)))
+                return Collected(accumulate_fast(fast, chunks, seed), "fast")
             except NotPerExampleError as complaint:
                 reason = str(complaint)
-            except Exception as error:  # noqa: BLE001  (modules are anybody's code; the loop asks less of them)
+            except Exception as error:  # noqa: BLE001  (modules may be a user's code; the loop requires less of them)
                 reason = f"it raises {described(error)}"
         if path == "fast":
             raise EstbenchError(
@@ -141,72 +167,89 @@ def _looped(
     chunks: list[int],
     seed: int,
     reason: str,
-) -> Measured:
+) -> Collected:
     weights = [weight for group in groups.values() for weight in group]
     with seeded(seed, problem.device):
         differentiate = differentiation_for(lambda: surrogate_of(estimator, problem(batch)).mean(), weights)
-    mixed = loop.why_not_apart(problem, batch)
-    tallies: Tallies = {}
-    loop.tally_params(problem, estimator, batch, chunks, seed, tallies, apart=not mixed, differentiate=differentiate)
-    loop.tally_weights(problem, estimator, batch, groups, sum(chunks), seed, tallies, differentiate)
+    mixed = loop.why_examples_mix(problem, batch)
+    accumulators: Accumulators = {}
+    loop.accumulate_params(
+        problem, estimator, batch, chunks, seed, accumulators, independent=not mixed, differentiate=differentiate
+    )
+    loop.accumulate_weights(problem, estimator, batch, groups, sum(chunks), seed, accumulators, differentiate)
     if mixed:
-        return Measured(tallies, "loop", reason, absent=(f"data_variance: {mixed}",))
+        return Collected(accumulators, "loop", reason, absent=(f"data_variance: {mixed}",))
     if len(batch) < FEWEST:
-        return Measured(tallies, "loop", reason)
+        return Collected(accumulators, "loop", reason)
     singly = chunk_sizes(sum(chunks), largest_chunk(problem, estimator, batch[:1], sum(chunks)))
-    extra = loop.between_examples(problem, estimator, batch, groups, singly, seed, tallies, differentiate)
-    return Measured(tallies, "loop", reason, extra)
+    extra = loop.data_variances(problem, estimator, batch, groups, singly, seed, accumulators, differentiate)
+    return Collected(accumulators, "loop", reason, extra)
 
 
-def fast_tallies(fast: FastPath, chunks: list[int], seed: int) -> Tallies:
-    """Draw chunks of replicates, and keep their sums."""
-    tallies = fast.tallies()
+def accumulate_fast(fast: FastPath, chunks: list[int], seed: int) -> Accumulators:
+    """Draw chunks of replicates, and accumulate their sums."""
+    accumulators = fast.new_accumulators()
     with seeded(seed, fast.problem.device):
         for count in chunks:
-            fast.tally(fast.draw(count), tallies)
-    return tallies
+            fast.accumulate(fast.draw_chunk(count), accumulators)
+    return accumulators
 
 
 def estimated_reference(
     problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, seed: int = 0, *, layers: bool = False
 ) -> Reference:
-    """The mean gradient of a reference estimator, from draws of its own: give it another seed than the probe's."""
-    tallies = measured(problem, estimator, batch, replicates, seed, layers=layers).tallies
-    return Reference(estimator.name, {place: tally.mean for place, tally in tallies.items()}, tallies)
+    """Estimate the mean gradient by a reference estimator, to compare a probe with; take another seed than the probe's.
+
+    The parameters are those of ``probe``; the estimator must be unbiased, and is best given many replicates.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from estbench import estimators, measure, problems
+    >>> problem, batch = problems.create("gaussian_toy"), torch.zeros(8, 1)
+    >>> reference = measure.estimated_reference(problem, estimators.create("reparam"), batch, replicates=50, seed=1)
+    >>> moments = measure.probe(problem, estimators.create("rloo"), batch, replicates=20, reference=reference)
+    >>> "bias2" in set(moments.table["statistic"])
+    True
+    """
+    accumulators = collect(problem, estimator, batch, replicates, seed, layers=layers).accumulators
+    return Reference(
+        estimator.name, {place: accumulator.mean for place, accumulator in accumulators.items()}, accumulators
+    )
 
 
 def largest_chunk(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> int:
-    """Replicates of one call, from the minibatch and the estimator's cost, which are the same on every device."""
+    """Return the replicates of one call, from the minibatch and the estimator's cost: the same on every device."""
     with torch.no_grad():
         evaluations = estimator.count_evaluations(problem.objective(problem.encode(batch), batch))
     return max(2, min(replicates, ROWS // (len(batch) * max(evaluations, 1))))
 
 
-def _weight_rows(tallies: Tallies, extra: dict[str, Any]) -> list[dict[str, Any]]:
+def _weight_rows(accumulators: Accumulators, extra: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
-    for (space, group), tally in tallies.items():
+    for (space, group), accumulator in accumulators.items():
         if space == "weights":
-            rows += rows_of(space, [(group, tally)])
+            rows += table_rows(space, [(group, accumulator)])
             if group in extra:
-                rows.append(row(space, group, "data_variance", extra[group], tally.count))
+                rows.append(table_row(space, group, "data_variance", extra[group], accumulator.count))
     return rows
 
 
-def _warnings(tallies: Tallies) -> list[str]:
-    """Groups whose variance has no interval, or is decided by a few draws."""
+def _warnings(accumulators: Accumulators) -> list[str]:
+    """Warn of groups whose variance has no interval, or is decided by a few draws."""
     warnings = []
-    for (space, group), tally in tallies.items():
-        values = tally.deviations
+    for (space, group), accumulator in accumulators.items():
+        values, count = accumulator.deviations, accumulator.count
         effective = 2 * effective_number(values)
-        if not tally.enough and values.any():
-            fewest = 2 * -(-FEWEST_VALUES // tally.examples)
+        if not accumulator.has_enough_values and values.any():
+            fewest = 2 * -(-FEWEST_VALUES // accumulator.examples)
             warnings.append(
-                f"{group} ({space}): {tally.count} replicates of {tally.examples} examples are too few for intervals;"
+                f"{group} ({space}): {count} replicates of {accumulator.examples} examples are too few for intervals;"
                 f" take {fewest} or more"
             )
-        elif effective < FEWEST_EFFECTIVE and tally.count >= 2 * FEWEST_EFFECTIVE:
+        elif effective < FEWEST_EFFECTIVE and count >= 2 * FEWEST_EFFECTIVE:
             warnings.append(
-                f"{group} ({space}): heavy tails; {tally.count} replicates count as {effective:.1f}, so a few draws"
+                f"{group} ({space}): heavy tails; {count} replicates count as {effective:.1f}, so a few draws"
                 " decide the estimates, and their intervals may miss the truth; take more replicates"
             )
     return warnings

@@ -41,21 +41,21 @@ def test_the_expansion_is_autograd_s():
     def f(z):
         return (z.square().sum(-1) * (z * weight).sum(-1)).tanh()
 
-    value, slope, hessian = expansion(f, loc)
+    value, gradient, hessian = expansion(f, loc)
     torch.testing.assert_close(value, f(loc).detach())
     for row in range(4):
         point = loc[row].detach()
-        torch.testing.assert_close(slope[row], torch.autograd.functional.jacobian(f, point))
+        torch.testing.assert_close(gradient[row], torch.autograd.functional.jacobian(f, point))
         torch.testing.assert_close(hessian[row], torch.autograd.functional.hessian(f, point))
-    assert not any(part.requires_grad for part in (value, slope, hessian))
+    assert not any(part.requires_grad for part in (value, gradient, hessian))
 
 
 @pytest.mark.parametrize("f", [lambda z: (2 * z).sum(-1), lambda z: z.detach().sin().sum(-1) + 0 * z.sum(-1)])
 def test_a_linear_f_has_no_curvature(f):
-    _, slope, hessian = expansion(f, torch.ones(2, 3, dtype=torch.float64))
+    _, gradient, hessian = expansion(f, torch.ones(2, 3, dtype=torch.float64))
     assert hessian.shape == (2, 3, 3)
     assert hessian.eq(0).all()
-    assert slope.shape == (2, 3)
+    assert gradient.shape == (2, 3)
 
 
 def test_the_coefficient_is_that_of_least_squares():

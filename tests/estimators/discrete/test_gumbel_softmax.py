@@ -10,7 +10,7 @@ from torch.distributions import RelaxedOneHotCategorical, kl_divergence
 from estbench import estimators
 from estbench.certify import bias_tests
 from estbench.certify.sampling import gradients
-from estbench.estimators._noise import perturbed, perturbed_given
+from estbench.estimators._noise import gumbel_perturbed, gumbel_perturbed_given_argmax
 from estbench.estimators.discrete.gapped import gapped_logits
 from estbench.estimators.discrete.gumbel_softmax import concrete_log_density
 
@@ -65,10 +65,10 @@ def test_a_conditional_draw_has_its_argmax_where_it_was_given(dtype):
     """Always; logits of 30 apart included."""
     torch.manual_seed(0)
     logits = 30 * torch.rand(5, 4, dtype=dtype)
-    drawn = torch.nn.functional.one_hot(perturbed(logits, (10_000,)).argmax(-1), 4).to(dtype)
+    drawn = torch.nn.functional.one_hot(gumbel_perturbed(logits, (10_000,)).argmax(-1), 4).to(dtype)
     anywhere = torch.eye(4, dtype=dtype)[torch.randint(4, (10_000, 5))]
     for one_hot in (drawn, anywhere):
-        assert torch.equal(perturbed_given(logits, one_hot).argmax(-1), one_hot.argmax(-1))
+        assert torch.equal(gumbel_perturbed_given_argmax(logits, one_hot).argmax(-1), one_hot.argmax(-1))
 
 
 def test_the_concrete_density_is_torch_s_own_where_it_matters():
@@ -87,7 +87,7 @@ def test_the_concrete_kl_is_above_the_discrete_one():
     torch.manual_seed(0)
     q = CATEGORICAL[0].latents.family(CATEGORICAL[0].params).base_dist
     p = torch.zeros_like(q.logits)
-    log_y = (perturbed(q.logits, (100_000,)) / 0.5).log_softmax(-1)
+    log_y = (gumbel_perturbed(q.logits, (100_000,)) / 0.5).log_softmax(-1)
     sampled = concrete_log_density(log_y, q.logits, 0.5) - concrete_log_density(log_y, p, 0.5)
     error = sampled.std(0) / len(sampled) ** 0.5
     assert (sampled.mean(0) - 5 * error > kl_divergence(q, type(q)(logits=p))).all()

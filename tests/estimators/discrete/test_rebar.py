@@ -11,7 +11,7 @@ from estbench.certify import bias_tests
 from estbench.errors import EstbenchError
 from estbench.estimators import _noise
 
-# The example whose answer without the slope of v' is known: theta = sigmoid(-0.8), t = 0.45, lambda = 0.5.
+# The example whose answer without the gradient of v' is known: theta = sigmoid(-0.8), t = 0.45, lambda = 0.5.
 THETA = float(torch.tensor(-0.8, dtype=torch.float64).sigmoid())
 TARGET = 0.45
 
@@ -38,19 +38,19 @@ def test_the_mean_over_both_noises_is_the_exact_gradient(theta, temperature, sca
     assert mean == pytest.approx(theta * (1 - theta) * (1 - 2 * TARGET), rel=1e-9)
 
 
-def test_a_noise_without_its_slope_is_biased_and_the_z_test_sees_it(monkeypatch):
+def test_a_noise_without_its_gradient_is_biased_and_the_z_test_sees_it(monkeypatch):
     """.01485 in place of .02139, and caught on every setting of bits."""
     estimator = estimators.create("rebar").eval()
     right, _ = coin(estimator, THETA, monkeypatch)
     assert all(test.unbiased for setting in BITS for test in bias_tests(estimator, setting, 100))
-    given = _noise.logistic_given
+    given = _noise.logistic_perturbed_given_bit
 
-    def without_slope(logits, bits):
+    def without_gradient(logits, bits):
         """The second noise with v' held fixed."""
         return logits + (given(logits, bits) - logits).detach()
 
     with monkeypatch.context() as patch:
-        patch.setattr(_noise, "logistic_given", without_slope)
+        patch.setattr(_noise, "logistic_perturbed_given_bit", without_gradient)
         wrong, _ = coin(estimator, THETA, monkeypatch)
         found = [test for setting in BITS for test in bias_tests(estimator, setting, 100) if test.group == "logits"]
     assert right == pytest.approx(0.02139, rel=5e-4)

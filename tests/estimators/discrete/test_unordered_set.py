@@ -12,9 +12,9 @@ from finite import (
     EXPONENTIAL,
     QUADRATIC,
     Enumerated,
-    codes_of,
     distribution_and_states,
     estimate,
+    indices_of,
     named,
     ordered_probability,
     over_ordered_draws,
@@ -40,16 +40,16 @@ def enumerated(name, setting, draws, monkeypatch, baseline=None):
 def over_outside(estimator, setting, monkeypatch):
     """Top-k for all that its one random value can be."""
     q, values = distribution_and_states(setting)
-    codes = codes_of(values)
+    indices = indices_of(values)
     logits = setting.params["logits"]
     log_p = logits.log_softmax(-1) if logits.dim() == 3 else torch.stack([-logits, logits], -1).div(2).log_softmax(-1)
     best = most_probable(log_p, estimator.options.top)  # (k, B, D)
-    excluded = (codes[:, None, None] == best).all(-1).any(1)  # (N, B)
+    excluded = (indices[:, None, None] == best).all(-1).any(1)  # (N, B)
     p = q.log_prob(values[:, None]).exp().masked_fill(excluded, 0)
     # Where a value is one of the best, its place is taken by another, with no probability.
     free = (~excluded).long().argmax(0)
     chosen = torch.where(excluded, free, torch.arange(len(values))[:, None])
-    monkeypatch.setattr(sum_and_sample, "outside", lambda log_p, top: codes[chosen][None])
+    monkeypatch.setattr(sum_and_sample, "sample_excluding", lambda log_p, top: indices[chosen][None])
     return Enumerated(estimate(estimator, setting, len(values)), p / p.sum(0))
 
 
@@ -134,10 +134,10 @@ def test_where_no_value_has_mass_it_is_rloo(monkeypatch):
         weights=torch.linspace(-1, 1, 400, dtype=torch.float64).view(2, 200),
     )
     torch.manual_seed(0)
-    codes = torch.randint(10, (4, 3, 2, 20))
-    monkeypatch.setattr(unordered_set, "without_replacement", lambda log_p, count: codes)
+    indices = torch.randint(10, (4, 3, 2, 20))
+    monkeypatch.setattr(unordered_set, "sample_without_replacement", lambda log_p, count: indices)
     found = estimate(estimators.create("unordered-set"), setting, 3)
-    sample = torch.nn.functional.one_hot(codes, 10).double()
+    sample = torch.nn.functional.one_hot(indices, 10).double()
     expected = estimate(estimators.create("rloo[num_samples=4]"), setting, 3, sample)
     for group in found:
         torch.testing.assert_close(found[group], expected[group], rtol=1e-12, atol=1e-12)

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
-from estbench.measure import bounds, frozen, probe
+from estbench.measure import evaluate_elbo, frozen, probe
 
 
 class Flat(nn.Module):
@@ -203,7 +203,7 @@ class Counting(nn.Module):
         return rows
 
 
-@pytest.mark.parametrize("measure", ["bounds", "probe"])
+@pytest.mark.parametrize("measure", ["evaluate_elbo", "probe"])
 def test_measuring_restores_each_module_s_mode_buffers_attributes_and_gradients(measure):
     problem, estimator, batch = remade("batch norm", "decoder")
     counting = Counting()
@@ -214,8 +214,8 @@ def test_measuring_restores_each_module_s_mode_buffers_attributes_and_gradients(
     values = gradient.clone()
     before = {key: value.clone() for key, value in problem.state_dict().items()}
     seen, modes, noise = counting.seen, [module.training for module in problem.modules()], torch.get_rng_state()
-    if measure == "bounds":
-        assert bounds(problem, batch, 3, 0) == bounds(problem, batch, 3, 0)
+    if measure == "evaluate_elbo":
+        assert evaluate_elbo(problem, batch, 3, 0) == evaluate_elbo(problem, batch, 3, 0)
     else:
         probe(problem, estimator, batch, 4)
     assert counting.seen is seen

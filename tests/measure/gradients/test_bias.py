@@ -14,7 +14,7 @@ from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.measure import estimated_reference, exact_reference, probe
 from estbench.measure.gradients.bias import compare
-from estbench.measure.gradients.moments import Tally, half_differences
+from estbench.measure.gradients.moments import MomentAccumulator, half_differences
 from estbench.problems import Objective, Problem
 
 
@@ -27,11 +27,11 @@ def bits():
 
 
 def tally_of(gradients):
-    tally = Tally(gradients.shape[1], gradients)
+    accumulator = MomentAccumulator(gradients.shape[1], gradients)
     for chunk in gradients.split(2):
-        tally.slot.add_(chunk.sum(0))
-        tally.add(len(chunk), half_differences(chunk))
-    return tally
+        accumulator.next_sum.add_(chunk.sum(0))
+        accumulator.add(len(chunk), half_differences(chunk))
+    return accumulator
 
 
 def test_the_exact_reference_is_the_gradient_of_the_enumerated_objective():
@@ -86,10 +86,10 @@ def test_the_squared_bias_is_unbiased_and_its_interval_covers(shift, both, large
     bias = np.full(6, shift / math.sqrt(6))
     values, inside, bounded = [], 0, 0
     for _ in range(400):
-        tally = tally_of(torch.from_numpy(rng.standard_normal((50, 6)) + truth + bias))
+        accumulator = tally_of(torch.from_numpy(rng.standard_normal((50, 6)) + truth + bias))
         other = tally_of(torch.from_numpy(0.7 * rng.standard_normal((80, 6)) + truth)) if both else None
         mean = other.mean if both else torch.from_numpy(truth)
-        found = compare(tally, mean, other)
+        found = compare(accumulator, mean, other)
         values.append(found["bias2"].value)
         inside += found["bias2"].low <= shift**2 <= found["bias2"].high
         bounded += found["bias_bound"].value >= shift / np.linalg.norm(truth) - 1e-12
@@ -105,8 +105,8 @@ def test_the_cosine_is_free_of_the_means_own_noise(largest_z):
     one, other = np.array([1.0, 0, 0, 0]), np.array([0.5, math.sqrt(0.75), 0, 0])
     values = []
     for _ in range(500):
-        tally = tally_of(torch.from_numpy(1.2 * rng.standard_normal((100, 4)) + one))
-        values.append(compare(tally, torch.from_numpy(other), None)["cosine"].value)
+        accumulator = tally_of(torch.from_numpy(1.2 * rng.standard_normal((100, 4)) + one))
+        values.append(compare(accumulator, torch.from_numpy(other), None)["cosine"].value)
     error = np.std(values, ddof=1) / math.sqrt(500)
     assert abs(np.mean(values) - 0.5) < largest_z(1) * error + 0.01  # a ratio keeps a bias of order 1 / R
 

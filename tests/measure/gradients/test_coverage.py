@@ -1,7 +1,7 @@
 """The share of intervals that hold the truth, for every statistic that has one: nominally 95 %, wanted 92 to 98 %.
 
-Synthetic gradients go through the real tallies in chunks of 2 and of a whole batch, and real estimators through the
-probe on both paths. An interval with NaN ends says that it is none, and is not counted. ``python
+Synthetic gradients go through the real accumulators in chunks of 2 and of a whole batch, and real estimators through
+the probe on both paths. An interval with NaN ends says that it is none, and is not counted. ``python
 tests/measure/test_coverage.py`` prints the table.
 """
 
@@ -17,9 +17,9 @@ from scipy import stats
 
 from estbench import estimators, problems
 from estbench.measure import probe
-from estbench.measure.gradients._linear import spread_of
+from estbench.measure.gradients._linear import squared_deviations_of
 from estbench.measure.gradients.bias import compare
-from estbench.measure.gradients.moments import Tally, chunk_sizes, summarise
+from estbench.measure.gradients.moments import MomentAccumulator, chunk_sizes, summarise
 from tests.measure.conftest import LinearGaussian
 
 pytestmark = pytest.mark.slow
@@ -87,20 +87,20 @@ def measured(law, replicates, largest, rng):
     gradients, means = draw(rng, replicates)
     gradients, mean = torch.from_numpy(gradients), torch.from_numpy(means.mean(0))
     examples = gradients.shape[1]
-    tally = Tally(gradients.shape[2], gradients, examples=examples)
+    accumulator = MomentAccumulator(gradients.shape[2], gradients, examples=examples)
     for chunk in gradients.split(chunk_sizes(replicates, largest)):
-        tally.slot.add_(chunk.mean(1).sum(0))
-        noise, shared = spread_of(chunk, across=True)
-        tally.add(len(chunk), noise.sum(1) / examples**2, shared)
+        accumulator.next_sum.add_(chunk.mean(1).sum(0))
+        noise, shared = squared_deviations_of(chunk, cross=True)
+        accumulator.add(len(chunk), noise.sum(1) / examples**2, shared)
     variance, norm2 = trace / examples, float(mean @ mean)
     truths = {"variance": variance, "mean_norm2": norm2, "snr": math.sqrt(norm2 / variance)}
     if between:
         truths["data_variance"] = between / examples
-    found = summarise(tally)
+    found = summarise(accumulator)
     bias = torch.zeros_like(mean)
     bias[-1] = math.sqrt(variance / 30)
     origin = mean - bias
-    found |= compare(tally, origin, None)
+    found |= compare(accumulator, origin, None)
     if origin.norm() > 0:
         truths["bias_bound"] = float(bias.norm() / origin.norm())
     truths["bias2"] = float(bias @ bias)

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from estbench.measure import Moments
-from estbench.measure.gradients._linear import spread_of
+from estbench.measure.gradients._linear import squared_deviations_of
 from estbench.measure.gradients.heavy_tails import skewed_mean_interval
 from estbench.measure.gradients.moments import (
     BATCHES,
-    Examples,
-    Tally,
+    ExampleMoments,
+    MomentAccumulator,
     between_examples,
     chunk_sizes,
     half_differences,
@@ -24,11 +24,11 @@ from estbench.measure.gradients.moments import (
 
 def tally_of(gradients, sizes):
     """What chunks of these sizes leave of (R, P) gradients."""
-    tally = Tally(gradients.shape[1], gradients)
+    accumulator = MomentAccumulator(gradients.shape[1], gradients)
     for chunk in gradients.split(sizes):
-        tally.slot.add_(chunk.sum(0))
-        tally.add(len(chunk), half_differences(chunk))
-    return tally
+        accumulator.next_sum.add_(chunk.sum(0))
+        accumulator.add(len(chunk), half_differences(chunk))
+    return accumulator
 
 
 def draws(replicates, size, shift=0.5, seed=0):
@@ -79,20 +79,20 @@ def test_no_number_depends_on_the_chunks_beyond_rounding(count):
 
 def test_each_pair_counts_once_whatever_the_chunk():
     """In chunks of two, both deviations from the mean are the same number; there are R / 2 independent ones."""
-    tally = tally_of(draws(100, 4), chunk_sizes(100, 2))
-    assert tally.deviations.shape == (50,)
-    assert len(np.unique(tally.deviations)) == 50
-    assert summarise(tally)["variance"].n == 50
+    accumulator = tally_of(draws(100, 4), chunk_sizes(100, 2))
+    assert accumulator.deviations.shape == (50,)
+    assert len(np.unique(accumulator.deviations)) == 50
+    assert summarise(accumulator)["variance"].n == 50
 
 
 @pytest.mark.parametrize(("count", "examples", "there"), [(20, 1, False), (20, 3, True), (50, 1, True), (4, 30, False)])
 def test_an_interval_of_the_variance_takes_enough_independent_values(count, examples, there):
     gradients = draws(count, 2)
-    tally = Tally(2, gradients, examples=examples)
+    accumulator = MomentAccumulator(2, gradients, examples=examples)
     for chunk in gradients.split(2):
-        tally.slot.add_(chunk.sum(0))
-        tally.add(2, half_differences(chunk))
-    found = summarise(tally)
+        accumulator.next_sum.add_(chunk.sum(0))
+        accumulator.add(2, half_differences(chunk))
+    found = summarise(accumulator)
     assert math.isnan(found["variance"].low) != there
     assert math.isnan(found["snr"].high) != there
     assert found["variance"].value > 0
@@ -100,10 +100,10 @@ def test_an_interval_of_the_variance_takes_enough_independent_values(count, exam
 
 def test_an_odd_replicate_only_enters_the_mean():
     gradients = draws(7, 2)
-    tally = tally_of(gradients, chunk_sizes(7, 4))
-    assert tally.count == 7
-    assert tally.deviations == pytest.approx(pairs_of(gradients[:6]))
-    assert torch.allclose(tally.mean, gradients.mean(0))
+    accumulator = tally_of(gradients, chunk_sizes(7, 4))
+    assert accumulator.count == 7
+    assert accumulator.deviations == pytest.approx(pairs_of(gradients[:6]))
+    assert torch.allclose(accumulator.mean, gradients.mean(0))
 
 
 @pytest.mark.slow
@@ -180,11 +180,11 @@ def test_the_data_s_share_finds_the_variance_of_a_random_effects_model(between, 
 
     def one():
         gradients = math.sqrt(between) * normal(1, 8, 2) + math.sqrt(within) * normal(4, 8, 2)
-        tally = Tally(1, gradients, pooled=False)
+        accumulator = MomentAccumulator(1, gradients, pooled=False)
         for chunk in gradients.split(2):
-            noise, examples = spread_of(chunk, across=True)
-            tally.add(len(chunk), noise.sum(1) / 64, examples)
-        return summarise(tally)["data_variance"].value
+            noise, examples = squared_deviations_of(chunk, cross=True)
+            accumulator.add(len(chunk), noise.sum(1) / 64, examples)
+        return summarise(accumulator)["data_variance"].value
 
     found = np.array([one() for _ in range(2000)])
     error = found.std(ddof=1) / math.sqrt(len(found))
@@ -192,11 +192,11 @@ def test_the_data_s_share_finds_the_variance_of_a_random_effects_model(between, 
 
 
 def test_sets_of_weights_add_what_they_say_of_the_examples():
-    one = Examples(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([[3.0]]))
-    other = Examples(torch.tensor([10.0]), torch.tensor([20.0]), None)
+    one = ExampleMoments(torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([[3.0]]))
+    other = ExampleMoments(torch.tensor([10.0]), torch.tensor([20.0]), None)
     both = one + one
-    assert (both.within, both.squares, both.across) == (2, 4, 6)
-    assert (one + other).across is None
+    assert (both.within, both.squares, both.cross_products) == (2, 4, 6)
+    assert (one + other).cross_products is None
 
 
 def test_the_table_has_the_columns_of_a_record():

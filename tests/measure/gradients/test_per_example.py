@@ -11,7 +11,7 @@ from estbench.estimators import check_supports
 from estbench.measure import probe
 from estbench.measure.gradients._linear import Factors
 from estbench.measure.gradients.groups import groups_of
-from estbench.measure.gradients.moments import Tally, chunk_sizes, half_differences, summarise
+from estbench.measure.gradients.moments import MomentAccumulator, chunk_sizes, half_differences, summarise
 from estbench.measure.gradients.probe import largest_chunk
 from estbench.randomness import seeded
 
@@ -51,11 +51,13 @@ def built(variant, problem, dtype=torch.float64):
 
 
 def one_by_one(problem, estimator, batch, seed):
-    """Gradients of every example's surrogate by backward calls of their own, on the probe's own draws: its tallies."""
+    """Every example's gradient by its own backward call, on the probe's own draws: as accumulators."""
     estimator.eval()
     groups = groups_of(problem)
     chunks = chunk_sizes(REPLICATES, largest_chunk(problem, estimator, batch, REPLICATES))
-    tallies = {group: Tally(sum(w.numel() for w in weights), batch) for group, weights in groups.items()}
+    accumulators = {
+        group: MomentAccumulator(sum(w.numel() for w in weights), batch) for group, weights in groups.items()
+    }
     with seeded(seed, problem.device):
         for count in chunks:
             live = problem.encode(batch)
@@ -63,8 +65,8 @@ def one_by_one(problem, estimator, batch, seed):
             surrogate = estimator(problem.objective(expanded, batch))
             for group, weights in groups.items():
                 found = torch.stack([gradient_of(one, weights) for one in surrogate.flatten()])
-                add(tallies[group], found.view(count, len(batch), -1))
-    return tallies
+                add(accumulators[group], found.view(count, len(batch), -1))
+    return accumulators
 
 
 def gradient_of(value, weights):
@@ -75,11 +77,11 @@ def gradient_of(value, weights):
     return torch.cat([part.flatten() for part in parts])
 
 
-def add(tally, gradients):
+def add(accumulator, gradients):
     """The plain definitions: (n, B, P)."""
     count, examples = gradients.shape[:2]
-    tally.slot.add_(gradients.mean(1).sum(0))
-    tally.add(count, half_differences(gradients).sum(1) / examples**2)
+    accumulator.next_sum.add_(gradients.mean(1).sum(0))
+    accumulator.add(count, half_differences(gradients).sum(1) / examples**2)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -89,9 +91,9 @@ def test_every_estimator_on_every_kind_of_problem(variant, problem):
     problem, estimator, batch = built(variant, problem)
     found = probe(problem, estimator, batch, REPLICATES, seed=3)
     assert (found.path, found.reason) == ("fast", "")
-    for group, tally in one_by_one(problem, estimator, batch, 3).items():
-        expected = summarise(tally)
-        scale = float(tally.mean.norm()) ** 2 + expected["variance"].value
+    for group, accumulator in one_by_one(problem, estimator, batch, 3).items():
+        expected = summarise(accumulator)
+        scale = float(accumulator.mean.norm()) ** 2 + expected["variance"].value
         for statistic in ("variance", "mean_norm2"):
             error = abs(found.value("weights", group, statistic) - expected[statistic].value)
             assert error <= 1e-10 * scale, (group, statistic)
@@ -102,9 +104,9 @@ def test_single_precision_agrees_to_1e_4(variant):
     problem, estimator, batch = built(variant, PROBLEMS[0], torch.float32)
     found = probe(problem, estimator, batch, REPLICATES, seed=3)
     assert found.path == "fast"
-    for group, tally in one_by_one(problem, estimator, batch, 3).items():
+    for group, accumulator in one_by_one(problem, estimator, batch, 3).items():
         if group != "prior":  # which has no noise
-            expected = summarise(tally)["variance"].value
+            expected = summarise(accumulator)["variance"].value
             assert found.value("weights", group, "variance") == pytest.approx(expected, rel=1e-4)
 
 
@@ -147,21 +149,21 @@ def test_factors_know_what_the_gradients_are(rows, varying, count, bias):
     inputs = torch.randn(rows, count if varying else 1, 4, 7, generator=generator, dtype=torch.float64)
     deltas = torch.randn(rows, count, 4, 5, generator=generator, dtype=torch.float64)
     factors = Factors(inputs, deltas, bias)
-    assert factors.explicit == (rows == 40)
+    assert factors.materialise == (rows == 40)
     plain = torch.einsum("tnbo,tnbi->nboi", deltas, inputs.expand(-1, count, -1, -1)).flatten(2)
     plain = torch.cat([plain, deltas.sum(0)], -1) if bias else plain
     assert torch.allclose(factors.gradients(), plain)
     total = torch.zeros(plain.shape[-1], dtype=torch.float64)
     factors.add_to(total)
     assert torch.allclose(total, plain.mean(1).sum(0))
-    noise, examples = factors.spread(across=True)
+    noise, examples = factors.squared_deviations(cross=True)
     expected = torch.stack([(plain[at] - plain[at + 1]).square().sum(-1) / 2 for at in range(0, count - 1, 2)])
     assert torch.allclose(noise, expected)
     assert torch.allclose(examples.within, expected.mean(0))
     assert torch.allclose(examples.squares, plain.square().sum(-1).mean(0) - expected.mean(0))
     off = ~torch.eye(4, dtype=torch.bool)
-    kept = plain.mean(0) if factors.fixed or factors.explicit else plain[0]
-    assert torch.allclose(examples.across[off], (kept @ kept.T)[off])
+    kept = plain.mean(0) if factors.fixed or factors.materialise else plain[0]
+    assert torch.allclose(examples.cross_products[off], (kept @ kept.T)[off])
 
 
 def test_noise_far_below_the_signal_is_not_lost_in_single_precision():
@@ -170,8 +172,8 @@ def test_noise_far_below_the_signal_is_not_lost_in_single_precision():
     shape = (1, 8, 3, 20)
     inputs = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
     deltas = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
-    noise, _ = Factors(inputs, deltas, bias=True).spread(across=False)
-    exact, _ = Factors(inputs.double(), deltas.double(), bias=True).spread(across=False)
+    noise, _ = Factors(inputs, deltas, bias=True).squared_deviations(cross=False)
+    exact, _ = Factors(inputs.double(), deltas.double(), bias=True).squared_deviations(cross=False)
     assert torch.allclose(noise.double(), exact, rtol=1e-4)
 
 
@@ -262,10 +264,10 @@ def test_modules_of_the_user_that_it_applies_to(encoder, decoder):
     problem, estimator, batch = remade(encoder, decoder)
     found = probe(problem, estimator, batch, REPLICATES, seed=3)
     assert (found.path, found.reason) == ("fast", "")
-    for group, tally in one_by_one(problem, estimator, batch, 3).items():
-        expected = summarise(tally)["variance"].value
+    for group, accumulator in one_by_one(problem, estimator, batch, 3).items():
+        expected = summarise(accumulator)["variance"].value
         assert found.value("weights", group, "variance") == pytest.approx(expected, rel=1e-10, abs=1e-20)
-        mean = summarise(tally)["mean_norm2"].value
+        mean = summarise(accumulator)["mean_norm2"].value
         assert found.value("weights", group, "mean_norm2") == pytest.approx(mean, rel=1e-9)
 
 

@@ -12,9 +12,8 @@ from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.measure import Moments, probe
 from estbench.measure.gradients import probe as probe_module
-from estbench.measure.gradients.loop import tally_params
-from estbench.measure.gradients.moments import chunk_sizes
-from estbench.measure.gradients.moments import rows_of as rows_of_space
+from estbench.measure.gradients.loop import accumulate_params
+from estbench.measure.gradients.moments import chunk_sizes, table_rows
 
 VARIANTS = (
     "reparam",
@@ -50,10 +49,12 @@ def rows_of(moments, space):
 
 def params_alone(problem, estimator, batch, replicates, seed):
     """Moments in parameter space: weight space takes a backward call per replicate where the fast path is closed."""
-    tallies = {}
-    chunks = chunk_sizes(replicates, probe.largest_chunk(problem, estimator, batch, replicates))
-    tally_params(problem, estimator.eval(), batch, chunks, seed, tallies)
-    return Moments(tuple(rows_of_space("params", ((name, tally) for (_, name), tally in tallies.items()))))
+    accumulators = {}
+    chunks = chunk_sizes(replicates, probe_module.largest_chunk(problem, estimator, batch, replicates))
+    accumulate_params(problem, estimator.eval(), batch, chunks, seed, accumulators)
+    return Moments(
+        tuple(table_rows("params", ((name, accumulator) for (_, name), accumulator in accumulators.items())))
+    )
 
 
 # --- against closed forms -----------------------------------------------------------------------------------------
@@ -225,8 +226,8 @@ def test_chunks_of_replicates_have_the_same_law_as_all_at_once(rows, monkeypatch
 def test_replicates_are_independent(linear_gaussian, batch, largest_z):
     """Successive squared differences do not correlate: lag-one autocorrelation of 1,500 of them, in both spaces."""
     problem = linear_gaussian()
-    tallies = probe.measured(problem, prepared("reparam", problem, batch), batch, 3000, 11).tallies
-    noises = [tally.deviations for place, tally in tallies.items() if place != ("weights", "unused")]
+    accumulators = probe_module.collect(problem, prepared("reparam", problem, batch), batch, 3000, 11).accumulators
+    noises = [accumulator.deviations for place, accumulator in accumulators.items() if place != ("weights", "unused")]
     for noise in noises:
         centred = noise - noise.mean()
         lagged = (centred[1:] * centred[:-1]).mean() / (centred**2).mean()
