@@ -245,7 +245,7 @@ def test_folders_in_folders_without_end_are_one_line(root):
     for _ in range(40):
         deepest /= "d"
     deepest.mkdir(parents=True)
-    with pytest.raises(EstbenchError, match="folders in folders"):
+    with pytest.raises(EstbenchError, match="nested folders"):
         list(GuardedPath(root).walk())
     (GuardedPath(root) / "d").remove()
     assert list(root.iterdir()) == []

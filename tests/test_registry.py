@@ -272,8 +272,8 @@ def test_one_dataset_under_two_names_keeps_both_cards(monkeypatch):
         """Nothing."""
 
     for name in ("first", "second"):
-        datasets.register(name, datasets.Card(f"split-of-{name}"))(load)
-    assert [datasets.card(name).split for name in ("first", "second")] == ["split-of-first", "split-of-second"]
+        datasets.register(name, datasets.DatasetInfo(f"split-of-{name}"))(load)
+    assert [datasets.info(name).split for name in ("first", "second")] == ["split-of-first", "split-of-second"]
     assert datasets.describe("second") == "Nothing."
 
 

@@ -27,13 +27,13 @@ def command() -> None:
 def list_datasets(*, as_json: bool) -> None:
     """Every dataset, its card, and whether its files are there."""
     from estbench.cli.console import print_json, print_rows, say
-    from estbench.datasets import DATASETS, card_name
+    from estbench.datasets import DATASETS, data_id
     from estbench.datasets.files import DATA_DIR, data_folder
 
     found: list[dict[str, Any]] = []
     for name in DATASETS.names():
         states = {file.name: file.state() for file in _files([name])}
-        found.append({"name": name, "card": card_name(name), "files": states})
+        found.append({"name": name, "card": data_id(name), "files": states})
     if as_json:
         print_json({"folder": str(data_folder()), "datasets": found})
         return
@@ -91,10 +91,10 @@ def verify(names: tuple[str, ...]) -> int:
 def _files(names: Iterable[str]) -> list[DataFile]:
     """The files of the named datasets, or of all."""
     from estbench.datasets import DATASETS
-    from estbench.datasets import card as dataset_card
+    from estbench.datasets import info as dataset_info
     from estbench.datasets.files import files
 
-    return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_card(name).files))
+    return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_info(name).files))
 
 
 def _summed(states: dict[str, str]) -> str:

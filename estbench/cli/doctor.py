@@ -68,10 +68,10 @@ def _writable() -> str:
 
 def _data_folder() -> Finding:
     from estbench.datasets import DATASETS
-    from estbench.datasets import card as dataset_card
+    from estbench.datasets import info as dataset_info
     from estbench.datasets.files import DATA_DIR, data_folder, files
 
-    states = {name: {file.state() for file in files(dataset_card(name).files)} for name in DATASETS.names()}
+    states = {name: {file.state() for file in files(dataset_info(name).files)} for name in DATASETS.names()}
     whole = [name for name, found in states.items() if found == {"verified"}]
     damaged = [name for name, found in states.items() if "damaged" in found]
     said = f"in {data_folder()}: {', '.join(whole) or 'nothing; `estbench data fetch` gets them'}"

@@ -1,4 +1,4 @@
-"""Experiments as pure data: what to run, with which seeds, under which keys. Imports no torch."""
+"""Experiments as pure data: their settings, plans, keys and seeds. Imports no torch."""
 
 from estbench.experiment.keys import SCHEMA_VERSION, content_hash
 from estbench.experiment.plan import Cell, Plan, make_plan
