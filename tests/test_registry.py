@@ -39,7 +39,7 @@ def registry():
     made._entry_points_loaded = True
 
     class Thing:
-        BaseOptions = Knobs
+        Options = Knobs
         version = 7
 
         def __init__(self, options):
