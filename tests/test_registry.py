@@ -106,7 +106,7 @@ def test_a_wrong_dataset_is_named_with_the_nearest():
 
 @pytest.mark.parametrize("name", ["", "Upper", "with space", "a/b", "a[b]", "-a"])
 def test_a_name_that_could_not_be_written_is_refused(name):
-    with pytest.raises(EstbenchError, match="invalid .* name"):
+    with pytest.raises(EstbenchError, match=r"invalid .* name"):
         Registry("estimator").register(name)
 
 
