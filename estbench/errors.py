@@ -1,4 +1,4 @@
-"""The one exception that users see: what was wrong, where, and what to do."""
+"""The exceptions of estbench. A message says what was wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ LONGEST = 4000
 
 
 def cut_inside(text: str, longest: int) -> str:
-    """A text of at most so many signs, and a few: what it begins with and what it ends in, as a remedy, stay."""
+    """Return a text cut in the middle to about ``longest`` characters; its end, often a remedy, is kept."""
     if len(text) <= longest:
         return text
     return f"{text[: longest // 2]} ... {len(text) - longest} characters ... {text[-longest // 2 :]}"
 
 
 class EstbenchError(Exception):
-    """A mistake that the user can mend; the command line prints it as one line and exits with code 2."""
+    """A mistake that the user can correct; the command line prints it as one line and exits with code 2."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(cut_inside(message, LONGEST))
 
 
 class EstbenchWarning(UserWarning):
-    """Something that went wrong and did not stop the call; the message says what."""
+    """A problem that did not stop the call."""
 
 
-# A disk that is full, forbidden or broken, a server of files that has gone, too many files, no locks, no memory.
+# The disk is full, read-only or broken, the file server is gone, too many open files, no locks, no memory.
 FAULTS_OF_THE_MACHINE = {
     getattr(errno, name)
     for name in (
@@ -43,13 +43,13 @@ FAULTS_OF_THE_MACHINE = {
 
 
 class ReadError(OSError):
-    """A fault of the machine, and no damage of a file: the file may be whole when it is read again."""
+    """A fault of the machine, not of a file: the file may be readable later."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Say which of ``choices`` is nearest to ``name``, and list them all."""
+    """Return a hint for a message: the choice that is nearest to ``name``, and all choices."""
     known = sorted(choices)
-    # Nobody mistypes a hundred characters, and to compare them takes long.
+    # Longer names are no typing errors, and are slow to compare.
     nearest = difflib.get_close_matches(name[:100].lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return f"{hint}known: {', '.join(known) or 'none'}"

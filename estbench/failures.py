@@ -1,4 +1,4 @@
-"""Failures of code that is anybody's: whatever it raises becomes plain text that can be written down."""
+"""Failures of code that may be a plugin's: any exception becomes plain text that can be recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 from estbench.errors import EstbenchError, cut_inside
 
-# Code that no plugin is made of.
+# Packages that are no plugin.
 KNOWN = {
     "estbench",
     "torch",
@@ -33,7 +33,7 @@ MOST_TRACEBACK = 50_000
 
 @dataclass(frozen=True)
 class Failure:
-    """What was raised: its kind, its message, and where; strings that every file and terminal takes."""
+    """An exception as text that can be written to any file and terminal: its class, its message and its place."""
 
     type: str
     message: str
@@ -42,17 +42,17 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """In one line: for a mistake of the user its message, which says what to do."""
-        said = f"{self.type}: {self.message}" if self.message else self.type
-        return " ".join(f"{said} ({self.place})".split() if self.place else said.split())
+        """The failure in one line."""
+        text = f"{self.type}: {self.message}" if self.message else self.type
+        return " ".join(f"{text} ({self.place})".split() if self.place else text.split())
 
     def as_dict(self) -> dict[str, str]:
-        """As plain data, for a record."""
+        """Return the failure as plain data, for a record."""
         return asdict(self)
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Describe an exception, whatever its class does when it is asked."""
+    """Describe an exception, even if its own methods raise."""
     return Failure(
         _text(lambda: type(error).__name__, MOST_MESSAGE),
         _text(lambda: str(error), MOST_MESSAGE),
@@ -63,7 +63,7 @@ def failure_of(error: BaseException) -> Failure:
 
 @contextlib.contextmanager
 def mistakes_of(what: str) -> Iterator[None]:
-    """Make a mistake of the user of whatever a plugin raises where no cell can fail for it yet."""
+    """Turn any exception of a plugin into an ``EstbenchError`` that begins with ``what``."""
     try:
         yield
     except (EstbenchError, KeyboardInterrupt):
@@ -73,26 +73,26 @@ def mistakes_of(what: str) -> Iterator[None]:
 
 
 def is_stop(error: BaseException, interrupted: Callable[[], bool]) -> bool:
-    """Whether an exception comes from a signal to stop, and not from a plugin that raised it by itself."""
+    """Whether an exception comes from a signal to stop, and was not raised by a plugin."""
     return isinstance(error, KeyboardInterrupt) and interrupted()
 
 
 def described(error: BaseException) -> str:
-    """An exception of somebody's code in one line; of a mistake of the user, its message."""
+    """Return an exception in one line; for an ``EstbenchError``, its message only."""
     failure = failure_of(error)
     return " ".join(failure.message.split()) if isinstance(error, EstbenchError) else failure.reason
 
 
 def is_foreign(module: object) -> bool:
-    """Whether a module of this name is neither estbench nor a library that it stands on."""
+    """Whether a module of this name is neither part of estbench nor of a library that it uses."""
     return str(module).partition(".")[0] not in KNOWN
 
 
 def _text(make: Callable[[], str], limit: int) -> str:
-    """A string, or why there is none; cut in the middle, and without what cannot be encoded."""
+    """Return the string of ``make``, cut in the middle and encodable, or a replacement if ``make`` raises."""
     try:
         text = str.encode(make(), "utf-8", "backslashreplace").decode()
-    except BaseException:  # noqa: BLE001  (an exception is anybody's class, and may raise anything, too)
+    except BaseException:  # noqa: BLE001  (the class of an exception may be a plugin's, and may raise anything)
         return "(cannot be shown)"
     return cut_inside(text, limit)
 
@@ -102,7 +102,7 @@ def _trace(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """File and line of the innermost frame that is a plugin's."""
+    """Return file and line of the innermost frame of a plugin; "" if there is none."""
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if _is_plugin(frame)]
     if not frames:
         return ""

@@ -1,13 +1,13 @@
-"""The one place that opens what lies in a results folder, which may be a stranger's.
+"""Safe access to the files of a results folder, which may come from a stranger. No other module opens them.
 
-The folder that the user names may be reached through links, and may be one: that is the user's own choice. Nothing
-below it may. A ``GuardedPath`` is a path below such a root. Each of its steps is taken from the descriptor of the
-folder before, and never through a symbolic link, so that nobody can put one in between. Only regular files are opened,
-so that a pipe does not hang and a device does not fill the memory. A file that has a second name somewhere (a hard
-link) is read and replaced, which leaves the other name as it was, but nothing is ever appended to it.
+The folder that the user names may be a link, or be reached through links: the user chose it. Nothing below it may be a
+link. A ``GuardedPath`` is a path below such a root. Each folder on the way is opened relative to the descriptor of the
+one before, and never through a symbolic link, so nobody can insert a link meanwhile. Only regular files are opened,
+because a pipe would hang and a device could fill the memory. A file with a second name (a hard link) is read, and is
+replaced, which does not change the other name; but nothing is ever appended to it.
 
-Where the system knows no such descriptors (Windows), every step is looked at before the path is used: a link is refused
-there, too, but not one that is put in place between the two.
+On a system without such descriptors (Windows), each folder on the way is checked before the path is used. A link is
+refused there, too, except one that is inserted between the check and the use.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ DESCRIPTORS = {os.open, os.stat, os.mkdir, os.unlink, os.rename} <= os.supports_
 PLAIN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 GUARDS = PLAIN | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 DIRECTORY = os.O_RDONLY | PLAIN | getattr(os, "O_DIRECTORY", 0)
-# How the system says that something is a link, or no file, or no folder.
+# The errors of the system for a link, and for anything else that is no regular file, or no folder.
 IRREGULAR = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP}
-# A file that is being written; no two processes, on whatever machines, choose the same name.
+# A file that is being written; the random name is different for any two processes, also on two machines.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
-# What was changed since may still be in use.
+# A file that was changed more recently may still be in use.
 IN_USE_SECONDS = 600
-# Folders of a results folder lie three deep.
+# Upper limit of nested folders; a results folder has three levels.
 DEEPEST = 32
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -52,19 +52,19 @@ KINDS = {
 
 
 class DamagedError(EstbenchError):
-    """A file that was cut short, or that is not what it should be; its cell can be computed again."""
+    """A file that is incomplete or has wrong content; its cell can be computed again."""
 
 
 class LinkError(EstbenchError):
-    """Something below a results folder that could lead out of it."""
+    """A link below a results folder, which could lead out of it."""
 
 
 @functools.total_ordering
 class GuardedPath:
     """A path below a root: ``GuardedPath(root) / "cells" / name``. Reads, writes and removes without following links.
 
-    The methods are those of ``pathlib.Path`` where they have the same name, except that they are safe, that files are
-    written whole or not at all, and that the size of what is read is bounded.
+    Methods with a name of ``pathlib.Path`` do the same as there, with three differences: they refuse links, a file is
+    written completely or not at all, and the size of a file that is read is limited.
     """
 
     __slots__ = ("parts", "root")
@@ -76,7 +76,7 @@ class GuardedPath:
     def __truediv__(self, name: str) -> GuardedPath:
         steps = str(name).split("/")
         if any(step in {"", ".", ".."} or "\0" in step or (os.sep != "/" and os.sep in step) for step in steps):
-            raise EstbenchError(f"{str(name)!r} is no name of a file in '{self}'")
+            raise EstbenchError(f"{str(name)!r} is not a valid name of a file in '{self}'")
         return GuardedPath(self.root, *self.parts, *steps)
 
     def __fspath__(self) -> str:
@@ -103,31 +103,31 @@ class GuardedPath:
 
     @property
     def stem(self) -> str:
-        """The last part without its ending."""
+        """The last part without its suffix."""
         return Path(self.name).stem
 
     @property
     def suffix(self) -> str:
-        """The ending of the last part."""
+        """The suffix of the last part, with its dot."""
         return Path(self.name).suffix
 
     @property
     def parent(self) -> GuardedPath:
-        """The folder that this is in; of the root, the root's own."""
+        """The folder that this is in; for the root, the parent of the root."""
         return GuardedPath(self.root, *self.parts[:-1]) if self.parts else GuardedPath(self.root.parent)
 
-    # What is there
+    # Looking
 
     def stat(self) -> os.stat_result:
-        """Size, dates and kind; a symbolic link is refused."""
+        """Return size, dates and mode; raise ``LinkError`` for a symbolic link."""
         with self._reached() as (name, at), self.named(ReadError):
-            found = os.stat(name, follow_symlinks=not self.parts, **at)
-        if stat.S_ISLNK(found.st_mode):
-            raise _link(self)
-        return found
+            status = os.stat(name, follow_symlinks=not self.parts, **at)
+        if stat.S_ISLNK(status.st_mode):
+            raise _link_error(self)
+        return status
 
     def exists(self) -> bool:
-        """Whether anything is there; a symbolic link is refused."""
+        """Whether there is anything at this path; a symbolic link is refused."""
         try:
             self.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -135,64 +135,62 @@ class GuardedPath:
         return True
 
     def is_file(self) -> bool:
-        """Whether a regular file is there; a symbolic link is refused."""
+        """Whether this is a regular file; a symbolic link is refused."""
         return self.exists() and stat.S_ISREG(self.stat().st_mode)
 
     def is_dir(self) -> bool:
-        """Whether a folder is there; a symbolic link is refused."""
+        """Whether this is a folder; a symbolic link is refused."""
         return self.exists() and stat.S_ISDIR(self.stat().st_mode)
 
     def names(self) -> list[str]:
-        """What is in this folder, links among it; nothing if there is no such folder."""
+        """Return the names of this folder's contents, also of links; an empty list if there is no such folder."""
         try:
-            with self.entered() as place, self.named(ReadError):
-                return sorted(os.listdir(place))
+            with self.entered() as folder, self.named(ReadError):
+                return sorted(os.listdir(folder))
         except FileNotFoundError:
             return []
         except NotADirectoryError as error:
             raise DamagedError(f"'{error.filename}' is a file and no folder; remove it") from None
 
     def iterdir(self) -> Iterator[GuardedPath]:
-        """The contents of this folder in the order of their names; what is a link is refused when it is used."""
+        """Yield the paths of this folder's contents, sorted by name; a link is refused when its path is used."""
         return (GuardedPath(self.root, *self.parts, name) for name in self.names())
 
     def walk(self) -> Iterator[tuple[GuardedPath, os.stat_result]]:
-        """The path and all that is in it; links are listed and not followed, and what has just gone is passed over."""
+        """Yield this path and everything below it; links are listed and not followed, and removed files are skipped."""
         if len(self.parts) > DEEPEST:
-            raise EstbenchError(
-                f"'{self.root}' has folders in folders, more than {DEEPEST} deep; remove '{self.parts[0]}'"
-            )
+            raise EstbenchError(f"'{self.root}' has more than {DEEPEST} nested folders; remove '{self.parts[0]}'")
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with self._reached() as (name, at), self.named(ReadError):
-                found = os.stat(name, follow_symlinks=not self.parts, **at)
-            yield self, found
-            if stat.S_ISDIR(found.st_mode):
+                status = os.stat(name, follow_symlinks=not self.parts, **at)
+            yield self, status
+            if stat.S_ISDIR(status.st_mode):
                 for each in self.iterdir():
                     yield from each.walk()
 
     # Reading
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        """The file, for reading its bytes."""
+        """Open the file for reading bytes."""
         if mode != "rb":
-            raise ValueError(f"a guarded file is opened for reading bytes, not {mode!r}")
-        file: IO[bytes] = self._file(os.O_RDONLY, "rb")
+            raise ValueError(f"a guarded file can only be opened in mode 'rb', not {mode!r}")
+        file: IO[bytes] = self._open_file(os.O_RDONLY, "rb")
         return file
 
     def read_bytes(self, limit: Limit = TEXT_BYTES) -> bytes:
-        """The content, if it is not larger than the limit."""
+        """Return the content; raise ``TooLargeError`` if it is larger than the limit."""
         with self.open() as file, self.named(ReadError):
             limit.check(os.fstat(file.fileno()).st_size, self)
-            content = file.read(limit.value + 1)  # it may grow meanwhile
+            content = file.read(limit.value + 1)  # the file may have grown since
         limit.check(len(content), self)
         return content
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict", limit: Limit = TEXT_BYTES) -> str:
-        """The content as text."""
+        """Return the content as text."""
         return self.read_bytes(limit).decode(encoding, errors)
 
     def read_end(self, size: int) -> bytes:
-        """The last bytes of the content; of a small file, all of it."""
+        """Return the last ``size`` bytes of the content, or all of it if it is smaller."""
         with self.open() as file, self.named(ReadError):
             file.seek(max(os.fstat(file.fileno()).st_size - size, 0))
             return file.read(size)
@@ -200,19 +198,19 @@ class GuardedPath:
     # Writing
 
     def mkdir(self) -> None:
-        """Make this folder and those that it is in, where they are missing."""
+        """Make this folder and its parents, if they do not exist."""
         self.root.mkdir(parents=True, exist_ok=True)
         with self.entered(make=True):
             pass
 
     @contextlib.contextmanager
     def replaced(self) -> Iterator[IO[bytes]]:
-        """A file to write into, which takes the place of this one when it is whole and on disk."""
+        """Open a temporary file for writing; it replaces this one when it is complete and on disk."""
         temporary = self.parent / f".{self.name}.{secrets.token_hex(8)}.tmp"
-        with self.parent.entered(make=True) as place, self.named():
-            self._sweep(place)
+        with self.parent.entered(make=True) as folder, self.named():
+            self._remove_unfinished(folder)
             written = temporary.name if DESCRIPTORS else str(temporary)
-            at = {"dir_fd": place} if DESCRIPTORS else {}
+            at = {"dir_fd": folder} if DESCRIPTORS else {}
             number = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | GUARDS, 0o666, **at)  # type: ignore[arg-type]
             try:
                 with os.fdopen(number, "wb") as file:
@@ -220,21 +218,21 @@ class GuardedPath:
                     file.flush()
                     os.fsync(file.fileno())
                 if DESCRIPTORS:
-                    os.replace(written, self.name, src_dir_fd=place, dst_dir_fd=place)  # type: ignore[arg-type]
+                    os.replace(written, self.name, src_dir_fd=folder, dst_dir_fd=folder)  # type: ignore[arg-type]
                     with contextlib.suppress(OSError):  # some file systems cannot; the file itself is on disk
-                        os.fsync(place)  # type: ignore[arg-type]
+                        os.fsync(folder)  # type: ignore[arg-type]
                 else:
-                    os.replace(written, _checked(self))
+                    os.replace(written, _check_links(self))
             except BaseException as error:
                 with contextlib.suppress(OSError):
                     os.unlink(written, **at)  # type: ignore[arg-type]
                 if isinstance(error, IsADirectoryError):
-                    raise _irregular(self, stat.S_IFDIR) from None
+                    raise _irregular_error(self, stat.S_IFDIR) from None
                 raise
 
-    def _sweep(self, place: int | str) -> None:
-        """Remove what a writer of this file that was killed has left in its folder; a newer one may be at work."""
-        for name in os.listdir(place):
+    def _remove_unfinished(self, folder: int | str) -> None:
+        """Remove old temporary files that killed writers of this file have left; a recent one may be in use."""
+        for name in os.listdir(folder):
             if TEMPORARY.fullmatch(name) and name.startswith(f".{self.name}.") and len(name) == len(self.name) + 22:
                 left = self.parent / name
                 with contextlib.suppress(OSError, LinkError):
@@ -242,26 +240,28 @@ class GuardedPath:
                         left.unlink()
 
     def write_bytes(self, content: bytes | memoryview) -> None:
-        """Write a file, all or nothing."""
+        """Write a file, completely or not at all."""
         with self.replaced() as file:
             file.write(content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
-        """Write a text file, all or nothing; half of a surrogate pair, which no file can hold, becomes its number."""
+        """Write a text file, completely or not at all; a lone surrogate, which UTF-8 cannot encode, is escaped."""
         self.write_bytes(text.encode(encoding, "backslashreplace"))
 
     def appended(self) -> IO[str]:
-        """The text file, made if it is not there, for reading and for adding to its end."""
+        """Open the text file for reading and appending; it is created if it does not exist."""
         return io.TextIOWrapper(
-            self._file(os.O_RDWR | os.O_APPEND | os.O_CREAT, "ab+"), encoding="utf-8", errors="backslashreplace"
+            self._open_file(os.O_RDWR | os.O_APPEND | os.O_CREAT, "ab+"), encoding="utf-8", errors="backslashreplace"
         )
 
     def claimed(self) -> IO[str]:
-        """A new text file; raise ``FileExistsError`` if there is anything of this name."""
-        return io.TextIOWrapper(self._file(os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, "ab+"), encoding="utf-8")
+        """Create a text file and open it; raise ``FileExistsError`` if there is anything at this path."""
+        return io.TextIOWrapper(
+            self._open_file(os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, "ab+"), encoding="utf-8"
+        )
 
     def copy(self, target: GuardedPath, limit: Limit) -> None:
-        """Copy the content to another place, if it is not larger than the limit."""
+        """Copy the content to another path; raise ``TooLargeError`` if it is larger than the limit."""
         with self.open() as source, target.replaced() as copied:
             limit.check(os.fstat(source.fileno()).st_size, self)
             shutil.copyfileobj(source, copied, 2**20)
@@ -269,7 +269,7 @@ class GuardedPath:
     # Moving and removing
 
     def rename(self, target: GuardedPath) -> None:
-        """Move a file or folder to another place below the same root, over a file that is there."""
+        """Move a file or folder to another path below the same root; a file at that path is replaced."""
         with self._reached() as (old, source), target._reached() as (new, aim), self.named():
             if DESCRIPTORS:
                 os.replace(old, new, src_dir_fd=source["dir_fd"], dst_dir_fd=aim["dir_fd"])
@@ -277,7 +277,7 @@ class GuardedPath:
                 os.replace(old, new)
 
     def unlink(self, *, missing_ok: bool = False) -> None:
-        """Remove a file; of a link, the link itself."""
+        """Remove a file, or a link itself."""
         try:
             with self._reached() as (name, at), self.named():
                 os.unlink(name, **at)
@@ -286,7 +286,7 @@ class GuardedPath:
                 raise
 
     def remove(self) -> None:
-        """Remove a file, a link itself, or a folder with all that is in it; nothing happens if there is nothing."""
+        """Remove a file, a link itself, or a folder with its contents; do nothing if the path does not exist."""
         with contextlib.suppress(FileNotFoundError), self._reached() as (name, at), self.named():
             if not stat.S_ISDIR(os.stat(name, follow_symlinks=False, **at).st_mode):
                 os.unlink(name, **at)
@@ -294,107 +294,107 @@ class GuardedPath:
             try:
                 shutil.rmtree(name, **at)
             except RecursionError:
-                raise EstbenchError(f"'{self}' has folders in folders without end; remove it by hand") from None
+                raise EstbenchError(f"'{self}' has too many nested folders; remove it by hand") from None
 
-    # How the system is asked
+    # Calls of the system
 
     @contextlib.contextmanager
     def entered(self, *, make: bool = False) -> Iterator[int | str]:
-        """The folder as the system reaches it: its descriptor, or a path each step of which was looked at."""
+        """Yield this folder's descriptor, or its checked path on a system without descriptors of folders."""
         if not DESCRIPTORS:
             if make and not self.exists():
-                os.makedirs(_checked(self), exist_ok=True)
-            yield _checked(self)
+                os.makedirs(_check_links(self), exist_ok=True)
+            yield _check_links(self)
             return
         with GuardedPath(self.root).named(ReadError):
-            place = os.open(self.root, DIRECTORY)
+            folder = os.open(self.root, DIRECTORY)
         try:
             for at, part in enumerate(self.parts):
                 if make:
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=place)
+                        os.mkdir(part, dir_fd=folder)
                 step = GuardedPath(self.root, *self.parts[: at + 1])
-                inner = step._opened(part, DIRECTORY | GUARDS, place)
-                os.close(place)
-                place = inner
-            yield place
+                inner = step._open_descriptor(part, DIRECTORY | GUARDS, folder)
+                os.close(folder)
+                folder = inner
+            yield folder
         finally:
-            os.close(place)
+            os.close(folder)
 
     @contextlib.contextmanager
     def _reached(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The entry as the system reaches it: a name, and the descriptor of the folder that it is in."""
+        """Yield a name and the keyword argument with the descriptor of its folder, for a function of ``os``."""
         if not self.parts:
             yield str(self.root), {"dir_fd": None} if DESCRIPTORS else {}
         elif DESCRIPTORS:
-            with GuardedPath(self.root, *self.parts[:-1]).entered() as place:
-                yield self.parts[-1], {"dir_fd": place}
+            with GuardedPath(self.root, *self.parts[:-1]).entered() as folder:
+                yield self.parts[-1], {"dir_fd": folder}
         else:
-            yield os.path.join(_checked(self.parent), self.parts[-1]), {}
+            yield os.path.join(_check_links(self.parent), self.parts[-1]), {}
 
-    def _file(self, flags: int, mode: str) -> Any:
-        """A regular file as Python's own object; one that is written to has no second name."""
+    def _open_file(self, flags: int, mode: str) -> Any:
+        """Open a regular file; raise ``LinkError`` for a file with a second name if it is opened for writing."""
         guards = GUARDS if self.parts else GUARDS & ~getattr(os, "O_NOFOLLOW", 0)
         with self._reached() as (name, at):
             if not DESCRIPTORS:
-                _checked(self)
-            number = self._opened(name, flags | guards, at.get("dir_fd"))
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode):
+                _check_links(self)
+            number = self._open_descriptor(name, flags | guards, at.get("dir_fd"))
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
             os.close(number)
-            raise _irregular(self, found.st_mode)
-        if flags & os.O_RDWR and found.st_nlink > 1:
+            raise _irregular_error(self, status.st_mode)
+        if flags & os.O_RDWR and status.st_nlink > 1:
             os.close(number)
             raise LinkError(f"'{self}' has a second name elsewhere (a hard link), which would be changed; remove it")
         return os.fdopen(number, mode)
 
-    def _opened(self, name: str, flags: int, place: int | None) -> int:
-        """A descriptor; what is no regular file is named as what it is."""
+    def _open_descriptor(self, name: str, flags: int, folder: int | None) -> int:
+        """Open a descriptor; the error about anything but a regular file says what it is."""
         try:
-            return os.open(name, flags, 0o666, dir_fd=place)
+            return os.open(name, flags, 0o666, dir_fd=folder)
         except OSError as error:
             if error.errno in IRREGULAR:
                 with contextlib.suppress(OSError):
-                    kind = os.stat(name, dir_fd=place, follow_symlinks=not self.parts).st_mode
+                    kind = os.stat(name, dir_fd=folder, follow_symlinks=not self.parts).st_mode
                     if not (flags & DIRECTORY == DIRECTORY and stat.S_ISREG(kind)):
-                        raise _irregular(self, kind) from None
+                        raise _irregular_error(self, kind) from None
             reading = not flags & (os.O_WRONLY | os.O_RDWR)
-            raise self._fault(error, ReadError if reading else OSError) from None
+            raise self._convert_error(error, ReadError if reading else OSError) from None
 
     @contextlib.contextmanager
     def named(self, kind: type[OSError] = OSError) -> Iterator[None]:
-        """Name the whole path in an error of the system; a fault of the machine becomes one of this kind."""
+        """Put the whole path into an error of the system; a fault of the machine becomes an error of this class."""
         try:
             yield
         except OSError as error:
-            raise self._fault(error, kind) from error
+            raise self._convert_error(error, kind) from error
 
-    def _fault(self, error: OSError, kind: type[OSError]) -> OSError:
+    def _convert_error(self, error: OSError, kind: type[OSError]) -> OSError:
         if error.errno not in FAULTS_OF_THE_MACHINE:
             kind = OSError
         return kind(error.errno, error.strerror, str(self))
 
 
-def _checked(path: GuardedPath) -> str:
-    """The path, after a look at each of its steps below the root: what is left where there are no descriptors."""
+def _check_links(path: GuardedPath) -> str:
+    """Return the path after a check of each folder below the root, on a system without descriptors of folders."""
     for count in range(len(path.parts)):
         step = GuardedPath(path.root, *path.parts[: count + 1])
         if os.path.islink(step):
-            raise _link(step)
+            raise _link_error(step)
     return str(path)
 
 
-def _link(path: GuardedPath) -> LinkError:
+def _link_error(path: GuardedPath) -> LinkError:
     return LinkError(f"'{path}' is a symbolic link, and results folders have none; remove it")
 
 
-def _irregular(path: GuardedPath, mode: int) -> EstbenchError:
+def _irregular_error(path: GuardedPath, mode: int) -> EstbenchError:
     if stat.S_ISLNK(mode):
-        return _link(path)
+        return _link_error(path)
     remedy = "; remove it" if path.parts else ""
     return DamagedError(f"'{path}' is {KINDS.get(stat.S_IFMT(mode), 'no file')} and no regular file{remedy}")
 
 
 def guarded(path: str | os.PathLike[str]) -> GuardedPath:
-    """A path as it is, or one that the user named: where that leads is the user's own choice."""
+    """Return a guarded path as it is, and any other path as a root, which the user chose."""
     return path if isinstance(path, GuardedPath) else GuardedPath(path)

@@ -1,4 +1,4 @@
-"""Checked data in: pydantic models whose complaints are one readable line."""
+"""Checks of data by pydantic models, with errors in one readable line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.visible import visible
 
-# Of a complaint, and of a key or a value in it: data of others may be of any size.
+# Longest message, and longest key or value in it: the data of a stranger may have any size.
 LONGEST_MESSAGE = 1000
 LONGEST_VALUE = 100
 
 
 class Frozen(BaseModel):
-    """A frozen model that accepts only its own fields, each of its own type."""
+    """A frozen model that accepts only its own fields, with exactly their types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -43,45 +43,45 @@ Model = TypeVar("Model", bound=BaseModel)
 def validated(model: type[Model], data: dict[str, Any], what: str) -> Model:
     """Build ``model`` from ``data``; raise ``EstbenchError`` that names ``what``, the field and the remedy.
 
-    The data takes the road through JSON, because pydantic's strict mode then reads an array as a tuple and
-    an integer as a float, and still refuses "4" or 4.5 for an integer.
+    The data are validated as JSON, because pydantic's strict mode then reads an array as a tuple and an integer as a
+    float, and still refuses "4" or 4.5 for an integer.
     """
     try:
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
         message = _explain(model, error)
-    except EstbenchError as error:  # of a validator that asked a registry, say
+    except EstbenchError as error:  # from a validator that uses a registry, for example
         message = str(error)
     except (RecursionError, TypeError, ValueError) as error:  # nested too deep, keys of other types, 5,000 digits
-        message = f"is no plain data: {error}"
+        message = f"is not plain data: {error}"
     raise EstbenchError(shortened(visible(f"{what}: {message}"), LONGEST_MESSAGE))
 
 
 def shortened(text: str, longest: int) -> str:
-    """A text cut at ``longest`` characters, with a sign that it goes on."""
+    """Return a text cut to ``longest`` characters, with "..." at the end if it was longer."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    """The first complaint in words; whatever the data hold, this raises nothing."""
+    """Return the first error in words; never raises, whatever the data are."""
     first = error.errors(include_url=False)[0]
     path = [shortened(str(part), LONGEST_VALUE) for part in first["loc"]]
     where = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}'; {_near(model, path)}"
+        return f"unknown key '{where}'; {_suggest_key(model, path)}"
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
     elif first["type"] == "missing":
         message = "is required"
     else:
         message = f"{first['msg'][0].lower()}{first['msg'][1:]}"
-        if first["type"] != "json_invalid":  # the input is all of the text then
+        if first["type"] != "json_invalid":  # its input is the whole text
             message += f", got {_written(first['input'])}"
     return f"{where}: {message}" if path else message
 
 
-def _near(model: type[BaseModel], path: list[str]) -> str:
-    """Say which known key is nearest to the last of a path: one beside it, or one of the same name further inside."""
+def _suggest_key(model: type[BaseModel], path: list[str]) -> str:
+    """Suggest a known key for the last one of a path: the nearest of the same table, or the same one further inside."""
     *parents, last = path
     owners = _owners(model, parents)
     inside = [
@@ -96,7 +96,7 @@ def _near(model: type[BaseModel], path: list[str]) -> str:
 
 
 def _owners(model: type[BaseModel], path: list[str]) -> list[type[BaseModel]]:
-    """The models that a path may lead to; places in a list and keys of a dictionary lead to what is in there."""
+    """Return the models that a path may lead to; an index of a list, or a key of a dictionary, leads to its items."""
     owners = [model]
     for part in path:
         fields = [owner.model_fields[part] for owner in owners if part in owner.model_fields]
@@ -105,7 +105,7 @@ def _owners(model: type[BaseModel], path: list[str]) -> list[type[BaseModel]]:
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation names: itself, or inside of unions, tuples, lists and dictionaries."""
+    """Return the models in an annotation: itself, or inside of unions, tuples, lists and dictionaries."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
@@ -114,5 +114,5 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _written(value: Any) -> str:
     try:
         return shortened(json.dumps(value, default=str, ensure_ascii=False), LONGEST_VALUE)
-    except (RecursionError, TypeError, ValueError):  # it came through JSON, and may still be too long for it
+    except (RecursionError, TypeError, ValueError):  # it was read from JSON, but may be too deep to be written
         return f"a value of type {type(value).__name__}"

@@ -1,8 +1,8 @@
-"""Plugins: Python files that register estimators, problems or datasets. The only way that code from outside comes in.
+"""Plugins: Python files that register estimators, problems or datasets. No other code from outside is run.
 
-A plugin may import modules and packages that lie beside it, relatively or by name; they are its own, so that two
-plugins in two folders may each have a ``utils.py``. Nothing is put into ``sys.path``. A module beside the plugin comes
-before an installed one, except for Python's standard library, estbench and what estbench itself is made of.
+A plugin may import modules and packages of its folder, relatively or by name. They belong to this plugin, so two
+plugins in two folders may each have a ``utils.py``. ``sys.path`` is not changed. A module of the folder comes before an
+installed one, except for Python's standard library, estbench and the packages that estbench uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from estbench.errors import EstbenchError
 from estbench.failures import described
 
 PREFIX = "estbench_plugin_"
-# What a file beside a plugin never stands in for.
+# Packages that a file in a plugin's folder never replaces.
 PROTECTED = {
     *sys.stdlib_module_names,
     "estbench",
@@ -79,7 +79,7 @@ def load_plugin(path: str | Path) -> ModuleType:
 
 
 def is_current(path: str | Path) -> bool:
-    """Whether a plugin is loaded, and neither it nor a module beside it was changed since."""
+    """Whether a plugin is loaded, and no module of its folder was changed since."""
     file = _file_of(Path(path))
     package = f"{PREFIX}{zlib.crc32(str(_root(file)).encode()):08x}"
     modules = _modules(package)
@@ -87,10 +87,9 @@ def is_current(path: str | Path) -> bool:
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module of a plugin from its source, and lets it import what lies beside it.
+    """Runs a module of a plugin from its source, and lets it import modules of its folder.
 
-    No bytecode is written beside the plugin or read from there: it would be taken for current where a file was changed
-    within a second.
+    Bytecode is neither written nor read, because it would seem to be up to date if a file was changed within a second.
     """
 
     text: str | None = None
@@ -100,7 +99,7 @@ class _Loader(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def get_source(self, fullname: str) -> str | None:
-        """The source as it was when the module was loaded."""
+        """Return the source with which the module was loaded."""
         return self.text if self.text is not None else super().get_source(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -109,7 +108,7 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
     def beside(self, name: str) -> str | None:
-        """The full name of a module that is imported by ``name`` and lies beside this one or its package."""
+        """Return the full name of the module that ``import name`` finds in a folder of this plugin, or None."""
         top = name.partition(".")[0]
         if top in PROTECTED:
             return None
@@ -144,7 +143,7 @@ class _Loader(SourceFileLoader):
 
 
 class _Finder:
-    """Finds the modules beside a plugin, by their full names."""
+    """Finds the modules in a plugin's folder by their full names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, _target: ModuleType | None = None
@@ -171,13 +170,13 @@ def _file_of(path: Path) -> Path:
 
 
 def _shown(path: str | Path) -> Path:
-    """A path as a person would write it: from the working folder, if it is below that."""
+    """Return a path relative to the working folder, if it is below that."""
     path, here = Path(path), Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _root(file: Path) -> Path:
-    """The folder of a plugin; if it is part of a package, the one that the package lies in."""
+    """Return the folder of a plugin; if it is part of a package, the folder that contains the package."""
     folder = file.parent
     while (folder / "__init__.py").is_file() and folder != folder.parent:
         folder = folder.parent
@@ -189,7 +188,7 @@ def _is_init(file: Path) -> bool:
 
 
 def _stem(file: Path) -> str:
-    """A module's name for any file name, its own where that could be imported."""
+    """Return a module's name for any file: the file's own name if that can be imported."""
     if file.stem.isidentifier():
         return file.stem
     return f"{re.sub(r'[^0-9A-Za-z_]', '_', file.stem)}_{zlib.crc32(file.name.encode()):08x}"
@@ -210,7 +209,7 @@ def _is_changed(module: ModuleType) -> bool:
 
 
 def _forget_changed(package: str) -> None:
-    """Forget all modules of a folder if one of them was edited: each may hold something of the old one."""
+    """Forget all modules of a folder if one of them was edited, because others may have imported from it."""
     modules = _modules(package)
     if any(map(_is_changed, modules)):
         for module in modules:

@@ -1,4 +1,4 @@
-"""Processes of this machine: how many cores they may use, how new ones start, and how one ends."""
+"""Processes of this machine: the cores that they may use, and how they start and end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 
 def usable_cores() -> int:
-    """Cores that this process may use; all of the machine's where the system does not tell."""
+    """Return the number of cores that this process may use; if the system does not say, that of the machine."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows
@@ -22,7 +22,7 @@ def usable_cores() -> int:
 
 
 def end_with_parent() -> None:
-    """From now on, end this process of multiprocessing as soon as its parent has ended, even by being killed."""
+    """Make this process of multiprocessing end as soon as its parent ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_wait_and_end, args=(parent,), daemon=True).start()
@@ -34,30 +34,30 @@ def _wait_and_end(parent: Any) -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process with an exit code, whatever threads are left in it.
+    """End this process with an exit code, whatever threads still run.
 
-    The exit functions run and the streams are flushed, but the interpreter is not taken down: a thread that a plugin
-    left would abort it (a daemon inside an operator of torch) or keep it waiting for ever (any other).
+    The exit functions run and the streams are flushed, but the interpreter is not finalised: a thread that a plugin has
+    left would abort that (a daemon inside an operator of torch) or make it wait for ever (any other thread).
     """
     atexit._run_exitfuncs()  # noqa: SLF001  (it has no public name)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # a full disk; closed
+        with contextlib.suppress(OSError, ValueError):  # a full disk; a closed stream
             stream.flush()
     os._exit(code)
 
 
 @contextlib.contextmanager
-def started_without_script(started: str) -> Iterator[None]:
-    """Within, processes whose name starts so run without importing the caller's script, which needs no guard for it.
+def started_without_script(prefix: str) -> Iterator[None]:
+    """Start processes whose name has this prefix without importing the caller's script.
 
-    They need nothing of it, and it is running. Processes of other names start as always, and ``__main__`` stays as
-    it is: torch looks at it.
+    They do not need the script, and it then needs no ``if __name__ == "__main__"``. Other processes start as usual, and
+    ``__main__`` is not changed, because torch reads it.
     """
     original = spawn.get_preparation_data
 
     def prepared(name: str) -> dict[str, Any]:
         data = original(name)
-        if name.startswith(started):
+        if name.startswith(prefix):
             data.pop("init_main_from_name", None)
             data.pop("init_main_from_path", None)
         return data

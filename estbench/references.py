@@ -1,313 +1,53 @@
-"""BibTeX of the papers that the estimators are from."""
+"""The BibTeX of the papers that estimators are from: the entries of ``references.bib``, and those of plugins."""
 
 from __future__ import annotations
 
-BIBTEX = {
-    "bengio2013": r"""@article{bengio2013,
-  author = {Bengio, Yoshua and L{\'e}onard, Nicholas and Courville, Aaron},
-  title = {Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation},
-  journal = {arXiv preprint},
-  year = {2013},
-  eprint = {1308.3432},
-  archiveprefix = {arXiv}
-}""",
-    "bornschein2015": """@inproceedings{bornschein2015,
-  author = {Bornschein, J{"o}rg and Bengio, Yoshua},
-  title = {Reweighted Wake-Sleep},
-  booktitle = {International Conference on Learning Representations},
-  year = {2015},
-  eprint = {1406.2751},
-  archiveprefix = {arXiv}
-}""",
-    "buchholz2018": """@inproceedings{buchholz2018,
-  author = {Buchholz, Alexander and Wenzel, Florian and Mandt, Stephan},
-  title = {Quasi-{Monte} {Carlo} Variational Inference},
-  booktitle = {International Conference on Machine Learning},
-  year = {2018},
-  eprint = {1807.01604},
-  archiveprefix = {arXiv}
-}""",
-    "burda2016": """@inproceedings{burda2016,
-  author = {Burda, Yuri and Grosse, Roger and Salakhutdinov, Ruslan},
-  title = {Importance Weighted Autoencoders},
-  booktitle = {International Conference on Learning Representations},
-  year = {2016},
-  eprint = {1509.00519},
-  archiveprefix = {arXiv}
-}""",
-    "dimitriev2021": """@inproceedings{dimitriev2021,
-  author = {Dimitriev, Alek and Zhou, Mingyuan},
-  title = {{ARMS}: Antithetic-{REINFORCE}-Multi-Sample Gradient for Binary Variables},
-  booktitle = {International Conference on Machine Learning},
-  year = {2021},
-  eprint = {2105.14141},
-  archiveprefix = {arXiv}
-}""",
-    "dong2020": """@inproceedings{dong2020,
-  author = {Dong, Zhe and Mnih, Andriy and Tucker, George},
-  title = {{DisARM}: An Antithetic Gradient Estimator for Binary Latent Variables},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {33},
-  year = {2020},
-  eprint = {2006.10680},
-  archiveprefix = {arXiv}
-}""",
-    "fan2022": """@inproceedings{fan2022,
-  author = {Fan, Ting-Han and Chi, Ta-Chung and Rudnicky, Alexander I. and Ramadge, Peter J.},
-  title = {Training Discrete Deep Generative Models via Gapped Straight-Through Estimator},
-  booktitle = {International Conference on Machine Learning},
-  year = {2022},
-  eprint = {2206.07235},
-  archiveprefix = {arXiv}
-}""",
-    "figurnov2018": """@inproceedings{figurnov2018,
-  author = {Figurnov, Michael and Mohamed, Shakir and Mnih, Andriy},
-  title = {Implicit Reparameterization Gradients},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {31},
-  year = {2018},
-  eprint = {1805.08498},
-  archiveprefix = {arXiv}
-}""",
-    "grathwohl2018": """@inproceedings{grathwohl2018,
-  author = {Grathwohl, Will and Choi, Dami and Wu, Yuhuai and Roeder, Geoffrey and Duvenaud, David},
-  title = {Backpropagation through the Void: Optimizing Control Variates for Black-Box Gradient Estimation},
-  booktitle = {International Conference on Learning Representations},
-  year = {2018},
-  eprint = {1711.00123},
-  archiveprefix = {arXiv}
-}""",
-    "gu2016": """@inproceedings{gu2016,
-  author = {Gu, Shixiang and Levine, Sergey and Sutskever, Ilya and Mnih, Andriy},
-  title = {{MuProp}: Unbiased Backpropagation for Stochastic Neural Networks},
-  booktitle = {International Conference on Learning Representations},
-  year = {2016},
-  eprint = {1511.05176},
-  archiveprefix = {arXiv}
-}""",
-    "hammersley1956": """@article{hammersley1956,
-  author = {Hammersley, J. M. and Morton, K. W.},
-  title = {A New {Monte} {Carlo} Technique: Antithetic Variates},
-  journal = {Mathematical Proceedings of the Cambridge Philosophical Society},
-  volume = {52},
-  number = {3},
-  pages = {449--475},
-  year = {1956}
-}""",
-    "jang2017": """@inproceedings{jang2017,
-  author = {Jang, Eric and Gu, Shixiang and Poole, Ben},
-  title = {Categorical Reparameterization with {Gumbel}-Softmax},
-  booktitle = {International Conference on Learning Representations},
-  year = {2017},
-  eprint = {1611.01144},
-  archiveprefix = {arXiv}
-}""",
-    "kingma2014": """@inproceedings{kingma2014,
-  author = {Kingma, Diederik P. and Welling, Max},
-  title = {Auto-Encoding Variational {Bayes}},
-  booktitle = {International Conference on Learning Representations},
-  year = {2014},
-  eprint = {1312.6114},
-  archiveprefix = {arXiv}
-}""",
-    "kool2019": """@inproceedings{kool2019,
-  author = {Kool, Wouter and van Hoof, Herke and Welling, Max},
-  title = {Buy 4 {REINFORCE} Samples, Get a Baseline for Free!},
-  booktitle = {Deep Reinforcement Learning Meets Structured Prediction, ICLR Workshop},
-  year = {2019}
-}""",
-    "kool2020": """@inproceedings{kool2020,
-  author = {Kool, Wouter and van Hoof, Herke and Welling, Max},
-  title = {Estimating Gradients for Discrete Random Variables by Sampling without Replacement},
-  booktitle = {International Conference on Learning Representations},
-  year = {2020},
-  eprint = {2002.06043},
-  archiveprefix = {arXiv}
-}""",
-    "liang2018": """@inproceedings{liang2018,
-  author = {Liang, Chen and Norouzi, Mohammad and Berant, Jonathan and Le, Quoc V. and Lao, Ni},
-  title = {Memory Augmented Policy Optimization for Program Synthesis and Semantic Parsing},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {31},
-  year = {2018},
-  eprint = {1807.02322},
-  archiveprefix = {arXiv}
-}""",
-    "lievin2020": """@inproceedings{lievin2020,
-  author = {Li{'e}vin, Valentin and Dittadi, Andrea and Christensen, Anders and Winther, Ole},
-  title = {Optimal Variance Control of the Score-Function Gradient Estimator for Importance-Weighted Bounds},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {33},
-  year = {2020},
-  eprint = {2008.01998},
-  archiveprefix = {arXiv}
-}""",
-    "liu2019": """@inproceedings{liu2019,
-  author = {Liu, Runjing and Regier, Jeffrey and Tripuraneni, Nilesh and Jordan, Michael I. and McAuliffe, Jon D.},
-  title = {{Rao}-{Blackwellized} Stochastic Gradients for Discrete Distributions},
-  booktitle = {International Conference on Machine Learning},
-  year = {2019},
-  eprint = {1810.04777},
-  archiveprefix = {arXiv}
-}""",
-    "liu2023": """@inproceedings{liu2023,
-  author = {Liu, Liyuan and Dong, Chengyu and Liu, Xiaodong and Yu, Bin and Gao, Jianfeng},
-  title = {Bridging Discrete and Backpropagation: Straight-Through and Beyond},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {36},
-  year = {2023},
-  eprint = {2304.08612},
-  archiveprefix = {arXiv}
-}""",
-    "maddison2017": """@inproceedings{maddison2017,
-  author = {Maddison, Chris J. and Mnih, Andriy and Teh, Yee Whye},
-  title = {The Concrete Distribution: A Continuous Relaxation of Discrete Random Variables},
-  booktitle = {International Conference on Learning Representations},
-  year = {2017},
-  eprint = {1611.00712},
-  archiveprefix = {arXiv}
-}""",
-    "mnih2016": """@inproceedings{mnih2016,
-  author = {Mnih, Andriy and Rezende, Danilo J.},
-  title = {Variational Inference for {Monte Carlo} Objectives},
-  booktitle = {International Conference on Machine Learning},
-  year = {2016},
-  eprint = {1602.06725},
-  archiveprefix = {arXiv}
-}""",
-    "mohamed2020": """@article{mohamed2020,
-  author = {Mohamed, Shakir and Rosca, Mihaela and Figurnov, Michael and Mnih, Andriy},
-  title = {Monte {Carlo} Gradient Estimation in Machine Learning},
-  journal = {Journal of Machine Learning Research},
-  volume = {21},
-  number = {132},
-  pages = {1--62},
-  year = {2020},
-  eprint = {1906.10652},
-  archiveprefix = {arXiv}
-}""",
-    "paisley2012": """@inproceedings{paisley2012,
-  author = {Paisley, John and Blei, David M. and Jordan, Michael I.},
-  title = {Variational {Bayesian} Inference with Stochastic Search},
-  booktitle = {International Conference on Machine Learning},
-  year = {2012},
-  eprint = {1206.6430},
-  archiveprefix = {arXiv}
-}""",
-    "paulus2021": """@inproceedings{paulus2021,
-  author = {Paulus, Max B. and Maddison, Chris J. and Krause, Andreas},
-  title = {{Rao}-{Blackwellizing} the Straight-Through {Gumbel}-Softmax Gradient Estimator},
-  booktitle = {International Conference on Learning Representations},
-  year = {2021},
-  eprint = {2010.04838},
-  archiveprefix = {arXiv}
-}""",
-    "rainforth2018": """@inproceedings{rainforth2018,
-  author = {Rainforth, Tom and Kosiorek, Adam R. and Le, Tuan Anh and Maddison, Chris J. and Igl, Maximilian and
-            Wood, Frank and Teh, Yee Whye},
-  title = {Tighter Variational Bounds are Not Necessarily Better},
-  booktitle = {International Conference on Machine Learning},
-  year = {2018},
-  eprint = {1802.04537},
-  archiveprefix = {arXiv}
-}""",
-    "roeder2017": """@inproceedings{roeder2017,
-  author = {Roeder, Geoffrey and Wu, Yuhuai and Duvenaud, David},
-  title = {Sticking the Landing: Simple, Lower-Variance Gradient Estimators for Variational Inference},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {30},
-  year = {2017},
-  eprint = {1703.09194},
-  archiveprefix = {arXiv}
-}""",
-    "salimans2017": """@misc{salimans2017,
-  author = {Salimans, Tim and Ho, Jonathan and Chen, Xi and Sidor, Szymon and Sutskever, Ilya},
-  title = {Evolution Strategies as a Scalable Alternative to Reinforcement Learning},
-  year = {2017},
-  eprint = {1703.03864},
-  archiveprefix = {arXiv}
-}""",
-    "shekhovtsov2023": """@inproceedings{shekhovtsov2023,
-  author = {Shekhovtsov, Alexander},
-  title = {Cold Analysis of {Rao}-{Blackwellized} Straight-Through {Gumbel}-Softmax Gradient Estimator},
-  booktitle = {International Conference on Machine Learning},
-  pages = {30931--30955},
-  year = {2023}
-}""",
-    "shi2022": """@inproceedings{shi2022,
-  author = {Shi, Jiaxin and Zhou, Yuhao and Hwang, Jessica and Titsias, Michalis K. and Mackey, Lester},
-  title = {Gradient Estimation with Discrete {Stein} Operators},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {35},
-  year = {2022},
-  eprint = {2202.09497},
-  archiveprefix = {arXiv}
-}""",
-    "spall1992": """@article{spall1992,
-  author = {Spall, James C.},
-  title = {Multivariate Stochastic Approximation Using a Simultaneous Perturbation Gradient Approximation},
-  journal = {IEEE Transactions on Automatic Control},
-  volume = {37},
-  number = {3},
-  pages = {332--341},
-  year = {1992}
-}""",
-    "titsias2015": r"""@inproceedings{titsias2015,
-  author = {Titsias, Michalis K. and L{\'a}zaro-Gredilla, Miguel},
-  title = {Local Expectation Gradients for Black Box Variational Inference},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {28},
-  year = {2015},
-  eprint = {1503.01494},
-  archiveprefix = {arXiv}
-}""",
-    "titsias2022": """@inproceedings{titsias2022,
-  author = {Titsias, Michalis K. and Shi, Jiaxin},
-  title = {Double Control Variates for Gradient Estimation in Discrete Latent Variable Models},
-  booktitle = {International Conference on Artificial Intelligence and Statistics},
-  year = {2022},
-  eprint = {2111.05300},
-  archiveprefix = {arXiv}
-}""",
-    "tucker2017": """@inproceedings{tucker2017,
-  author = {Tucker, George and Mnih, Andriy and Maddison, Chris J. and Lawson, Dieterich and Sohl-Dickstein, Jascha},
-  title = {{REBAR}: Low-Variance, Unbiased Gradient Estimates for Discrete Latent Variable Models},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume = {30},
-  year = {2017},
-  eprint = {1703.07370},
-  archiveprefix = {arXiv}
-}""",
-    "tucker2019": """@inproceedings{tucker2019,
-  author = {Tucker, George and Lawson, Dieterich and Gu, Shixiang and Maddison, Chris J.},
-  title = {Doubly Reparameterized Gradient Estimators for {Monte Carlo} Objectives},
-  booktitle = {International Conference on Learning Representations},
-  year = {2019},
-  eprint = {1810.04152},
-  archiveprefix = {arXiv}
-}""",
-    "williams1992": """@article{williams1992,
-  author = {Williams, Ronald J.},
-  title = {Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning},
-  journal = {Machine Learning},
-  volume = {8},
-  pages = {229--256},
-  year = {1992}
-}""",
-    "yin2019": """@inproceedings{yin2019,
-  author = {Yin, Mingzhang and Zhou, Mingyuan},
-  title = {{ARM}: Augment-{REINFORCE}-Merge Gradient for Stochastic Binary Networks},
-  booktitle = {International Conference on Learning Representations},
-  year = {2019},
-  eprint = {1807.11143},
-  archiveprefix = {arXiv}
-}""",
-    "yin2019arsm": """@inproceedings{yin2019arsm,
-  author = {Yin, Mingzhang and Yue, Yuguang and Zhou, Mingyuan},
-  title = {{ARSM}: Augment-{REINFORCE}-Swap-Merge Estimator for Gradient Backpropagation Through Categorical Variables},
-  booktitle = {International Conference on Machine Learning},
-  year = {2019},
-  eprint = {1905.01413},
-  archiveprefix = {arXiv}
-}""",
-}
+import re
+from importlib import resources
+
+ENTRY = re.compile(r"@[A-Za-z]+\s*\{\s*([^\s,{}\"#%'()=~\\]+)\s*,")
+LONGEST_ENTRY = 4000
+
+
+def read_entries(text: str) -> dict[str, str]:
+    r"""Return the entries of a BibTeX text by their keys, each as it is written.
+
+    An entry ends with the brace that closes its first one. Text between entries is a comment, as in BibTeX. Raises
+    ``ValueError`` if an entry is not closed, or if two have the same key.
+
+    >>> read_entries("A paper: @misc{knuth1984, title = {The {\\TeX}book}, year = 1984} and no more")
+    {'knuth1984': '@misc{knuth1984, title = {The {\\TeX}book}, year = 1984}'}
+    """
+    entries: dict[str, str] = {}
+    start = ENTRY.search(text)
+    while start is not None:
+        key, end = start[1], _find_end(text, start.start())
+        if key in entries:
+            raise ValueError(f"two entries have the key '{key}'")
+        entries[key] = text[start.start() : end]
+        start = ENTRY.search(text, end)
+    return entries
+
+
+def read_entry(text: str) -> tuple[str, str]:
+    """Return the key and the text of a single entry; raise ``ValueError`` if ``text`` is anything else."""
+    text = text.strip()
+    if len(text) > LONGEST_ENTRY:
+        raise ValueError(f"an entry has at most {LONGEST_ENTRY:,} characters, not {len(text):,}")
+    entries = list(read_entries(text).items())
+    if len(entries) != 1 or entries[0][1] != text:
+        raise ValueError("it is not one BibTeX entry: @article{key, author = {...}, title = {...}, year = {...}}")
+    return entries[0]
+
+
+def _find_end(text: str, start: int) -> int:
+    """Return the place after the brace that closes the first one; BibTeX counts braces after a backslash, too."""
+    depth = 0
+    for place in range(text.index("{", start), len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return place + 1
+    raise ValueError(f"an entry is not closed: {text[start : start + 60]}")
+
+
+BIBTEX = read_entries(resources.files("estbench").joinpath("references.bib").read_text(encoding="utf-8"))

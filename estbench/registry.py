@@ -1,4 +1,4 @@
-"""Names to classes: one registry each for estimators, problems and datasets, open to plugins."""
+"""Registries of classes and functions by name: one each for estimators, problems and datasets, open to plugins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.failures import described
 from estbench.options import BaseOptions, validated
-from estbench.source import combined, constants, fingerprint, ships
+from estbench.source import combine_fingerprints, find_constants, fingerprint, ships
 from estbench.variant import NAME, Variant
 
 Entry = TypeVar("Entry", bound=Callable[..., Any])
@@ -26,20 +26,20 @@ E = TypeVar("E", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Resolved:
-    """A variant with every option spelled out: what a cell's key is made from.
+    """A variant with the values of all options: the part of a cell that its key is made from.
 
-    ``label`` names the options that differ from their defaults; it is for people and is not part of a key.
+    ``label`` has the options that differ from their defaults; it is for people and is not part of a key.
     """
 
     name: str
     options: dict[str, Any]
     version: int
     label: str
-    card: str = ""  # of a problem: what its bounds are bounds on
-    source: str = ""  # the fingerprint of all its code that does not ship with estbench
+    card: str = ""  # of a problem: bounds are compared only if their cards are equal
+    source: str = ""  # the fingerprint of all its code that is not part of estbench
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain data, for a record: one dictionary, which all cells of the variant share."""
+        """Return plain data, for a record: one dictionary, which all cells of the variant share."""
         return self._plain
 
     @cached_property
@@ -48,26 +48,26 @@ class Resolved:
 
 
 class Registry(Generic[Entry]):
-    """The entries of one kind by name; those of installed packages are found by their entry points.
+    """The entries of one kind by name; those of installed packages are found through their entry points.
 
     An estimator or a problem is a class that is built from its options; a dataset is a function that loads it.
     """
 
     def __init__(self, kind: str, uses: Iterable[Registry[Any]] = ()) -> None:
         self.kind = kind
-        self._uses = tuple(uses)  # whose entries are named by the options or the code of these
+        self._uses = tuple(uses)  # registries with entries that options or code of these entries name
         self._entries: dict[str, Entry] = {}
         self._entry_points_loaded = False
-        self._broken: dict[str, str] = {}  # entry points that could not be loaded, and why
+        self._broken: dict[str, str] = {}  # messages about entry points that could not be loaded
 
     def register(self, name: str, **attributes: Any) -> Callable[[E], E]:
-        """Decorator: make a class or function known as ``name`` (short, lower-case), with ``attributes`` set on it.
+        """Decorator: register a class or function under ``name`` (short, lower-case), and set ``attributes`` on it.
 
-        One that is registered under several names keeps each of them right.
+        A second name for the same class or function gets a copy, so that each has its own attribute ``name``.
         """
         if not NAME.fullmatch(name):
             raise EstbenchError(
-                f"'{name}' is no {self.kind} name; use a-z, 0-9, - and _, and begin with a letter or digit"
+                f"invalid {self.kind} name '{name}': use a-z, 0-9, - and _, and begin with a letter or digit"
             )
 
         def decorator(entry: E) -> E:
@@ -78,8 +78,8 @@ class Registry(Generic[Entry]):
                 raise EstbenchError(
                     f"the {self.kind} '{name}' exists already (in {taken.__module__}); choose another name"
                 )
-            known_as = vars(entry).get("name") if hasattr(entry, "__dict__") else None
-            named: Any = entry if known_as is None or known_as == name else _twin(entry)
+            first_name = vars(entry).get("name") if hasattr(entry, "__dict__") else None
+            named: Any = entry if first_name is None or first_name == name else _copy_entry(entry)
             self._entries[name] = named
             for attribute, value in {**attributes, "name": name}.items():
                 setattr(named, attribute, value)
@@ -88,32 +88,32 @@ class Registry(Generic[Entry]):
         return decorator
 
     def names(self) -> list[str]:
-        """All known names, in the order of their registration."""
+        """Return all names, in the order of registration."""
         self._load_entry_points()
         return list(self._entries)
 
     def get(self, name: str) -> Entry:
-        """The entry called ``name``; an unknown name is an error that names the nearest."""
+        """Return the entry ``name``; raise ``EstbenchError`` that suggests the nearest name if there is none."""
         self._load_entry_points()
         if name in self._broken and name not in self._entries:
             raise EstbenchError(self._broken[name])
         if name not in self._entries:
             hint = did_you_mean(name, self._entries)
-            raise EstbenchError(f"unknown {self.kind} '{name}'; {hint}; one of your own comes with --plugin FILE")
+            raise EstbenchError(f"unknown {self.kind} '{name}'; {hint}; load one of your own with --plugin FILE")
         return self._entries[name]
 
     def named(self, words: Collection[str]) -> list[Entry]:
-        """The entries whose names are among some words."""
+        """Return the entries whose names are among ``words``."""
         return [entry for name, entry in self._entries.items() if name in words]
 
     def options(self, variant: str | Variant) -> BaseOptions:
-        """The checked options of a variant."""
+        """Return the checked options of a variant; raise ``EstbenchError`` if one is wrong."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
         model: type[BaseOptions] = getattr(self.get(variant.name), "Options", BaseOptions)
         return validated(model, variant.options, f"{self.kind} '{variant.name}'")
 
     def resolve(self, variant: str | Variant) -> Resolved:
-        """Spell a variant out: all options, the version, and a label that is the same however it was written."""
+        """Return a variant with all options, its version, and a label that does not depend on how it was written."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
         options = self.options(variant)
         values = options.model_dump(mode="json")
@@ -130,38 +130,38 @@ class Registry(Generic[Entry]):
         return self.get(variant.name)(self.options(variant))
 
     def _source(self, name: str, options: dict[str, Any]) -> str:
-        """The fingerprint of an entry, and of the entries that its options or its code name; of shipped ones none."""
+        """Return one fingerprint of an entry and the entries that its options or code name, without shipped ones."""
         entry = self.get(name)
         own = not ships(entry)
-        named = set(WORD.findall(json.dumps(options))) | (constants(entry) if own else set())
+        named = set(WORD.findall(json.dumps(options))) | (find_constants(entry) if own else set())
         others = [
             fingerprint(other)
             for registry in (self, *self._uses)
             for other in registry.named(named)
             if other is not entry and not ships(other)
         ]
-        return combined([fingerprint(entry) if own else "", *sorted(others)])
+        return combine_fingerprints([fingerprint(entry) if own else "", *sorted(others)])
 
     def _load_entry_points(self) -> None:
-        """Find what installed packages bring; what cannot be loaded is named once and left out."""
+        """Register the entries of installed packages; warn once about one that cannot be loaded."""
         if self._entry_points_loaded:
             return
         self._entry_points_loaded = True
         for point in importlib.metadata.entry_points(group=f"estbench.{self.kind}s"):
             try:
-                self._take(point.name, point.load())
-            except (Exception, SystemExit) as error:  # noqa: BLE001  (anybody's code)
+                self._register_loaded(point.name, point.load())
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (code of a plugin)
                 reason = described(error)
                 self._broken[point.name] = (
                     f"cannot load the {self.kind} '{point.name}' from {point.value}: {reason};"
-                    " mend or uninstall its package"
+                    " repair or uninstall its package"
                 )
                 print(f"Warning: {self._broken[point.name]}", file=sys.stderr)
 
-    def _take(self, name: str, loaded: Any) -> None:
-        """Register what an entry point names: a class or loader; or a module or function that registers on its own."""
+    def _register_loaded(self, name: str, loaded: Any) -> None:
+        """Register the object of an entry point: a class or loader; or a module or function that registers one."""
         if not isinstance(loaded, type) and not isinstance(loaded, ModuleType) and self.kind != "dataset":
-            loaded = loaded()  # a function that registers, or that gives the class
+            loaded = loaded()  # a function that registers, or that returns the class
         if loaded is None or isinstance(loaded, ModuleType):
             if name not in self._entries:
                 raise EstbenchError(f"it registers no {self.kind} '{name}'")
@@ -170,8 +170,8 @@ class Registry(Generic[Entry]):
             self.register(name)(loaded)
 
 
-def _twin(entry: Any) -> Any:
-    """The same class or function once more, for another name."""
+def _copy_entry(entry: Any) -> Any:
+    """Return a subclass of a class, or a wrapper of a function, that does the same and can have another name."""
     if isinstance(entry, type):
         return type(entry)(
             entry.__name__, (entry,), {name: getattr(entry, name) for name in ("__module__", "__qualname__", "__doc__")}
@@ -180,5 +180,5 @@ def _twin(entry: Any) -> Any:
 
 
 def _origin(entry: Callable[..., Any]) -> tuple[str, str]:
-    """Where an entry was defined: a plugin that is loaded twice registers the same thing again."""
+    """Return where an entry was defined: a plugin that is loaded twice registers the same entry again."""
     return getattr(entry, "__module__", ""), getattr(entry, "__qualname__", repr(entry))

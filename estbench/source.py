@@ -1,12 +1,13 @@
-"""Fingerprints of source: what a class or function is made of, in one hash.
+"""Fingerprints of source: one hash of all code that a class or function consists of.
 
-A fingerprint covers the definition and all that it uses, directly or not: constants, functions, classes and base
-classes of its own module and of the user's other modules. Neighbours in a file that it does not use, comments, blank
-lines and docstrings change nothing. Installed packages and the standard library count by the name of what is imported.
-Data files and modules that are imported by a computed name (``importlib.import_module``) are not covered.
+A fingerprint covers the definition and everything that it uses, directly or not: constants, functions, classes and base
+classes of its own module and of the user's other modules. It does not change with comments, blank lines and docstrings,
+nor with definitions in the same file that are not used. Of installed packages and the standard library, only the
+imported names count. Data files, and modules that are imported by a computed name (``importlib.import_module``), are
+not covered.
 
-Where there is no source (a notebook, ``exec``), the bytecode stands in for it, so that the fingerprint then depends on
-the version of Python too.
+If there is no source (a notebook, ``exec``), the bytecode takes its place, and the fingerprint also depends on the
+version of Python.
 """
 
 from __future__ import annotations
@@ -28,32 +29,35 @@ from estbench.syntax import Chain, Node, plain, syntax_of, top_statements, used_
 PACKAGE = "estbench"
 CONSTANT = re.compile(r"Constant\(value='([^'\\]*)'")
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-# What Python, pydantic and the registry put into the namespace of a class.
-GENERATED = {"__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__", "name", "card"}
-# The text of each module as it was when it was first looked at: a file that is edited later is not what runs here.
+# Attributes of a class that are set by Python and by the registry.
+GENERATED = {
+    *("__doc__", "__module__", "__qualname__", "__dict__", "__weakref__", "__firstlineno__"),
+    *("name", "dataset_info"),
+}
+# The text of each module when it was first read: a file that is edited later is not the code that runs here.
 _texts: dict[str, tuple[Any, str | None]] = {}
 
 
 def ships(entry: Any) -> bool:
-    """Whether a class or function is part of estbench, and so has a ``version`` in place of a fingerprint."""
+    """Whether a class or function is part of estbench; it then has a ``version`` instead of a fingerprint."""
     return _is_part(str(getattr(entry, "__module__", "")), PACKAGE)
 
 
 def fingerprint(entry: Callable[..., Any]) -> str:
-    """SHA-256, in hexadecimal, of all the source that a class or function is made of."""
+    """Return the SHA-256, in hexadecimal, of all source that a class or function consists of."""
     digest = hashlib.sha256()
     for part in sorted(_parts(entry)):
         digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
 
-def constants(entry: Callable[..., Any]) -> set[str]:
-    """All strings that are written in the source of a class or function, docstrings aside."""
+def find_constants(entry: Callable[..., Any]) -> set[str]:
+    """Return all string constants in the source of a class or function, except docstrings."""
     return {text for part in _parts(entry) for text in CONSTANT.findall(part)}
 
 
-def combined(fingerprints: Iterable[str]) -> str:
-    """One fingerprint of several; empty if all are."""
+def combine_fingerprints(fingerprints: Iterable[str]) -> str:
+    """Return one fingerprint for several; "" if all are empty."""
     some = [each for each in fingerprints if each]
     return some[0] if len(some) == 1 else hashlib.sha256("".join(some).encode()).hexdigest() if some else ""
 
@@ -65,18 +69,18 @@ def _parts(entry: Callable[..., Any]) -> set[str]:
 
 
 class _Walk:
-    """Collects the parts of one entry: statements of its module and of the user's other modules, each once."""
+    """Collects the parts of an entry: statements of its module and of the user's other modules, each once."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self.parts: set[str] = set()
         self._seen: set[Any] = set()
-        self._alive: list[Any] = []  # an object that is gone could give its identity to another
+        self._alive: list[Any] = []  # because the identity of a deleted object can be used again
 
-    # What is there when the program runs
+    # Objects of the running program
 
     def add_object(self, value: Any) -> None:
-        """Add a class or function, its base classes, and the values that it was closed over."""
+        """Add a class or function, its base classes, and the values in its closure."""
         if not self._first(("object", id(value))):
             return
         self._alive.append(value)
@@ -102,7 +106,7 @@ class _Walk:
             value = getattr(value, "__wrapped__", None)
 
     def add_value(self, value: Any) -> None:
-        """Add a value that code refers to: plain data by content, code by its source, anything else by its type."""
+        """Add a value that code uses: plain data by content, code by its source, anything else by its type."""
         if isinstance(value, type | FunctionType | partial) or hasattr(value, "__wrapped__"):
             if self._is_own(_module_of(value)) or isinstance(value, partial):
                 self.add_object(value)
@@ -129,7 +133,7 @@ class _Walk:
         for cell in getattr(function, "__closure__", None) or ():
             try:
                 value = cell.cell_contents
-            except ValueError:  # still empty
+            except ValueError:  # not yet set
                 continue
             if not isinstance(value, type) or "<locals>" in value.__qualname__:
                 self.add_value(value)
@@ -150,10 +154,10 @@ class _Walk:
         if "<locals>" in value.__qualname__ and isinstance(value, type):
             self._add_attributes(value)
 
-    # What is written in a module
+    # Statements of modules
 
     def _use_name(self, module: str, chain: Chain) -> bool:
-        """Follow a name, and the attributes after it, in a module of the user's; whether it is bound there."""
+        """Follow a name, and the attributes after it, in a module of the user; return whether it is bound there."""
         text = _text(module)
         if text is None or (syntax := syntax_of(text)) is None:
             return False
@@ -189,7 +193,7 @@ class _Walk:
                 self._use_name(module, chain)
 
     def _follow(self, module: str, imported: str, level: int, name: str | None, attributes: Chain) -> None:
-        """Follow ``from imported import name``, or ``import imported`` where there is no name, in a module."""
+        """Follow ``from imported import name`` in a module, or ``import imported`` if ``name`` is None."""
         self.parts.add(f"import {'.' * level}{imported} {name or ''}")
         found = self._own_module(module, imported, level)
         if found is not None:
@@ -205,17 +209,17 @@ class _Walk:
             return
         text = _text(module)
         syntax = syntax_of(text) if text is not None else None
-        for statement in syntax.statements if syntax is not None else ():  # as a whole: nobody knows what of it is used
+        for statement in syntax.statements if syntax is not None else ():  # all, because any of them may be used
             self._add_statement(module, statement)
 
     def _own_module(self, module: str, imported: str, level: int) -> str | None:
-        """The module that an import in ``module`` finds, if it is the user's own."""
+        """Return the module that an import in ``module`` finds, if it is the user's own; else None."""
         for name in _candidates(module, imported, level):
             if _text(name) is not None:
                 return name if self._is_own(name) else None
         return None
 
-    # What is left of code without source
+    # Code without source
 
     def _add_bytecode(self, value: Any) -> None:
         if isinstance(value, type):
@@ -275,7 +279,7 @@ def _functions_of(cls: type) -> Iterator[Any]:
 
 
 def _function(value: Any) -> Any:
-    """The function inside a method or a property; any other value as it is."""
+    """Return the function of a method or a property; any other value as it is."""
     return getattr(value, "__func__", None) or getattr(value, "fget", None) or value
 
 
@@ -292,7 +296,7 @@ def _module_of(value: Any) -> str:
 
 
 def _candidates(module: str, imported: str, level: int) -> Iterator[str]:
-    """The names that an import may mean: of a plugin, modules beside it before installed ones."""
+    """Yield the modules that an import may find: for a plugin, one in its folder comes before an installed one."""
     found = sys.modules.get(module)
     package = module if hasattr(found, "__path__") else module.rpartition(".")[0]
     if level:
@@ -304,7 +308,7 @@ def _candidates(module: str, imported: str, level: int) -> Iterator[str]:
 
 
 def _text(module: str) -> str | None:
-    """The source of a module as it runs here; None if it has none, or if there is no such module."""
+    """Return the source of a module as it runs here; None if it has none, or if there is no such module."""
     found = sys.modules.get(module)
     spec = getattr(found, "__spec__", None)
     if found is None:
@@ -313,7 +317,7 @@ def _text(module: str) -> str | None:
         except (ImportError, AttributeError, ValueError):
             return None
         return _read(getattr(spec, "loader", None), module)
-    if module not in _texts or _texts[module][0] is not spec:  # a module that is loaded again has another spec
+    if module not in _texts or _texts[module][0] is not spec:  # a module that was loaded again has another spec
         _texts[module] = spec, _read(getattr(found, "__loader__", None), module, getattr(found, "__file__", None))
     return _texts[module][1]
 
@@ -323,7 +327,7 @@ def _read(loader: Any, module: str, file: str | None = None) -> str | None:
         text: str | None = loader.get_source(module)
     except (AttributeError, ImportError, OSError, SyntaxError):
         text = None
-    if text is None and file is not None and file.endswith(".py"):  # a script, which is known by another name
+    if text is None and file is not None and file.endswith(".py"):  # a script, whose module has another name
         try:
             text = Path(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 CONFIDENCE = 0.95
-# Below three seeds a t interval says nothing: no interval is given, and the report says so.
+# With fewer than three values, a t interval is useless: no interval is given, and the report says so.
 FEWEST_FOR_AN_INTERVAL = 3
 
 
 class Interval(NamedTuple):
-    """An estimate, its interval and the number of values behind it; NaN ends where no interval can be given."""
+    """An estimate, its interval and its number of values; the ends are NaN if there is no interval."""
 
     value: float
     low: float
@@ -23,12 +23,12 @@ class Interval(NamedTuple):
     n: int
 
     def excludes(self, none: float) -> bool:
-        """Whether the interval is there and leaves out ``none``, the value that means "no difference"."""
+        """Whether there is an interval, and it does not contain ``none``, the value of "no difference"."""
         return self.low > none or self.high < none  # False for NaN ends
 
 
 class Claim(NamedTuple):
-    """An interval, and the two-sided p-value of "no difference" that goes with it: p < 0.05 where it is left out."""
+    """An interval, and its two-sided p-value of "no difference": p < 0.05 if the interval does not contain that."""
 
     interval: Interval
     p: float
@@ -62,23 +62,23 @@ def t_interval(values: ArrayLike) -> Interval:
 
 
 def log_t_interval(values: ArrayLike) -> Interval:
-    """Geometric mean of positive values (variances, paired ratios) with a t interval on the log scale."""
+    """Return the geometric mean of positive values (variances, paired ratios) with a t interval on the log scale."""
     x = np.asarray(values, dtype=np.float64)
     if x.size and np.all(x > 0):
         logs = t_interval(np.log(x))
         return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
-    # A zero variance has no logarithm; its mean still means something.
+    # Zero has no logarithm: the arithmetic mean, without an interval.
     return Interval(float(x.mean()) if x.size else math.nan, math.nan, math.nan, x.size)
 
 
 def paired_difference(ours: ArrayLike, reference: ArrayLike) -> Interval:
-    """Mean of ``ours - reference`` over pairs (one per seed) with its t interval; what both share cancels."""
+    """Return the mean of ``ours - reference`` over pairs (one per seed) with its t interval."""
     first, second = _pairs(ours, reference)
     return t_interval(first - second)
 
 
 def paired_ratio(ours: ArrayLike, reference: ArrayLike) -> Interval:
-    """Geometric mean of ``ours / reference`` over pairs of positive values with its t interval on the log scale."""
+    """Return the geometric mean of ``ours / reference`` over pairs, with its t interval on the log scale."""
     first, second = _pairs(ours, reference)
     if np.any(second == 0):
         return Interval(math.nan, math.nan, math.nan, first.size)
@@ -93,7 +93,7 @@ def _pairs(ours: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], 
 
 
 def t_p_value(values: ArrayLike) -> float:
-    """Two-sided p-value of the t test that the mean is zero; NaN below three values, as there is no interval."""
+    """Return the two-sided p-value of the t test that the mean is zero; NaN for fewer than three values."""
     x = np.asarray(values, dtype=np.float64)
     if x.size < FEWEST_FOR_AN_INTERVAL:
         return math.nan
@@ -104,11 +104,11 @@ def t_p_value(values: ArrayLike) -> float:
 
 
 def spanned_claim(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> Claim:
-    """Mean of differences that are each known to lie in a span, ``low <= value <= high``.
+    """Return the mean of differences that are known up to a span, ``low <= value <= high``, with its interval.
 
-    The estimate is that of ``value``. The interval runs from the lower end of the t interval of ``low`` to the upper
-    end of that of ``high``: it holds both the spread over seeds and what the spans leave open, so it can only be
-    wider than the t interval of exact values. The p-value is that of the end nearer to zero.
+    The estimate is that of ``value``. The interval is from the lower end of the t interval of ``low`` to the upper end
+    of that of ``high``: it includes the spread over seeds and the width of the spans, so it is at least as wide as the
+    t interval of exact values. The p-value is that of the end nearer to zero.
     """
     lows, values, highs = (np.asarray(each, dtype=np.float64) for each in (low, value, high))
     middle, below, above = t_interval(values), t_interval(lows), t_interval(highs)
@@ -119,10 +119,10 @@ def spanned_claim(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> Claim:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P-values adjusted for their number (Holm, 1979): rejecting those below 0.05 errs at all in 5 % of families.
+    """Return p-values adjusted for their number (Holm, 1979), which bounds the family-wise error rate.
 
-    Of m ordered p-values, the k-th becomes max over j <= k of min(1, (m - j + 1) p_(j)). NaN is no claim: it stays NaN
-    and is not counted.
+    Of m ordered p-values, the k-th becomes max over j <= k of min(1, (m - j + 1) p_(j)). A NaN stays NaN, and is not
+    counted in m.
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, math.nan)
@@ -134,12 +134,12 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def jackknife_interval(estimate: float, leave_one_out: NDArray[np.float64], *, log: bool = False) -> Interval:
-    """Interval of a smooth statistic from its leave-one-out values, shape (R,); on the log scale for a variance.
+    """Return the interval of a smooth statistic from its leave-one-out values, (R,); on the log scale if ``log``.
 
     se^2 = (R - 1) / R * sum_r (theta_(r) - mean theta_(.))^2 (Efron and Stein, 1981), with R - 1 degrees of freedom.
     """
     n = leave_one_out.size
-    estimate = float(estimate)  # a NumPy scalar would make every checkpoint unreadable to weights_only
+    estimate = float(estimate)  # torch.load(weights_only=True) refuses a checkpoint with a NumPy scalar
     if log:
         if estimate <= 0 or np.any(leave_one_out <= 0):
             return Interval(estimate, 0.0 if estimate == 0 else math.nan, 0.0 if estimate == 0 else math.nan, n)

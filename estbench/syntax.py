@@ -1,4 +1,4 @@
-"""The statements of a module: which names each of them binds, changes and uses."""
+"""The statements of a module, with the names that each of them binds, changes and uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Imported(NamedTuple):
-    """One name that an import statement binds; ``name`` is None where the module itself is meant."""
+    """A name that an import statement binds; ``name`` is None if it binds the module itself."""
 
     bound: str
     module: str
@@ -25,7 +25,7 @@ class Imported(NamedTuple):
 
 
 class Uses(NamedTuple):
-    """The names that a statement takes from outside of itself, and those that it imports on its own."""
+    """The names that a statement uses and does not define, and those that it imports itself."""
 
     chains: frozenset[Chain]
     imports: tuple[Imported, ...]
@@ -33,50 +33,50 @@ class Uses(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Syntax:
-    """A module as far as its names go."""
+    """The statements of a module, and what they do to its names."""
 
     statements: list[Node]
-    bindings: dict[str, list[Node]] = field(default_factory=dict)
-    affecting: dict[str, list[Node]] = field(default_factory=dict)  # that change what a name stands for, in place
-    imports: dict[Node, list[Imported]] = field(default_factory=dict)  # of import statements at the top
+    bindings: dict[str, list[Node]] = field(default_factory=dict)  # the statements that bind a name
+    affecting: dict[str, list[Node]] = field(default_factory=dict)  # the statements that change its value in place
+    imports: dict[Node, list[Imported]] = field(default_factory=dict)  # of import statements at the top level
     stars: list[Imported] = field(default_factory=list)
 
 
 @lru_cache(maxsize=256)
 def syntax_of(text: str) -> Syntax | None:
-    """The statements of a module with their names; None if the text is no Python."""
+    """Return the statements of a module with their names; None if the text is not valid Python."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
-    found = Syntax([statement for statement in tree.body if not _is_main_guard(statement)])
+    syntax = Syntax([statement for statement in tree.body if not _is_main_guard(statement)])
     changed = {each.name: _changed_by_call(each) for each in tree.body if isinstance(each, ast.FunctionDef)}
-    for statement in found.statements:
+    for statement in syntax.statements:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             names = list(_imported(statement))
-            found.imports[statement] = [each for each in names if each.name != "*"]
-            found.stars.extend(each for each in names if each.name == "*")
+            syntax.imports[statement] = [each for each in names if each.name != "*"]
+            syntax.stars.extend(each for each in names if each.name == "*")
         for name in _bound_by(statement):
-            found.bindings.setdefault(name, []).append(statement)
+            syntax.bindings.setdefault(name, []).append(statement)
         for name in _affected_by(statement, changed) - _bound_by(statement):
-            found.affecting.setdefault(name, []).append(statement)
-    return found
+            syntax.affecting.setdefault(name, []).append(statement)
+    return syntax
 
 
 def top_statements(syntax: Syntax, line: int) -> list[Node]:
-    """The statements at the top of a module that a line belongs to."""
+    """Return the statements at the top level of a module that a line belongs to."""
     return [each for each in syntax.statements if _first_line(each) <= line <= (each.end_lineno or each.lineno)]
 
 
 @lru_cache(maxsize=4096)
 def plain(statement: Node) -> str:
-    """A statement as text, without comments, docstrings and places; the same in every version of Python."""
+    """Return a statement as text without comments, docstrings and line numbers; equal in all versions of Python."""
     return _plain(statement)
 
 
 @lru_cache(maxsize=4096)
 def used_by(statement: Node) -> Uses:
-    """Everything that a statement uses."""
+    """Return the names that a statement uses."""
     nested = [each for each in ast.walk(statement) if isinstance(each, ast.Import | ast.ImportFrom)]
     imports = tuple(each for node in nested for each in _imported(node) if each.name != "*")
     return Uses(frozenset(_free(statement)), imports)
@@ -128,7 +128,7 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[Imported]:
 
 
 def _inside(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that run when a node runs: of a function or class that it defines, only the decorators."""
+    """Yield the nodes that run when a node runs: for the definition of a function or class, only its decorators."""
     yield node
     if isinstance(node, ast.Lambda):
         return
@@ -154,7 +154,7 @@ def _bound_by(statement: Node) -> set[str]:
 
 
 def _affected_by(statement: Node, changed: dict[str, set[str]]) -> set[str]:
-    """The names whose values a statement may change in place, with what the functions that it calls change."""
+    """Return the names whose values a statement may change in place, also through the functions that it calls."""
     if isinstance(statement, Definition):
         calls = [root for decorator in statement.decorator_list if (root := _root(decorator)) is not None]
         return set().union(*(changed.get(name, set()) for name in calls))
@@ -168,14 +168,14 @@ def _affected_by(statement: Node, changed: dict[str, set[str]]) -> set[str]:
 
 
 def _changed_by_call(function: ast.FunctionDef) -> set[str]:
-    """The names outside of a function that it changes when it is called, or when what it returns is."""
+    """Return the names outside a function that change when it is called, or when the function it returns is."""
     nodes = list(ast.walk(function))
     declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
     return declared | (_touched(nodes, function) - _local_to(function))
 
 
 def _touched(nodes: Iterable[ast.AST], statement: Node) -> set[str]:
-    """Names with an item or an attribute that is set, a method that is called, or that are handed to a call."""
+    """Return the names of which an item or attribute is set or a method is called, and the arguments of calls."""
     names: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
@@ -191,7 +191,7 @@ def _touched(nodes: Iterable[ast.AST], statement: Node) -> set[str]:
 
 
 def _root(node: ast.AST) -> str | None:
-    """The name that a chain of attributes, items and calls starts from."""
+    """Return the name that a chain of attributes, items and calls starts with; None if it is no name."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
@@ -215,7 +215,7 @@ def _local_to(scope: Scope) -> set[str]:
 
 
 def _free(node: ast.AST) -> set[Chain]:
-    """The names that a node uses and that are not local to a function in it, each with its attributes."""
+    """Return the names that a node uses and that are not local to a function in it, each with its attributes."""
     attributes: list[str] = []
     inner = node
     while isinstance(inner, ast.Attribute):

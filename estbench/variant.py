@@ -1,4 +1,4 @@
-"""A name with options, as people write it: ``reinforce[baseline=ema,num_samples=4]``."""
+"""Variants: a name with options, in the form ``reinforce[baseline=ema,num_samples=4]``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ WRITTEN = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<options>.*)\])?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Variant:
-    """A registered name and the options that were given for it."""
+    """A registered name and the options that were written with it."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, text: str) -> Variant:
-        """Read ``name`` or ``name[key=value,...]``; values are TOML scalars or arrays, or bare words."""
+        """Read ``name`` or ``name[key=value,...]``; values are TOML scalars or arrays, or bare words.
+
+        >>> Variant.parse("rloo[num_samples=4]")
+        Variant(name='rloo', options={'num_samples': 4})
+        """
         match = WRITTEN.fullmatch(text.strip())
         if match is None or not NAME.fullmatch(match["name"]):
             raise EstbenchError(f"cannot read '{text}'; {_remedy(text)}")
@@ -50,14 +54,14 @@ def parse_value(text: str) -> Any:
     if _is_bare(text):
         return text
     try:
-        # On one line: TOML would read the next one as another key, and nobody would look at it.
+        # In one line, because TOML would read a second line as another key, which would be ignored.
         return tomllib.loads(f"value = {text.replace(chr(10), chr(0))}")["value"]
     except (ValueError, RecursionError):
         raise EstbenchError(f"cannot read the value '{text}'; write a number, a word or [a,b]") from None
 
 
 def _remedy(text: str) -> str:
-    """What to write in place of something that is no variant."""
+    """Return a suggestion for a text that is no variant."""
     parts = _split(text)
     if len(parts) > 1 and all(re.match(r"[\w-]+\s*(\[|$)", part.strip()) for part in parts):
         return "name one at a time, as in -e reparam -e rloo"
@@ -68,7 +72,7 @@ def _remedy(text: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """Split at the commas that stand outside brackets and quotes."""
+    """Split at the commas outside of brackets and quotes."""
     parts, depth, start = [], 0, 0
     unquoted = QUOTED.sub(lambda quoted: "_" * len(quoted[0]), text)
     for position, character in enumerate(unquoted):
@@ -81,7 +85,7 @@ def _split(text: str) -> list[str]:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether a text stands for itself without quotes."""
+    """Whether a text is a string without quotes."""
     return bool(BARE_WORD.fullmatch(text)) and text not in {"true", "false", "inf", "nan"}
 
 

@@ -195,7 +195,7 @@ def test_a_device_is_no_regular_file(use):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../b", "/etc/passwd", "a//b", "a\0b", "a/"])
 def test_names_that_lead_elsewhere_are_refused(root, name):
-    with pytest.raises(EstbenchError, match="no name of a file"):
+    with pytest.raises(EstbenchError, match="not a valid name"):
         GuardedPath(root) / name
 
 
@@ -224,7 +224,7 @@ def test_two_writers_never_share_a_temporary_file(root):
 def test_sizes_are_bounded_and_the_bound_can_be_raised(root, monkeypatch):
     path, limit = GuardedPath(root) / "a.txt", Limit("OF_A_TEST", 3, "bytes")
     path.write_text("long")
-    with pytest.raises(TooLargeError, match=r"a\.txt'.* 4 bytes.* 3 .*ESTBENCH_MAX_OF_A_TEST"):
+    with pytest.raises(TooLargeError, match=r"a\.txt'.* 4 bytes.* 3;.*ESTBENCH_MAX_OF_A_TEST"):
         path.read_bytes(limit)
     monkeypatch.setenv("ESTBENCH_MAX_OF_A_TEST", "4")
     assert path.read_bytes(limit) == b"long"
@@ -245,7 +245,7 @@ def test_folders_in_folders_without_end_are_one_line(root):
     for _ in range(40):
         deepest /= "d"
     deepest.mkdir(parents=True)
-    with pytest.raises(EstbenchError, match="folders in folders"):
+    with pytest.raises(EstbenchError, match="nested folders"):
         list(GuardedPath(root).walk())
     (GuardedPath(root) / "d").remove()
     assert list(root.iterdir()) == []

@@ -139,7 +139,7 @@ def test_what_is_no_plain_data_is_one_line(data):
 def test_data_that_hold_themselves_are_refused():
     data = {"inner": {}}
     data["inner"]["inner"] = data
-    with pytest.raises(EstbenchError, match=r"^it: is no plain data"):
+    with pytest.raises(EstbenchError, match=r"^it: is not plain data"):
         validated(Outer, data, "it")
 
 

@@ -106,7 +106,7 @@ def test_a_wrong_dataset_is_named_with_the_nearest():
 
 @pytest.mark.parametrize("name", ["", "Upper", "with space", "a/b", "a[b]", "-a"])
 def test_a_name_that_could_not_be_written_is_refused(name):
-    with pytest.raises(EstbenchError, match=r"is no .*name"):
+    with pytest.raises(EstbenchError, match=r"invalid .* name"):
         Registry("estimator").register(name)
 
 
@@ -272,8 +272,8 @@ def test_one_dataset_under_two_names_keeps_both_cards(monkeypatch):
         """Nothing."""
 
     for name in ("first", "second"):
-        datasets.register(name, datasets.Card(f"split-of-{name}"))(load)
-    assert [datasets.card(name).split for name in ("first", "second")] == ["split-of-first", "split-of-second"]
+        datasets.register(name, datasets.DatasetInfo(f"split-of-{name}"))(load)
+    assert [datasets.info(name).split for name in ("first", "second")] == ["split-of-first", "split-of-second"]
     assert datasets.describe("second") == "Nothing."
 
 

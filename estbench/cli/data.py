@@ -27,13 +27,13 @@ def command() -> None:
 def list_datasets(*, as_json: bool) -> None:
     """List every dataset, its identity, and whether its files are present."""
     from estbench.cli.console import print_json, print_rows, say
-    from estbench.datasets import DATASETS, card_name
+    from estbench.datasets import DATASETS, data_id
     from estbench.datasets.files import DATA_DIR, data_folder
 
     entries: list[dict[str, Any]] = []
     for name in DATASETS.names():
         states = {file.name: file.state() for file in _files([name])}
-        entries.append({"name": name, "card": card_name(name), "files": states})
+        entries.append({"name": name, "card": data_id(name), "files": states})
     if as_json:
         print_json({"folder": str(data_folder()), "datasets": entries})
         return
@@ -93,10 +93,10 @@ def verify(names: tuple[str, ...]) -> int:
 def _files(names: Iterable[str]) -> list[DataFile]:
     """Return the files of the named datasets, or of all."""
     from estbench.datasets import DATASETS
-    from estbench.datasets import card as dataset_card
+    from estbench.datasets import info as dataset_info
     from estbench.datasets.files import files
 
-    return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_card(name).files))
+    return files(dict.fromkeys(file for name in names or DATASETS.names() for file in dataset_info(name).files))
 
 
 def _summarise(states: dict[str, str]) -> str:

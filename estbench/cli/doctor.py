@@ -68,10 +68,10 @@ def _writable() -> str:
 
 def _data_folder() -> Diagnosis:
     from estbench.datasets import DATASETS
-    from estbench.datasets import card as dataset_card
+    from estbench.datasets import info as dataset_info
     from estbench.datasets.files import DATA_DIR, data_folder, files
 
-    states = {name: {file.state() for file in files(dataset_card(name).files)} for name in DATASETS.names()}
+    states = {name: {file.state() for file in files(dataset_info(name).files)} for name in DATASETS.names()}
     complete = [name for name, files_of in states.items() if files_of == {"verified"}]
     damaged = [name for name, files_of in states.items() if "damaged" in files_of]
     message = f"in {data_folder()}: {', '.join(complete) or 'nothing; `estbench data fetch` downloads them'}"

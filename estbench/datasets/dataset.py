@@ -1,4 +1,4 @@
-"""What a dataset is, and the registry of those known."""
+"""Datasets: images in three splits, and the registry of the known ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from estbench.datasets.checks import SPLITS, checked_splits
+from estbench.datasets.checks import SPLITS, check_splits
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
 from estbench.registry import Registry
@@ -22,8 +22,8 @@ Pixels = NDArray[np.float32]
 class Dataset:
     """Images in three splits, each of shape (N, D), as intensities in [0, 1].
 
-    ``shape`` is an image's own: (H, W), or (C, H, W) with channels. A registered function may give other arrays:
-    ``estbench.datasets.checks`` says which.
+    ``shape`` is that of one image: (H, W), or (C, H, W) with channels; D is its product. A registered function may
+    return other arrays, which are converted: see ``estbench.datasets.checks``.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a bound on a dataset is a bound on; bounds of different cards are never compared.
+class DatasetInfo:
+    """The facts that make bounds on a dataset comparable; bounds with different facts are never compared.
 
-    ``version`` is raised when anything about the images, their split or their order changes. ``files`` are the names of
-    those that the dataset is made from, in ``files.toml``; none where it ships with a dependency.
+    ``version`` is raised when the images, their split or their order change. ``files`` are the names of its files in
+    ``files.toml``; none if the dataset ships with a dependency.
     """
 
     split: str = "own"
@@ -57,51 +57,60 @@ DATASETS: Registry[Callable[[], Dataset]] = Registry("dataset")
 names = DATASETS.names
 
 
-def register(name: str, card: Card = Card()) -> Callable[[Loader], Loader]:
-    """Decorator: make a function that loads a dataset known as ``name``."""
-    return DATASETS.register(name, card=card)
+def register(name: str, info: DatasetInfo = DatasetInfo()) -> Callable[[Loader], Loader]:
+    """Decorator: register a function that loads a dataset under ``name``.
 
-
-def card(name: str) -> Card:
-    """The card of a dataset; nothing is loaded."""
-    found: Card = getattr(DATASETS.get(name), "card", Card())
-    return found
-
-
-def card_name(name: str, seen: str | None = None) -> str:
-    """The card in one word, which goes into the key of every cell: ``mnist-v1-dynamic-rows``.
-
-    ``seen`` stands in place of the binarisation where a model takes the intensities in another way: ``continuous`` as
-    they are.
+    >>> import numpy as np
+    >>> @register("noise", DatasetInfo("three-parts"))
+    ... def load_noise():
+    ...     images = np.random.default_rng(0).random((30, 8, 8))
+    ...     return Dataset("noise", images[:10], images[10:20], images[20:], shape=(8, 8))
+    >>> load("noise").train.shape
+    (10, 64)
     """
-    found = card(name)
-    return f"{name}-v{found.version}-{seen or found.binarisation}-{found.split}"
+    return DATASETS.register(name, dataset_info=info)
+
+
+def info(name: str) -> DatasetInfo:
+    """Return the facts of a dataset, without loading it."""
+    facts: DatasetInfo = getattr(DATASETS.get(name), "dataset_info", DatasetInfo())
+    return facts
+
+
+def data_id(name: str, observation: str | None = None) -> str:
+    """Return the facts of a dataset as one word, which is part of every cell's key: ``mnist-v1-dynamic-rows``.
+
+    ``observation`` takes the place of the binarisation if a model sees the intensities in another way: ``continuous``
+    if it takes them as they are.
+    """
+    facts = info(name)
+    return f"{name}-v{facts.version}-{observation or facts.binarisation}-{facts.split}"
 
 
 def load(name: str) -> Dataset:
     """Load and check a dataset, once per process; raise ``EstbenchError`` if its name, files or arrays are wrong."""
     loader = DATASETS.get(name)
     if name not in _loaded or _loaded[name][0] is not loader:  # registered again under the same name
-        _loaded[name] = loader, _checked(name, loader)
+        _loaded[name] = loader, _load_and_check(name, loader)
     return _loaded[name][1]
 
 
 _loaded: dict[str, tuple[Callable[[], Dataset], Dataset]] = {}
 
 
-def _checked(name: str, loader: Callable[[], Dataset]) -> Dataset:
+def _load_and_check(name: str, loader: Callable[[], Dataset]) -> Dataset:
     with mistakes_of(f"dataset '{name}' cannot be loaded"):
-        found: Any = loader()
-    if not isinstance(found, Dataset):
-        raise EstbenchError(f"dataset '{name}': its function gives {type(found).__name__}; it must return a Dataset")
-    static = card(name).binarisation == "static"
+        raw: Any = loader()
+    if not isinstance(raw, Dataset):
+        raise EstbenchError(f"dataset '{name}': its function gives {type(raw).__name__}; it must return a Dataset")
+    static = info(name).binarisation == "static"
     try:
-        splits = checked_splits({split: getattr(found, split) for split in SPLITS}, found.shape, static=static)
+        splits = check_splits({split: getattr(raw, split) for split in SPLITS}, raw.shape, static=static)
     except EstbenchError as error:
         raise EstbenchError(f"dataset '{name}': {error}") from None
-    return Dataset(name, **splits, shape=tuple(map(int, found.shape)))
+    return Dataset(name, **splits, shape=tuple(map(int, raw.shape)))
 
 
 def describe(name: str) -> str:
-    """One line about a dataset."""
+    """Return the documentation of a dataset's function."""
     return inspect.getdoc(DATASETS.get(name)) or ""

@@ -1,7 +1,7 @@
-"""The files that datasets are made from: where they are on this machine, and whether they are what they should be.
+"""The files that datasets are made from: their place on this machine, and the check of their content.
 
-They are looked for under ``ESTBENCH_DATA_DIR``, or in the user's cache where that is not set. A folder that was filled
-by somebody else, or that may only be read, is as good as any: nothing is written where the files are there.
+They are in the folder ``ESTBENCH_DATA_DIR``, or in the user's cache if that is not set. The folder may be read-only and
+filled by somebody else: nothing is written if the files are there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
+import platformdirs
+
 from estbench.errors import EstbenchError
 from estbench.guarded import DamagedError, GuardedPath
 from estbench.limits import DATA_BYTES
@@ -25,32 +27,35 @@ DATA_DIR = "ESTBENCH_DATA_DIR"
 
 
 class DataFile(NamedTuple):
-    """A file by its name below the data folder, with its digest and its sources."""
+    """A file by its name below the data folder, with its digest and its sources.
+
+    The digest is ``sha256:...``, ``md5:...``, or ``git:...`` for the hash of a git blob.
+    """
 
     name: str
     digest: str
     urls: tuple[str, ...]
-    size: int | None = None  # bytes, where it is known
+    size: int | None = None  # in bytes; None if it is not known
 
     @property
     def path(self) -> Path:
-        """Where it belongs on this machine."""
+        """The place of the file on this machine."""
         return data_folder() / self.name
 
     def accepts(self, content: bytes) -> bool:
-        """Whether this is the file's content."""
+        """Whether ``content`` has the file's digest."""
         kind, _, expected = self.digest.partition(":")
         if kind == "git":
             return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == expected
         return hashlib.new(kind, content, usedforsecurity=False).hexdigest() == expected
 
     def read(self) -> bytes:
-        """The content, checked; what is missing or is something else is an error that says how to get it."""
+        """Return the checked content; raise ``EstbenchError`` if the file is missing or has another digest."""
         dataset = self.name.split("/")[0]
         remedy = f"run `estbench data fetch`, or set {DATA_DIR} to a folder that has it (mnist5k and digits need none)"
         try:
-            place = self.path.resolve()  # a link in the user's own data folder is the user's choice
-            content = (GuardedPath(place.parent) / place.name).read_bytes(DATA_BYTES)
+            path = self.path.resolve()  # a link in the data folder was made by the user, and is followed
+            content = (GuardedPath(path.parent) / path.name).read_bytes(DATA_BYTES)
         except FileNotFoundError:
             raise EstbenchError(f"there is no {self.name} in '{data_folder()}'; {remedy}") from None
         except OSError as error:
@@ -59,13 +64,13 @@ class DataFile(NamedTuple):
             raise EstbenchError(f"{error}; remove it and {remedy}") from None
         if not self.accepts(content):
             raise EstbenchError(
-                f"'{self.path}' is not the {dataset} file that it should be: its digest is not {self.digest}; "
+                f"'{self.path}' is not the file of {dataset} with this name: its digest is not {self.digest}; "
                 f"remove it and {remedy}"
             )
         return content
 
     def state(self) -> str:
-        """``verified``, ``missing``, or what is wrong."""
+        """Return ``verified``, ``missing`` or ``damaged``."""
         if not self.path.exists():
             return "missing"
         try:
@@ -76,24 +81,20 @@ class DataFile(NamedTuple):
 
 
 def gunzipped(content: bytes, most: int) -> bytes:
-    """Unpack gzip, up to one byte more than ``most``; raises what a broken stream raises."""
+    """Unpack gzip, at most one byte more than ``most``; raise ``OSError``, ``EOFError`` or ``zlib.error``."""
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
         return packed.read(most + 1)
 
 
 def data_folder() -> Path:
-    """Where the files are, or will be."""
+    """Return the folder of the files, which may not exist yet."""
     chosen = os.environ.get(DATA_DIR)
-    if chosen:
-        return Path(chosen)
-    import pooch  # noqa: PLC0415  (it is asked only where nothing was chosen)
-
-    return Path(pooch.os_cache("estbench"))
+    return Path(chosen) if chosen else platformdirs.user_cache_path("estbench")
 
 
 @cache
 def known_files() -> dict[str, DataFile]:
-    """Every file by its name."""
+    """Return every file of ``files.toml`` by its name."""
     listed = tomllib.loads(resources.files(__package__).joinpath("files.toml").read_text(encoding="utf-8"))
     return {
         name: DataFile(name, entry["digest"], tuple(entry["urls"]), entry.get("bytes"))
@@ -102,10 +103,10 @@ def known_files() -> dict[str, DataFile]:
 
 
 def files(names: Iterable[str]) -> list[DataFile]:
-    """Some of them, in the given order."""
+    """Return the files with these names; raise ``EstbenchError`` if one is unknown."""
     known = known_files()
     chosen = list(names)
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        raise EstbenchError(f"estbench knows no file '{unknown[0]}'; a card of your own dataset takes no files")
+        raise EstbenchError(f"unknown data file '{unknown[0]}'; register a dataset of your own without files")
     return [known[name] for name in chosen]

@@ -1,6 +1,6 @@
 """MNIST and Fashion-MNIST from their canonical gzipped IDX files.
 
-The two sets use the same file names, so each has a sub-folder of its own.
+The two sets have the same file names, so each has a subfolder.
 """
 
 from __future__ import annotations
@@ -12,48 +12,49 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from estbench.datasets.dataset import Card, Dataset, Pixels, register
+from estbench.datasets.dataset import Dataset, DatasetInfo, Pixels, register
 from estbench.datasets.files import files, gunzipped
 from estbench.errors import EstbenchError
 from estbench.limits import UNPACKED_BYTES
 
 UNSIGNED_BYTES = 0x08
 MOST_AXES = 4
-# The training rows are in random order, so the literature's split by rows is fair: the last 10,000 validate.
+# The training rows are in random order. As in the literature, the last 10,000 are the validation split.
 TRAINING_ROWS = 50_000
 
 
-def _rows(name: str) -> Card:
-    return Card("rows", files=tuple(f"{name}/{part}-images-idx3-ubyte.gz" for part in ("train", "t10k")))
+def _info(name: str) -> DatasetInfo:
+    return DatasetInfo("rows", files=tuple(f"{name}/{part}-images-idx3-ubyte.gz" for part in ("train", "t10k")))
 
 
-@register("mnist", _rows("mnist"))
+@register("mnist", _info("mnist"))
 def load_mnist() -> Dataset:
-    """MNIST (28x28), binarised anew at each access; 50,000 / 10,000 / 10,000, the last training rows validate."""
+    """MNIST (28x28), binarised again at each access; 50,000 / 10,000 / 10,000, validation on the last training rows."""
     return _load("mnist")
 
 
-@register("fashion_mnist", _rows("fashion_mnist"))
+@register("fashion_mnist", _info("fashion_mnist"))
 def load_fashion_mnist() -> Dataset:
-    """Fashion-MNIST (28x28), binarised anew at each access; 50,000 / 10,000 / 10,000, split like ``mnist``."""
+    """Fashion-MNIST (28x28), binarised again at each access; 50,000 / 10,000 / 10,000, split like ``mnist``."""
     return _load("fashion_mnist")
 
 
 def _load(name: str) -> Dataset:
-    train, test = (_intensities(parse_idx(file.read(), file.name)) for file in files(_rows(name).files))
+    train, test = (_to_intensities(parse_idx(file.read(), file.name)) for file in files(_info(name).files))
     return Dataset(name, train[:TRAINING_ROWS], train[TRAINING_ROWS:], test, shape=(28, 28))
 
 
-def _intensities(images: NDArray[np.uint8]) -> Pixels:
-    found: Pixels = images.reshape(len(images), -1).astype(np.float32)
-    found /= 255  # in place: half the time of a division that makes a new array
-    return found
+def _to_intensities(images: NDArray[np.uint8]) -> Pixels:
+    pixels: Pixels = images.reshape(len(images), -1).astype(np.float32)
+    pixels /= 255  # in place: half the time of a division into a new array
+    return pixels
 
 
 def parse_idx(content: bytes, name: str) -> NDArray[np.uint8]:
-    """The array in a gzipped IDX file of unsigned bytes, of rank 1 to 4.
+    """Return the array in a gzipped IDX file of unsigned bytes, of rank 1 to 4.
 
-    The header is believed first, up to a limit; no more is unpacked than it says.
+    The size in the header is checked first, and no more is unpacked than that. Raises ``EstbenchError`` if the file is
+    damaged or over the limit.
     """
     try:
         zeros, kind, rank = struct.unpack_from(">HBB", gunzipped(content, 4))

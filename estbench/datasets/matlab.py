@@ -1,8 +1,8 @@
 """Datasets that are MATLAB files: statically binarised MNIST, Omniglot and the Caltech-101 silhouettes.
 
-The training and validation rows of ``static_mnist`` are a random split of MNIST's training set, so they are never mixed
-with those of ``mnist``; its test rows are sorted by class, so a part of them has to be spread over all. Omniglot is
-split as by Burda, Grosse and Salakhutdinov (2016, arXiv:1509.00519).
+The training and validation rows of ``static_mnist`` are a random split of MNIST's training set, which is not that of
+``mnist``: they must never be mixed. Its test rows are sorted by class, so a subset of them must be spread over all.
+Omniglot is split as by Burda, Grosse and Salakhutdinov (2016, arXiv:1509.00519).
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from estbench.datasets.dataset import Card, Dataset, Pixels, register
+from estbench.datasets.dataset import Dataset, DatasetInfo, Pixels, register
 from estbench.datasets.files import files
 from estbench.errors import EstbenchError
 from estbench.limits import UNPACKED_BYTES
 
 STATIC = tuple(f"binarized_mnist/binarized_mnist_{part}.mat" for part in ("train", "valid", "test"))
-LAROCHELLE = Card("larochelle", "static", files=STATIC)
-IWAE = Card("iwae", files=("omniglot/chardata.mat",))
-MARLIN = Card("marlin", "static", files=("silhouettes/caltech101_silhouettes_28_split1.mat",))
-# IWAE's split: the last rows of one fixed permutation of the training rows validate.
-# Of MATLAB's format 5: bytes of the header, the kind of a compressed element, and how much of it is unpacked at a time.
+LAROCHELLE = DatasetInfo("larochelle", "static", files=STATIC)
+IWAE = DatasetInfo("iwae", files=("omniglot/chardata.mat",))
+MARLIN = DatasetInfo("marlin", "static", files=("silhouettes/caltech101_silhouettes_28_split1.mat",))
+# In MATLAB's format 5: bytes of the header, and the type of a compressed element; and bytes unpacked at a time.
 HEADER, COMPRESSED, PIECE = 128, 15, 2**20
+# IWAE's split: the validation split is the last rows of one fixed permutation of the training rows.
 OMNIGLOT_SEED, OMNIGLOT_VALIDATION = 123, 1345
 
 
 @register("static_mnist", LAROCHELLE)
 def load_static_mnist() -> Dataset:
-    """MNIST (28x28), binarised once and for all by Larochelle and Murray; 50,000 / 10,000 / 10,000."""
+    """MNIST (28x28), binarised once by Larochelle and Murray; 50,000 / 10,000 / 10,000."""
     train, validation, test = (
         _array(file.read(), "X", file.name).astype(np.float32) for file in files(LAROCHELLE.files)
     )
@@ -40,7 +40,7 @@ def load_static_mnist() -> Dataset:
 
 @register("omniglot", IWAE)
 def load_omniglot() -> Dataset:
-    """Omniglot (28x28 grey characters of IWAE), binarised anew at each access; 23,000 / 1,345 / 8,070."""
+    """Omniglot (28x28 grey characters of IWAE), binarised again at each access; 23,000 / 1,345 / 8,070."""
     (file,) = files(IWAE.files)
     content = file.read()
     train, test = (_upright(_array(content, key, file.name).T) for key in ("data", "testdata"))
@@ -50,10 +50,10 @@ def load_omniglot() -> Dataset:
 
 @register("silhouettes", MARLIN)
 def load_silhouettes() -> Dataset:
-    """Caltech-101 silhouettes (28x28, objects are 1), binary as they come; 4,100 / 2,264 / 2,307."""
+    """Caltech-101 silhouettes (28x28, objects are 1), which are binary; 4,100 / 2,264 / 2,307."""
     (file,) = files(MARLIN.files)
     content = file.read()
-    # In the file an object is 0 and what is around it 1.
+    # In the file, an object is 0 and its background 1.
     train, validation, test = (
         1 - _upright(_array(content, f"{part}_data", file.name)) for part in ("train", "val", "test")
     )
@@ -61,12 +61,12 @@ def load_silhouettes() -> Dataset:
 
 
 def _upright(columns: NDArray[Any]) -> Pixels:
-    """Images that were written column by column, (N, 784), row by row."""
+    """Return images, (N, 784), whose pixels were stored column by column, row by row."""
     return np.ascontiguousarray(columns.reshape(-1, 28, 28).transpose(0, 2, 1), dtype=np.float32).reshape(-1, 784)
 
 
 def _inflated_size(content: bytes) -> int:
-    """The bytes that the compressed elements of a MATLAB file unpack to; no further than a bit more than the limit."""
+    """Return the unpacked size of the compressed elements of a MATLAB file; stop a bit above the limit."""
     size, at = 0, HEADER
     while at + 8 <= len(content) and size <= UNPACKED_BYTES.value:
         order = "big" if content[HEADER - 2 : HEADER] == b"MI" else "little"
@@ -77,14 +77,14 @@ def _inflated_size(content: bytes) -> int:
                 try:
                     size += len(stream.decompress(packed, PIECE))
                 except zlib.error:
-                    break  # the reader will say so
+                    break  # the reader raises an error about it
                 packed = stream.unconsumed_tail
         at += 8 + length
     return size
 
 
 def _array(content: bytes, key: str, name: str) -> NDArray[Any]:
-    from scipy.io import loadmat  # noqa: PLC0415  (a moment's import, needed here only)
+    from scipy.io import loadmat  # noqa: PLC0415  (slow to import, and only needed here)
 
     UNPACKED_BYTES.check(_inflated_size(content), name)
     try:

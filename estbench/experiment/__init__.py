@@ -1,8 +1,7 @@
-"""Experiments as pure data: what to run, with which seeds, under which keys. Imports no torch."""
+"""Experiments as pure data: their settings, plans, keys and seeds. Imports no torch."""
 
-from estbench.experiment.keys import SCHEMA_VERSION, content_hash
+from estbench.experiment.keys import SCHEMA_VERSION, content_hash, stream_seed
 from estbench.experiment.plan import Cell, Plan, make_plan
-from estbench.experiment.seeds import stream_seed
 from estbench.experiment.spec import (
     Evaluation,
     Experiment,

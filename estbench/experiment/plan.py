@@ -1,4 +1,4 @@
-"""The plan: an experiment expanded to cells, each with the key that its record is found by."""
+"""The plan: an experiment expanded to cells, each with the key of its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from estbench.experiment.spec import Evaluation, Experiment, Probe, Training
 from estbench.experiment.sweep import Sweep, check_names, swept_training, trainings, variants
 from estbench.options import Frozen, validated
 from estbench.registry import Resolved
-from estbench.source import combined
+from estbench.source import combine_fingerprints
 
 PROTOCOL = ("training", "evaluation", "probe")
 UNSAFE = re.compile(r"[^a-z0-9._]+")
@@ -35,7 +35,7 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """SHA-256 of everything that the result depends on; never of the machine or of how options were written."""
+        """SHA-256 of everything that the result depends on: not the machine, nor how the options were written."""
         return content_hash(
             {
                 "schema": SCHEMA_VERSION,
@@ -48,22 +48,22 @@ class Cell:
 
     @property
     def code(self) -> str:
-        """What is timed: the same for cells that differ only in their seed and their protocol."""
+        """A hash of what is timed: equal for cells that differ only in their seed and their protocol."""
         return code_of(self.problem.as_dict(), self.estimator.as_dict())
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the cell is trained, evaluated and probed."""
+        """The settings of training, evaluation and probe."""
         return {part: _plain(getattr(self, part)) for part in PROTOCOL}
 
     @property
     def folder(self) -> str:
-        """Name of the cell's folder: readable, safe on every file system, unique by its key."""
+        """Name of the cell's folder: readable, valid on every file system, unique because of the key."""
         estimator, problem = map(_safe, (self.estimator.label, self.problem.name))
         return f"{estimator}-{problem}-s{self.seed}-{self.key[:8]}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The resolved cell as plain data, for its record; cells share the parts that they have in common."""
+        """Return the resolved cell as plain data, for its record; cells share the dictionaries of equal parts."""
         return {
             "key": self.key,
             "folder": self.folder,
@@ -88,18 +88,18 @@ class Plan:
         return len(self.cells)
 
     def pairs(self) -> list[tuple[Resolved, Resolved]]:
-        """Every estimator with every problem that it is run on, once."""
-        found = {(id(cell.estimator), id(cell.problem)): (cell.estimator, cell.problem) for cell in self}
-        return list(found.values())
+        """Return every pair of an estimator and a problem, once."""
+        pairs = {(id(cell.estimator), id(cell.problem)): (cell.estimator, cell.problem) for cell in self}
+        return list(pairs.values())
 
 
 Resolve = Callable[[str], Resolved]
 
 
 def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_problem: Resolve) -> Plan:
-    """Expand problem x training x seed x estimator.
+    """Return the plan of problem x training x seed x estimator.
 
-    The resolvers come from the registries, which this layer may not import.
+    The functions that resolve a variant are those of the registries, which this layer may not import.
     """
     estimators = _resolved(experiment.estimators, experiment.sweep, resolve_estimator, "estimator")
     problems = _resolved(experiment.problems, experiment.sweep, resolve_problem, "problem")
@@ -116,34 +116,34 @@ def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_proble
 
 
 def _with_source(probe: Probe, resolve: Resolve) -> Probe:
-    """The probe with the fingerprints of its estimators, which every cell's numbers depend on."""
+    """Return the probe with the fingerprints of its estimators, because the numbers of every cell depend on them."""
     named = [name for name in (probe.shared, probe.reference) if name is not None and name != "exact"]
-    return probe.model_copy(update={"source": combined(resolve(name).source for name in named)})
+    return probe.model_copy(update={"source": combine_fingerprints(resolve(name).source for name in named)})
 
 
 def protocol_hash(protocol: Mapping[str, Any], sweep: Iterable[str]) -> str:
-    """What all cells of one comparison share: their protocol, but for the settings that are swept."""
+    """Return a hash of what all cells of one comparison share: their protocol without the swept settings."""
     swept = sorted(swept_training(sweep))
     training = {name: value for name, value in protocol["training"].items() if name not in swept}
     return content_hash({**{part: protocol[part] for part in PROTOCOL}, "training": training, "sweep": swept})
 
 
 def identity(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a resolved variant that a result depends on: everything but its label."""
+    """Return the parts of a resolved variant that a result depends on: everything but its label."""
     return {name: resolved[name] for name in ("name", "options", "version", "card", "source")}
 
 
 def code_of(problem: Mapping[str, Any], estimator: Mapping[str, Any]) -> str:
-    """A hash of a problem and an estimator as they are resolved."""
+    """Return a hash of a resolved problem and a resolved estimator."""
     return content_hash([identity(problem), identity(estimator)])
 
 
 def cell_from_record(record: Mapping[str, Any]) -> Cell:
-    """Rebuild a cell from its plain data; raise ``EstbenchError`` where that is no cell."""
-    return validated(_Record, {name: record.get(name) for name in _Record.model_fields}, "cell").cell()
+    """Rebuild a cell from its plain data; raise ``EstbenchError`` if they are not those of a cell."""
+    return validated(_RecordedCell, {name: record.get(name) for name in _RecordedCell.model_fields}, "cell").cell()
 
 
-class _Written(Frozen):
+class _RecordedVariant(Frozen):
     name: str
     options: dict[str, Any]
     version: int
@@ -152,29 +152,29 @@ class _Written(Frozen):
     source: str
 
 
-class _Record(Frozen):
-    """A cell as others may have written it."""
+class _RecordedCell(Frozen):
+    """A cell as plain data, which may come from a stranger."""
 
-    estimator: _Written
-    problem: _Written
+    estimator: _RecordedVariant
+    problem: _RecordedVariant
     seed: Annotated[int, Field(ge=0)]
     training: Training
     evaluation: Evaluation
     probe: Probe
 
     def cell(self) -> Cell:
-        estimator, problem = (Resolved(**vars(written)) for written in (self.estimator, self.problem))
+        estimator, problem = (Resolved(**vars(variant)) for variant in (self.estimator, self.problem))
         return Cell(estimator, problem, self.seed, self.training, self.evaluation, self.probe)
 
 
 def _resolved(written: tuple[str, ...], sweep: Sweep, resolve: Resolve, kind: str) -> list[Resolved]:
-    found = variants(written, sweep, resolve)
-    origins: dict[str, str] = {}
-    for text, variant in found:
-        if variant.label in origins:
-            raise EstbenchError(f"'{text}' and '{origins[variant.label]}' are the same {kind}; drop one")
-        origins[variant.label] = text
-    return [variant for _, variant in found]
+    resolved = variants(written, sweep, resolve)
+    texts: dict[str, str] = {}
+    for text, variant in resolved:
+        if variant.label in texts:
+            raise EstbenchError(f"'{text}' and '{texts[variant.label]}' are the same {kind}; remove one")
+        texts[variant.label] = text
+    return [variant for _, variant in resolved]
 
 
 @lru_cache(maxsize=4096)
@@ -184,5 +184,5 @@ def _safe(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _plain(settings: Training | Evaluation | Probe) -> dict[str, Any]:
-    """Settings as plain data: made once, however many cells share them."""
+    """Return settings as plain data; the same dictionary for all cells that share them."""
     return settings.model_dump(mode="json")

@@ -15,14 +15,14 @@ from estbench.options import Frozen, validated
 from estbench.toml_files import read_toml
 from estbench.variant import NAME, parse_value
 
-# More than anybody runs; a larger number is a seed that was written where a count is meant.
+# A larger number is almost certainly a seed that was given as a count.
 MOST_SEEDS = 10_000
-# Combinations of swept settings, each of which is run with every seed.
+# Combinations of swept settings; each of them is run with every seed.
 MOST_COMBINATIONS = 10_000
 
-# Of steps, examples, draws: more than anybody computes, and less than a counter holds.
+# Upper limit of steps, examples and draws, which a 64-bit counter holds.
 MOST = 10**12
-# What is drawn for one example or one measurement.
+# Upper limit of draws for one example or one measurement.
 MOST_DRAWS = 10**6
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -30,29 +30,31 @@ Value = bool | int | float | str
 
 
 class Training(Frozen):
-    """How every cell is trained: on minibatches, for a fixed number of steps."""
+    """The training of every cell: on minibatches, for a fixed number of steps."""
 
     steps: Count = 2000
     batch_size: Count = 100
     learning_rate: float = Field(default=1e-3, gt=0)
     estimator_learning_rate: float | None = Field(
-        default=None, gt=0, description="for the learned parts of an estimator; the model's, if absent"
+        default=None, gt=0, description="for the learned parts of an estimator; if absent, that of the model"
     )
-    optimizer: Literal["adam", "sgd"] = Field(default="adam", description="of the model; learned parts have Adam")
+    optimizer: Literal["adam", "sgd"] = Field(
+        default="adam", description="of the model; learned parts of an estimator always use Adam"
+    )
     schedule: Literal["constant", "cosine"] = Field(
         default="constant",
         description="of the learning rates; cosine falls to zero along a quarter of its period",
     )
 
     def rate_at(self, step: int) -> float:
-        """The share of the learning rates that step 0, 1, ... is taken with."""
+        """Return the factor of the learning rates at step 0, 1, ..."""
         return math.cos(math.pi / 2 * step / self.steps) if self.schedule == "cosine" else 1.0
 
 
 class Evaluation(Frozen):
-    """When and how the bounds are computed; every estimator is scored with the same draws."""
+    """When and how the bounds are computed; every estimator is evaluated with the same draws."""
 
-    every: Count = Field(default=400, description="steps between evaluations; step 0 and the last are always there")
+    every: Count = Field(default=400, description="steps between evaluations; step 0 and the last are always evaluated")
     num_samples: Annotated[int, Field(ge=2, le=MOST_DRAWS)] = Field(default=64, description="K of the IWAE bound")
     examples: Count = Field(default=500, description="images per split, at most")
     final_num_samples: int = Field(
@@ -67,19 +69,21 @@ class Probe(Frozen):
     replicates: int = Field(default=100, le=MOST_DRAWS, description="independent draws of the gradient; 0 for no probe")
     points: Count = Field(default=5, description="checkpoints, log-spaced over the run, the last step among them")
     path: Literal["auto", "fast", "loop"] = Field(
-        default="auto", description="how weights are measured; fast needs layers that it understands, loop takes any"
+        default="auto", description="how weights are measured; fast works for some layers only, loop for any"
     )
     shared: str | None = Field(
-        default=None, description="the estimator of a neutral run at whose checkpoints all others are measured too"
+        default=None, description="the estimator of a reference run; all are also measured at its checkpoints"
     )
     tracking_steps: int = Field(
         default=200, ge=0, description="steps that learned parts of an estimator take at each shared checkpoint"
     )
     reference: str | None = Field(
-        default=None, description="what bias is measured against: 'exact', or an estimator; none if not given"
+        default=None, description="the reference of the bias: 'exact', or an estimator; without it, no bias"
     )
     reference_replicates: int = Field(default=1000, ge=3, le=MOST, description="draws of an estimated reference")
-    source: str = Field(default="", description="of the two estimators, if they do not ship; filled in by a run")
+    source: str = Field(
+        default="", description="fingerprint of the two estimators, if they are not part of estbench; set by a run"
+    )
 
     @field_validator("replicates")
     @classmethod
@@ -89,8 +93,8 @@ class Probe(Frozen):
         return value
 
     @model_serializer(mode="wrap")
-    def _what_is_asked_for(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what has no effect: no key depends on it."""
+    def _without_idle_settings(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out settings that have no effect, so that no key of a cell depends on them."""
         data: dict[str, Any] = dump(self)
         idle = [*(("shared", "tracking_steps") if self.shared is None else ())]
         idle += [*(("reference", "reference_replicates") if self.reference is None else ())]
@@ -103,30 +107,31 @@ class Throughput(Frozen):
 
     rounds: int = Field(default=8, ge=0, description="timed rounds per estimator; 0 for no measurement")
     steps: Count = Field(default=20, description="training steps in a round")
-    reference: str = Field(default="reparam", description="the estimator that ratios are taken to")
+    reference: str = Field(default="reparam", description="the estimator in the denominator of the ratios")
 
 
 def _as_seeds(value: Any) -> Any:
-    """A count n stands for the seeds 0 to n - 1."""
+    """Return the seeds 0 to n - 1 for a count n; the data as they are for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 1:
             raise ValueError(f"needs at least one seed, got {value}")
         if value > MOST_SEEDS:
             raise ValueError(
-                f"counts the seeds, and {value} are too many; for the one seed write [{value}], or --seeds {value},"
+                f"asks for {value:,} seeds, and the limit is {MOST_SEEDS:,}; for the single seed {value} write "
+                f"seeds = [{value}], or --seeds {value},"
             )
         return tuple(range(value))
     return tuple(value) if isinstance(value, list) else value
 
 
 class Experiment(Frozen):
-    """What an experiment file says; ``question`` and ``expect`` are for people and change no result."""
+    """The content of an experiment file; ``question`` and ``expect`` are for people and change no result."""
 
     name: str = "experiment"
     question: str = ""
     expect: str = ""
     target: float | None = Field(
-        default=None, description="test ELBO whose cost the report compares; by default, what all have reached"
+        default=None, description="test ELBO whose cost the report compares; by default, one that all have reached"
     )
     estimators: tuple[str, ...]
     problems: tuple[str, ...] = ("vae",)
@@ -136,7 +141,7 @@ class Experiment(Frozen):
     probe: Probe = Probe()
     throughput: Throughput = Throughput()
     sweep: dict[str, tuple[Value, ...]] = Field(
-        default={}, description="settings of training, or options, that take several values; one cell for each"
+        default={}, description="settings of training, or options, with several values; one cell for each"
     )
 
     @field_validator("name")
@@ -157,14 +162,14 @@ class Experiment(Frozen):
                 raise ValueError(f"{name} is given twice: {', '.join(repeated)}")
         combinations = math.prod(len(values) for values in sweep.values())
         if combinations > MOST_COMBINATIONS:
-            raise ValueError(f"gives {combinations:,} combinations of settings; the most is {MOST_COMBINATIONS:,}")
+            raise ValueError(f"has {combinations:,} combinations of settings; the limit is {MOST_COMBINATIONS:,}")
         return sweep
 
     @field_validator("probe")
     @classmethod
     def _as_written(cls, probe: Probe) -> Probe:
         if probe.source:
-            raise ValueError("source is filled in by a run; leave it out")
+            raise ValueError("source is set by a run; leave it out")
         return probe
 
     @field_validator("estimators", "problems", "seeds")
@@ -189,7 +194,7 @@ def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -
 def experiment_from(
     data: dict[str, Any], overrides: dict[str, Any] | None = None, what: str = "experiment"
 ) -> Experiment:
-    """Check plain data and make an experiment of it, with ``overrides`` put in first."""
+    """Make an experiment of plain data, changed by ``overrides``; raise ``EstbenchError`` if a field is wrong."""
     data = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     for key, value in (overrides or {}).items():
         *parents, last = key.split(".")
@@ -203,7 +208,7 @@ def experiment_from(
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Read ``key=value`` of ``--set``."""
+    """Return the key and the value of ``--set key=value``."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
         raise EstbenchError(f"cannot read '--set {text}'; write --set key=value, for example training.steps=500")
@@ -211,7 +216,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def shipped_experiments() -> dict[str, Path]:
-    """The ready experiments by name, as installed or in the source tree."""
+    """Return the files of the ready experiments by name, as installed or in the source tree."""
     package = Path(__file__).parents[1]
     folders = (package / "_experiments", package.parent / "experiments")
     folder = next((folder for folder in folders if folder.is_dir()), None)
@@ -219,7 +224,7 @@ def shipped_experiments() -> dict[str, Path]:
 
 
 def find_experiment(path_or_name: str) -> Path:
-    """The file that is meant: a path, or the name of a ready experiment."""
+    """Return the experiment file for a path, or for the name of a ready experiment."""
     path = Path(path_or_name)
     if path.is_file() or path.suffix == ".toml" or len(path.parts) != 1:
         return path

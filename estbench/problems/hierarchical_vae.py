@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from estbench.datasets import card_name
+from estbench.datasets import data_id
 from estbench.datasets import load as load_dataset
 from estbench.latents import BernoulliLatents
 from estbench.options import BaseOptions
@@ -83,7 +83,7 @@ class HierarchicalVAE(Problem):
 
     @classmethod
     def card_of(cls, options: Any) -> str:
-        return f"{card_name(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
+        return f"{data_id(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from estbench.datasets import DATASETS, Dataset, card_name
+from estbench.datasets import DATASETS, Dataset, data_id
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
 from estbench.options import BaseOptions
@@ -102,7 +102,7 @@ class Problem(nn.Module):
         if dataset is None:
             return "-".join(map(str, [cls.name, *of_model]))
         own = [cls.name] if not ships(cls.objective) else []
-        return "-".join(map(str, [card_name(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own]))
+        return "-".join(map(str, [data_id(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own]))
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""

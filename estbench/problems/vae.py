@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 
-from estbench.datasets import card as dataset_card
+from estbench.datasets import info as dataset_info
 from estbench.datasets import load as load_dataset
 from estbench.latents import (
     BernoulliLatents,
@@ -118,7 +118,7 @@ class VAE(Problem):
 
         @model_validator(mode="after")
         def _grey(self) -> VAE.Options:
-            if self.likelihood == "gaussian" and dataset_card(self.dataset).binarisation == "static":
+            if self.likelihood == "gaussian" and dataset_info(self.dataset).binarisation == "static":
                 raise ValueError(
                     f"option 'likelihood' cannot be gaussian: the pixels of '{self.dataset}' are binary; drop it"
                 )

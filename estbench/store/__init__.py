@@ -1,4 +1,4 @@
-"""Records on disk: written atomically, read by anything that reads JSON and Parquet. Imports no torch."""
+"""Records on disk as JSON and Parquet, written atomically. Imports no torch."""
 
 from estbench.store.folder import ResultsFolder
 from estbench.store.merge import join, load_many, merge

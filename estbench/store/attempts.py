@@ -1,4 +1,4 @@
-"""Attempt markers: how often a cell was begun by a process that then died."""
+"""Attempt markers: they count how often a process died while it was computing a cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from estbench.experiment import Cell
 from estbench.guarded import GuardedPath
 from estbench.store.folder import ResultsFolder
-from estbench.store.lock import held
+from estbench.store.lock import exclusive
 
 WAIT_SECONDS = 0.2
 MOST_READ = 100_000
@@ -18,26 +18,25 @@ MOST_READ = 100_000
 
 @contextlib.contextmanager
 def attempt(folder: ResultsFolder, cell: Cell, interrupted: Callable[[], bool]) -> Iterator[int]:
-    """Hold a cell alone, mark the attempt, and yield how many before it died without getting anywhere.
+    """Lock a cell, mark an attempt at it, and yield the number of earlier attempts that died without progress.
 
-    The marker is a line of the file that is the cell's lock. Whoever leaves this block, by an exception even, removes
-    it: only the death of the process leaves it behind. A line says which checkpoint its attempt began from, so an
-    attempt that left a newer checkpoint is not counted: it was preempted, and the cell gets on. Nothing here looks at
-    a clock.
+    The marker is a line in the cell's lock file. It is removed at the end of the block, even after an exception: it
+    stays only if the process dies. A line names the checkpoint that its attempt started from. So an attempt that left a
+    newer checkpoint is not counted: the process was preempted, and the cell makes progress. No clock is used.
 
-    Where another process is on the cell (a worker that has outlived its run) this waits for its end; raises
-    ``BlockingIOError`` if interrupted meanwhile.
+    If another process has the cell (a worker that lives longer than its run), this waits until it is done; raises
+    ``BlockingIOError`` if ``interrupted()`` is true meanwhile.
     """
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                file = stack.enter_context(held(_marker(folder, cell)))
+                file = stack.enter_context(exclusive(_marker_file(folder, cell)))
                 break
             except BlockingIOError:
                 if interrupted():
                     raise
                 time.sleep(WAIT_SECONDS)
-        origin = _origin(folder, cell)
+        origin = _describe_start(folder, cell)
         file.seek(0)
         earlier = file.read(MOST_READ).splitlines().count(origin)
         file.write(f"{origin}\n")
@@ -46,22 +45,22 @@ def attempt(folder: ResultsFolder, cell: Cell, interrupted: Callable[[], bool]) 
         yield earlier
 
 
-def _origin(folder: ResultsFolder, cell: Cell) -> str:
-    """Which checkpoint an attempt begins from; equal for two attempts if the first got nowhere."""
+def _describe_start(folder: ResultsFolder, cell: Cell) -> str:
+    """Name the checkpoint that an attempt starts from; two attempts have the same if the first made no progress."""
     if not folder.has_workspace(cell.folder):
         return "no checkpoint"
     try:
-        found = (folder.workspace(cell) / "checkpoint.pt").stat()
+        state = (folder.workspace(cell) / "checkpoint.pt").stat()
     except FileNotFoundError:
         return "no checkpoint"
-    return f"checkpoint {found.st_mtime_ns} {found.st_size}"
+    return f"checkpoint {state.st_mtime_ns} {state.st_size}"
 
 
 def forget_attempts(folder: ResultsFolder, cell: Cell) -> None:
-    """Let a cell begin with no attempts to its name; those of a process that is on it stay."""
-    with contextlib.suppress(BlockingIOError), held(_marker(folder, cell)):
+    """Remove the markers of a cell's attempts, except if a process is computing it."""
+    with contextlib.suppress(BlockingIOError), exclusive(_marker_file(folder, cell)):
         pass
 
 
-def _marker(folder: ResultsFolder, cell: Cell) -> GuardedPath:
+def _marker_file(folder: ResultsFolder, cell: Cell) -> GuardedPath:
     return folder.cells / f".{cell.folder}.attempts"

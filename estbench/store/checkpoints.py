@@ -1,7 +1,7 @@
-"""A look at a checkpoint before it is loaded: an archive may claim more than it weighs, and so may what is in it.
+"""Checks of a checkpoint before it is loaded: a small file may unpack to gigabytes.
 
-A checkpoint is a zip archive of uncompressed tensors and one pickle that says how they hang together. The pickle may
-only name what plain tensors are made of: other constructors that torch trusts make gigabytes out of a few bytes.
+A checkpoint is a zip archive of uncompressed tensors and one pickle that describes them. The pickle may only name the
+constructors of plain tensors: others, which torch trusts, make gigabytes out of a few bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import zipfile
 from typing import IO
 
-# A model's moments and its estimator's, and what was measured so far, beside its weights.
+# Weights, the optimiser's moments and the estimator's, in copies of the weights; and the measurements so far.
 COPIES = 8
 MEASURED_BYTES = 64 * 2**20
 PICKLE_BYTES = 64 * 2**20
@@ -24,27 +24,29 @@ ALLOWED = re.compile(
 
 
 def most_bytes(weights: int) -> int:
-    """The room that a checkpoint of a model of so many bytes may take, on disk and in memory."""
+    """Return the largest size of a checkpoint, on disk and in memory, for a model of so many bytes of weights."""
     return COPIES * weights + MEASURED_BYTES
 
 
 def complaint(file: IO[bytes], weights: int) -> str:
-    """Why a checkpoint of a model whose weights have so many bytes must not be loaded; empty where it may.
+    """Return why a checkpoint must not be loaded into a model of so many bytes of weights; "" if it may be.
 
-    The file is left at its beginning. What is no archive at all is left to torch, which says so.
+    The position in the file is its start again afterwards.
     """
     size = os.fstat(file.fileno()).st_size
     if size > most_bytes(weights):
-        return f"it has {size:,} bytes, and one of this model has {most_bytes(weights):,} at most"
+        return f"it has {size:,} bytes; one of this model has at most {most_bytes(weights):,}"
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > size:
-                return "its entries take more room than the file itself"
+                return "its entries are larger than the file itself"
             for entry in entries:
                 if entry.filename.rpartition("/")[2] == "data.pkl":
                     return (
-                        _foreign(archive.read(entry)) if entry.file_size <= PICKLE_BYTES else "its pickle is too large"
+                        _check_pickle(archive.read(entry))
+                        if entry.file_size <= PICKLE_BYTES
+                        else "its pickle is too large"
                     )
             return "it has no pickle"
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, KeyError):
@@ -53,8 +55,8 @@ def complaint(file: IO[bytes], weights: int) -> str:
         file.seek(0)
 
 
-def _foreign(content: bytes) -> str:
-    """Complain of the first thing that a pickle names and no tensor needs."""
+def _check_pickle(content: bytes) -> str:
+    """Return a complaint about the first constructor in a pickle that no plain tensor needs; "" if there is none."""
     for operation, argument, _ in pickletools.genops(content):
         if operation.name in {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}:
             return f"its pickle has the operation {operation.name}"

@@ -1,4 +1,4 @@
-"""JSON documents and text that are whole or absent."""
+"""JSON documents and text files, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,48 +16,51 @@ from estbench.visible import without_surrogates
 if TYPE_CHECKING:
     from os import PathLike
 
-BYTES_OF_A_PART = 72
+BYTES_PER_PART = 72  # memory of a part of a JSON document as a Python object, at least
 
 
 def write_text(path: str | PathLike[str], text: str) -> None:
-    """Write a text file, all or nothing."""
+    """Write a text file, completely or not at all."""
     guarded(path).write_text(text)
 
 
 def write_files(folder: GuardedPath, files: dict[str, bytes]) -> None:
-    """Write files by their names below a folder, each all or nothing."""
-    for place in {name.rpartition("/")[0] for name in files}:
-        (folder / place if place else folder).mkdir()
+    """Write files by their names below a folder, each completely or not at all."""
+    for subfolder in {name.rpartition("/")[0] for name in files}:
+        (folder / subfolder if subfolder else folder).mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
 
 def encoded(text: str) -> bytes:
-    """Text as it is written to files: half of a surrogate pair, which no file can hold, becomes its number."""
+    """Return text as the bytes of a file; a lone surrogate, which UTF-8 cannot encode, becomes its escape."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def write_json(path: str | PathLike[str], data: dict[str, Any]) -> None:
-    """Write a JSON document with its schema version, all or nothing."""
-    write_text(path, json.dumps({**stamp(), **data}, indent=2, allow_nan=False) + "\n")
+    """Write a JSON document with its schema version, completely or not at all."""
+    write_text(path, json.dumps({**schema_header(), **data}, indent=2, allow_nan=False) + "\n")
 
 
-def fitted(data: dict[str, Any], limits: tuple[Limit, Limit], *, whole: str) -> dict[str, Any]:
-    """A document that ``read_json`` takes: where it is over its limits, long texts and lists are cut; not ``whole``."""
+def fit_to_limits(data: dict[str, Any], limits: tuple[Limit, Limit], *, uncut: str) -> dict[str, Any]:
+    """Return a document that ``read_json`` accepts: if it is over its limits, long texts and lists are cut.
+
+    The value of the key ``uncut`` is kept as it is.
+    """
     longest = limits[0].value
     while longest:
         try:
-            _check_size(json.dumps({**stamp(), **data}, indent=2).encode(), "", *limits)
+            _check_size(json.dumps({**schema_header(), **data}, indent=2).encode(), "", *limits)
         except TooLargeError:
             longest //= 2
-            data = {name: value if name == whole else _cut(value, longest) for name, value in data.items()}
+            data = {name: value if name == uncut else _cut(value, longest) for name, value in data.items()}
         else:
             break
     return data
 
 
 def _cut(value: Any, longest: int) -> Any:
-    """Plain data with no text of more signs, and no list or dictionary of more entries."""
+    """Return plain data with at most ``longest`` characters in a text, and entries in a list or dictionary."""
     if isinstance(value, str):
         return shortened(value, max(longest, 3))
     if isinstance(value, list | tuple):
@@ -67,8 +70,8 @@ def _cut(value: Any, longest: int) -> Any:
     return value
 
 
-def stamp() -> dict[str, Any]:
-    """What every document begins with: its schema, and the estbench that wrote it and can read it."""
+def schema_header() -> dict[str, Any]:
+    """Return the first entries of every document: its schema, and the version of estbench that wrote it."""
     return {"schema": SCHEMA_VERSION, "estbench": __version__}
 
 
@@ -80,15 +83,15 @@ def read_json(
 ) -> dict[str, Any]:
     """Read a JSON document.
 
-    Another schema, a broken file, or one beyond the ``limits`` of its bytes and parts, is an error that says what to
-    do: ``remedy``.
+    Raises ``EstbenchError`` if the document has another schema, is damaged (``DamagedError``), or is over the
+    ``limits`` of its bytes and parts. ``remedy`` is the end of the message: what the user can do.
     """
     try:
         text = _bounded(path, *limits, budget)
         data = json.loads(text)
         version = int(data["schema"])
         if "\\ud" in text.lower():
-            data = without_surrogates(data)  # they fit into no file and no table
+            data = without_surrogates(data)  # no file and no table can hold them
         if version == SCHEMA_VERSION:
             return dict(data)
     except (LinkError, TooLargeError, ReadError):
@@ -96,14 +99,14 @@ def read_json(
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
     except KeyError:
-        raise DamagedError(f"cannot read '{path}': it has no schema: estbench did not write it; {remedy}") from None
+        raise DamagedError(f"cannot read '{path}': it has no schema, so estbench did not write it; {remedy}") from None
     except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
     if version < 1:
         raise DamagedError(f"cannot read '{path}': there is no schema {version}; {remedy}")
     if version < SCHEMA_VERSION:
         raise EstbenchError(
-            f"'{path}' has schema {version}, which an earlier estbench wrote, and this one reads {SCHEMA_VERSION}; "
+            f"'{path}' has schema {version}, which an earlier estbench wrote; this one reads schema {SCHEMA_VERSION}: "
             "delete it, or run again into another folder (--out)"
         )
     raise EstbenchError(
@@ -113,17 +116,17 @@ def read_json(
 
 
 def _bounded(path: str | PathLike[str], size: Limit, parts: Limit, budget: Budget | None) -> str:
-    """The text of a JSON document that is not too large, on disk or in memory."""
+    """Return the text of a JSON document; raise ``TooLargeError`` if it is too large on disk or in memory."""
     content = guarded(path).read_bytes(size)
     count = _check_size(content, path, size, parts)
     if budget is not None:
-        budget.spend(len(content) + BYTES_OF_A_PART * count, f"{path} and those before")
+        budget.spend(len(content) + BYTES_PER_PART * count, f"{path} and those before")
     return content.decode()
 
 
 def _check_size(content: bytes, path: str | PathLike[str], size: Limit, parts: Limit) -> int:
-    """Refuse a document that is too large, on disk or in memory; return how many parts it has."""
-    # One wide character makes all of them wide.
+    """Return the number of parts of a document; raise ``TooLargeError`` if it is too large on disk or in memory."""
+    # In a Python string, one character beyond ASCII can make each of them take four bytes.
     size.check(len(content) if content.isascii() else 4 * len(content), path)
     count = sum(map(content.count, (b",", b"[", b"{")))
     parts.check(count, path)

@@ -1,7 +1,8 @@
-"""What killed runs have left in a results folder, and what belongs to no plan: all that may be removed from it.
+"""Files in a results folder that may be removed: those left by killed runs, and cells that no plan has.
 
-A finished cell is never among it, be it in the plan or of an earlier protocol; nor is what a run could go on from; nor
-anything that was changed in the last ten minutes, for a run may be at work on it; nor any file that is not estbench's.
+These are never among them: finished cells, in the plan or of an earlier protocol; anything that a run could continue
+from; anything that was changed in the last ten minutes, because a run may be using it; and files that are not
+estbench's.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ CELL = re.compile(r"[a-z0-9_][a-z0-9._-]*-s\d+-[0-9a-f]{8}")
 WORKSPACE = re.compile(rf"\.({CELL.pattern})\.partial")
 REPLACED = re.compile(rf"\.({CELL.pattern})\.replaced")
 ATTEMPTS = re.compile(rf"\.({CELL.pattern})\.attempts(\.claim)?")
-# On its way out; a `clean` that was killed meanwhile has left it.
+# Being removed, or left by an `estbench clean` that was killed.
 REMOVED = re.compile(r"\..+\.[0-9a-f]{16}\.removed")
 
 
 class Leftover(NamedTuple):
-    """A file or folder that may go."""
+    """A file or folder that may be removed, with the reason and its size in bytes."""
 
     path: GuardedPath
     why: str
@@ -35,20 +36,21 @@ class Leftover(NamedTuple):
 
 
 def leftovers(folder: ResultsFolder) -> list[Leftover]:
-    """What may be removed; raise ``EstbenchError`` where the plan cannot be read."""
+    """Return what may be removed; raise ``EstbenchError`` if the plan cannot be read."""
     planned = {cell["folder"] for cell in folder.read_plan()["cells"]}
     planned |= {folder.place(name).name for name in planned}
     newest = time.time() - IN_USE_SECONDS
-    found = []
+    removable = []
     for path, why in (*_temporary(folder), *_cells(folder, planned)):
         inside = [state for _, state in path.walk()]
         if inside and (REMOVED.fullmatch(path.name) or max(state.st_mtime for state in inside) < newest):
-            found.append(Leftover(path, why, sum(state.st_size for state in inside if stat.S_ISREG(state.st_mode))))
-    return found
+            size = sum(state.st_size for state in inside if stat.S_ISREG(state.st_mode))
+            removable.append(Leftover(path, why, size))
+    return removable
 
 
 def remove(leftover: Leftover) -> None:
-    """Remove a file or a folder, whole: out of the way first, so that a removal that is cut short can go on."""
+    """Remove a file or a folder. It is renamed first, so that an interrupted removal can be completed later."""
     path = leftover.path
     if not REMOVED.fullmatch(path.name):
         aside = path.parent / f".{path.name.strip('.')[:200]}.{secrets.token_hex(8)}.removed"
@@ -59,13 +61,13 @@ def remove(leftover: Leftover) -> None:
 
 
 def _temporary(folder: ResultsFolder) -> Iterator[tuple[GuardedPath, str]]:
-    """Files that were being written; those inside a workspace go with it, or with the run that takes it up."""
-    finished = [path for path, _ in _real(folder.cells) if CELL.fullmatch(path.name)]
-    events = [path for path, _ in _real(folder.report / "tensorboard")]
-    neutral = [path for path, _ in _real(folder.trajectories)]
+    """Yield unfinished files, except those in a workspace: they are removed with it, or by the run that resumes it."""
+    finished = [path for path, _ in _list_folder(folder.cells) if CELL.fullmatch(path.name)]
+    events = [path for path, _ in _list_folder(folder.report / "tensorboard")]
+    neutral = [path for path, _ in _list_folder(folder.trajectories)]
     report = [folder.report, folder.report / "tables", folder.report / "figures"]
-    for place in (GuardedPath(folder.path), folder.cells, *finished, *report, *events, *neutral, folder.certificates):
-        for path, mode in _real(place):
+    for parent in (GuardedPath(folder.path), folder.cells, *finished, *report, *events, *neutral, folder.certificates):
+        for path, mode in _list_folder(parent):
             if TEMPORARY.fullmatch(path.name) and stat.S_ISREG(mode):
                 yield path, "was being written"
             elif REMOVED.fullmatch(path.name):
@@ -73,21 +75,21 @@ def _temporary(folder: ResultsFolder) -> Iterator[tuple[GuardedPath, str]]:
 
 
 def _cells(folder: ResultsFolder, planned: set[str]) -> Iterator[tuple[GuardedPath, str]]:
-    present = dict(_real(folder.cells))
+    present = dict(_list_folder(folder.cells))
     names = {path.name for path in present}
     for path, mode in present.items():
         if match := ATTEMPTS.fullmatch(path.name):
             if match[1] not in planned or _is_final(folder, match[1]):
-                yield path, "counts the tries of a cell that is finished or not planned"
+                yield path, "counts the attempts at a cell that is finished or not planned"
         elif not stat.S_ISDIR(mode):
             continue
         elif match := WORKSPACE.fullmatch(path.name):
             if match[1] not in planned:
-                yield path, "was begun for a cell that is not planned"
+                yield path, "was started for a cell that is not planned"
             elif _is_final(folder, match[1]):
-                yield path, "was begun for a cell that is finished"
+                yield path, "was started for a cell that is finished"
         elif match := REPLACED.fullmatch(path.name):
-            # Until the new record is in place, this is the only one.
+            # Before the new record has its final name, this is the only record of the cell.
             if match[1] in names:
                 yield path, "was replaced by a newer record"
         elif CELL.fullmatch(path.name) and path.name not in planned and not _is_final(folder, path.name):
@@ -102,12 +104,12 @@ def _is_final(folder: ResultsFolder, name: str) -> bool:
     return record is not None and Status(record["status"]).final
 
 
-def _real(place: GuardedPath) -> list[tuple[GuardedPath, int]]:
-    """What is in a folder and of which kind, without links; nothing where the folder is one itself, or is gone."""
+def _list_folder(folder: GuardedPath) -> list[tuple[GuardedPath, int]]:
+    """Return the contents of a folder with their modes, without links; nothing if it is a link, or does not exist."""
     with contextlib.suppress(LinkError, DamagedError, NotADirectoryError):
-        found = []
-        for path in place.iterdir():
+        contents = []
+        for path in folder.iterdir():
             with contextlib.suppress(LinkError, FileNotFoundError):
-                found.append((path, path.stat().st_mode))
-        return found
+                contents.append((path, path.stat().st_mode))
+        return contents
     return []

@@ -1,4 +1,9 @@
-"""One process at a time: a lock that the system takes back when its holder dies."""
+"""A lock for one process at a time; the system frees it when the process dies.
+
+``filelock`` locks the descriptor of a file that is opened here, because files of a results folder are only opened by
+``estbench.guarded``: its own ``FileLock`` opens a path, keeps the file, and has no fallback for most file systems that
+have no locks.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +23,21 @@ import filelock
 from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath, guarded
 
-# How a file system says that it has no locks.
+# The errors of a file system that has no locks.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-# Without locks, a holder says so often that it lives, and counts as dead after so long without a word.
+# Without locks, the process with the claim touches it this often; after this long without a touch, it counts as dead.
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
 MOST_READ = 200
 
 
 @contextlib.contextmanager
-def held(path: str | os.PathLike[str], noted: Callable[[str], None] = lambda _line: None) -> Iterator[IO[str]]:
-    """Hold a file alone, open for reading and appending; whoever leaves in order removes it.
+def exclusive(path: str | os.PathLike[str], notify: Callable[[str], None] = lambda _line: None) -> Iterator[IO[str]]:
+    """Lock a file for this process, open for reading and appending; it is removed at the end of the block.
 
-    Where its holder was killed the file stays, with what was written into it, and is free. Raises
-    ``BlockingIOError`` where another process holds it. On a file system that knows no locks, a second file beside it
-    stands for the lock, and ``noted`` is told so.
+    If the process is killed, the file stays with its content, and is no longer locked. Raises ``BlockingIOError`` if
+    another process has the lock. On a file system without locks, a second file, ``NAME.claim``, takes the place of the
+    lock, and ``notify`` is called with a line about it.
     """
     path = guarded(path)
     with contextlib.ExitStack() as stack:
@@ -40,34 +45,34 @@ def held(path: str | os.PathLike[str], noted: Callable[[str], None] = lambda _li
             file = path.appended()
             stack.callback(file.close)
             try:
-                alone = filelock.lock_descriptor(file.fileno(), blocking=False)
+                locked = filelock.lock_descriptor(file.fileno(), blocking=False)
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise
-                noted(f"the file system of '{path.parent}' has no locks; '{path.name}.claim' stands for one")
+                notify(f"the file system of '{path.parent}' has no locks; using the file '{path.name}.claim' instead")
                 stack.enter_context(_claim(path.parent / f"{path.name}.claim"))
                 break
-            if not alone:
-                raise BlockingIOError(errno.EAGAIN, "held by another process", str(path))
-            if _is_at(file, path):
+            if not locked:
+                raise BlockingIOError(errno.EAGAIN, "locked by another process", str(path))
+            if _is_same_file(file, path):
                 break
-            file.close()  # the one before us removed it between our two calls
+            file.close()  # the process before removed the file after it was opened here
         try:
             yield file
         finally:
-            _leave(file, path)
+            _remove_and_close(file, path)
 
 
 @contextlib.contextmanager
-def one_run(folder: Path, noted: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
-    """Refuse a second run in a results folder while a first one is at work."""
+def one_run(folder: Path, notify: Callable[[str], None] = lambda _line: None) -> Iterator[None]:
+    """Lock a results folder for one run; raise ``EstbenchError`` if another run uses it."""
     path = GuardedPath(folder) / ".lock"
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(held(path, noted))
+            file = stack.enter_context(exclusive(path, notify))
         except BlockingIOError:
             raise EstbenchError(
-                f"another run is at work in '{folder}' ({_holder(path)}); wait until it ends, "
+                f"another run is at work in '{folder}' ({_read_owner(path)}); wait until it ends, "
                 "or choose another folder with --out"
             ) from None
         file.truncate(0)
@@ -78,36 +83,36 @@ def one_run(folder: Path, noted: Callable[[str], None] = lambda _line: None) -> 
 
 @contextlib.contextmanager
 def _claim(path: GuardedPath) -> Iterator[None]:
-    """Hold a file by having made it; it says who we are, and its date is kept fresh while we live."""
+    """Take the place of a lock by creating a file; it names this process, which touches it regularly."""
     while True:
         try:
             file = path.claimed()
             break
         except FileExistsError:
             if not _is_dead(path):
-                raise BlockingIOError(errno.EAGAIN, "held by another process", str(path)) from None
-            _take_away(path)
+                raise BlockingIOError(errno.EAGAIN, "locked by another process", str(path)) from None
+            _remove_dead(path)
     file.write(f"{os.getpid()} {platform.node()}")
     file.flush()
     ended = threading.Event()
 
-    def beat() -> None:
+    def touch_regularly() -> None:
         while not ended.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
                 os.utime(file.fileno())
 
-    beating = threading.Thread(target=beat, daemon=True)
-    beating.start()
+    touching = threading.Thread(target=touch_regularly, daemon=True)
+    touching.start()
     try:
         yield
     finally:
         ended.set()
-        beating.join()
-        _leave(file, path)
+        touching.join()
+        _remove_and_close(file, path)
 
 
 def _is_dead(path: GuardedPath) -> bool:
-    """Whether whoever made a claim has gone: its process, where it is of this machine, or its signs of life."""
+    """Whether the process that made a claim has died: it is gone from this machine, or has not touched the claim."""
     try:
         changed = path.stat().st_mtime
         process, _, machine = path.read_end(MOST_READ).decode(errors="replace").partition(" ")
@@ -124,8 +129,8 @@ def _is_dead(path: GuardedPath) -> bool:
     return time.time() - changed > DEAD_SECONDS
 
 
-def _take_away(path: GuardedPath) -> None:
-    """Remove a dead claim; where another process was quicker, and the claim is a new one, put it back."""
+def _remove_dead(path: GuardedPath) -> None:
+    """Remove the claim of a dead process; if another process has just replaced it by a new one, put that back."""
     aside = path.parent / f"{path.name}.{secrets.token_hex(8)}.removed"
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
@@ -135,24 +140,24 @@ def _take_away(path: GuardedPath) -> None:
             aside.rename(path)
 
 
-def _leave(file: IO[str], path: GuardedPath) -> None:
-    """Remove a file that we hold, and let it go; in the order that the system allows."""
+def _remove_and_close(file: IO[str], path: GuardedPath) -> None:
+    """Remove a file that this process has locked, and close it, in the order that the system allows."""
     try:
         path.unlink(missing_ok=True)
         file.close()
-    except PermissionError:  # Windows removes no file that is open
+    except PermissionError:  # Windows does not remove an open file
         file.close()
-        with contextlib.suppress(PermissionError):  # the next one has it already
+        with contextlib.suppress(PermissionError):  # another process has opened it already
             path.unlink(missing_ok=True)
 
 
-def _holder(path: GuardedPath) -> str:
+def _read_owner(path: GuardedPath) -> str:
     with contextlib.suppress(OSError):
         return path.read_end(MOST_READ).decode(errors="replace") or "unknown"
     return "unknown"
 
 
-def _is_at(file: IO[str], path: GuardedPath) -> bool:
+def _is_same_file(file: IO[str], path: GuardedPath) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Results folders put together: read as one, merged into a new one."""
+"""Merge results folders: in memory, or into a new folder."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any, NamedTuple
 
 from estbench.errors import EstbenchError
 from estbench.experiment.plan import PROTOCOL, identity
-from estbench.experiment.sweep import joined
+from estbench.experiment.sweep import merge_sweeps
 from estbench.guarded import GuardedPath
 from estbench.limits import COPY_BYTES
 from estbench.store.folder import ResultsFolder
-from estbench.store.plans import checked_folder
+from estbench.store.plan_file import check_folder_name
 from estbench.store.results import Results, load
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow, read_rows
 
-# What a cell's record says of its outcome; clocks, dates and the environment are how it came about.
+# The parts of a record that must agree. Clocks, dates and the environment may differ.
 OUTCOME = ("status", "step", "examples", "evaluations")
 WALL_CLOCK = {"seconds"}
-# Conflicts that are spelled out in an error.
+# Conflicts that an error lists.
 MOST_LISTED = 20
 
 
 def load_many(paths: Sequence[str | Path]) -> Results:
-    """Read results folders and merge them; the first gives the name, the question and the order."""
+    """Read results folders and merge them; the name, the question and the order are those of the first."""
     return merge([load(path) for path in paths])
 
 
 def merge(parts: Sequence[Results]) -> Results:
-    """Results with the cells of all parts, in memory; the files of each cell stay where they are.
+    """Return results with the cells of all parts; the files of each cell stay where they are.
 
-    A cell that several parts hold counts once, if its outcome and its numbers agree (seconds need not). Raises
-    ``EstbenchError`` where they do not, where two protocols would meet in one table, and where one label names two
-    estimators or problems. Timed rounds keep their session and machine.
+    A cell of several parts counts once, if its outcome and its numbers agree (seconds may differ). Raises
+    ``EstbenchError`` if they do not agree, if the protocols differ, and if one label names two estimators or problems.
+    Timed rounds keep their session and machine.
     """
     if not parts:
         raise EstbenchError("there are no results to merge; name at least one results folder")
@@ -41,37 +41,37 @@ def merge(parts: Sequence[Results]) -> Results:
     if not others:
         return first
     cells: dict[str, dict[str, Any]] = {}
-    origins: dict[str, _Held] = {}
+    sources: dict[str, _Source] = {}
     conflicts: list[str] = []
     for part in parts:
-        _same_protocol(first, part)
+        _check_protocol(first, part)
         for cell in part.plan["cells"]:
             cells.setdefault(cell["key"], cell)
             if cell["folder"] in part.records:
-                held = _Held(part, cell["folder"])
-                if held is not origins.setdefault(cell["key"], held):
-                    conflicts += _differences(cell, origins[cell["key"]], held)
+                source = _Source(part, cell["folder"])
+                if source is not sources.setdefault(cell["key"], source):
+                    conflicts += _describe_conflict(cell, sources[cell["key"]], source)
     if conflicts:
-        raise EstbenchError("; ".join(_shortened(conflicts)) + "; keep one of them")
-    _one_meaning(cells, parts)
-    places = {cells[key]["folder"]: held for key, held in origins.items()}
+        raise EstbenchError("; ".join(_limit_number(conflicts)) + "; keep one of them")
+    _check_labels(cells, parts)
+    by_folder = {cells[key]["folder"]: source for key, source in sources.items()}
     return Results(
         first.path,
         {**first.plan, "experiment": _experiment(parts), "cells": list(cells.values())},
-        {folder: held.part.records[held.folder] for folder, held in places.items()},
-        {folder: held.home for folder, held in places.items()},
+        {folder: source.part.records[source.folder] for folder, source in by_folder.items()},
+        {folder: source.home for folder, source in by_folder.items()},
         tuple(dict.fromkeys(path for part in parts for path in (part.path, *part.others) if path != first.path)),
     )
 
 
 def _experiment(parts: Sequence[Results]) -> dict[str, Any]:
-    """The first experiment, with the values of all sweeps."""
+    """Return the first experiment, with the swept values of all."""
     experiment: dict[str, Any] = parts[0].plan["experiment"]
-    sweep = joined(part.sweep for part in parts)
+    sweep = merge_sweeps(part.sweep for part in parts)
     return {**experiment, "sweep": sweep} if sweep else experiment
 
 
-class _Held(NamedTuple):
+class _Source(NamedTuple):
     """A finished cell in one of the parts."""
 
     part: Results
@@ -82,90 +82,93 @@ class _Held(NamedTuple):
         return self.part.home(self.folder)
 
 
-def _same_protocol(first: Results, other: Results) -> None:
-    """Refuse to put numbers of different protocols into one table; say what differs."""
+def _check_protocol(first: Results, other: Results) -> None:
+    """Raise ``EstbenchError`` that names the differing settings if two parts have different protocols."""
     if not first.plan["cells"] or not other.plan["cells"]:
         return
-    ours, theirs = (dict(_settings(part)) for part in (first, other))
+    one, two = (dict(_settings(part)) for part in (first, other))
     differing = [
-        f"{name} is {ours.get(name)} in '{first.path}' and {theirs.get(name)} in '{other.path}'"
-        for name in {**ours, **theirs}
-        if ours.get(name) != theirs.get(name)
+        f"{name} is {one.get(name)} in '{first.path}' and {two.get(name)} in '{other.path}'"
+        for name in {**one, **two}
+        if one.get(name) != two.get(name)
     ]
     if differing:
-        raise EstbenchError(f"two protocols do not go into one table: {'; '.join(differing)}; report them one by one")
+        raise EstbenchError(
+            f"results of two protocols cannot be merged: {'; '.join(differing)}; report each folder by itself"
+        )
 
 
 def _settings(part: Results) -> Iterator[tuple[str, Any]]:
-    """The settings that all cells share; one that is swept is called so."""
+    """Yield the settings that all cells share; the value of one that is swept is "swept"."""
     for kind in PROTOCOL:
         for name, value in part.plan["cells"][0][kind].items():
             yield f"{kind}.{name}", "swept" if kind == "training" and name in part.swept else value
 
 
-def _differences(cell: dict[str, Any], first: _Held, other: _Held) -> list[str]:
-    """Where two records of one cell differ in more than the time they took: nothing, or one line."""
-    what = _different(first, other)
-    where = f"'{first.home}' and '{other.home}'"
-    who = f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']})"
-    return [f"{who} is in two folders with different content: {where}: {what}"] if what else []
+def _describe_conflict(cell: dict[str, Any], first: _Source, other: _Source) -> list[str]:
+    """Return one line if two records of a cell differ in more than the time they took; else none."""
+    difference = _find_difference(first, other)
+    folders = f"'{first.home}' and '{other.home}'"
+    name = f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']})"
+    return [f"{name} is in two folders with different content: {folders}: {difference}"] if difference else []
 
 
-def _different(first: _Held, other: _Held) -> str:
-    ours, theirs = (held.part.records[held.folder] for held in (first, other))
+def _find_difference(first: _Source, other: _Source) -> str:
+    records = [source.part.records[source.folder] for source in (first, other)]
     for name in OUTCOME:
-        if ours.get(name) != theirs.get(name):
-            return f"{name} is {ours.get(name)} in the first and {theirs.get(name)} in the second"
+        one, two = (record.get(name) for record in records)
+        if one != two:
+            return f"{name} is {one} in the first and {two} in the second"
     for file, schema in (("curves.parquet", CURVES), ("gradients.parquet", GRADIENTS)):
         columns = [name for name in schema.names if name not in WALL_CLOCK]
-        one, two = (read_arrow(held.home / file, schema).select(columns).to_pandas() for held in (first, other))
-        if not one.equals(two):  # a NaN equals a NaN here
-            differing = [name for name in columns if not one[name].equals(two[name])]
+        tables = [read_arrow(source.home / file, schema).select(columns).to_pandas() for source in (first, other)]
+        if not tables[0].equals(tables[1]):  # a NaN equals a NaN here
+            differing = [name for name in columns if not tables[0][name].equals(tables[1][name])]
             return f"{file.removesuffix('.parquet')} differ in {', '.join(differing)}"
     return ""
 
 
-def _shortened(conflicts: list[str]) -> list[str]:
+def _limit_number(conflicts: list[str]) -> list[str]:
     more = len(conflicts) - MOST_LISTED
     return conflicts if more <= 0 else [*conflicts[:MOST_LISTED], f"and {more} more"]
 
 
-def _one_meaning(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) -> None:
-    """Refuse labels that mean different things in different folders, as after a new version of an estimator."""
+def _check_labels(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) -> None:
+    """Raise ``EstbenchError`` if a label has two meanings in two folders, as after a new version of an estimator."""
     home = {cell["key"]: part.path for part in reversed(parts) for cell in part.plan["cells"]}
-    known: dict[tuple[str, str], tuple[Any, str]] = {}
+    first: dict[tuple[str, str], tuple[Any, str]] = {}
     for key, cell in cells.items():
         for kind in ("estimator", "problem"):
             meaning = identity(cell[kind])
-            earlier, where = known.setdefault((kind, cell[kind]["label"]), (meaning, key))
+            earlier, earlier_key = first.setdefault((kind, cell[kind]["label"]), (meaning, key))
             differing = [name for name in meaning if meaning[name] != earlier[name]]
-            if differing and home[where] != home[key]:
+            if differing and home[earlier_key] != home[key]:
                 name = differing[0]
                 raise EstbenchError(
                     f"{kind} '{cell[kind]['label']}' is not the same in both folders: its {name} is {earlier[name]} in "
-                    f"'{home[where]}' and {meaning[name]} in '{home[key]}'; run one of them anew"
+                    f"'{home[earlier_key]}' and {meaning[name]} in '{home[key]}'; run one of them again"
                 )
 
 
 def join(paths: Sequence[str | Path], out: str | Path) -> Results:
     """Write the merged plan, cells and timings of results folders into ``out``, a new folder, and load it.
 
-    Records are copied as they are; reports are not copied. The folder is made beside ``out`` and renamed into place
-    when it is whole. Raises ``EstbenchError`` for what ``merge`` refuses, and if there is something at ``out``.
+    Records are copied as they are; reports are not copied. The folder is written next to ``out`` and renamed when it is
+    complete. Raises ``EstbenchError`` as ``merge`` does, and if ``out`` exists and is not an empty folder.
     """
     merged, out = load_many(paths), Path(out)
     target = GuardedPath(out.parent) / out.name
     if target.exists() and (not target.is_dir() or target.names()):
-        raise EstbenchError(f"'{out}' is there already; name a new folder with -o")
+        raise EstbenchError(f"'{out}' exists already; name a new folder with -o")
     partial = target.parent / f".{target.name}.partial"
     try:
-        if partial.exists():  # of a merge that was killed
+        if partial.exists():  # left by a merge that was killed
             partial.remove()
         folder = ResultsFolder(partial)
         folder.create()
         for name in merged.records:
-            _copy_cell(merged.home(name), folder.cells / checked_folder(name))
-        folder.append_throughput(_rounds(merged))
+            _copy_cell(merged.home(name), folder.cells / check_folder_name(name))
+        folder.append_throughput(_collect_rounds(merged))
         head = {name: merged.plan[name] for name in ("protocol", "experiment")}
         folder.write_plan(head, merged.plan["cells"])
         partial.rename(target)
@@ -174,15 +177,15 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
     return load(out)
 
 
-def _rounds(merged: Results) -> list[dict[str, Any]]:
-    """All timed rounds; one that several folders hold counts once."""
+def _collect_rounds(merged: Results) -> list[dict[str, Any]]:
+    """Return all timed rounds; one that is in several folders counts once."""
     files = [ResultsFolder(path).throughput_file for path in (merged.path, *merged.others)]
     rows = [row for file in files if file.exists() for row in read_rows(file, THROUGHPUT)]
     return list({tuple(row.values()): row for row in rows}.values())
 
 
 def _copy_cell(source: GuardedPath, target: GuardedPath) -> None:
-    """Copy a cell's files; a link among them could be to any file of this machine, and is refused."""
+    """Copy a cell's files; a link is refused, because it could lead to any file of this machine."""
     target.mkdir()
     for file in source.iterdir():
         if not file.is_dir():

@@ -24,11 +24,11 @@ CLOCKS = ("training", "evaluation", "probe", "writing")
 
 @dataclass(frozen=True)
 class Results:
-    """The planned cells of one results folder, or of several that were merged, and what they left behind.
+    """The plan, the records and the tables of a results folder, or of several that were merged.
 
-    Frames are in long form, with a column for each swept setting of training, and read when first asked for.
-    ``homes`` says where the files of a cell's folder are, if not in ``path``/cells; ``others`` are the further results
-    folders of a merge.
+    Data frames are in long form, have a column for each swept setting of training, and are read when they are first
+    used. ``homes`` maps the name of a cell's folder to its place, if that is not in ``path``/cells; ``others`` are the
+    further results folders of a merge.
     """
 
     path: Path
@@ -39,17 +39,17 @@ class Results:
 
     @property
     def sweep(self) -> dict[str, list[Any]]:
-        """The values of every swept setting; empty where nothing is swept."""
+        """The values of every swept setting; empty if nothing is swept."""
         return dict(self.plan["experiment"].get("sweep", {}))
 
     @property
     def swept(self) -> list[str]:
-        """The swept settings of training: cells of one label and seed may differ in them."""
+        """The swept settings of training: cells with the same labels and seed may differ in them."""
         return swept_training(self.sweep)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row per planned cell; ``status`` is one of the closed set, or ``missing``."""
+        """One row per planned cell; ``status`` is a ``Status``, or ``missing``."""
         import pandas as pd
 
         return pd.DataFrame([self._row(cell) for cell in self.plan["cells"]])
@@ -66,9 +66,9 @@ class Results:
 
     @cached_property
     def throughput(self) -> pd.DataFrame:
-        """One row per timed round; a round that several folders hold counts once.
+        """One row per timed round; a round that is in several folders counts once.
 
-        Rounds of planned labels count only if they are of the code that is planned.
+        Rounds of a planned label are left out if they are of other code than the plan's.
         """
         import pandas as pd
 
@@ -79,9 +79,9 @@ class Results:
         rounds: pd.DataFrame = pd.concat(frames, ignore_index=True).dropna(subset="seconds")
         rounds = rounds.drop_duplicates(ignore_index=True) if self.others else rounds
         planned = {(cell["problem"]["label"], cell["estimator"]["label"]): cell for cell in self.plan["cells"]}
-        code = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}
+        expected = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}
         timed = zip(rounds["problem"], rounds["estimator"], rounds["code"], strict=True)
-        current = [code.get((problem, estimator), found) == found for problem, estimator, found in timed]
+        current = [expected.get((problem, estimator), code) == code for problem, estimator, code in timed]
         return rounds.loc[current].reset_index(drop=True)
 
     def _row(self, cell: dict[str, Any]) -> dict[str, Any]:
@@ -103,11 +103,11 @@ class Results:
         }
 
     def home(self, folder: str) -> GuardedPath:
-        """Where a cell's files are."""
+        """Return the folder with a cell's files."""
         return self.homes.get(folder, ResultsFolder(self.path).cells / folder)
 
     def _collect(self, file: str, schema: pa.Schema) -> pd.DataFrame:
-        """One table of all cells; put together in Arrow, for a thousand small frames are slow to make."""
+        """Return one table of all cells; concatenated in Arrow, because a thousand small data frames are slow."""
         import numpy as np
         import pandas as pd
         import pyarrow as pa
@@ -133,7 +133,7 @@ class Results:
 
 
 def load(path: str | Path) -> Results:
-    """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or is of a newer schema."""
+    """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or has another schema."""
     folder = ResultsFolder(path)
     plan = folder.read_plan()
     budget = Budget(RECORDS_BYTES)

@@ -1,4 +1,4 @@
-"""How a cell ended."""
+"""The outcomes of a cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """The closed set of outcomes of a cell."""
+    """The outcome of a cell; there are no others."""
 
     DONE = "done"
     DIVERGED = "diverged"
@@ -16,5 +16,5 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a second run leaves the cell alone: it was finished, or its divergence is its result."""
+        """Whether a second run does not compute the cell again: it is done, or its result is that it diverged."""
         return self in {Status.DONE, Status.DIVERGED}

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 from estbench.errors import EstbenchError, ReadError
 from estbench.guarded import DamagedError, guarded
 from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
-from estbench.store.footer import MAGIC, MOST_BYTES, codecs
+from estbench.store.footer import MAGIC, MOST_BYTES, read_codecs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-# What tables are written with, by their numbers in Parquet: uncompressed, snappy. Both bound what a page unpacks to.
+# The codecs of tables by their numbers in Parquet: uncompressed, snappy. Both bound the size of an unpacked page.
 CODECS = {0, 1}
 PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY"}
 
-# One row per step, split and metric. ``seconds`` is training time alone; ``value`` is mean nats per example for
+# One row per step, split and metric. ``seconds`` is training time only; ``value`` is mean nats per example for
 # ``elbo`` and ``iwae``.
 CURVES = pa.schema(
     [
@@ -51,7 +51,7 @@ GRADIENTS = pa.schema(
     ]
 )
 
-# One row per timed round. ``session`` tells measurements apart: rounds are interleaved, and ratios paired, within one.
+# One row per timed round. Within a ``session``, the rounds of the estimators are interleaved, and ratios are paired.
 # A row without seconds is of an estimator that diverged while it was timed.
 THROUGHPUT = pa.schema(
     [
@@ -70,42 +70,42 @@ THROUGHPUT = pa.schema(
         ("threads", pa.int64()),
         ("machine", pa.string()),
         ("torch", pa.string()),
-        ("code", pa.string()),  # of which estimator and problem: labels do not tell their source
+        ("code", pa.string()),  # a hash of estimator and problem: the same label may have had other code
     ]
 )
 
-# Besides numbers that could not be measured.
+# Columns that may have gaps, in addition to those of floating-point numbers.
 OPTIONAL = {"reference", "evaluations_per_example", "peak_memory_bytes"}
 
 
 def write_table(path: str | PathLike[str], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as Parquet, all or nothing."""
+    """Write rows as Parquet, completely or not at all."""
     with guarded(path).replaced() as file:
         pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, write_page_checksum=True)
 
 
 def read_rows(path: str | PathLike[str], schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read a Parquet file as the rows that were written; raise ``DamagedError`` where it cannot be read."""
+    """Return the rows of a Parquet file; raise ``DamagedError`` if it cannot be read."""
     rows: list[dict[str, Any]] = read_arrow(path, schema).to_pylist()
     return rows
 
 
 def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
-    """Read a Parquet file; raise ``DamagedError`` where it lacks a column, was cut short, or has a bit turned.
+    """Read a Parquet file; raise ``DamagedError`` if it lacks a column, is cut short, or has a changed bit.
 
-    A file may claim more than it holds. Nothing is read before its size, its rows and its codec are known: snappy
-    unpacks to twenty times its bytes at most, so memory is bounded whatever the pages say. Text is read as a table
-    of its distinct values, and spelled out once it is known how much that is.
+    A file may claim more than it holds. So its size, its rows and its codec are checked first: snappy unpacks to at
+    most twenty times its bytes, which bounds the memory. Text is read as a dictionary of its distinct values, and is
+    written out only when the resulting size is known.
     """
     try:
-        # A file object, because a path could be taken for a folder of many files.
+        # A file object, because Arrow would read a path to a folder as many files.
         with guarded(path).open() as file, guarded(path).named(ReadError):
             TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
-            _check_codecs(codecs(file))
-            words = [field.name for field in schema if field.type == pa.string()]
+            _check_codecs(read_codecs(file))
+            texts = [field.name for field in schema if field.type == pa.string()]
             opened = pq.ParquetFile(
                 file,
-                read_dictionary=words,
+                read_dictionary=texts,
                 page_checksum_verification=True,
                 thrift_string_size_limit=MOST_BYTES,
                 thrift_container_size_limit=MOST_BYTES,
@@ -113,26 +113,26 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
             _check_claims(path, opened, schema)
             table = opened.read(columns=schema.names, use_threads=False)
             _check_gaps(table, schema)
-            TEXT_BYTES.check(sum(_spelled_out(table.column(name)) for name in words), path)
+            TEXT_BYTES.check(sum(_count_text_bytes(table.column(name)) for name in texts), path)
             return table.select(schema.names).cast(schema)
     except (EstbenchError, ReadError):
         raise
     except (OSError, ArithmeticError, LookupError, pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "delete it, and run again to time anew" if schema is THROUGHPUT else "run again to recompute it"
+        remedy = "delete it and run again to time it again" if schema is THROUGHPUT else "run again to recompute it"
         raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
 
 
-def _check_codecs(found: set[int]) -> None:
-    if not found <= CODECS:
-        raise ValueError("it is not packed with snappy, as tables are")
+def _check_codecs(codecs: set[int]) -> None:
+    if not codecs <= CODECS:
+        raise ValueError("it has another codec than snappy")
 
 
 def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.Schema) -> None:
-    """Refuse a table by what it says of itself: its rows, and columns with several values in a row."""
-    found = opened.metadata
-    groups = [found.row_group(at) for at in range(found.num_row_groups)]
-    TABLE_ROWS.check(max(found.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
+    """Refuse a table with too many rows, or with a column of another type, by what its metadata says."""
+    metadata = opened.metadata
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    TABLE_ROWS.check(max(metadata.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
     columns = {opened.schema.column(at).path: opened.schema.column(at) for at in range(len(opened.schema))}
     for field in schema:
         column = columns[field.name]
@@ -141,7 +141,7 @@ def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.
 
 
 def _check_gaps(table: pa.Table, schema: pa.Schema) -> None:
-    """Refuse words and whole numbers that are missing; but for a row of an estimator that diverged, which has few."""
+    """Refuse missing texts and integers, except in the rows of an estimator that diverged while it was timed."""
     if schema is THROUGHPUT:
         table = table.filter(pc.is_valid(table.column("seconds")))
     for field in schema:
@@ -149,8 +149,8 @@ def _check_gaps(table: pa.Table, schema: pa.Schema) -> None:
             raise ValueError(f"its column '{field.name}' has gaps")
 
 
-def _spelled_out(column: pa.ChunkedArray) -> int:
-    """How many bytes a column of text takes when each of its values is written out."""
+def _count_text_bytes(column: pa.ChunkedArray) -> int:
+    """Return the bytes of a column of text when each of its values is written out."""
     size = 0
     for chunk in column.chunks:
         if not pa.types.is_dictionary(chunk.type):
@@ -161,8 +161,8 @@ def _spelled_out(column: pa.ChunkedArray) -> int:
     return size
 
 
-def cut_short(path: str | PathLike[str]) -> bool:
-    """Whether a Parquet file is missing or lacks its last bytes: a look at both ends, for it is asked of many."""
+def is_cut_short(path: str | PathLike[str]) -> bool:
+    """Whether a Parquet file is missing or incomplete; reads only its first and last bytes, to be fast."""
     try:
         with guarded(path).open() as file, guarded(path).named(ReadError):
             start = file.read(len(MAGIC))

@@ -73,7 +73,7 @@ def test_fetch_offline_names_every_file_that_is_missing(told, folder):
     path = plant_damaged(folder)
     code, _, errors = told("fetch", "mnist", "--offline")
     assert code == 2
-    assert "mnist/train-images-idx3-ubyte.gz is damaged, and --offline forbids to download it" in errors
+    assert "mnist/train-images-idx3-ubyte.gz is damaged; not downloading because of --offline" in errors
     assert "mnist/t10k-images-idx3-ubyte.gz is missing" in errors
     assert errors.count("\n") == 1
     assert path.read_bytes() == b"cut sho"

@@ -15,7 +15,10 @@ def test_what_a_strangers_folder_says_is_clean(estbench, here, tiny_file):
     assert estbench("run", tiny_file, "-e", "reparam", "-e", "stl", "--out", "r", "--steps", 4).code == 0
     file = here / "r" / "experiment.json"
     plan = json.loads(file.read_text())
-    plan["estimators"][1]["label"] = plan["experiment"]["question"] = EVIL
+    for cell in plan["cells"]:
+        if cell["estimator"]["name"] == "stl":
+            cell["estimator"]["label"] = EVIL
+    plan["experiment"]["question"] = EVIL
     file.write_text(json.dumps(plan))
     for record in here.glob("r/cells/*/cell.json"):
         remarks = [{"step": 1, "measurement": EVIL, "message": EVIL}]

@@ -36,7 +36,7 @@ def test_merge_says_what_there_is_now(estbench, parts):
         (["a", "b"], "Missing option '-o' / '--out'"),
         (["-o", "c"], "Missing argument"),
         (["a", "none", "-o", "c"], "'none' is no results folder"),
-        (["a", "b", "-o", "a"], "'a' is there already; name a new folder with -o"),
+        (["a", "b", "-o", "a"], "'a' exists already; name a new folder with -o"),
     ],
 )
 def test_a_mistake_in_a_merge(refused, parts, arguments, complaint):

@@ -57,7 +57,7 @@ def finished(estbench, here, tiny_file):
         (["-e", "rloo[samples=3]"], "unknown key 'samples'; did you mean 'num_samples'?"),
         (["-e", "rloo[num_samples=three]"], 'num_samples: input should be a valid integer, got "three"'),
         (["-e", "rloo[num_samples=3"], "cannot read 'rloo[num_samples=3'"),
-        (["-e", "rloo", "-e", "rloo[num_samples=2]"], "are the same estimator; drop one"),
+        (["-e", "rloo", "-e", "rloo[num_samples=2]"], "are the same estimator; remove one"),
         (["-e", "rloo", "-e", "rloo"], "is given twice: rloo"),
         (["--problem", "vea"], "unknown problem 'vea'; did you mean 'vae'?"),
         (["--problem", "vae[dataset=digit]"], "unknown dataset 'digit'; did you mean 'digits'?"),

@@ -8,11 +8,11 @@ import torch
 from scipy import sparse
 
 from estbench import EstbenchError, datasets, problems
-from estbench.datasets import Card, Dataset, checks, register
+from estbench.datasets import Dataset, DatasetInfo, checks, register
 
 GREY = np.random.default_rng(0).random((40, 64)).astype(np.float32)
 BITS = GREY > 0.5
-DYNAMIC = Card()
+DYNAMIC = DatasetInfo()
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def load(monkeypatch):
     """Load a dataset of these splits."""
     monkeypatch.setattr(datasets.DATASETS, "_entries", dict(datasets.DATASETS._entries))
 
-    def of(train, validation=..., test=..., *, shape=(8, 8), card=DYNAMIC) -> Dataset:
+    def of(train, validation=..., test=..., *, shape=(8, 8), info=DYNAMIC) -> Dataset:
         ready = [train[at : at + 10] if each is ... else each for at, each in ((20, validation), (30, test))]
-        register("mine", card)(lambda: Dataset("other", train[:20], *ready, shape=shape))
+        register("mine", info)(lambda: Dataset("other", train[:20], *ready, shape=shape))
         return datasets.load("mine")
 
     return of
@@ -141,7 +141,7 @@ REFUSED = {
     "constant": (np.zeros_like(GREY), {}, "train split is 0 everywhere.*nothing to learn"),
     "sparse": (sparse.csr_matrix(GREY), {}, "sparse.*toarray"),
     "masked": (np.ma.masked_less(GREY, 0.1), {}, "masked"),
-    "not binarised": (GREY, {"card": Card(binarisation="static")}, "static.*between 0 and 1"),
+    "not binarised": (GREY, {"info": DatasetInfo(binarisation="static")}, "static.*between 0 and 1"),
 }
 
 
@@ -162,7 +162,7 @@ def test_what_would_not_fit_into_memory_is_refused():
     endless = np.broadcast_to(np.float32(0.5), (checks.MOST_BYTES, 64))
     splits = {"train": endless, "validation": GREY, "test": GREY.copy()}
     with pytest.raises(EstbenchError, match=r"train split would take .*GiB of memory"):
-        checks.checked_splits(splits, (8, 8), static=False)
+        checks.check_splits(splits, (8, 8), static=False)
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,40 @@ def test_declared_facts_are_plain_and_complete(name):
     assert facts["documentation"]
 
 
-@pytest.mark.parametrize(("key", "entry"), estimators.BIBTEX.items(), ids=estimators.BIBTEX)
-def test_a_reference_is_a_bibtex_entry_with_its_own_key(key, entry):
-    assert entry.startswith("@")
-    assert f"{{{key}," in entry.splitlines()[0]
-    assert entry.count("{") == entry.count("}")
+ENTRY = "@article{me2026,\n  title = {Mine},\n  year = {2026}\n}"
+
+
+def with_bibtex(bibtex, **attributes):
+    """Register an estimator with an entry of its own."""
+    facts = {"summary": "s", "supports": {"any"}, "unbiased": True, "needs_differentiable_f": False, "evaluations": 1}
+    return estimators.register("mine")(type("Mine", (Estimator,), {**facts, "bibtex": bibtex, **attributes}))
+
+
+@pytest.mark.parametrize("reference", [None, "me2026"])
+def test_an_estimator_brings_its_own_entry(monkeypatch, reference):
+    monkeypatch.setattr(estimators.ESTIMATORS, "_entries", dict(estimators.ESTIMATORS._entries))
+    with_bibtex(f"\n{ENTRY}\n", reference=reference)
+    facts = estimators.create("mine").facts()
+    assert (facts["reference"], facts["bibtex"]) == ("me2026", ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("bibtex", "reference", "key_words"),
+    [
+        ("me, 2026", None, "not one BibTeX entry"),
+        ("", None, "not one BibTeX entry"),
+        (ENTRY[:-1], None, "not closed"),
+        (f"{ENTRY}\n{ENTRY.replace('me2026', 'you2026')}", None, "not one BibTeX entry"),
+        (ENTRY.replace("Mine", "x" * 5000), None, "4,000 characters"),
+        (ENTRY, "you2026", "'you2026'.*'me2026'"),
+        (ENTRY.replace("me2026", "burda2016"), None, "another entry of the key 'burda2016'"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_entry_that_could_not_be_cited_is_refused(monkeypatch, bibtex, reference, key_words):
+    monkeypatch.setattr(estimators.ESTIMATORS, "_entries", dict(estimators.ESTIMATORS._entries))
+    with pytest.raises(EstbenchError, match=key_words):
+        with_bibtex(bibtex, reference=reference)
 
 
 def test_a_plugin_of_a_few_lines_takes_part(toy, monkeypatch):

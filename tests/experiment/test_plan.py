@@ -59,7 +59,7 @@ def test_a_plan_is_every_problem_with_every_seed_and_every_estimator(tiny):
 def test_a_key_does_not_depend_on_how_a_variant_was_written(tiny, one, other):
     first, second = (planned({**tiny, "estimators": [written]}).cells[0] for written in (one, other))
     assert (first.key, first.folder, first.estimator.label) == (second.key, second.folder, second.estimator.label)
-    with pytest.raises(EstbenchError, match="are the same estimator; drop one"):
+    with pytest.raises(EstbenchError, match="are the same estimator; remove one"):
         planned({**tiny, "estimators": ["reparam", one, other]})
 
 

@@ -76,7 +76,7 @@ def test_seeds_are_a_count_or_a_list(written, seeds):
         ({"name": ""}, "name: takes a-z, 0-9, - and _"),
         ({"learning_rate": 0.1}, "unknown key 'learning_rate'; did you mean 'training.learning_rate'?"),
         ({"training": {"steps": 10**20}}, "training.steps: input should be less than or equal to"),
-        ({"training": {"steps": 10**5000}}, "is no plain data"),
+        ({"training": {"steps": 10**5000}}, "not plain data"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_where(data, complaint):

@@ -8,7 +8,7 @@ from estbench import EstbenchError
 from estbench.execution import plan_of
 from estbench.experiment.plan import protocol_hash
 from estbench.experiment.spec import experiment_from, parse_override
-from estbench.experiment.sweep import family, joined
+from estbench.experiment.sweep import family, merge_sweeps
 
 
 def planned(tiny, sweep, **changes):
@@ -55,15 +55,15 @@ def test_an_option_is_swept_wherever_it_exists(tiny):
 @pytest.mark.parametrize(
     ("sweep", "complaint"),
     [
-        ({"learning_rat": [1]}, "sweep: nothing here has 'learning_rat'; did you mean 'learning_rate'?"),
+        ({"learning_rat": [1]}, "called 'learning_rat'; did you mean 'learning_rate'?"),
         ({"learning_rate": []}, "sweep: learning_rate needs at least one value, got none"),
         ({"learning_rate": [0.1, 0.1]}, "sweep: learning_rate is given twice: 0.1"),
         ({"learning_rate": 0.1}, "sweep.learning_rate: input should be a valid"),
         ({"learning_rate": [-1]}, "sweep: learning_rate: input should be greater than 0, got -1"),
         ({"batch_size": [1.5]}, "sweep: batch_size: input should be a valid integer"),
         ({"learning_rate": ["fast"]}, 'sweep: learning_rate: input should be a valid number, got "fast"'),
-        ({"batch_size": list(range(1, 200)), "steps": list(range(1, 200))}, "gives 39,601 combinations of settings"),
-        ({"latent_size": [2, 3]}, "sets latent_size, which is swept; drop one of the two"),
+        ({"batch_size": list(range(1, 200)), "steps": list(range(1, 200))}, "39,601 combinations"),
+        ({"latent_size": [2, 3]}, "sets latent_size, which is swept; remove one of the two"),
         ({"num_samples": ["many"]}, "num_samples: input should be a valid integer"),
         ({"num_samples": [0]}, "num_samples: input should be greater than or equal to 1, got 0"),
     ],
@@ -103,4 +103,4 @@ def test_a_family_is_a_label_without_what_is_swept(label, found):
 
 
 def test_values_of_sweeps_are_joined_in_order():
-    assert joined([{"a": [3, 1]}, {"a": (1, 2), "b": [0]}]) == {"a": [3, 1, 2], "b": [0]}
+    assert merge_sweeps([{"a": [3, 1]}, {"a": (1, 2), "b": [0]}]) == {"a": [3, 1, 2], "b": [0]}

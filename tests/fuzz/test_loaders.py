@@ -33,7 +33,7 @@ from estbench.experiment.spec import experiment_from
 from estbench.reproduce.card import read_card, shipped_cards
 from estbench.store import ResultsFolder, load
 from estbench.store.leftovers import leftovers
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, cut_short, read_arrow
+from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, is_cut_short, read_arrow
 
 pytestmark = pytest.mark.fuzz
 
@@ -94,7 +94,7 @@ def planned(path):
 
 def table(schema):
     def read(path):
-        assert cut_short(path) in {True, False}
+        assert is_cut_short(path) in {True, False}
         read_arrow(path, schema).to_pandas()
 
     return read

@@ -118,7 +118,7 @@ def test_bounds_are_never_mixed_with_those_of_binarised_pixels():
     assert resolve("vae[dataset=digits]").card == "digits-v1-dynamic-shuffled-normal-fixed-binary"
 
 
-@pytest.mark.parametrize("name", [name for name in datasets.names() if datasets.card(name).binarisation == "static"])
+@pytest.mark.parametrize("name", [name for name in datasets.names() if datasets.info(name).binarisation == "static"])
 def test_binary_images_are_refused(name):
     with pytest.raises(EstbenchError, match=f"'likelihood' cannot be gaussian: the pixels of '{name}' are binary"):
         problems.create(f"vae[dataset={name},likelihood=gaussian]")

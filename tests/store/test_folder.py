@@ -262,7 +262,7 @@ def test_a_plan_cannot_lead_out_of_its_folder(folder, name):
     plan = json.loads(folder.plan_file.read_text())
     plan["cells"][0]["folder"] = name
     folder.plan_file.write_text(json.dumps(plan))
-    with pytest.raises(EstbenchError, match="no name of a cell's folder"):
+    with pytest.raises(EstbenchError, match="name of a cell's folder"):
         load(folder.path)
 
 

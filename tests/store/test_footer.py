@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from estbench.guarded import DamagedError
-from estbench.store.footer import codecs
+from estbench.store.footer import read_codecs
 from estbench.store.tables import CURVES, read_arrow
 
 # As the format numbers them.
@@ -24,12 +24,12 @@ def table(**options):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_codecs_are_read(name):
-    assert codecs(table(compression=name)) == {NUMBERS[name]}
+    assert read_codecs(table(compression=name)) == {NUMBERS[name]}
 
 
 def test_each_column_and_each_group_counts():
     file = table(compression={"a": "gzip", "b": "zstd"}, row_group_size=1)
-    assert codecs(file) == {2, 6}
+    assert read_codecs(file) == {2, 6}
 
 
 def test_an_unknown_codec_is_refused_and_does_not_end_the_process(tmp_path):
@@ -47,7 +47,7 @@ def test_an_unknown_codec_is_refused_and_does_not_end_the_process(tmp_path):
         content = bytearray(whole)
         content[at] = 0x7E  # 63, as a number of the protocol
         try:
-            found = codecs(io.BytesIO(content))
+            found = read_codecs(io.BytesIO(content))
         except (LookupError, ValueError):
             continue
         if not found <= {0, 1}:
@@ -61,10 +61,10 @@ def test_an_unknown_codec_is_refused_and_does_not_end_the_process(tmp_path):
 @pytest.mark.parametrize("keep", [0, 4, 7, 8, 20])
 def test_what_is_cut_short_has_no_footer(keep):
     with pytest.raises((LookupError, ValueError)):
-        codecs(io.BytesIO(table().getvalue()[:keep]))
+        read_codecs(io.BytesIO(table().getvalue()[:keep]))
 
 
 def test_what_is_nested_without_end_is_refused():
     footer = b"\x19" + b"\x19" * 100_000
     with pytest.raises(ValueError, match="deep"):
-        codecs(io.BytesIO(footer + len(footer).to_bytes(4, "little") + b"PAR1"))
+        read_codecs(io.BytesIO(footer + len(footer).to_bytes(4, "little") + b"PAR1"))

@@ -66,7 +66,7 @@ def test_a_folder_that_is_there_is_not_touched(parts, tmp_path):
     before = snapshot(tmp_path)
     (tmp_path / "file").write_text("mine")
     for out in ("a", "empty", "file"):
-        with pytest.raises(EstbenchError, match="is there already; name a new folder with -o"):
+        with pytest.raises(EstbenchError, match="exists already; name a new folder"):
             join(parts, tmp_path / out)
     (tmp_path / "file").unlink()
     assert snapshot(tmp_path) == before

@@ -76,11 +76,11 @@ def test_exactly_what_may_go_is_found(folder):
         ".experiment.json.00112233aabbccdd.tmp": "was being written",
         "cells/.x.0000000000000001.tmp": "was being written",
         "report/tables/.a.csv.aaaaaaaaaaaaaaaa.tmp": "was being written",
-        f"cells/.{now.cells[0].folder}.attempts": "counts the tries of a cell that is finished or not planned",
-        f"cells/.{earlier.cells[3].folder}.attempts": "counts the tries of a cell that is finished or not planned",
-        f"cells/.{now.cells[0].folder}.partial": "was begun for a cell that is finished",
+        f"cells/.{now.cells[0].folder}.attempts": "counts the attempts at a cell that is finished or not planned",
+        f"cells/.{earlier.cells[3].folder}.attempts": "counts the attempts at a cell that is finished or not planned",
+        f"cells/.{now.cells[0].folder}.partial": "was started for a cell that is finished",
         f"cells/.{now.cells[1].folder}.replaced": "was replaced by a newer record",
-        f"cells/.{earlier.cells[3].folder}.partial": "was begun for a cell that is not planned",
+        f"cells/.{earlier.cells[3].folder}.partial": "was started for a cell that is not planned",
         f"cells/{earlier.cells[2].folder}": "is not planned, and not finished",
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from estbench import EstbenchError
-from estbench.store.lock import DEAD_SECONDS, held, one_run
+from estbench.store.lock import DEAD_SECONDS, exclusive, one_run
 
 NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 
@@ -46,7 +46,7 @@ def test_a_second_run_is_refused_and_told_who_is_at_work(tmp_path, system):
 
 @pytest.mark.usefixtures("system")
 def test_a_holder_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), held(tmp_path / "x"):
+    with pytest.raises(RuntimeError), exclusive(tmp_path / "x"):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
@@ -84,14 +84,14 @@ DIES = """
 import os, sys
 sys.path.insert(0, {source!r})
 import filelock
-from estbench.store.lock import held
+from estbench.store.lock import exclusive
 
 def refuse(_descriptor, **_):
     raise OSError({number}, "no locks")
 
 if {number}:
     filelock.lock_descriptor = refuse
-with held({path!r}) as file:
+with exclusive({path!r}) as file:
     file.write("was here")
     file.flush()
     os._exit(9)
@@ -102,7 +102,7 @@ def test_a_killed_holder_frees_the_lock(tmp_path, system, environment):
     path = str(tmp_path / "x")
     script = DIES.format(source=str(Path(__file__).parents[2]), number=system or 0, path=path)
     assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == 9
-    with held(path) as file:
+    with exclusive(path) as file:
         file.seek(0)
         assert file.read() == "was here"
     assert list(tmp_path.iterdir()) == []
@@ -119,10 +119,10 @@ def test_a_holder_on_another_machine_counts_as_dead_when_it_gives_no_sign(tmp_pa
     then = time.time() - age
     os.utime(claim, (then, then))
     if free:
-        with held(tmp_path / "x"):
+        with exclusive(tmp_path / "x"):
             assert claim.read_text().startswith(str(os.getpid()))
     else:
-        with pytest.raises(BlockingIOError), held(tmp_path / "x"):
+        with pytest.raises(BlockingIOError), exclusive(tmp_path / "x"):
             pass
         assert claim.read_text() == "1 elsewhere"
 
@@ -132,7 +132,7 @@ def test_another_fault_of_the_machine_is_not_taken_for_a_lack_of_locks(tmp_path,
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("filelock.lock_descriptor", broken)
-    with pytest.raises(OSError, match="Input/output"), held(tmp_path / "x"):
+    with pytest.raises(OSError, match="Input/output"), exclusive(tmp_path / "x"):
         pass
 
 

