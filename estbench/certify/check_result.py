@@ -1,4 +1,4 @@
-"""How a check ends, and the chance that it ends wrongly."""
+"""The result of one check on one small problem, and the false-alarm rate of a whole certificate."""
 
 from __future__ import annotations
 
@@ -10,53 +10,21 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from estbench.certify.record import Outcome
-from estbench.certify.settings.base import PRIOR, WEIGHTS
+from estbench.certify.problems.base import PRIOR, WEIGHTS
+from estbench.certify.record import CheckOutcome
 
+# The usual causes of a wrong mean gradient, by kind of parameter.
 CAUSES = {
-    "weights": "f is evaluated without its gradient, is added twice, or a control variate leaks into the decoder",
-    PRIOR: "the prior is looked at while gradients are off, the KL is lost or counted twice",
+    "weights": "f is evaluated without its gradient, f is added twice, or a control variate changes the decoder",
+    PRIOR: "the prior is built while gradients are off, or the KL is missing or counted twice",
     "parameters": (
-        "a baseline that has seen the sample that it is subtracted from, a control variate whose expectation is not"
-        " given back in full, noise that is detached where it depends on the parameters, the KL lost or counted twice"
+        "a baseline that has seen the sample it is subtracted from, a control variate whose expectation is not fully"
+        " added back, noise that is detached although it depends on the parameters, a KL that is missing or counted"
+        " twice"
     ),
 }
-
-
-class Verdict(NamedTuple):
-    """The outcome of one check in one setting; ``strain`` is the share of what is allowed that is used up."""
-
-    outcome: Outcome
-    evidence: str
-    message: str = ""
-    strain: float = 0.0
-    numbers: Mapping[str, float] = MappingProxyType({})
-
-
-def verdict(ok: bool, evidence: str, message: str = "", strain: float = 0.0, **numbers: float) -> Verdict:
-    """A check that is decided; ``message`` is for its failure."""
-    return Verdict(Outcome.PASSED if ok else Outcome.FAILED, evidence, "" if ok else message, strain, numbers)
-
-
-def not_applicable(why: str) -> Verdict:
-    """A check that has nothing to say here, which is not a pass."""
-    return Verdict(Outcome.NOT_APPLICABLE, why)
-
-
-def deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evidence: str) -> str:
-    """Where a mean gradient, (B, ...), is not the exact one, by how much, and what usually makes it so."""
-    place = ",".join(str(int(index)) for index in torch.unravel_index(torch.tensor(worst), mean.shape))
-    expected, measured = float(exact.flatten()[worst]), float(mean.flatten()[worst])
-    cause = CAUSES[group if group == WEIGHTS else PRIOR if group.startswith(PRIOR) else "parameters"]
-    size = float(exact.square().sum())
-    ratio = f"; over all of {group}, {float((mean * exact).sum()) / size:.3g} times the exact gradient" if size else ""
-    return (
-        f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}. Usual causes: {cause}"
-    )
-
-
-FALSE_ALARM = 1e-4  # of one certificate, over all checks, settings and coordinates
-# What each check gets of it.
+FALSE_ALARM = 1e-4  # probability that a correct estimator fails any check on any problem
+# The share of it that each statistical check gets; they sum to 1.
 SHARES = {
     "unbiased": 0.4,
     "as in a probe": 0.1,
@@ -70,6 +38,47 @@ SHARES = {
 }
 
 
-def threshold(check: str, tests: int) -> float:
-    """The bound of |z| for a check that makes so many tests in all (Bonferroni)."""
+class CheckResult(NamedTuple):
+    """The result of one check on one small problem.
+
+    ``severity`` is the measured deviation over the allowed one: above 1 the check fails. ``message`` is empty unless
+    the check failed or could not decide.
+    """
+
+    outcome: CheckOutcome
+    evidence: str
+    message: str = ""
+    severity: float = 0.0
+    numbers: Mapping[str, float] = MappingProxyType({})
+
+
+def decide(passed: bool, evidence: str, message: str = "", severity: float = 0.0, **numbers: float) -> CheckResult:
+    """Return the result of a check that could decide; ``message`` is kept only if it failed."""
+    outcome = CheckOutcome.PASSED if passed else CheckOutcome.FAILED
+    return CheckResult(outcome, evidence, "" if passed else message, severity, numbers)
+
+
+def not_applicable(reason: str) -> CheckResult:
+    """Return the result of a check that says nothing about this estimator; it does not count as passed."""
+    return CheckResult(CheckOutcome.NOT_APPLICABLE, reason)
+
+
+def describe_deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evidence: str) -> str:
+    """Describe where a mean gradient differs from the exact one, by how much, and the usual causes.
+
+    ``mean`` and ``exact`` are the gradients of one group, (B, ...); ``worst`` is the flat index of the coordinate.
+    """
+    place = ",".join(str(int(index)) for index in torch.unravel_index(torch.tensor(worst), mean.shape))
+    expected, measured = float(exact.flatten()[worst]), float(mean.flatten()[worst])
+    causes = CAUSES[group if group == WEIGHTS else PRIOR if group.startswith(PRIOR) else "parameters"]
+    size = float(exact.square().sum())
+    ratio = f"; over all of {group}, {float((mean * exact).sum()) / size:.3g} times the exact gradient" if size else ""
+    return (
+        f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}."
+        f" Usual causes: {causes}"
+    )
+
+
+def z_threshold(check: str, tests: int) -> float:
+    """Return the bound of |z| for a check that makes this many tests in all (Bonferroni)."""
     return float(stats.norm.isf(FALSE_ALARM * SHARES[check] / (2 * tests)))

@@ -1,4 +1,4 @@
-"""The estimator that is checked: as it is made, and as training leaves it."""
+"""The estimator that is checked: as it is created, and as training leaves it."""
 
 from __future__ import annotations
 
@@ -9,86 +9,93 @@ from typing import Any
 
 import torch
 
-from estbench.certify.settings import settings_for
-from estbench.certify.settings.base import Setting
+from estbench.certify.problems import small_problems_for
+from estbench.certify.problems.base import SmallProblem
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
-# Steps after which a baseline, a temperature or a control variate is no longer what it started from.
-WARM_UP = 30
-# And for an estimator that has none of these, in settings that are no representatives.
-STATELESS = 5
-# And in the first settings of up to so many kinds: a schedule has moved, a slow drift shows.
-LATE = 1000
-LATE_SETTINGS = 3
+# Steps of training after which a baseline, a temperature or a control variate has left its initial value.
+WARM_UP_STEPS = 30
+# Steps of an estimator that has none of these, on problems that are not representatives.
+STATELESS_STEPS = 5
+# Steps on the first problem of up to ``LONG_PROBLEMS`` kinds: enough for a schedule to move, or a slow drift to show.
+LONG_STEPS = 1000
+LONG_PROBLEMS = 3
 LEARNING_RATE = 0.01
 REPLICATES = 16
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An estimator with its options, by the function that makes a fresh one.
+class EstimatorUnderTest:
+    """An estimator with its options, given by a function that creates a new one.
 
-    ``late`` says whether it trains so long, somewhere, that a schedule has moved.
+    ``trains_long`` says whether it is trained for ``LONG_STEPS`` on some problems.
     """
 
     label: str
     make: Callable[[], Estimator]
-    late: bool = True
+    trains_long: bool = True
     _trained: dict[str, Estimator] = field(default_factory=dict, repr=False, init=False)
     _states: dict[str, Mapping[str, Any]] = field(default_factory=dict, repr=False, init=False)
 
     @cached_property
     def facts(self) -> Estimator:
-        """One to ask for its declared facts; it is never run."""
+        """An instance that is only asked for its declared facts; it is never run."""
         return self.make()
 
     @cached_property
-    def settings(self) -> list[Setting]:
-        """The small problems that it declares to be for."""
-        return settings_for(self.facts.supports, self.facts.bounds)
+    def problems(self) -> list[SmallProblem]:
+        """The small problems of the latents and objectives that it declares to support."""
+        return small_problems_for(self.facts.supports, self.facts.bounds)
 
     @cached_property
-    def representatives(self) -> list[Setting]:
-        """The first setting of each kind, by latents and objective: where what takes long is done."""
-        return list({(each.latents.name, each.bound): each for each in reversed(self.settings)}.values())
+    def representatives(self) -> list[SmallProblem]:
+        """The first problem of each kind, by latents and objective: slow checks run only on these."""
+        return list({(each.latents.name, each.bound): each for each in reversed(self.problems)}.values())
 
     @cached_property
     def coordinates(self) -> int:
-        """How many coordinates of gradients all settings have together."""
-        return sum(leaf.numel() for setting in self.settings for leaf in setting.leaves().values())
+        """The number of coordinates of the gradients of all problems together."""
+        return sum(leaf.numel() for problem in self.problems for leaf in problem.leaf_tensors().values())
 
-    def fresh(self, setting: Setting, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
-        """As a run makes it: built, and its learned parts sized for the problem."""
+    def is_representative(self, problem: SmallProblem) -> bool:
+        """Return whether a problem is the first of its kind."""
+        return any(problem is each for each in self.representatives)
+
+    def create(self, problem: SmallProblem, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
+        """Create the estimator as a run does: its learned parts have the sizes of the problem."""
         with seeded(0, torch.device(device)):
             estimator = self.make()
             with torch.no_grad():
-                estimator.prepare(setting.objective(setting.leaves(dtype=dtype, device=device)))
+                estimator.prepare(problem.objective(problem.leaf_tensors(dtype=dtype, device=device)))
             return estimator.to(device)
 
-    def trained(self, setting: Setting) -> Estimator:
-        """The one that has trained at these parameters: its state and its learned parts are not trivial."""
-        if setting.name not in self._trained:
-            estimator = self.fresh(setting).train()
+    def trained(self, problem: SmallProblem) -> Estimator:
+        """Return the instance that has trained on a problem, so that its state and learned parts are not trivial."""
+        if problem.name not in self._trained:
+            estimator = self.create(problem).train()
             learned = list(estimator.parameters())
             optimizer = torch.optim.Adam(learned, lr=LEARNING_RATE, maximize=True) if learned else None
             with seeded(1, torch.device("cpu")):
-                for _ in range(self.steps(setting)):
-                    train_step(estimator, setting, optimizer)
-            self._states[setting.name] = {name: value.clone() for name, value in estimator.state_dict().items()}
-            self._trained[setting.name] = estimator.eval()
-        return self._trained[setting.name]
+                for _ in range(self.training_steps(problem)):
+                    train_step(estimator, problem, optimizer)
+            self._states[problem.name] = {name: value.clone() for name, value in estimator.state_dict().items()}
+            self._trained[problem.name] = estimator.eval()
+        return self._trained[problem.name]
 
-    def steps(self, setting: Setting) -> int:
-        """How long it trains in a setting: long in one, and in some more where no learned part makes that dear."""
+    def training_steps(self, problem: SmallProblem) -> int:
+        """Return for how many steps it trains on a problem.
+
+        Many on the first problem; on some more if it has no learned part, which would make that slow.
+        """
         names = [each.name for each in self.representatives]
-        if not self._state:
-            return WARM_UP if setting.name in names else STATELESS
-        late = names[: 1 if self._learns else LATE_SETTINGS] if self.late else []
-        return LATE if setting.name in late else WARM_UP
+        if not self._has_state:
+            return WARM_UP_STEPS if problem.name in names else STATELESS_STEPS
+        long = names[: 1 if self._learns else LONG_PROBLEMS] if self.trains_long else []
+        return LONG_STEPS if problem.name in long else WARM_UP_STEPS
 
     @cached_property
-    def _state(self) -> bool:
+    def _has_state(self) -> bool:
         return bool(self._example.state_dict())
 
     @cached_property
@@ -97,19 +104,19 @@ class Subject:
 
     @cached_property
     def _example(self) -> Estimator:
-        return self.fresh(self.settings[0])
+        return self.create(self.problems[0])
 
-    def prepared(self, setting: Setting, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
-        """One that has trained, in eval mode; each call returns another one, in the same state."""
-        self.trained(setting)
-        estimator = self.fresh(setting, dtype, device)
-        estimator.load_state_dict(self._states[setting.name])
+    def prepared(self, problem: SmallProblem, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
+        """Return a new instance in eval mode, in the state that training on the problem has left."""
+        self.trained(problem)
+        estimator = self.create(problem, dtype, device)
+        estimator.load_state_dict(self._states[problem.name])
         return estimator.eval()
 
 
-def train_step(estimator: Estimator, setting: Setting, optimizer: torch.optim.Optimizer | None) -> None:
-    """One step of training on a batch of copies, in which the problem stays as it is."""
-    surrogate = estimator(setting.objective(setting.leaves(REPLICATES, plain=True))).mean()
+def train_step(estimator: Estimator, problem: SmallProblem, optimizer: torch.optim.Optimizer | None) -> None:
+    """Make one step of training on a batch of copies; only the estimator changes, the problem does not."""
+    surrogate = estimator(problem.objective(problem.leaf_tensors(REPLICATES, plain=True))).mean()
     if optimizer is not None:
         optimizer.zero_grad()
         surrogate.backward()

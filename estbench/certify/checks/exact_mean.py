@@ -1,14 +1,14 @@
-r"""The expectation of an estimator over its own noise, without sampling: the mean and the variance of its gradient.
+r"""The exact mean of an estimator: the mean and the variance of its gradient over its own noise, without sampling.
 
-An estimator whose only noise is what it draws from q is a function of those draws alone. All that S draws can be are
-laid along a replicate dimension in place of the draws, and each replicate is weighted by its probability:
+An estimator that only draws from q is a function of these draws. All possible values of its S draws are placed along a
+replicate dimension, and each replicate is weighted by its probability:
 
     E[g] = sum_{z_1..z_S} r_1(z_1) ... r_S(z_S) g(z_1, ..., z_S)
 
-with r_s the law of draw s, as a rule q.
+with r_s the distribution of draw s, usually q.
 
-For finite latents these are all tuples of values, for normal ones the nodes of Gauss-Hermite quadrature. Estimators
-that draw other noise (uniforms, Gumbels) cannot be seen through like this, and are left to the z-test.
+For finite latents these are all tuples of values, for normal latents the nodes of Gauss-Hermite quadrature. Estimators
+that draw other noise (uniforms, Gumbels) cannot be enumerated in this way; for them the z-test decides.
 """
 
 from __future__ import annotations
@@ -23,70 +23,73 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estbench.certify.sampling import Gradients, gradients
-from estbench.certify.settings.base import NODES, Setting
-from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, deviation, not_applicable, verdict
+from estbench.certify.check_result import CheckResult, decide, describe_deviation, not_applicable
+from estbench.certify.estimator_under_test import EstimatorUnderTest
+from estbench.certify.problems.base import NODES, SmallProblem
+from estbench.certify.sampling import Gradients, draw_gradients
 from estbench.estimators import Estimator
 from estbench.latents import states
 from estbench.randomness import seeded
 
-# Tuples that are laid out at once: finite values, or nodes of a grid.
-TUPLES = 10_000
-GRID = 120_000
-# Of the gradient's norm: a sum over values is exact, a quadrature as good as its nodes (a log of a sum has poles).
+MAX_TUPLES = 10_000  # of finite values
+MAX_NODES = 120_000  # of a grid
+# Allowed errors, relative to the gradient's norm: a sum over values is exact, a quadrature as good as its nodes (the
+# logarithm of a sum has poles).
 ROUNDING = 1e-10
 QUADRATURE = 1e-6
-TOTAL = 1e-9  # of the probabilities of all tuples
+TOTAL_TOLERANCE = 1e-9  # of the sum of all probabilities
 Sampler = Callable[..., Tensor]
 
 
 class _OtherDrawsError(Exception):
-    """The estimator draws otherwise than it did before: in number, or for another batch."""
+    """The estimator draws another number of samples than before, or for another batch."""
 
 
-class Expectation(NamedTuple):
-    """Mean and variance of every coordinate, (B, ...) by group, from so many tuples."""
+class ExactMoments(NamedTuple):
+    """Mean and variance of every coordinate, (B, ...) by group, and the number of tuples of draws behind them."""
 
     mean: Gradients
     variance: Gradients
     tuples: int
 
 
-def exact_mean(subject: Subject, setting: Setting) -> Verdict:
-    """The expectation over the estimator's own noise is the exact gradient."""
-    found = expectation(subject.prepared(setting), setting)
-    if found is None:
+def check_exact_mean(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Check that the expectation over the estimator's own noise is the exact gradient."""
+    moments = enumerate_moments(tested.prepared(problem), problem)
+    if moments is None:
         return not_applicable("its noise cannot be enumerated here: the z-test decides")
-    return compare(found.mean, setting, f"{found.tuples:,} tuples of draws")
+    return compare_mean(moments.mean, problem, f"{moments.tuples:,} tuples of draws")
 
 
-def compare(mean: Gradients, setting: Setting, how: str, size: float = 1.0) -> Verdict:
-    """Whether a mean gradient is the exact one in every coordinate; rounding grows with the ``size`` of f."""
-    exact = setting.exact()
-    errors = {group: (mean[group] - exact[group]).abs() / setting.scale(group) for group in exact}
+def compare_mean(mean: Gradients, problem: SmallProblem, evidence: str, size: float = 1.0) -> CheckResult:
+    """Compare a mean gradient with the exact one in every coordinate; rounding grows with the ``size`` of f."""
+    exact = problem.exact_gradient()
+    errors = {group: (mean[group] - exact[group]).abs() / problem.gradient_norm(group) for group in exact}
     group = max(errors, key=lambda name: float(errors[name].nan_to_num(torch.inf).max()))
     error, worst = float(errors[group].max()), int(errors[group].argmax())
-    bound = max(size, 1.0) * (QUADRATURE if setting.latents.name == "normal" else ROUNDING)
-    return verdict(
+    bound = max(size, 1.0) * (QUADRATURE if problem.latents.name == "normal" else ROUNDING)
+    return decide(
         error <= bound,
-        f"relative error {error:.1e}, bound {bound:.0e}, {how}",
-        deviation(group, mean[group], exact[group], worst, f"relative error {error:.1e}"),
+        f"relative error {error:.1e}, bound {bound:.0e}, {evidence}",
+        describe_deviation(group, mean[group], exact[group], worst, f"relative error {error:.1e}"),
         error / bound,
         error=error,
         bound=bound,
     )
 
 
-def expectation(estimator: Estimator, setting: Setting) -> Expectation | None:
-    """The moments of the gradient over all that the estimator may draw; nothing where that cannot be enumerated."""
-    sizes = _draws(estimator, setting)
-    laid = None if sizes is None else _tuples(setting, sum(sizes))
-    if laid is None:
+def enumerate_moments(estimator: Estimator, problem: SmallProblem) -> ExactMoments | None:
+    """Return the moments of the gradient over all values that the estimator may draw.
+
+    None if its noise cannot be enumerated: it draws other noise, or there are too many tuples of values.
+    """
+    sizes = _record_draws(estimator, problem)
+    tuples = None if sizes is None else _list_tuples(problem, sum(sizes))
+    if tuples is None:
         return None
-    values, probability = laid  # (S, N, 1 or B, ...) and (N, 1 or B)
+    values, probability = tuples  # (S, N, 1 or B, ...) and (N, 1 or B)
     position = 0
-    shape = (len(probability), setting.examples)
+    shape = (len(probability), problem.examples)
 
     def replay(q: Distribution) -> Sampler:
         def sample(sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -95,36 +98,36 @@ def expectation(estimator: Estimator, setting: Setting) -> Expectation | None:
             position += sample_shape[0]
             if q.batch_shape != shape or len(chosen) != sample_shape[0]:
                 raise _OtherDrawsError
-            if setting.latents.name == "normal":
+            if problem.latents.name == "normal":
                 return q.mean + q.stddev * chosen
             z = chosen.expand(len(chosen), *shape, *q.event_shape)
-            # By the law that is drawn from, which need not be that of the objective's q.
+            # The distribution that is drawn from need not be the objective's q.
             probability = probability * q.log_prob(z).detach().sum(0).exp()
             return z
 
         return sample
 
     try:
-        found = gradients(estimator, _with_sampler(setting, replay), len(probability))
+        drawn = draw_gradients(estimator, _replace_sampler(problem, replay), len(probability))
     except _OtherDrawsError:
         return None
     total = probability.sum(0)
     all_drawn = position == sum(sizes or [])
-    if not all_drawn or not torch.allclose(total, torch.ones_like(total), rtol=0, atol=TOTAL):
+    if not all_drawn or not torch.allclose(total, torch.ones_like(total), rtol=0, atol=TOTAL_TOLERANCE):
         return None
     mean, variance = {}, {}
-    for group, gradient in found.items():
+    for group, gradient in drawn.items():
         weight = probability.view(*probability.shape, *[1] * (gradient.dim() - 2))
         mean[group] = (weight * gradient).sum(0)
         variance[group] = (weight * (gradient - mean[group]).square()).sum(0)
-    return Expectation(mean, variance, len(probability))
+    return ExactMoments(mean, variance, len(probability))
 
 
-def _draws(estimator: Estimator, setting: Setting) -> list[int] | None:
-    """How many samples the estimator draws from q, call by call; nothing if it draws any other noise."""
+def _record_draws(estimator: Estimator, problem: SmallProblem) -> list[int] | None:
+    """Return how many samples the estimator draws from q in each of its calls; None if it draws any other noise."""
     sizes: list[tuple[int, ...]] = []
 
-    def spy(q: Distribution) -> Sampler:
+    def record(q: Distribution) -> Sampler:
         original = q.rsample if q.has_rsample else q.sample
 
         def sample(sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
@@ -136,21 +139,21 @@ def _draws(estimator: Estimator, setting: Setting) -> list[int] | None:
 
         return sample
 
-    with seeded(0, setting.weights.device):
+    with seeded(0, problem.weights.device):
         before = torch.get_rng_state()
-        gradients(estimator, _with_sampler(setting, spy), 1)
+        draw_gradients(estimator, _replace_sampler(problem, record), 1)
         other_noise = not torch.equal(before, torch.get_rng_state())
     if other_noise or any(len(shape) != 1 for shape in sizes):
         return None
     return [shape[0] for shape in sizes]
 
 
-def _with_sampler(setting: Setting, sampler: Callable[[Distribution], Sampler]) -> Setting:
-    """The same setting, whose q draws by another function: ``sample`` without its gradient, ``rsample`` with it."""
-    latents = copy.copy(setting.latents)
+def _replace_sampler(problem: SmallProblem, sampler: Callable[[Distribution], Sampler]) -> SmallProblem:
+    """Return the problem with a q that draws by another function: ``rsample`` with its gradient, ``sample`` without."""
+    latents = copy.copy(problem.latents)
 
     def family(params: dict[str, Tensor]) -> Distribution:
-        q = setting.latents.family(params)
+        q = problem.latents.family(params)
         rsample = sampler(q)
         if q.has_rsample:
             q.rsample = rsample  # type: ignore[method-assign]
@@ -158,28 +161,28 @@ def _with_sampler(setting: Setting, sampler: Callable[[Distribution], Sampler]) 
         return q
 
     latents.family = family  # type: ignore[method-assign,assignment]
-    return dataclasses.replace(setting, latents=latents)
+    return dataclasses.replace(problem, latents=latents)
 
 
-def _tuples(setting: Setting, samples: int) -> tuple[Tensor, Tensor] | None:
-    """All that ``samples`` draws can be, (S, N, B or 1, ...), and the mass of the noise of each, (N, B or 1)."""
-    q = setting.latents.family(setting.params)
+def _list_tuples(problem: SmallProblem, samples: int) -> tuple[Tensor, Tensor] | None:
+    """Return all values of ``samples`` draws, (S, N, B or 1, ...), and the mass of the noise of each, (N, B or 1)."""
+    q = problem.latents.family(problem.params)
     if samples == 0:
-        return setting.weights, torch.ones(1, len(setting.weights), dtype=torch.float64)
-    if setting.latents.name == "normal":
-        return _grid(q, samples)
+        return problem.weights, torch.ones(1, len(problem.weights), dtype=torch.float64)
+    if problem.latents.name == "normal":
+        return _make_grid(q, samples)
     values = states(q)
-    if values is None or len(values) ** samples > TUPLES:
+    if values is None or len(values) ** samples > MAX_TUPLES:
         return None
     index = torch.cartesian_prod(*[torch.arange(len(values))] * samples).view(-1, samples)
-    # Each is as probable as the laws that are drawn from make it: that is known when they are.
+    # The probabilities come from the distributions that are drawn from, which are known only when they are drawn from.
     return values[index.T][:, :, None], torch.ones(len(index), 1, dtype=torch.float64)
 
 
-def _grid(q: Distribution, samples: int) -> tuple[Tensor, Tensor] | None:
-    """Standard noise for ``samples`` draws of D normals at the nodes of a grid, and its masses."""
+def _make_grid(q: Distribution, samples: int) -> tuple[Tensor, Tensor] | None:
+    """Return standard noise for ``samples`` draws of D normals at the nodes of a grid, and its masses."""
     latents = q.event_shape[0]
-    if NODES ** (samples * latents) > GRID:
+    if NODES ** (samples * latents) > MAX_NODES:
         return None
     abscissae, masses = np.polynomial.hermite_e.hermegauss(NODES)
     axes = samples * latents
