@@ -73,9 +73,9 @@ def check_cross_talk(tested: EstimatorUnderTest, problem: SmallProblem) -> Check
                 )
                 message = (
                     f"example {example} was changed, and the gradient of {', '.join(wrong)} of another example changed"
-                    f" by {difference:.2g} of the gradient's norm ({'training' if training else 'eval'} mode). Usual causes: a"
-                    " baseline, a normaliser or a sum over the batch; use state from before the step, or the samples"
-                    " of the same example"
+                    f" by {difference:.2g} of the gradient's norm ({'training' if training else 'eval'} mode). Usual"
+                    " causes: a baseline, a normaliser or a sum over the batch; use state from before the step, or the"
+                    " samples of the same example"
                 )
                 return decide(False, "", message)
     return decide(True, "other examples' gradients are the same bits, in training and eval mode")

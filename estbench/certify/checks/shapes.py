@@ -78,7 +78,8 @@ def check_large_f(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckRes
     for offset in OFFSETS:
         for dtype, allowed in TOLERANCES.items():
             base, one, many = (
-                _draw_with_constant(tested, problem, constant, dtype) for constant in (0.0, math.copysign(1.0, offset), offset)
+                _draw_with_constant(tested, problem, constant, dtype)
+                for constant in (0.0, math.copysign(1.0, offset), offset)
             )
             for group, gradient in base.items():
                 effect, expected = many[group] - gradient, (one[group] - gradient) * abs(offset)

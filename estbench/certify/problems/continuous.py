@@ -140,7 +140,9 @@ def make_polynomial_problem(latents: Latents, integrand: str, seed: int, example
         return torch.stack(means).sum(0) - kl(params, prior)
 
     return centre(
-        SmallProblem(name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation)
+        SmallProblem(
+            name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation
+        )
     )
 
 

@@ -48,7 +48,9 @@ def _make_problem(latents: Latents, integrand: str, seed: int, samples: int = 1)
     size = "x".join(str(number) for number in latents.family(params).event_shape)
     name = f"{latents.name} {size}, {integrand}, {kl}, {EXAMPLES} examples"
     expectation = _exponential_elbo(latents) if latents.name == "normal" and samples == 1 else None
-    problem = SmallProblem(name, latents, params, weights, INTEGRANDS[integrand], False, samples, expectation=expectation)
+    problem = SmallProblem(
+        name, latents, params, weights, INTEGRANDS[integrand], False, samples, expectation=expectation
+    )
     # To see a smaller bias of a score function of several samples would take millions of draws.
     if samples > 1:
         problem = dataclasses.replace(problem, detectable=0.1)

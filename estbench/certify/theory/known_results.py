@@ -99,7 +99,9 @@ def _set_baseline(constant: float) -> Callable[[Estimator], None]:
     return arrange
 
 
-def _gaussian(label: str, form: Literal["score-function", "pathwise", "measure-valued"], cost: Cost) -> TheoreticalResult:
+def _gaussian(
+    label: str, form: Literal["score-function", "pathwise", "measure-valued"], cost: Cost
+) -> TheoreticalResult:
     """Variances by ``gaussian_variances``: of d/d loc, and for the quadratic cost also of d/d log_scale."""
     examples = GAUSSIAN_EXAMPLES[cost]
     variance = {"loc": to_column([gaussian_variances.variance(cost, form, "loc", *row) for row in examples])}

@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.certify.sampling import gradients
-from estbench.certify.settings.base import Setting
+from estbench.certify.problems.base import SmallProblem
+from estbench.certify.sampling import draw_gradients
 from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
 from estbench.latents import NormalLatents
@@ -67,7 +67,7 @@ def importance_bias(options: Settings) -> Measured:
     return Measured(quantities, points, ("K", "mean of the estimates / exact gradient"), (True, False))
 
 
-def one_latent(x: float, loc: float, scale: float, k: int) -> Setting:
+def one_latent(x: float, loc: float, scale: float, k: int) -> SmallProblem:
     """The bound L_K of one observation x of the linear-Gaussian model with one latent."""
     location, log_scale, observed = torch.tensor([[[loc]], [[math.log(scale)]], [[x]]], dtype=torch.float64)
     params = {"loc": location, "log_scale": log_scale}
@@ -76,17 +76,19 @@ def one_latent(x: float, loc: float, scale: float, k: int) -> Setting:
         return -0.5 * ((z - x).square() + math.log(2 * math.pi)).sum(-1)
 
     name = f"one normal latent, K = {k}"
-    return Setting(name, NormalLatents(1), params, observed, log_likelihood, analytic_kl=False, importance_samples=k)
+    return SmallProblem(
+        name, NormalLatents(1), params, observed, log_likelihood, analytic_kl=False, importance_samples=k
+    )
 
 
-def exact_gradient(setting: Setting) -> dict[str, float]:
+def exact_gradient(setting: SmallProblem) -> dict[str, float]:
     r"""Gradient of L_K with respect to loc and log scale, from two integrals over a line, whatever K is.
 
         log s = int_0^inf (exp(-t) - exp(-t s)) dt / t,   E log sum_k w_k = int (exp(-t) - M(t)^K) d log t
 
     with M(t) = E_q[exp(-t w)], as the K weights are independent.
     """
-    leaves = setting.leaves()
+    leaves = setting.leaf_tensors()
     objective = setting.objective(leaves)
     z = leaves["loc"] + leaves["log_scale"].exp() * NOISE[:, None, None]
     weights = objective.log_weight(z).exp()  # (N, 1)
@@ -99,11 +101,11 @@ def exact_gradient(setting: Setting) -> dict[str, float]:
     return dict(zip(PARAMETERS, map(float, found), strict=True))
 
 
-def _draws(variant: str, setting: Setting, replicates: int) -> dict[str, Tensor]:
+def _draws(variant: str, setting: SmallProblem, replicates: int) -> dict[str, Tensor]:
     estimator = create_estimator(variant).eval()
     counts = [min(CHUNK, replicates - start) for start in range(0, replicates, CHUNK)]
     with seeded(stream_seed(0, "probe", estimator=variant, k=setting.importance_samples), torch.device("cpu")):
-        chunks = [gradients(estimator, setting, count) for count in counts]
+        chunks = [draw_gradients(estimator, setting, count) for count in counts]
     return {name: torch.cat([chunk[name] for chunk in chunks]).flatten() for name in PARAMETERS}
 
 

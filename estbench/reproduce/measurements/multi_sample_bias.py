@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.certify.checks.enumeration import expectation
-from estbench.certify.settings import SMALL
-from estbench.certify.settings.base import Setting
+from estbench.certify.checks.exact_mean import enumerate_moments
+from estbench.certify.problems import SMALL
+from estbench.certify.problems.base import SmallProblem
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.estimators import create as create_estimator
 from estbench.latents import states
@@ -43,7 +43,7 @@ def multi_sample_bias(options: Settings) -> Measured:
     for name in options.problems:
         for count in options.samples:
             setting = dataclasses.replace(_setting(name), importance_samples=count)
-            exact, overlap = setting.exact()["logits"], weighted_scores(setting)
+            exact, overlap = setting.exact_gradient()["logits"], weighted_scores(setting)
             for variant, gamma in options.gamma.items():
                 bias = mean_gradient(variant, setting) - exact
                 size, theory = (float(part.norm() / exact.norm()) for part in (bias, gamma * overlap))
@@ -57,9 +57,9 @@ def multi_sample_bias(options: Settings) -> Measured:
     return Measured(quantities, points, ("K", "bias / gradient"))
 
 
-def mean_gradient(variant: str, setting: Setting) -> Tensor:
+def mean_gradient(variant: str, setting: SmallProblem) -> Tensor:
     """The estimate's mean over all that it can draw, with respect to the logits of each example."""
-    found = expectation(create_estimator(variant).eval(), setting)
+    found = enumerate_moments(create_estimator(variant).eval(), setting)
     if found is None:
         raise EstbenchError(
             f"the mean of '{variant}' on '{setting.name}' with {setting.importance_samples} samples cannot be"
@@ -68,10 +68,10 @@ def mean_gradient(variant: str, setting: Setting) -> Tensor:
     return found.mean["logits"]
 
 
-def weighted_scores(setting: Setting) -> Tensor:
+def weighted_scores(setting: SmallProblem) -> Tensor:
     """E[sum_k v_k s_k] with v_k = w_k / sum_l w_l and s_k the score of z_k in the logits, z_k - E z; as the logits."""
     with torch.no_grad():
-        objective = setting.objective(setting.leaves())
+        objective = setting.objective(setting.leaf_tensors())
         q = objective.q
         values = states(q)
         if values is None:
@@ -84,7 +84,7 @@ def weighted_scores(setting: Setting) -> Tensor:
         return torch.einsum("tkb,tkb...->b...", shares, scores[tuples])
 
 
-def _setting(name: str) -> Setting:
+def _setting(name: str) -> SmallProblem:
     known = {each.name: each for each in SMALL if each.bound == "multi-sample" and each.latents.name in FINITE}
     if name not in known:
         raise EstbenchError(f"unknown problem '{name}'; {did_you_mean(name, known)}")

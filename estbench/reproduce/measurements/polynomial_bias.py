@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from estbench.certify.checks.enumeration import expectation
-from estbench.certify.settings.base import Integrand, Setting
+from estbench.certify.checks.exact_mean import enumerate_moments
+from estbench.certify.problems.base import Integrand, SmallProblem
 from estbench.estimators import create as create_estimator
 from estbench.latents import BernoulliLatents, CategoricalLatents, Latents
 from estbench.options import BaseOptions
@@ -65,15 +65,15 @@ def polynomial_bias(options: Settings) -> Measured:
 def _biases(variant: str, family: str, degree: int, problems: int) -> Tensor:
     """The relative bias of each problem, (problems,): each is an example of one setting."""
     setting = _setting(family, degree, problems)
-    found = expectation(create_estimator(variant).eval(), setting)
+    found = enumerate_moments(create_estimator(variant).eval(), setting)
     if found is None:
         raise ValueError(f"the noise of '{variant}' cannot be enumerated")
-    exact = setting.exact()["logits"].flatten(1)
+    exact = setting.exact_gradient()["logits"].flatten(1)
     biases: Tensor = (found.mean["logits"].flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)
     return biases
 
 
-def _setting(family: str, degree: int, problems: int) -> Setting:
+def _setting(family: str, degree: int, problems: int) -> SmallProblem:
     latents = FAMILIES[family]
     generator = torch.Generator().manual_seed(degree)
     logits, weights = (
@@ -81,7 +81,7 @@ def _setting(family: str, degree: int, problems: int) -> Setting:
         for size in (latents.outputs, latents.inputs + 1)
     )
     name = f"{family}, degree {degree}"
-    return Setting(name, latents, latents.split(logits), weights, _power(degree), analytic_kl=False)
+    return SmallProblem(name, latents, latents.split(logits), weights, _power(degree), analytic_kl=False)
 
 
 def _power(degree: int) -> Integrand:

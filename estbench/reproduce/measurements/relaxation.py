@@ -9,9 +9,9 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from estbench.certify.sampling import gradients
-from estbench.certify.settings import SMALL
-from estbench.certify.settings.base import Setting
+from estbench.certify.problems import SMALL
+from estbench.certify.problems.base import SmallProblem
+from estbench.certify.sampling import draw_gradients
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.estimators import create as create_estimator
 from estbench.experiment import stream_seed
@@ -75,13 +75,13 @@ def relaxation(options: Settings) -> Measured:
 
 
 def _moments(name: str, temperature: float, options: Settings) -> dict[str, Interval]:
-    setting: Setting = KNOWN[options.setting]
+    setting: SmallProblem = KNOWN[options.setting]
     estimator = create_estimator(Variant(name, {"temperature": temperature})).eval()
     seed = stream_seed(0, "probe", estimator=name, temperature=str(temperature))
     with seeded(seed, torch.device("cpu")):
         counts = [min(CHUNK, options.replicates - start) for start in range(0, options.replicates, CHUNK)]
-        draws = torch.cat([gradients(estimator, setting, count)["logits"] for count in counts])
-    return squared_mean_and_variance((draws - setting.exact()["logits"]).flatten(1))
+        draws = torch.cat([draw_gradients(estimator, setting, count)["logits"] for count in counts])
+    return squared_mean_and_variance((draws - setting.exact_gradient()["logits"]).flatten(1))
 
 
 def squared_mean_and_variance(errors: Tensor) -> dict[str, Interval]:
