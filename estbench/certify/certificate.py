@@ -63,6 +63,10 @@ def certify(variant: str, *, quick: bool = False) -> Certificate:
     """Check a registered estimator, ``name[option=value,...]``; with ``quick`` only by checks without long sampling.
 
     Raises ``EstbenchError`` if there is no such estimator or option.
+
+    >>> certificate = certify("enumeration", quick=True)
+    >>> print(certificate.outcome)
+    passed
     """
     return certify_estimator(_find_registered(ESTIMATORS.resolve(variant).label), quick=quick)
 
