@@ -98,3 +98,11 @@ def environment() -> dict[str, str]:
     source = str(Path(estbench.__file__).parents[1])
     path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def largest_z() -> Callable[..., float]:
+    """Any of ``tests`` z-scores of true hypotheses exceeds this with probability 1e-4 at most (Bonferroni)."""
+    from oracles import z_scores
+
+    return z_scores.largest_z

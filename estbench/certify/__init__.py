@@ -1,6 +1,6 @@
-"""The certificate: what every estimator must prove before it is called right, and its record.
+"""The certificate: the checks that every estimator must pass, and their record.
 
-The record (``estbench.certify.record``) is read without torch, so what needs torch is imported when it is asked for.
+``record`` is read by reports, which work without torch. All that needs torch is therefore imported on first use.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from estbench.certify.certificate import certify, certify_each, certify_subject, variants
-    from estbench.certify.checks.unbiasedness import BiasTest, bias_tests
-    from estbench.certify.settings import settings_for
-    from estbench.certify.settings.base import Setting
-    from estbench.certify.subject import Subject
+    from estbench.certify.certificate import certify, certify_each, certify_estimator, variants
+    from estbench.certify.checks.unbiasedness import BiasTest, run_bias_tests
+    from estbench.certify.estimator_under_test import EstimatorUnderTest
+    from estbench.certify.problems import small_problems_for
+    from estbench.certify.problems.base import SmallProblem
 
 _HOMES = {
     "BiasTest": "checks.unbiasedness",
-    "Setting": "settings",
-    "Subject": "subject",
-    "bias_tests": "checks.unbiasedness",
+    "EstimatorUnderTest": "estimator_under_test",
+    "SmallProblem": "problems",
     "certify": "certificate",
     "certify_each": "certificate",
-    "certify_subject": "certificate",
-    "settings_for": "settings",
+    "certify_estimator": "certificate",
+    "run_bias_tests": "checks.unbiasedness",
+    "small_problems_for": "problems",
     "variants": "certificate",
 }
 
 __all__ = [
     "BiasTest",
-    "Setting",
-    "Subject",
-    "bias_tests",
+    "EstimatorUnderTest",
+    "SmallProblem",
     "certify",
     "certify_each",
-    "certify_subject",
-    "settings_for",
+    "certify_estimator",
+    "run_bias_tests",
+    "small_problems_for",
     "variants",
 ]
 

@@ -1,4 +1,4 @@
-"""The certificate of an estimator: every check, in every setting that it declares to be for."""
+"""The certificate of an estimator: every check, on every small problem that it declares to support."""
 
 from __future__ import annotations
 
@@ -10,121 +10,129 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
 
 import torch
 
 from estbench._version import __version__
-from estbench.certify import known
-from estbench.certify.checks import calls, contract, enumeration, facts, shapes, unbiasedness
-from estbench.certify.record import Certificate, Check, Outcome, worst
-from estbench.certify.settings.base import EXAMPLES, Setting
-from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict
+from estbench.certify.check_result import CheckResult
+from estbench.certify.checks import calls, contract, exact_mean, facts, shapes, unbiasedness
+from estbench.certify.estimator_under_test import EstimatorUnderTest
+from estbench.certify.problems.base import EXAMPLES, SmallProblem
+from estbench.certify.record import Certificate, Check, CheckOutcome, find_worst
 from estbench.estimators import ESTIMATORS
 from estbench.estimators import create as create_estimator
 from estbench.plugins import load_plugin
 from estbench.processes import end_with_parent, started_without_script, usable_cores
-from estbench.source import fingerprint
+from estbench.source import fingerprint, ships
 
-PerSetting = Callable[[Subject, Setting], Verdict]
-Part = tuple[tuple[Check, ...], float]
+RunCheck = Callable[[EstimatorUnderTest, SmallProblem], CheckResult]
+Part = tuple[tuple[Check, ...], float]  # checks, and the seconds that they took
 
-# In the order in which they are shown. What is quick and has no chance in its verdict is tested with every change.
-QUICK: dict[str, PerSetting] = {
-    "evaluations": facts.evaluations,
-    "differentiable f": facts.differentiable_f,
-    "replicate dimensions": contract.replicates,
-    "noise of its own": calls.own_noise,
-    "no cross-talk": contract.cross_talk,
-    "decoder gradient": contract.decoder,
-    "prior gradient": contract.prior,
-    "frozen in eval mode": contract.frozen,
-    "training mode": contract.training_mode,
-    "precision": contract.precision,
-    "deterministic": contract.deterministic,
-    "devices": contract.devices,
-    "save and load": contract.save_and_load,
+# The checks by name, in the order in which they are shown. These are quick; with every change of the code they also run
+# in the tests.
+QUICK: dict[str, RunCheck] = {
+    "evaluations": facts.check_evaluations,
+    "differentiable f": facts.check_differentiable_f,
+    "replicate dimensions": contract.check_replicates,
+    "noise of its own": calls.check_own_noise,
+    "no cross-talk": contract.check_cross_talk,
+    "decoder gradient": contract.check_decoder,
+    "prior gradient": contract.check_prior,
+    "frozen in eval mode": contract.check_frozen,
+    "training mode": contract.check_training_mode,
+    "precision": contract.check_precision,
+    "deterministic": contract.check_deterministic,
+    "devices": contract.check_devices,
+    "save and load": contract.check_save_and_load,
 }
-# What does not depend on the very integrand, in one setting of each kind.
-ONCE: dict[str, PerSetting] = {
-    "no memory of calls": calls.no_memory,
-    "batch sizes": shapes.batch_sizes,
-    "large f": shapes.large_f,
+# Quick checks that hardly depend on the integrand, on one problem of each kind.
+ONCE: dict[str, RunCheck] = {
+    "no memory of calls": calls.check_no_memory,
+    "batch sizes": shapes.check_batch_sizes,
+    "large f": shapes.check_large_f,
 }
 BIASED = "declared bias"
-SINGLY = 2  # kinds of settings in which examples come one at a time
-# Fewer settings than this are not worth the start of another process.
-PARTS_EACH = 5
-WORKER = "SpawnProcess"  # the name that multiprocessing gives to what a pool starts
+ONE_BY_ONE_PROBLEMS = 2  # problems on which examples come one at a time
+# Problems for each worker process; fewer are not worth the start of another process.
+PROBLEMS_PER_WORKER = 5
+WORKER = "SpawnProcess"  # the name that multiprocessing gives to the processes of a pool
 
 
 def certify(variant: str, *, quick: bool = False) -> Certificate:
-    """Check a registered estimator, ``name[option=value,...]``; ``quick`` leaves out what is sampled at length."""
-    return certify_subject(_registered(ESTIMATORS.resolve(variant).label), quick=quick)
+    """Check a registered estimator, ``name[option=value,...]``; with ``quick`` only by checks without long sampling.
+
+    Raises ``EstbenchError`` if there is no such estimator or option.
+
+    >>> certificate = certify("enumeration", quick=True)
+    >>> print(certificate.outcome)
+    passed
+    """
+    return certify_estimator(_find_registered(ESTIMATORS.resolve(variant).label), quick=quick)
 
 
-def certify_subject(subject: Subject, *, quick: bool = False) -> Certificate:
+def certify_estimator(tested: EstimatorUnderTest, *, quick: bool = False) -> Certificate:
     """Check an estimator that need not be registered."""
-    subject = dataclasses.replace(subject, late=not quick)
-    return _certificate(subject, [_part(subject, setting, quick=quick) for setting in (None, *subject.settings)])
+    tested = dataclasses.replace(tested, trains_long=not quick)
+    return _join(tested, [_make_part(tested, problem, quick=quick) for problem in (None, *tested.problems)])
 
 
 def certify_each(labels: Sequence[str], plugins: Iterable[str] = ()) -> Iterator[Certificate]:
-    """Certificates one after the other; where there is much to do, made by a process for each core that may be used.
+    """Yield the certificates of variants in turn; many are made by one process for each usable core.
 
     Each process has one thread and loads the ``plugins``.
     """
-    subjects = [_registered(label) for label in labels]
-    parts = [(subject.label, at) for subject in subjects for at in range(len(subject.settings) + 1)]
-    workers = min(len(parts) // PARTS_EACH, usable_cores())
+    estimators = [_find_registered(label) for label in labels]
+    parts = [(tested.label, index) for tested in estimators for index in range(len(tested.problems) + 1)]
+    workers = min(len(parts) // PROBLEMS_PER_WORKER, usable_cores())
     if workers <= 1:
-        yield from map(certify_subject, subjects)
+        yield from map(certify_estimator, estimators)
         return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, _start_worker, (tuple(plugins),)) as pool:
         with started_without_script(WORKER):
-            done = pool.map(_numbered_part, parts)
-        for subject in subjects:
-            yield _certificate(subject, list(itertools.islice(done, len(subject.settings) + 1)))
+            done = pool.map(_make_numbered_part, parts)
+        for tested in estimators:
+            yield _join(tested, list(itertools.islice(done, len(tested.problems) + 1)))
 
 
 def variants(name: str) -> list[str]:
-    """The choices of options of an estimator that have a certificate each, by label: the defaults, then others."""
+    """Return the labels of an estimator that have a certificate each: with its defaults, and its declared variants."""
     cls = ESTIMATORS.get(name)
     return [ESTIMATORS.resolve(variant).label for variant in (name, *cls.variants)]
 
 
-def _registered(label: str) -> Subject:
-    return Subject(label, lambda: create_estimator(label))
+def _find_registered(label: str) -> EstimatorUnderTest:
+    return EstimatorUnderTest(label, lambda: create_estimator(label))
 
 
 def _start_worker(plugins: tuple[str, ...]) -> None:
-    end_with_parent()  # its queue would never tell it
+    end_with_parent()  # the queue does not tell a worker that its parent has ended
     torch.set_num_threads(1)
     for plugin in plugins:
         load_plugin(plugin)
 
 
-def _numbered_part(part: tuple[str, int]) -> Part:
-    label, at = part
-    subject = _registered(label)
-    return _part(subject, (None, *subject.settings)[at], quick=False)
+def _make_numbered_part(part: tuple[str, int]) -> Part:
+    label, index = part
+    tested = _find_registered(label)
+    return _make_part(tested, (None, *tested.problems)[index], quick=False)
 
 
-def _part(subject: Subject, setting: Setting | None, *, quick: bool) -> Part:
-    """The checks in one setting, or those of the estimator as a whole; and the seconds that they took."""
+def _make_part(tested: EstimatorUnderTest, problem: SmallProblem | None, *, quick: bool) -> Part:
+    """Run the checks on one problem, or without a problem those of the estimator as a whole."""
     started = time.perf_counter()
-    checks = _in_setting(subject, setting, quick=quick) if setting else _as_a_whole(subject, quick=quick)
+    checks = _check_on(tested, problem, quick=quick) if problem else _check_as_a_whole(tested, quick=quick)
     return tuple(checks), time.perf_counter() - started
 
 
-def _certificate(subject: Subject, parts: Iterable[Part]) -> Certificate:
-    found, seconds = zip(*parts, strict=True)
-    checks = tuple(itertools.chain.from_iterable(found))
+def _join(tested: EstimatorUnderTest, parts: Iterable[Part]) -> Certificate:
+    checks_of_parts, seconds = zip(*parts, strict=True)
+    checks = tuple(itertools.chain.from_iterable(checks_of_parts))
     return Certificate(
-        label=subject.label,
-        fingerprint=fingerprint(type(subject.facts)),
-        outcome=worst(list(checks)).outcome,
+        label=tested.label,
+        fingerprint=fingerprint(type(tested.facts)),
+        outcome=find_worst(list(checks)).outcome,
         bias=next((check.numbers["bias"] for check in checks if check.name == BIASED and check.numbers), None),
         versions={"estbench": __version__, "torch": str(torch.__version__)},
         seconds=round(sum(seconds), 1),
@@ -132,53 +140,54 @@ def _certificate(subject: Subject, parts: Iterable[Part]) -> Certificate:
     )
 
 
-def _as_a_whole(subject: Subject, *, quick: bool) -> Iterator[Check]:
-    yield _attempt("supports", "", lambda: facts.supports(subject))
+def _check_as_a_whole(tested: EstimatorUnderTest, *, quick: bool) -> Iterator[Check]:
+    yield _run("supports", "", lambda: facts.check_supports(tested))
     if quick:
         return
-    if not subject.facts.unbiased:
-        yield _attempt(BIASED, "", lambda: facts.biased(subject))
-    for fact in known.facts_of(subject.label):
-        yield _attempt(fact.kind, fact.claim, lambda fact=fact: fact.check(subject))  # type: ignore[misc]
+    if not tested.facts.unbiased:
+        yield _run(BIASED, "", lambda: facts.check_declared_bias(tested))
+    if ships(type(tested.facts)):
+        # The theory of estbench's own estimators says nothing about others, and is not imported for them.
+        theory = import_module("estbench.certify.theory.known_results")
+        for result in theory.known_results_for(tested.label):
+            yield _run(result.kind, result.claim, lambda result=result: result.check(tested))  # type: ignore[misc]
 
 
-def _in_setting(subject: Subject, setting: Setting, *, quick: bool) -> Iterator[Check]:
+def _check_on(tested: EstimatorUnderTest, problem: SmallProblem, *, quick: bool) -> Iterator[Check]:
     checks = dict(QUICK)
-    if subject.facts.unbiased:
-        checks["exact mean"] = enumeration.exact_mean
-    representative = any(setting is each for each in subject.representatives)
+    if tested.facts.unbiased:
+        checks["exact mean"] = exact_mean.check_exact_mean
+    representative = tested.is_representative(problem)
     if representative:
         checks |= ONCE
     if not quick:
-        checks["as in a probe"] = unbiasedness.in_a_probe
-        if representative or setting.examples > EXAMPLES:
-            checks["order of the batch"] = contract.permutation
+        checks["as in a probe"] = unbiasedness.check_in_a_probe
+        if representative or problem.examples > EXAMPLES:
+            checks["order of the batch"] = contract.check_permutation
         if representative:
-            checks["independent calls"] = calls.independent
-        if any(setting is each for each in subject.representatives[:SINGLY]):
-            checks["one example at a time"] = unbiasedness.one_by_one
-        if subject.facts.unbiased:
-            checks[unbiasedness.CHECK] = unbiasedness.unbiased
+            checks["independent calls"] = calls.check_independent_calls
+        if any(problem is each for each in tested.representatives[:ONE_BY_ONE_PROBLEMS]):
+            checks["one example at a time"] = unbiasedness.check_one_by_one
+        if tested.facts.unbiased:
+            checks[unbiasedness.CHECK] = unbiasedness.check_unbiased
     for name, check in checks.items():
-        yield _attempt(name, setting.name, lambda check=check: check(subject, setting))  # type: ignore[misc]
+        yield _run(name, problem.name, lambda check=check: check(tested, problem))  # type: ignore[misc]
 
 
-def _attempt(name: str, setting: str, check: Callable[[], Verdict]) -> Check:
-    """A check as a record; what an estimator raises is a failure of its own, and never stops the others."""
+def _run(name: str, problem: str, check: Callable[[], CheckResult]) -> Check:
+    """Run a check and return its record; an error of the estimator fails this check and stops no other."""
     try:
-        found = check()
-    except Exception as error:  # noqa: BLE001  (an estimator is anybody's code)
+        result = check()
+    except Exception as error:  # noqa: BLE001  (an estimator may raise anything)
         frame = traceback.extract_tb(error.__traceback__)[-1]
         message = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
-        found = Verdict(Outcome.FAILED, "it raised an error", " ".join(message.split()))
-    finite = {key: float(number) for key, number in found.numbers.items() if math.isfinite(number)}
-    strain = found.strain if math.isfinite(found.strain) else 1e300
+        result = CheckResult(CheckOutcome.FAILED, "it raised an error", " ".join(message.split()))
     return Check(
         name=name,
-        setting=setting,
-        outcome=found.outcome,
-        evidence=found.evidence,
-        message=found.message,
-        strain=strain,
-        numbers=finite,
+        problem=problem,
+        outcome=result.outcome,
+        evidence=result.evidence,
+        message=result.message,
+        severity=result.severity if math.isfinite(result.severity) else 1e300,  # JSON has no infinity
+        numbers={key: float(number) for key, number in result.numbers.items() if math.isfinite(number)},
     )

@@ -1,7 +1,7 @@
-"""Certificates: what ``estbench check`` found out about an estimator, on disk, and whether it still holds.
+"""Certificates on disk: the results of ``estbench check`` for an estimator, and whether they still hold.
 
-A certificate belongs to one choice of options and to the very source that was checked. Those of the estimators that
-ship with estbench are part of the package; those of a user's own lie in ``results/certificates/``.
+A certificate holds for one choice of options and for the source that was checked. The certificates of the estimators
+that ship with estbench are part of the package. Those of the user's own estimators are in ``results/certificates/``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ FOLDER = GuardedPath("results") / "certificates"
 SHIPPED = Path(__file__).parents[1] / "certificates.json"
 
 
-class Outcome(StrEnum):
-    """How a check ended; what was not applicable, or could not be decided, is never counted as passed."""
+class CheckOutcome(StrEnum):
+    """How a check ended; a check that was not applicable, or could not decide, never counts as passed."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -35,14 +35,14 @@ class Outcome(StrEnum):
 
 
 class CertificateStatus(StrEnum):
-    """What is known about an estimator with its options."""
+    """What the certificates say about an estimator with its options."""
 
     PASSED = "passed"
     FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
-    CLAIMED = "claimed by the record"  # no certificate for its source is here or ships with estbench
+    CLAIMED = "claimed by the record"  # neither the user nor estbench has a certificate for its source
     STALE = "stale"  # its source has changed since
-    OTHER = "other options"  # the estimator passed with others than these
+    OTHER = "other options"  # it passed with its defaults, but has no certificate with these options
     NONE = "none"
 
 
@@ -50,12 +50,12 @@ class Check(Frozen):
     """One thing that was checked, and the evidence for its outcome."""
 
     name: str
-    outcome: Outcome
+    outcome: CheckOutcome
     evidence: str
-    setting: str = ""  # the small problem that it was checked on
-    settings: int = 1  # how many it stands for
-    strain: float = 0.0  # how much of the allowed deviation is used up; above 1 it fails
-    message: str = ""  # of a failure: what was expected, what was measured, the usual causes
+    problem: str = ""  # the name of the small problem that it was checked on
+    num_problems: int = 1  # how many problems it summarises
+    severity: float = 0.0  # the measured deviation over the allowed one; above 1 the check fails
+    message: str = ""  # if it failed: what was expected, what was measured, the usual causes
     numbers: dict[str, float] = Field(default_factory=dict)
 
 
@@ -64,43 +64,43 @@ class Certificate(Frozen):
 
     label: str
     fingerprint: str
-    outcome: Outcome
-    bias: float | None = None  # the largest that was measured, relative to the gradient's norm; of biased ones
+    outcome: CheckOutcome
+    bias: float | None = None  # the largest that was measured, relative to the gradient's norm; None if unbiased
     versions: dict[str, str] = Field(default_factory=dict)
     seconds: float = 0.0
     checks: tuple[Check, ...]
 
     def condensed(self) -> Certificate:
-        """The same with one line for each kind of check: the worst of its settings."""
+        """Return the certificate with one entry for each kind of check: its worst result."""
         kinds: dict[str, list[Check]] = {}
         for check in self.checks:
             kinds.setdefault(check.name, []).append(check)
-        return self.model_copy(update={"checks": tuple(worst(checks) for checks in kinds.values())})
+        return self.model_copy(update={"checks": tuple(find_worst(checks) for checks in kinds.values())})
 
     def complaints(self) -> list[str]:
-        """What did not pass, in words: one line for each kind of check, where it is worst."""
-        undecided = (Outcome.FAILED, Outcome.INCONCLUSIVE)
+        """Return one line for each kind of check that failed or could not decide, with its worst result."""
+        undecided = (CheckOutcome.FAILED, CheckOutcome.INCONCLUSIVE)
         bad = [check for check in self.condensed().checks if check.outcome in undecided]
         return [
-            f"{check.name} {check.outcome}{f' in {check.setting!r}' if check.setting else ''}: {check.message}"
+            f"{check.name} {check.outcome}{f' on {check.problem!r}' if check.problem else ''}: {check.message}"
             for check in bad
         ]
 
 
-SEVERITY = (Outcome.NOT_APPLICABLE, Outcome.PASSED, Outcome.INCONCLUSIVE, Outcome.FAILED)
+FROM_BEST_TO_WORST = (CheckOutcome.NOT_APPLICABLE, CheckOutcome.PASSED, CheckOutcome.INCONCLUSIVE, CheckOutcome.FAILED)
 
 
-def worst(checks: list[Check]) -> Check:
-    """The check that decides over several of a kind; it says how many it stands for."""
-    decisive = max(checks, key=lambda check: (SEVERITY.index(check.outcome), check.strain))
-    count = sum(check.settings for check in checks if check.outcome is not Outcome.NOT_APPLICABLE)
-    return decisive.model_copy(update={"settings": count})
+def find_worst(checks: list[Check]) -> Check:
+    """Return the worst of several checks, with the number of problems that they were applicable to."""
+    worst = max(checks, key=lambda check: (FROM_BEST_TO_WORST.index(check.outcome), check.severity))
+    count = sum(check.num_problems for check in checks if check.outcome is not CheckOutcome.NOT_APPLICABLE)
+    return worst.model_copy(update={"num_problems": count})
 
 
 def certificate_status(label: str, source: str, *folders: Path | GuardedPath) -> CertificateStatus:
-    """What is known about the variant ``label`` whose source has the fingerprint ``source``.
+    """Return what the certificates say about the variant ``label`` whose source has the fingerprint ``source``.
 
-    The user's own certificates, in ``folders`` or ``results/certificates/``, count before those that ship.
+    The user's own certificates, in ``folders`` or ``results/certificates/``, take precedence over those that ship.
     """
     certificates = find_certificates(label, *folders)
     valid = next((certificate for certificate in certificates if source and certificate.fingerprint == source), None)
@@ -115,40 +115,43 @@ def certificate_status(label: str, source: str, *folders: Path | GuardedPath) ->
 
 
 def certificate_claim(label: str, entry: type, folder: GuardedPath) -> dict[str, str]:
-    """What is known about an estimator by the certificates in ``folder`` and those that ship, for a run's records."""
+    """Return what the certificates in ``folder`` and those that ship say about an estimator, for a run's record."""
     source = fingerprint(entry)
     return {"status": str(certificate_status(label, source, folder)), "fingerprint": source}
 
 
 def find_certificates(label: str, *folders: Path | GuardedPath) -> list[Certificate]:
-    """Every certificate of the variant ``label``, the user's own first."""
+    """Return every certificate of the variant ``label``, the user's own first."""
     own = [_read(_file(folder, label)) for folder in dict.fromkeys((*folders, FOLDER))]
-    found = [*own, shipped_certificates().get(label)]
-    return [certificate for certificate in found if certificate is not None and certificate.label == label]
+    every = [*own, shipped_certificates().get(label)]
+    return [certificate for certificate in every if certificate is not None and certificate.label == label]
 
 
 def save_certificate(certificate: Certificate, folder: Path | GuardedPath = FOLDER) -> Path:
-    """Write a certificate into a folder, over an earlier one of the same variant."""
+    """Write a certificate into a folder, replacing an earlier one of the same variant, and return its path.
+
+    Raises ``EstbenchError`` if the folder cannot be created.
+    """
     path = _file(folder, certificate.label)
     try:
         path.parent.mkdir()
     except OSError as error:
-        raise EstbenchError(f"cannot make '{folder}': {error.strerror}; choose another with --out") from None
+        raise EstbenchError(f"cannot create '{folder}': {error.strerror}; choose another with --out") from None
     write_json(path, certificate.model_dump(mode="json"))
     return Path(path)
 
 
 def shipped_certificates() -> dict[str, Certificate]:
-    """The certificates that are part of the package, by label."""
+    """Return the certificates that are part of the package, by label."""
     if not SHIPPED.is_file():
         return {}
     return dict(_shipped(SHIPPED, SHIPPED.stat().st_mtime_ns))
 
 
 def update_shipped(certificates: list[Certificate], labels: set[str]) -> None:
-    """Put certificates among those of the package; of the others, those of ``labels`` stay."""
+    """Write certificates into those of the package; of the other ones only those of ``labels`` stay."""
     kept = {label: certificate for label, certificate in shipped_certificates().items() if label in labels}
-    # How long it took is of one machine and one hour, and would make each recording differ from the last.
+    # The seconds differ each time, and would make each recording differ from the last.
     short = [certificate.condensed().model_copy(update={"seconds": 0.0}) for certificate in certificates]
     merged = kept | {certificate.label: certificate for certificate in short}
     entries = [merged[label].model_dump(mode="json", exclude_defaults=True) for label in sorted(merged)]
@@ -168,7 +171,7 @@ def _file(folder: Path | GuardedPath, label: str) -> GuardedPath:
 
 
 def _read(path: GuardedPath) -> Certificate | None:
-    """A certificate; what cannot be read as one is none."""
+    """Read a certificate; None if the file is missing or damaged."""
     try:
         if not path.exists():
             return None

@@ -1,66 +1,65 @@
-"""Independent draws of an estimator's gradient in a setting, and their moments."""
+"""Independent draws of an estimator's gradient on a small problem, and the moments of every coordinate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
-from estbench.certify.settings.base import Setting
+from estbench.certify.problems.base import SmallProblem
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
+from estbench.measure.gradients.differentiation import gradients
 
-# Numbers (replicates x examples x samples) of one call: fits the cache.
+# Replicates x examples x evaluations of one call: few enough to stay in the cache.
 ROWS = 50_000
-FEW = 64  # replicates of the first call, which tells whether there is noise
+FIRST_REPLICATES = 64  # of the first call, which shows whether there is noise at all
 Gradients = dict[str, Tensor]
-Sampler = Callable[[Estimator, Setting, int], Gradients]  # independent estimates, (count, B, ...) each
+Sampler = Callable[[Estimator, SmallProblem, int], Gradients]  # independent estimates, (count, B, ...) each
 
 
-def gradients(
+def draw_gradients(
     estimator: Estimator,
-    setting: Setting,
+    problem: SmallProblem,
     *replicates: int,
     plain: bool = False,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Gradients:
-    """Independent estimates of the gradient by group, (*R, B, ...) each, with torch's current random state.
+    """Return independent estimates of the gradient by group, (*R, B, ...) each, from torch's current random state.
 
-    ``plain`` hands them to the estimator as one batch of R B examples.
+    With ``plain`` the estimator gets them as one batch of R B examples, as in training.
     """
-    leaves = setting.leaves(*replicates, plain=plain, dtype=dtype, device=device)
-    found = slopes(estimator(setting.objective(leaves)).sum(), leaves)
+    leaves = problem.leaf_tensors(*replicates, plain=plain, dtype=dtype, device=device)
+    drawn = differentiate(estimator(problem.objective(leaves)).sum(), leaves)
     if not plain:
-        return found
-    return {name: gradient.view(*replicates, setting.examples, *gradient.shape[1:]) for name, gradient in found.items()}
+        return drawn
+    return {name: gradient.view(*replicates, problem.examples, *gradient.shape[1:]) for name, gradient in drawn.items()}
 
 
-def as_in_training(estimator: Estimator, setting: Setting, count: int) -> Gradients:
-    """So many estimates from one plain batch in single precision, (count, B, ...) each in double."""
-    found = gradients(estimator, setting, count, plain=True, dtype=torch.float32)
-    return {name: gradient.double() for name, gradient in found.items()}
+def draw_as_in_training(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
+    """Return ``count`` estimates from one plain batch in single precision, (count, B, ...) each in double."""
+    drawn = draw_gradients(estimator, problem, count, plain=True, dtype=torch.float32)
+    return {name: gradient.double() for name, gradient in drawn.items()}
 
 
-def slopes(total: Tensor, leaves: dict[str, Tensor]) -> Gradients:
-    """The gradient of a number by leaf, zero where it does not depend on one."""
-    if not total.requires_grad:
-        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, retain_graph=True)
-    return {
-        name: torch.zeros_like(leaf) if gradient is None else gradient.detach()
-        for (name, leaf), gradient in zip(leaves.items(), found, strict=True)
-    }
+def differentiate(total: Tensor, leaves: Mapping[str, Tensor]) -> Gradients:
+    """Return the gradient of a scalar by leaf, zero for a leaf that it does not depend on."""
+    return dict(zip(leaves, gradients(total, list(leaves.values())), strict=True))
 
 
-def distance(first: Gradients, second: Gradients, setting: Setting) -> float:
-    """The largest difference of a coordinate, relative to the norm of the exact gradient."""
-    return max(float((first[group] - second[group]).abs().max()) / setting.scale(group) for group in first)
+def relative_difference(first: Gradients, second: Gradients, problem: SmallProblem) -> float:
+    """Return the largest difference of a coordinate, relative to the norm of the exact gradient."""
+    return max(float((first[group] - second[group]).abs().max()) / problem.gradient_norm(group) for group in first)
 
 
-class Moments:
-    """Mean and variance (ddof = 1) of every coordinate of the gradient, taken in chunk by chunk."""
+class RunningMoments:
+    """Mean and variance (ddof = 1) of every coordinate of the gradient, updated chunk by chunk.
+
+    A probe keeps other moments (``estbench.measure.gradients.moments``): the trace of the covariance, with its
+    interval. A certificate tests each coordinate by itself.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -69,19 +68,22 @@ class Moments:
 
     @property
     def variance(self) -> Gradients:
-        """By group, (B, ...) each."""
+        """The variance by group, (B, ...) each."""
         return {group: squares / (self.count - 1) for group, squares in self._squares.items()}
 
     @property
     def error(self) -> Gradients:
-        """The standard error of the mean, by group."""
+        """The standard error of the mean by group, (B, ...) each."""
         return {group: (variance / self.count).sqrt() for group, variance in self.variance.items()}
 
-    def add(self, gradients: Gradients) -> None:
-        """Take in R draws, (R, B, ...) by group (Chan, Golub and LeVeque: moments of a union from its parts')."""
-        size = len(next(iter(gradients.values())))
+    def add(self, drawn: Gradients) -> None:
+        """Add R draws, (R, B, ...) by group, by the formula of Chan, Golub and LeVeque for the moments of a union.
+
+        Raises ``EstbenchError`` if a draw is not finite.
+        """
+        size = len(next(iter(drawn.values())))
         share = size / (self.count + size)
-        for group, gradient in gradients.items():
+        for group, gradient in drawn.items():
             center = gradient.mean(0)
             if not center.isfinite().all():
                 raise EstbenchError(f"the gradient of {group} is not finite in some of {size} draws")
@@ -92,21 +94,37 @@ class Moments:
         self.count += size
 
 
-def draw(moments: Moments, estimator: Estimator, setting: Setting, count: int, sampler: Sampler = gradients) -> None:
-    """Take in draws, with torch's current random state, until there are ``count``.
+def draw_until(
+    count: int,
+    moments: RunningMoments,
+    estimator: Estimator,
+    problem: SmallProblem,
+    sampler: Sampler = draw_gradients,
+) -> None:
+    """Add draws to the moments, from torch's current random state, until there are ``count``.
 
-    An estimator without noise and state gives the same again and again, and is asked once.
+    An estimator without noise and state always gives the same gradient, and is called only once.
     """
-    evaluations = estimator.count_evaluations(setting.objective(setting.leaves()))
-    chunk = max(1, ROWS // (setting.examples * evaluations))
-    before = _generator_state(setting.weights.device)
-    found = sampler(estimator, setting, min(chunk, FEW, count - moments.count))
-    moments.add(found)
-    varies = bool(estimator.state_dict()) or not torch.equal(before, _generator_state(setting.weights.device))
+    evaluations = estimator.count_evaluations(problem.objective(problem.leaf_tensors()))
+    chunk = max(1, ROWS // (problem.examples * evaluations))
+    before = _generator_state(problem.weights.device)
+    drawn = sampler(estimator, problem, min(chunk, FIRST_REPLICATES, count - moments.count))
+    moments.add(drawn)
+    varies = bool(estimator.state_dict()) or not torch.equal(before, _generator_state(problem.weights.device))
     while moments.count < count:
         if varies:
-            found = sampler(estimator, setting, min(chunk, count - moments.count))
-        moments.add(found)
+            drawn = sampler(estimator, problem, min(chunk, count - moments.count))
+        moments.add(drawn)
+
+
+def variance_with_error(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the variance of draws, (n, ...) to (...), and its standard error.
+
+    Var(s^2) = (mu4 - s^4 (n - 3) / (n - 1)) / n, with the fourth central moment mu4.
+    """
+    n, variance = len(drawn), drawn.var(0)
+    fourth = (drawn - drawn.mean(0)).pow(4).mean(0)
+    return variance, ((fourth - variance.square() * (n - 3) / (n - 1)) / n).clamp(min=0).sqrt()
 
 
 def _generator_state(device: torch.device) -> Tensor:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="NAME[opts]...")
-@click.option("--all", "everything", is_flag=True, help="Check every estimator that is known.")
+@click.option("--all", "everything", is_flag=True, help="Check every registered estimator.")
 @plugin_option
 @click.option(
-    "--out", type=click.Path(), metavar="DIR", help="Where the certificates go.  [default: results/certificates]"
+    "--out", type=click.Path(), metavar="DIR", help="The folder of the certificates.  [default: results/certificates]"
 )
-@click.option("--record", is_flag=True, help="Put them among those that ship with estbench: for its developers.")
+@click.option("--record", is_flag=True, help="Update the certificates that ship with estbench: for its developers.")
 @json_option
 def command(
     names: tuple[str, ...],
@@ -32,11 +32,11 @@ def command(
     record: bool,
     as_json: bool,
 ) -> int:
-    """Put estimators to the test: one certificate each, with the evidence for every check.
+    """Check estimators: one certificate each, with the evidence for every check.
 
-    Small problems with exact gradients prove the mean, the variance where theory knows it, the declared
-    facts and the contract. NAME is checked with its defaults and with the further options that it declares;
-    NAME[opts] with those alone. Exit code 1 if one does not pass.
+    Small problems with exact gradients show whether the mean gradient, the declared facts and the contract
+    hold. NAME is checked with its defaults and with the variants that it declares; NAME[opts] only with
+    these options. Exit code 1 if a certificate does not pass.
     """
     from estbench.certify import certify_each
     from estbench.certify.record import FOLDER, save_certificate, update_shipped
@@ -45,49 +45,49 @@ def command(
 
     for plugin in plugins:
         load_plugin(plugin)
-    labels = _labels(names, everything=everything)
+    labels = _find_labels(names, everything=everything)
     if record and (plugins or out):
-        raise EstbenchError("--record is for the estimators that ship with estbench; drop --plugin and --out")
-    made = []
+        raise EstbenchError("--record updates the certificates that ship with estbench; drop --plugin and --out")
+    certificates = []
     for certificate in certify_each(labels, plugins):
-        made.append(certificate)
+        certificates.append(certificate)
         if not record:
             save_certificate(certificate, Path(out) if out else FOLDER)
         if not as_json:
-            _print(certificate, brief=everything)
+            _print_certificate(certificate, brief=everything)
     if record:
-        update_shipped(made, set(_labels((), everything=True)))
+        update_shipped(certificates, set(_find_labels((), everything=True)))
     if as_json:
-        print_json([certificate.model_dump(mode="json") for certificate in made])
-    bad = sum(certificate.outcome != "passed" for certificate in made)
-    if not as_json and len(made) > 1:
-        say(f"{len(made) - bad} of {len(made)} certificates passed")
-    return 1 if bad else 0
+        print_json([certificate.model_dump(mode="json") for certificate in certificates])
+    not_passed = sum(certificate.outcome != "passed" for certificate in certificates)
+    if not as_json and len(certificates) > 1:
+        say(f"{len(certificates) - not_passed} of {len(certificates)} certificates passed")
+    return 1 if not_passed else 0
 
 
-def _labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
-    """The variants to check, each once."""
+def _find_labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
+    """Return the labels of the variants to check, each once."""
     from estbench.certify import variants
     from estbench.estimators import ESTIMATORS
 
     if everything == bool(names):
-        raise EstbenchError("name the estimators to check, or say --all; `estbench list estimators` names them")
+        raise EstbenchError("name the estimators to check, or use --all; `estbench list estimators` lists them")
     wanted = [
         [ESTIMATORS.resolve(name).label] if "[" in name else variants(name) for name in (names or ESTIMATORS.names())
     ]
     return list(dict.fromkeys(label for labels in wanted for label in labels))
 
 
-def _print(certificate: Certificate, *, brief: bool) -> None:
-    """A table of checks, or one line where all is well and many are checked."""
+def _print_certificate(certificate: Certificate, *, brief: bool) -> None:
+    """Print a table of checks; with ``brief`` only one line if the certificate passed."""
     from estbench.cli.console import print_rows, say
 
     if not brief or certificate.outcome != "passed":
         rows = [
-            (check.name, str(check.outcome), str(check.settings or ""), check.evidence)
+            (check.name, str(check.outcome), str(check.num_problems or ""), check.evidence)
             for check in certificate.condensed().checks
         ]
-        print_rows(certificate.label, ("check", "outcome", "settings", "evidence (where it is tightest)"), rows)
+        print_rows(certificate.label, ("check", "outcome", "problems", "evidence (of the worst)"), rows)
         for line in certificate.complaints():
             say(line)
     say(f"{certificate.label}: {certificate.outcome}, {certificate.seconds:.1f} s")

@@ -11,7 +11,7 @@ from estbench.certify.record import (
     Certificate,
     CertificateStatus,
     Check,
-    Outcome,
+    CheckOutcome,
     certificate_status,
     find_certificates,
     save_certificate,
@@ -21,8 +21,8 @@ from estbench.certify.record import (
 from estbench.errors import EstbenchError
 
 
-def certificate(label="mine[depth=2]", outcome=Outcome.PASSED, source="abc", checks=None):
-    made = checks or (Check(name="precision", outcome=outcome, evidence="float32 and float64", setting="one"),)
+def certificate(label="mine[depth=2]", outcome=CheckOutcome.PASSED, source="abc", checks=None):
+    made = checks or (Check(name="precision", outcome=outcome, evidence="float32 and float64", problem="one"),)
     return Certificate(
         label=label, fingerprint=source, outcome=outcome, checks=made, versions={"torch": "2"}, seconds=1.5
     )
@@ -41,7 +41,7 @@ def test_what_is_saved_is_found_again():
     assert json.loads(path.read_text())["outcome"] == "passed"
 
 
-@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.FAILED, Outcome.INCONCLUSIVE])
+@pytest.mark.parametrize("outcome", [CheckOutcome.PASSED, CheckOutcome.FAILED, CheckOutcome.INCONCLUSIVE])
 def test_a_certificate_holds_for_its_own_source(outcome):
     assert certificate_status("mine[depth=2]", "abc") is CertificateStatus.NONE
     save_certificate(certificate(outcome=outcome))
@@ -54,50 +54,52 @@ def test_other_options_of_one_that_passed_are_said_to_be_that():
     save_certificate(certificate("mine"))
     assert certificate_status("mine[depth=3]", "abc") is CertificateStatus.OTHER
     assert certificate_status("mine[depth=3]", "another") is CertificateStatus.NONE
-    save_certificate(certificate("mine", Outcome.FAILED))
+    save_certificate(certificate("mine", CheckOutcome.FAILED))
     assert certificate_status("mine[depth=3]", "abc") is CertificateStatus.NONE
 
 
 def test_the_user_s_own_comes_before_the_one_that_ships(tmp_path):
     update_shipped([certificate("mine"), certificate("other")], {"mine", "other"})
     assert certificate_status("mine", "abc") is CertificateStatus.PASSED
-    save_certificate(certificate("mine", Outcome.FAILED), tmp_path / "elsewhere")
+    save_certificate(certificate("mine", CheckOutcome.FAILED), tmp_path / "elsewhere")
     assert certificate_status("mine", "abc") is CertificateStatus.PASSED
     assert certificate_status("mine", "abc", tmp_path / "elsewhere") is CertificateStatus.FAILED
     # A stale one of the user's own does not hide a valid one.
-    save_certificate(certificate("other", Outcome.FAILED, source="old"))
+    save_certificate(certificate("other", CheckOutcome.FAILED, source="old"))
     assert certificate_status("other", "abc") is CertificateStatus.PASSED
 
 
 def test_what_ships_is_condensed_and_loses_what_is_no_longer_there():
     checks = tuple(
-        Check(name="unbiased", outcome=outcome, evidence=f"strain {strain}", setting=setting, strain=strain)
-        for setting, outcome, strain in (
-            ("one", Outcome.PASSED, 0.2),
-            ("two", Outcome.PASSED, 0.9),
-            ("three", Outcome.NOT_APPLICABLE, 0.0),
+        Check(name="unbiased", outcome=outcome, evidence=f"severity {severity}", problem=problem, severity=severity)
+        for problem, outcome, severity in (
+            ("one", CheckOutcome.PASSED, 0.2),
+            ("two", CheckOutcome.PASSED, 0.9),
+            ("three", CheckOutcome.NOT_APPLICABLE, 0.0),
         )
     )
     update_shipped([certificate("mine", checks=checks), certificate("gone")], {"mine", "gone"})
     update_shipped([], {"mine"})
     assert list(shipped_certificates()) == ["mine"]
     (check,) = shipped_certificates()["mine"].checks
-    assert (check.setting, check.settings, check.strain) == ("two", 2, 0.9)
+    assert (check.problem, check.num_problems, check.severity) == ("two", 2, 0.9)
 
 
 def test_what_did_not_pass_is_said_once_for_each_kind():
     checks = tuple(
-        Check(name=name, outcome=outcome, evidence="", setting="here", strain=strain, message=f"{strain} too much")
-        for name, outcome, strain in (
-            ("unbiased", Outcome.FAILED, 2.0),
-            ("unbiased", Outcome.FAILED, 3.0),
-            ("supports", Outcome.INCONCLUSIVE, 0.0),
-            ("precision", Outcome.PASSED, 0.0),
+        Check(
+            name=name, outcome=outcome, evidence="", problem="here", severity=severity, message=f"{severity} too much"
+        )
+        for name, outcome, severity in (
+            ("unbiased", CheckOutcome.FAILED, 2.0),
+            ("unbiased", CheckOutcome.FAILED, 3.0),
+            ("supports", CheckOutcome.INCONCLUSIVE, 0.0),
+            ("precision", CheckOutcome.PASSED, 0.0),
         )
     )
-    assert certificate(outcome=Outcome.FAILED, checks=checks).complaints() == [
-        "unbiased failed in 'here': 3.0 too much",
-        "supports inconclusive in 'here': 0.0 too much",
+    assert certificate(outcome=CheckOutcome.FAILED, checks=checks).complaints() == [
+        "unbiased failed on 'here': 3.0 too much",
+        "supports inconclusive on 'here': 0.0 too much",
     ]
 
 

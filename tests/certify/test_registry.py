@@ -1,7 +1,8 @@
 """Every registered estimator, with each choice of options that it declares, holds its certificate.
 
-A new estimator is tested by existing. With every change it is seen whether a certificate that passed is of this very
-source; to make them all again is slow, and their family-wise false-alarm rate of 1e-4 is that of a fixed seed.
+A new estimator is tested by existing. With each change of the code, a test compares the source with the one that its
+shipped certificate is about. To make all certificates again is slow; their false-alarm rate of 1e-4 is that of a fixed
+seed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def test_its_certificate_passes(name):
 
 @pytest.mark.parametrize("label", LABELS)
 def test_its_shipped_certificate_is_of_this_source(label):
-    """Made anew by `estbench check --all --record`."""
+    """Update it with `estbench check --all --record`."""
     source = fingerprint(estimators.ESTIMATORS.get(label.partition("[")[0]))
     shipped = shipped_certificates()
     assert label in shipped

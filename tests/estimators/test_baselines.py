@@ -16,11 +16,11 @@ NVIL = "reinforce[baseline=nvil,hidden=5,decay=0.8]"
 def score_gradient(problem, baseline, seed):
     """(f - baseline) d log q / d loc by hand, for one draw; and f itself."""
     torch.manual_seed(seed)
-    leaves = [leaf.detach() for leaf in problem.leaves(2)]
+    leaves = {name: leaf.detach() for name, leaf in problem.leaves(2).items()}
     objective = problem.objective(leaves)
     z = objective.q.sample((1,))
     f = objective.f(z)
-    loc, log_scale, _ = leaves
+    loc, log_scale, _ = leaves.values()
     return ((f - baseline)[..., None] * (z - loc) / (2 * log_scale).exp()).mean(0).squeeze(-1), f
 
 
@@ -55,7 +55,7 @@ def test_a_moving_average_is_kept_in_double_precision_and_given_in_the_model_s(t
     average.update(torch.full((1, 4), 1 / 3))
     assert average.mean.dtype == torch.float64
     problem = toy()
-    single = [leaf.detach().float() for leaf in problem.leaves()]
+    single = {name: leaf.detach().float() for name, leaf in problem.leaves().items()}
     assert average(problem.objective(single)).dtype == torch.float32
 
 
@@ -97,8 +97,8 @@ def test_the_network_learns_what_f_is_for_each_input(toy):
 
     f is a quadratic at q's nearly certain mean, so it is a known number for each example: 16, 0.81 and 2.25.
     """
-    settings = [(1.0, 1e-3, -3.0), (1.0, 1.1e-3, 0.1), (-0.5, 0.9e-3, 1.0)]
-    problem = toy("quadratic", "none", settings)
+    rows = [(1.0, 1e-3, -3.0), (1.0, 1.1e-3, 0.1), (-0.5, 0.9e-3, 1.0)]
+    problem = toy("quadratic", "none", rows)
     estimator = problem.prepared("reinforce[baseline=nvil,hidden=20,decay=0.9]", steps=0).train()
     optimizer = torch.optim.Adam(estimator.parameters(), lr=0.02, maximize=True)
     torch.manual_seed(2)

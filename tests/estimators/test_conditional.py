@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from bits import objective_of
+from oracles.discrete_objectives import objective_of
 from scipy import stats
 
 from estbench.estimators._noise import (

@@ -1,16 +1,17 @@
-"""What the score-function and pathwise families are, in closed form; that their means are exact is in `conformance`."""
+"""The score-function and pathwise families in closed form; the certificate checks that their means are exact."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal
 
 from estbench import estimators
+from estbench.certify.sampling import draw_gradients
+from estbench.certify.theory.toys import make_posterior_toy
 from estbench.estimators.score_function import leave_one_out_mean
-from estbench.problems import Objective
 
 DRAWS = 100_000
 
@@ -65,8 +66,9 @@ def test_a_sampled_kl_brings_its_value_into_the_signal_and_no_direct_gradient(va
     torch.manual_seed(16)
     found = problem.gradients(estimator, 6)[:, 0]
     torch.manual_seed(16)
-    loc, log_scale, k = (leaf.detach() for leaf in problem.leaves(6))
-    objective = problem.objective([loc, log_scale, k])
+    leaves = {name: leaf.detach() for name, leaf in problem.leaves(6).items()}
+    loc, log_scale, k = leaves.values()
+    objective = problem.objective(leaves)
     z = objective.q.sample((2,))
     f = (k * z).cos().squeeze(-1) + objective.prior.log_prob(z) - objective.q.log_prob(z)
     signal = torch.einsum("st,t...->s...", torch.tensor(weights).double(), f)
@@ -81,35 +83,25 @@ def test_rloo_is_the_sample_covariance_of_f_and_the_score(toy):
     torch.manual_seed(14)
     found = problem.gradients(estimator, 6)[:, 0]
     torch.manual_seed(14)
-    loc, log_scale, k = (leaf.detach() for leaf in problem.leaves(6))
-    z = problem.objective([loc, log_scale, k]).q.sample((4,))
+    leaves = {name: leaf.detach() for name, leaf in problem.leaves(6).items()}
+    loc, log_scale, k = leaves.values()
+    z = problem.objective(leaves).q.sample((4,))
     f, score = (k * z).cos(), (z - loc) / (2 * log_scale).exp()
     covariance = ((f - f.mean(0)) * (score - score.mean(0))).sum(0) / 3
     torch.testing.assert_close(found, covariance.squeeze(-1), rtol=0, atol=1e-12)
 
 
 def test_stl_has_no_variance_where_q_is_the_posterior():
-    """p(z) = N(0, 1), p(x|z) = N(z, 1): the posterior is N(x/2, 1/2). Each draw is zero, to rounding."""
-    x = torch.tensor([-2.0, 0.3, 5.0], dtype=torch.float64)
+    """Each draw is the exact gradient, to rounding."""
+    posterior = make_posterior_toy()
+    shifted = dataclasses.replace(posterior, params=posterior.params | {"loc": posterior.params["loc"] + 0.5})
 
-    def leaves(shift):
-        loc = (x[:, None] / 2 + shift).expand(500, 3, 1)
-        return [leaf.clone().requires_grad_() for leaf in (loc, torch.full_like(loc, -0.5 * math.log(2)))]
-
-    def gradients(variant, shift):
-        params = dict(zip(("loc", "log_scale"), leaves(shift), strict=True))
+    def draw(variant, problem):
         torch.manual_seed(15)
-        surrogate = estimators.create(variant)(
-            Objective(
-                params,
-                lambda values: Independent(Normal(values["loc"], values["log_scale"].exp()), 1),
-                lambda z: Normal(z, torch.ones(()).double()).log_prob(x[:, None]).sum(-1),
-                lambda: Independent(Normal(torch.zeros(1).double(), torch.ones(1).double()), 1),
-            )
-        )
-        return torch.stack(torch.autograd.grad(surrogate.sum(), list(params.values())))
+        drawn = draw_gradients(estimators.create(variant), problem, 500)
+        return torch.stack([drawn[name] for name in ("loc", "log_scale")])
 
-    assert float(gradients("stl", shift=0).abs().max()) < 1e-12
+    assert float(draw("stl", posterior).abs().max()) < 1e-12
     # With the score of q, or away from the posterior, there is noise.
-    assert float(gradients("reparam", shift=0).var(1).min()) > 0.1
-    assert float(gradients("stl", shift=0.5)[1].var(0).min()) > 0.1
+    assert float(draw("reparam", posterior).var(1).min()) > 0.1
+    assert float(draw("stl", shifted)[1].var(0).min()) > 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import all_samples, enumerated, fixed_samples, objective_of, prepared
+from oracles.discrete_objectives import all_samples, enumerated, fixed_samples, objective_of, prepared
 
 LOGITS = torch.tensor([[-0.8, 0.3]], dtype=torch.float64)
 

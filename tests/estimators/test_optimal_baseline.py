@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussians import COSTS, columns, draws, largest_z, leaves, objective, z_of_variance
+from oracles.gaussian_toy import GAUSSIAN_COSTS, columns, draw_gradients, make_leaves, make_objective
+from oracles.z_scores import largest_z, z_of_variance
 from torch.distributions import Bernoulli, Independent
 
 from estbench import estimators
@@ -23,8 +24,8 @@ def test_with_many_draws_the_variance_is_the_least_that_a_scalar_leaves():
     gradients, errors = [], []
     torch.manual_seed(3)
     for _ in range(10):
-        parts = leaves(n // 10)
-        problem = objective(parts, names=("loc",))
+        parts = make_leaves(n // 10)
+        problem = make_objective(parts, names=("loc",))
         gradients.append(torch.autograd.grad(estimator(problem).sum(), parts["loc"])[0][..., 0])
         errors.append((estimator.baseline(problem) - best).square())
     excess = torch.cat(errors).mean(0) / s**2
@@ -60,8 +61,8 @@ def test_on_one_bit_it_leaves_no_variance(states):
 
 def test_the_squared_score_is_that_of_each_sample_example_and_replicate():
     torch.manual_seed(4)
-    parts = leaves(5, latents=2)
-    problem = objective(parts)
+    parts = make_leaves(5, latents=2)
+    problem = make_objective(parts)
     z = problem.q.sample((7,))
     e = ((z - parts["loc"]) / parts["log_scale"].exp()).detach()
     expected = ((e / parts["log_scale"].detach().exp()) ** 2 + (e**2 - 1) ** 2).sum(-1)
@@ -84,7 +85,7 @@ def test_the_squared_score_of_other_latents_is_autograd_s(latents):
 
 def test_its_draws_are_counted():
     estimator = estimators.create("reinforce[baseline=optimal,num_samples=2,baseline_draws=7]")
-    problem = objective(leaves(4))
+    problem = make_objective(make_leaves(4))
     estimator(problem)
     assert estimator.evaluations == 9
     assert problem.evaluations == 9 * 4 * 3
@@ -92,14 +93,14 @@ def test_its_draws_are_counted():
 
 def test_a_baseline_of_its_own_draws_takes_nothing_from_the_decoder():
     """The separate draws carry no gradient: the decoder's is that of the samples alone."""
-    parts = leaves(4)
+    parts = make_leaves(4)
     torch.manual_seed(6)
-    surrogate = estimators.create("reinforce[baseline=optimal]")(objective(parts))
+    surrogate = estimators.create("reinforce[baseline=optimal]")(make_objective(parts))
     (found,) = torch.autograd.grad(surrogate.sum(), parts["k"])
     torch.manual_seed(6)
-    problem = objective(parts)
+    problem = make_objective(parts)
     z = problem.q.sample((1,))
-    (expected,) = torch.autograd.grad(COSTS["quadratic"](z, parts["k"]).sum(), parts["k"])
+    (expected,) = torch.autograd.grad(GAUSSIAN_COSTS["quadratic"](z, parts["k"]).sum(), parts["k"])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     assert isinstance(estimators.create("reinforce[baseline=optimal]").baseline, Optimal)
 
@@ -111,18 +112,18 @@ def nvil(normalise, steps=4, kl="none"):
     """After a few steps of training mode, without an optimiser: the network is as it was."""
     torch.manual_seed(7)
     estimator = estimators.create(f"reinforce[baseline=nvil,hidden=5,normalise={str(normalise).lower()}]")
-    estimator.prepare(objective(leaves()))
+    estimator.prepare(make_objective(make_leaves()))
     for _ in range(steps):
-        estimator(objective(leaves(3), kl=kl))
+        estimator(make_objective(make_leaves(3), kl=kl))
     return estimator
 
 
 @pytest.mark.parametrize("kl", ["none", "analytic", "sampled"])
 def test_the_normalised_gradient_has_the_direction_and_another_length(kl):
     """By 1 / max(1, sd), the same for all, the KL's part too: sd^2 is the moving average of past squared signals."""
-    plain, normalised = (draws(nvil(normalise, kl=kl), 5, kl=kl, seed=8) for normalise in (False, True))
+    plain, normalised = (draw_gradients(nvil(normalise, kl=kl), 5, kl=kl, seed=8) for normalise in (False, True))
     estimator = nvil(normalise=True, kl=kl)
-    spread = float(estimator.spread(objective(leaves())).sqrt())
+    spread = float(estimator.spread(make_objective(make_leaves())).sqrt())
     assert spread > 1
     for name in ("loc", "log_scale"):
         torch.testing.assert_close(plain[name], spread * normalised[name])
@@ -132,11 +133,11 @@ def test_the_normalised_gradient_has_the_direction_and_another_length(kl):
 def test_a_small_spread_is_not_blown_up():
     plain, normalised = nvil(normalise=False), nvil(normalise=True)
     normalised.spread.mean.fill_(0.25 * float(normalised.spread.weight))
-    assert torch.equal(draws(plain, 5, seed=8)["loc"], draws(normalised, 5, seed=8)["loc"])
+    assert torch.equal(draw_gradients(plain, 5, seed=8)["loc"], draw_gradients(normalised, 5, seed=8)["loc"])
 
 
 def test_before_there_is_a_spread_there_is_no_gradient_but_the_decoder_s():
-    found = draws(nvil(normalise=True, steps=0), 5, kl="analytic")
+    found = draw_gradients(nvil(normalise=True, steps=0), 5, kl="analytic")
     assert bool(found["loc"].eq(0).all())
     assert bool(found["k"].ne(0).all())
 
@@ -144,7 +145,7 @@ def test_before_there_is_a_spread_there_is_no_gradient_but_the_decoder_s():
 def test_the_network_learns_from_the_signal_as_it_is():
     def gradients(estimator):
         torch.manual_seed(9)
-        surrogate = estimator.train()(objective(leaves(3)))
+        surrogate = estimator.train()(make_objective(make_leaves(3)))
         return torch.autograd.grad(surrogate.sum(), list(estimator.baseline.parameters()))
 
     assert all(map(torch.equal, gradients(nvil(normalise=False)), gradients(nvil(normalise=True))))
@@ -153,9 +154,9 @@ def test_the_network_learns_from_the_signal_as_it_is():
 def test_the_spread_is_of_the_past():
     estimator = nvil(normalise=True)
     held = estimator.spread.mean.clone()
-    draws(estimator, 3)
+    draw_gradients(estimator, 3)
     assert torch.equal(held, estimator.spread.mean)
-    estimator.train()(objective(leaves(3)))
+    estimator.train()(make_objective(make_leaves(3)))
     assert not torch.equal(held, estimator.spread.mean)
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from finite import DECODER, ordered_probability
+from oracles.enumeration import DECODER, ordered_probability
 from scipy import stats
 
 from estbench import estimators
@@ -101,6 +101,6 @@ def test_draws_differ_however_flat_or_peaked_q_is(scale, dtype):
 
 @pytest.mark.parametrize("variant", ["unordered-set[num_samples=9]", "sum-and-sample[num_samples=9]", "top-k[top=8]"])
 def test_more_values_than_there_are_is_an_error(variant):
-    setting = DECODER[0]  # three bits
+    problem = DECODER[0]  # three bits
     with pytest.raises(EstbenchError, match="9 different values are asked of latents that have 8: lower the option"):
-        estimators.create(variant)(setting.objective(setting.leaves()))
+        estimators.create(variant)(problem.objective(problem.leaf_tensors()))

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-import moving
 import pytest
+import stateful_layers
 from faults import LONG, bits, logs, nothing_left, statuses, tries, wait_for
 
 import estbench
@@ -144,8 +144,8 @@ def test_jobs_give_the_same_bytes_on_loopback_and_leave_no_process(tiny, tmp_pat
 
 @pytest.mark.parametrize("kind", ["dropout", "batchnorm"])
 def test_jobs_train_modules_that_move_to_the_same_bits(tiny, tmp_path, plugin, kind):
-    file = plugin("moving_plugin.py", moving.PLUGIN)
-    tiny["problems"] = [moving.problem(kind, side) for side in ("encoder", "decoder")]
+    file = plugin("moving_plugin.py", stateful_layers.PLUGIN)
+    tiny["problems"] = [stateful_layers.problem(kind, side) for side in ("encoder", "decoder")]
     estbench.run(tiny, out=tmp_path / "here", plugins=[file])
     estbench.run(tiny, out=tmp_path / "jobs", plugins=[file], jobs=2, threads=1)
     assert bits(tmp_path / "jobs") == bits(tmp_path / "here")

@@ -8,7 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from oracles.z_scores import largest_z
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from estbench import problems
@@ -47,11 +47,6 @@ def standard_normal():
 def log_likelihood(vae, x, z):
     logits = vae.decoder(z)
     return Independent(Bernoulli(logits=logits), 1).log_prob(x.expand_as(logits))
-
-
-def largest_z_allowed(tests, false_alarm=1e-4):
-    """Bonferroni: the probability that any of ``tests`` z-scores exceeds it is at most ``false_alarm``."""
-    return stats.norm.isf(false_alarm / (2 * tests))
 
 
 @pytest.mark.parametrize(("samples", "batch_shape"), SHAPES)
@@ -104,7 +99,7 @@ def test_analytic_and_sampled_objectives_have_the_same_mean():
         second = sampled.f(sampled.q.sample((n,))) - sampled.kl()
     error = ((first.var(0) + second.var(0)) / n).sqrt()
     z = (first.mean(0) - second.mean(0)) / error
-    assert float(z.abs().max()) < largest_z_allowed(tests=z.numel())
+    assert float(z.abs().max()) < largest_z(tests=z.numel())
     assert float(5 * error.max()) < 0.25
 
 
@@ -164,7 +159,7 @@ def test_observe_draws_pixels_with_the_probability_of_their_intensity():
     assert drawn[:, -1].eq(1).all()
     inner = intensity[1:-1].double()
     z = (drawn[:, 1:-1].double().mean(0) - inner) / (inner * (1 - inner) / n).sqrt()
-    allowed = largest_z_allowed(tests=len(z))
+    allowed = largest_z(tests=len(z))
     assert float(z.abs().max()) < allowed
     assert allowed * math.sqrt(0.25 / n) < 0.05
 

@@ -8,7 +8,7 @@ import pytest
 from records import write_results
 
 from estbench.certify import record
-from estbench.certify.record import Certificate, Check, Outcome, save_certificate
+from estbench.certify.record import Certificate, Check, CheckOutcome, save_certificate
 from estbench.report.analysis import frames
 from estbench.report.analysis.notices import notices, uncertified
 from estbench.store import ResultsFolder, load
@@ -47,10 +47,10 @@ def test_records_without_a_claim_have_none(results):
 
 def test_what_passed_is_not_named(results):
     claim(results, "reparam", "passed", "passed")
-    made_since("reparam", Outcome.PASSED)
+    made_since("reparam", CheckOutcome.PASSED)
     assert named(results) == ["stl (none)"]
     claim(results, "stl", "passed", "passed")
-    made_since("stl", Outcome.PASSED)
+    made_since("stl", CheckOutcome.PASSED)
     assert named(results) == []
     assert not any("certificate" in notice for notice in notices(dataclasses.replace(results)))
 
@@ -59,15 +59,15 @@ def test_what_passed_is_not_named(results):
 def test_a_records_own_word_is_a_claim(results, source):
     """Whatever lies in the folder of the results, or beside it; and no certificate of another source counts."""
     claim(results, "reparam", "passed", "passed", source=source)
-    check = Check(name="precision", outcome=Outcome.PASSED, evidence="")
-    forged = Certificate(label="reparam", fingerprint=source, outcome=Outcome.PASSED, checks=(check,))
+    check = Check(name="precision", outcome=CheckOutcome.PASSED, evidence="")
+    forged = Certificate(label="reparam", fingerprint=source, outcome=CheckOutcome.PASSED, checks=(check,))
     for folder in (
         results.path,
         results.path / "certificates",
         ResultsFolder(results.path.parent / "x" / "y").certificates,
     ):
         save_certificate(forged, folder)
-    made_since("reparam", Outcome.PASSED, source="ghi")
+    made_since("reparam", CheckOutcome.PASSED, source="ghi")
     assert named(results)[0] == "reparam (claimed by the record)"
 
 
@@ -76,18 +76,20 @@ def test_all_cells_must_have_passed(results):
     assert frames.certificate(results, "reparam") == "none"
 
 
-@pytest.mark.parametrize(("outcome", "said"), [(Outcome.FAILED, "it failed"), (Outcome.INCONCLUSIVE, "inconclusive")])
+@pytest.mark.parametrize(
+    ("outcome", "said"), [(CheckOutcome.FAILED, "it failed"), (CheckOutcome.INCONCLUSIVE, "inconclusive")]
+)
 def test_one_that_was_made_since_counts(results, outcome, said):
     claim(results, "reparam", "none", "none")
     made_since("reparam", outcome)
     assert named(results)[0] == f"reparam ({said})"
-    made_since("reparam", Outcome.PASSED)
+    made_since("reparam", CheckOutcome.PASSED)
     assert named(results) == ["stl (none)"]
 
 
 def test_one_of_another_source_does_not(results):
     claim(results, "reparam", "none", "none")
-    made_since("reparam", Outcome.PASSED, source="later")
+    made_since("reparam", CheckOutcome.PASSED, source="later")
     assert named(results)[0] == "reparam (of another version of its source)"
 
 

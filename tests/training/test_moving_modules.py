@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from moving import PLUGIN, problem
+from stateful_layers import PLUGIN, problem
 
 from estbench.plugins import load_plugin
 from estbench.store import Status

@@ -1,1 +1,1 @@
-"""What an estimator must prove, one kind of check a module."""
+"""The checks that an estimator must pass, one kind of check a module."""

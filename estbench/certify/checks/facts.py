@@ -1,121 +1,124 @@
-"""Declared facts, put to the test."""
+"""Checks of the facts that an estimator declares."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from estbench.certify.checks import enumeration
-from estbench.certify.checks.unbiasedness import DETECTABLE, bias_tests
-from estbench.certify.record import Outcome
-from estbench.certify.sampling import Gradients, distance, gradients
-from estbench.certify.settings import settings_for
-from estbench.certify.settings.base import Setting
-from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, verdict
+from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.checks.exact_mean import compare_mean, enumerate_moments
+from estbench.certify.checks.unbiasedness import MIN_DETECTABLE_BIAS, run_bias_tests
+from estbench.certify.estimator_under_test import EstimatorUnderTest
+from estbench.certify.problems import small_problems_for
+from estbench.certify.problems.base import SmallProblem
+from estbench.certify.record import CheckOutcome
+from estbench.certify.sampling import Gradients, draw_gradients, relative_difference
 from estbench.estimators.requirements import ANY, REPARAMETERIZED, families
 from estbench.randomness import seeded
 
 REPLICATES = 5
 SEEDS = 12
 ROUNDING = 1e-10  # of the gradient's norm
-# Draws by which the bias of one that is declared biased is usually seen.
-GLANCE = 100_000
+# Draws of the first look at a declared bias: usually enough to see it.
+FIRST_DRAWS = 100_000
 
 
-def supports(subject: Subject) -> Verdict:
-    """There is something to prove it on, for all latents and objectives that it declares."""
-    facts = subject.facts
+def check_supports(tested: EstimatorUnderTest) -> CheckResult:
+    """Check that there is a small problem for all latents and objectives that it declares."""
+    facts = tested.facts
     pairs = [(latents, bound) for latents in sorted(families(facts.supports)) for bound in sorted(facts.bounds)]
-    # What requires no family is proved on those that there are.
+    # An estimator that requires no family is checked on the families that there are.
     by_name = sorted(facts.supports - {ANY, REPARAMETERIZED})
     named = [(latents, bound) for latents in by_name for bound in sorted(facts.bounds)]
-    missing = [f"{latents} ({bound})" for latents, bound in named if not settings_for({latents}, {bound})]
+    missing = [f"{latents} ({bound})" for latents, bound in named if not small_problems_for({latents}, {bound})]
     if missing:
-        said = f"no small problem with exact gradients for {', '.join(missing)}: nothing is proved there"
-        return Verdict(Outcome.INCONCLUSIVE, f"{len(subject.settings)} settings", said)
-    listed = ", ".join(f"{latents} ({bound})" for latents, bound in pairs if settings_for({latents}, {bound}))
-    return verdict(True, f"{listed}: {len(subject.settings)} settings")
+        message = f"no small problem with exact gradients for {', '.join(missing)}: nothing is proved for these"
+        return CheckResult(CheckOutcome.INCONCLUSIVE, f"{len(tested.problems)} problems", message)
+    listed = ", ".join(f"{latents} ({bound})" for latents, bound in pairs if small_problems_for({latents}, {bound}))
+    return decide(True, f"{listed}: {len(tested.problems)} problems")
 
 
-def evaluations(subject: Subject, setting: Setting) -> Verdict:
-    """The calls of f are as many as declared, in training and in a probe."""
-    estimator = subject.prepared(setting)
-    made = {}
+def check_evaluations(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Check that f is called as often as declared, in training and in a probe."""
+    estimator = tested.prepared(problem)
+    counts = []
     for training in (False, True):
         for replicates in ((), (REPLICATES,)):
-            objective = setting.objective(setting.leaves(*replicates))
+            objective = problem.objective(problem.leaf_tensors(*replicates))
             declared = estimator.count_evaluations(objective)
-            with seeded(2, setting.weights.device):
+            with seeded(2, problem.weights.device):
                 estimator.train(training)(objective)
-            made[training, replicates] = objective.evaluations / objective.batch_shape.numel()
-    wrong = [count for count in made.values() if count != declared]
-    return verdict(
+            counts.append(objective.evaluations / objective.batch_shape.numel())
+    wrong = [count for count in counts if count != declared]
+    return decide(
         not wrong,
         f"{declared} calls of f per example and step",
         f"declared evaluations = {declared}, made {wrong[0] if wrong else declared:g} per example and step:"
-        " each sample of each example that f is called for counts, those of a control variate too",
+        " count each sample of each example that f is called for, also those of a control variate",
         declared=declared,
     )
 
 
-def differentiable_f(subject: Subject, setting: Setting) -> Verdict:
-    """Where it declares to need no derivative of f, it gives the same without one; where it needs one, it does not."""
-    needs = subject.facts.needs_differentiable_f
-    cut = dataclasses.replace(setting, integrand=lambda z, w: setting.integrand(z.detach(), w))
+def check_differentiable_f(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Check that it needs the derivative of f with respect to z if and only if it declares so."""
+    needs = tested.facts.needs_differentiable_f
+    cut = dataclasses.replace(problem, integrand=lambda z, w: problem.integrand(z.detach(), w))
     try:
-        # Under several seeds where it needs one: a coin may decide whether it uses it.
+        # Under several seeds if it needs the derivative: a random choice may decide whether it is used.
         same = all(
-            distance(_few(subject, setting, seed), _few(subject, cut, seed), setting) <= ROUNDING
+            relative_difference(_draw(tested, problem, seed), _draw(tested, cut, seed), problem) <= ROUNDING
             for seed in range(SEEDS if needs else 1)
         )
-    except RuntimeError:  # autograd's: f is asked for a derivative that is not there
+    except RuntimeError:  # from autograd: the estimator asks for the derivative that was cut
         same = False
-    declared = "needs" if needs else "needs no"
-    return verdict(
+    declared = "needs the" if needs else "does not need the"
+    return decide(
         same != needs,
         f"{declared} derivative of f with respect to z: the gradient {'is the same' if same else 'changes'} without it",
         f"declared needs_differentiable_f = {needs}, but with the derivative of f with respect to z cut the gradient"
-        f" {'is the same' if same else 'is another, or fails'}; declare {not needs}",
+        f" {'is the same' if same else 'changes, or fails'}; declare {not needs}",
     )
 
 
-def biased(subject: Subject) -> Verdict:
-    """A bias that is declared shows in some setting, and this is its size.
+def check_declared_bias(tested: EstimatorUnderTest) -> CheckResult:
+    """Check that a declared bias shows on some problem, and measure it.
 
-    Where the noise can be enumerated the bias is known exactly; elsewhere it is sampled, at first with a few draws.
+    If the noise can be enumerated, the bias is known exactly. Otherwise it is sampled, at first with few draws.
     """
-    sizes: list[tuple[float, str, str]] = []
+    biases: list[tuple[float, str, str]] = []  # size, name of the problem, how it was measured
     unseen = []
-    for setting in subject.settings:
-        estimator = subject.prepared(setting)
-        found = enumeration.expectation(estimator, setting)
-        if found is not None:
-            if enumeration.compare(found.mean, setting, "").outcome is Outcome.FAILED:
-                exact = setting.exact()
-                size = max(float((found.mean[g] - exact[g]).norm()) / setting.scale(g) for g in exact)
-                sizes.append((size, setting.name, f"enumerated over {found.tuples:,} tuples of draws"))
+    for problem in tested.problems:
+        estimator = tested.prepared(problem)
+        moments = enumerate_moments(estimator, problem)
+        if moments is not None:
+            if compare_mean(moments.mean, problem, "").outcome is CheckOutcome.FAILED:
+                exact = problem.exact_gradient()
+                size = max(float((moments.mean[g] - exact[g]).norm()) / problem.gradient_norm(g) for g in exact)
+                biases.append((size, problem.name, f"enumerated over {moments.tuples:,} tuples of draws"))
             continue
-        tests = bias_tests(estimator, setting, subject.coordinates, most=GLANCE)
+        tests = run_bias_tests(estimator, problem, tested.coordinates, most=FIRST_DRAWS)
         if all(test.unbiased for test in tests):
-            unseen.append(setting)
-        sizes += [
-            (test.bias, setting.name, f"z = {test.z:.1f}, bound {test.threshold:.2f}, n = {test.replicates:,}")
+            unseen.append(problem)
+        biases += [
+            (test.bias, problem.name, f"z = {test.z:.1f}, bound {test.threshold:.2f}, n = {test.replicates:,}")
             for test in tests
             if not test.unbiased
         ]
-    if not sizes:
-        for setting in unseen:
-            tests = bias_tests(subject.prepared(setting), setting, subject.coordinates)
-            sizes += [(test.bias, setting.name, f"z = {test.z:.1f}") for test in tests if not test.unbiased]
-    if not sizes:
-        said = f"declared unbiased = False, and no bias was found that is above {DETECTABLE:.0%}; declare True"
-        return verdict(False, f"{len(subject.settings)} settings", said)
-    size, where, how = max(sizes)
-    places = len({name for _, name, _ in sizes})
-    evidence = f"bias {size:.3g} of the gradient in '{where}' ({how}); seen in {places} of {len(subject.settings)}"
-    return verdict(True, evidence, bias=size)
+    if not biases:
+        for problem in unseen:
+            tests = run_bias_tests(tested.prepared(problem), problem, tested.coordinates)
+            biases += [(test.bias, problem.name, f"z = {test.z:.1f}") for test in tests if not test.unbiased]
+    if not biases:
+        message = f"declared unbiased = False, but no bias above {MIN_DETECTABLE_BIAS:.0%} was found; declare True"
+        return decide(False, f"{len(tested.problems)} problems", message)
+    size, where, evidence = max(biases)
+    count = len({name for _, name, _ in biases})
+    return decide(
+        True,
+        f"bias {size:.3g} of the gradient in '{where}' ({evidence}); seen in {count} of {len(tested.problems)}",
+        bias=size,
+    )
 
 
-def _few(subject: Subject, setting: Setting, seed: int) -> Gradients:
-    with seeded(seed, setting.weights.device):
-        return gradients(subject.prepared(setting), setting, REPLICATES)
+def _draw(tested: EstimatorUnderTest, problem: SmallProblem, seed: int) -> Gradients:
+    with seeded(seed, problem.weights.device):
+        return draw_gradients(tested.prepared(problem), problem, REPLICATES)

@@ -1,12 +1,12 @@
-r"""Is the mean of the estimates the exact gradient? A z-test for every coordinate, and how small a bias it can see.
+r"""Tests whether the mean of the estimates is the exact gradient: a z-test for every coordinate, with stated power.
 
-With n independent replicates, z_i = sqrt(n) (mean_i - exact_i) / sd_i is a standard normal for an unbiased
-estimator. Coordinates are tested one by one, with a threshold that holds the chance of any false alarm among all of
-them (Bonferroni). A signed sum over coordinates would let opposite biases cancel.
+With n independent replicates, z_i = sqrt(n) (mean_i - exact_i) / sd_i is standard normal for an unbiased estimator.
+Coordinates are tested one by one, with a threshold that bounds the probability of any false alarm among all of them
+(Bonferroni). A signed sum over coordinates would let opposite biases cancel.
 
-The threshold c and n decide the power: a bias of (c + z_0.99) sd_i / sqrt(n) in coordinate i is caught 99 times in
-100. Draws are added until this is at most a given share of the gradient's norm. How many that takes depends on the
-variance alone and never on the mean, so looking several times costs no false alarm.
+The threshold c and n determine the power: a bias of (c + z_0.99) sd_i / sqrt(n) in coordinate i is detected with
+probability 0.99. Draws are added until this bias is at most a given share of the gradient's norm. How many that takes
+depends only on the variance and never on the mean, so that several looks cause no false alarm.
 """
 
 from __future__ import annotations
@@ -17,84 +17,92 @@ from dataclasses import dataclass
 import torch
 from scipy import stats
 
-from estbench.certify.checks import enumeration
-from estbench.certify.record import Outcome
-from estbench.certify.sampling import Gradients, Moments, Sampler, as_in_training, draw, gradients
-from estbench.certify.settings.base import EXAMPLES, Setting
-from estbench.certify.subject import Subject
-from estbench.certify.verdict import Verdict, deviation, not_applicable, threshold, verdict
+from estbench.certify.check_result import CheckResult, decide, describe_deviation, not_applicable, z_threshold
+from estbench.certify.checks.exact_mean import check_exact_mean
+from estbench.certify.estimator_under_test import EstimatorUnderTest
+from estbench.certify.problems.base import EXAMPLES, SmallProblem
+from estbench.certify.record import CheckOutcome
+from estbench.certify.sampling import (
+    Gradients,
+    RunningMoments,
+    Sampler,
+    draw_as_in_training,
+    draw_gradients,
+    draw_until,
+)
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
 POWER = 0.99
-DETECTABLE = 0.02  # of the gradient's norm, unless the setting says otherwise
-PILOT = 10_000
-MOST = 5_000_000
-SINGLES = 300  # calls of one example each
+MIN_DETECTABLE_BIAS = 0.02  # of the gradient's norm; ``SmallProblem.detectable`` may differ
+FIRST_DRAWS = 10_000
+MAX_DRAWS = 5_000_000
+SINGLE_EXAMPLES = 300  # calls with one example each
 ROUNDING = 1e-12
-SINGLE = 1e-5  # what single precision may be off, of the gradient's norm
+SINGLE_PRECISION = 1e-5  # allowed error in single precision, of the gradient's norm
 CHECK = "unbiased"
 
 
 @dataclass(frozen=True)
 class BiasTest:
-    """The verdict on one group of one setting, and what it rests on."""
+    """The z-test of one group of gradients on one problem."""
 
-    setting: str
+    problem: str
     group: str
     replicates: int
     z: float  # the largest |z| of a coordinate
     threshold: float
-    coordinate: tuple[int, ...]  # where it is: (example, latent, ...)
+    coordinate: tuple[int, ...]  # the one with the largest |z|: (example, latent, ...)
     expected: float
     measured: float
     bias: float  # |mean - exact| / |exact|, over the group
-    detectable: float  # the bias of one coordinate, relative to |exact|, that is caught 99 times in 100
-    message: str  # where the two differ, and what usually makes it so
+    detectable: float  # the bias of one coordinate, relative to |exact|, that is detected with probability ``POWER``
+    message: str  # where the mean differs, and the usual causes
 
     @property
     def unbiased(self) -> bool:
-        """Whether no coordinate is beyond the threshold."""
+        """Whether no coordinate exceeds the threshold."""
         return self.z <= self.threshold
 
 
-def bias_tests(
+def run_bias_tests(
     estimator: Estimator,
-    setting: Setting,
+    problem: SmallProblem,
     coordinates: int,
     seed: int = 0,
-    most: int = MOST,
+    most: int = MAX_DRAWS,
     *,
-    sampler: Sampler = gradients,
+    sampler: Sampler = draw_gradients,
     check: str = CHECK,
 ) -> list[BiasTest]:
-    """Test the gradient of each group of a setting; ``coordinates`` is the number that share the false alarms.
+    """Test the mean gradient of each group on a problem, and return one test a group.
 
-    The estimator is measured as it is, with no more than ``most`` draws.
+    ``coordinates`` is the number of coordinates that share the false-alarm rate of ``check``. The estimator is measured
+    in the mode and state that it has, with at most ``most`` draws.
     """
-    bound = threshold(check, coordinates)
+    bound = z_threshold(check, coordinates)
     reach = bound + float(stats.norm.ppf(POWER))
-    accuracy = setting.accuracy + (0.0 if sampler is gradients else SINGLE)
-    moments = Moments()
-    needed = min(PILOT, most)
-    with seeded(seed, setting.weights.device):
+    accuracy = problem.accuracy + (0.0 if sampler is draw_gradients else SINGLE_PRECISION)
+    moments = RunningMoments()
+    needed = min(FIRST_DRAWS, most)
+    with seeded(seed, problem.weights.device):
         while moments.count < needed:
-            draw(moments, estimator, setting, needed, sampler)
-            shares = (reach * error.max() / setting.scale(group) for group, error in moments.error.items())
-            ratio = float(max(shares)) / setting.detectable
+            draw_until(needed, moments, estimator, problem, sampler)
+            shares = (reach * error.max() / problem.gradient_norm(group) for group, error in moments.error.items())
+            ratio = float(max(shares)) / problem.detectable
             if ratio > 1:
                 needed = min(most, math.ceil(1.05 * moments.count * ratio**2))
-    exact = setting.exact()
+    exact = problem.exact_gradient()
     tests = []
     for group, error in moments.error.items():
-        scale, mean = setting.scale(group), moments.mean[group]
-        # Where nothing varies, what is left is rounding; where the sampler is inexact, that much is no defect.
+        scale, mean = problem.gradient_norm(group), moments.mean[group]
+        # An estimator without noise still has rounding; and the error of an inexact sampler is not a bias.
         excess = ((mean - exact[group]).abs() - accuracy * scale).clamp(min=0)
         z = excess / error.clamp(min=ROUNDING * scale)
         worst = int(z.argmax())
         tests.append(
             BiasTest(
-                setting=setting.name,
+                problem=problem.name,
                 group=group,
                 replicates=moments.count,
                 z=float(z.max()),
@@ -104,82 +112,96 @@ def bias_tests(
                 measured=float(mean.flatten()[worst]),
                 bias=float((mean - exact[group]).norm() / scale),
                 detectable=float(reach * error.max() / scale) + accuracy,
-                message=deviation(group, mean, exact[group], worst, f"z = {float(z.max()):.1f}"),
+                message=describe_deviation(group, mean, exact[group], worst, f"z = {float(z.max()):.1f}"),
             )
         )
     return tests
 
 
-def unbiased(subject: Subject, setting: Setting) -> Verdict:
-    """The z-test of one setting, of all groups, as in training: plain batches, single precision, training mode.
+def check_unbiased(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Test the mean gradient as in training: plain batches, single precision, training mode.
 
-    Where the mean is known by enumeration, and another setting of the kind has the whole test, few draws do.
+    Few draws are enough if the mean is known by enumeration and another problem of the kind has the whole test.
     """
-    estimator = subject.prepared(setting, torch.float32).train()
-    fully_tested = setting.examples > EXAMPLES or any(setting is each for each in subject.representatives)
-    if not fully_tested and enumeration.exact_mean(subject, setting).outcome is Outcome.PASSED:
-        return _verdict(bias_tests(estimator, setting, subject.coordinates, most=PILOT, sampler=as_in_training))
-    found = _verdict(bias_tests(estimator, setting, subject.coordinates, sampler=as_in_training))
-    detectable = found.numbers["detectable"]
-    if found.outcome is Outcome.PASSED and detectable > setting.detectable + setting.accuracy + SINGLE:
-        said = f"after {found.numbers['n']:,.0f} draws, a bias below {detectable:.1%} of the gradient could go unseen"
-        return found._replace(outcome=Outcome.INCONCLUSIVE, message=said)
-    return found
+    estimator = tested.prepared(problem, torch.float32).train()
+    fully_tested = problem.examples > EXAMPLES or tested.is_representative(problem)
+    if not fully_tested and check_exact_mean(tested, problem).outcome is CheckOutcome.PASSED:
+        few = run_bias_tests(estimator, problem, tested.coordinates, most=FIRST_DRAWS, sampler=draw_as_in_training)
+        return _summarise(few)
+    result = _summarise(run_bias_tests(estimator, problem, tested.coordinates, sampler=draw_as_in_training))
+    detectable = result.numbers["detectable"]
+    if result.outcome is CheckOutcome.PASSED and detectable > problem.detectable + problem.accuracy + SINGLE_PRECISION:
+        message = (
+            f"after {result.numbers['n']:,.0f} draws, a bias below {detectable:.1%} of the gradient could go unseen"
+        )
+        return result._replace(outcome=CheckOutcome.INCONCLUSIVE, message=message)
+    return result
 
 
-def in_a_probe(subject: Subject, setting: Setting) -> Verdict:
-    """The same of replicates in double precision and eval mode, with few draws.
+def check_in_a_probe(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Test the mean gradient as in a probe: replicates, double precision, eval mode; with few draws.
 
-    What declares a bias has its mean compared with that in training's conditions.
+    If the estimator declares a bias, its mean is compared with the mean as in training.
     """
     check = "as in a probe"
-    estimator = subject.prepared(setting)
-    if subject.facts.unbiased:
-        return _verdict(bias_tests(estimator, setting, subject.coordinates, most=PILOT, check=check))
-    moments = Moments(), Moments()
+    estimator = tested.prepared(problem)
+    if tested.facts.unbiased:
+        return _summarise(run_bias_tests(estimator, problem, tested.coordinates, most=FIRST_DRAWS, check=check))
+    moments = RunningMoments(), RunningMoments()
     with seeded(21, torch.device("cpu")):
-        draw(moments[0], estimator, setting, PILOT)
-        draw(moments[1], subject.prepared(setting, torch.float32), setting, PILOT, as_in_training)
-    return same_mean(*moments, setting, threshold(check, subject.coordinates), "in single precision and plain batches")
+        draw_until(FIRST_DRAWS, moments[0], estimator, problem)
+        draw_until(FIRST_DRAWS, moments[1], tested.prepared(problem, torch.float32), problem, draw_as_in_training)
+    bound = z_threshold(check, tested.coordinates)
+    return compare_means(*moments, problem, bound, "in single precision and plain batches")
 
 
-def one_by_one(subject: Subject, setting: Setting) -> Verdict:
-    """The same of batches of one example, one call after the other."""
-    if not subject.facts.unbiased:
+def check_one_by_one(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Test the mean gradient of batches of one example, in successive calls."""
+    if not tested.facts.unbiased:
         return not_applicable("it declares a bias")
-    estimator = subject.prepared(setting, torch.float32).train()
-    alone = setting.rows([0])
-    coordinates = sum(leaf.numel() for each in subject.representatives for leaf in each.rows([0]).leaves().values())
+    estimator = tested.prepared(problem, torch.float32).train()
+    one_example = problem.select([0])
+    coordinates = sum(
+        leaf.numel() for each in tested.representatives for leaf in each.select([0]).leaf_tensors().values()
+    )
 
-    def successive(estimator: Estimator, setting: Setting, count: int) -> Gradients:
-        calls = [as_in_training(estimator, setting, 1) for _ in range(count)]
+    def draw_successively(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
+        calls = [draw_as_in_training(estimator, problem, 1) for _ in range(count)]
         return {name: torch.cat([call[name] for call in calls]) for name in calls[0]}
 
-    return _verdict(
-        bias_tests(
-            estimator, alone, coordinates, most=SINGLES, sampler=successive, check="one example at a time", seed=22
+    return _summarise(
+        run_bias_tests(
+            estimator,
+            one_example,
+            coordinates,
+            most=SINGLE_EXAMPLES,
+            sampler=draw_successively,
+            check="one example at a time",
+            seed=22,
         )
     )
 
 
-def same_mean(first: Moments, second: Moments, setting: Setting, bound: float, where: str) -> Verdict:
-    """Whether two kinds of draws have the same mean, coordinate by coordinate."""
+def compare_means(
+    first: RunningMoments, second: RunningMoments, problem: SmallProblem, bound: float, where: str
+) -> CheckResult:
+    """Test whether two kinds of draws have the same mean, coordinate by coordinate; ``where`` describes the second."""
     z, reach = 0.0, 0.0
     for group, mean in first.mean.items():
-        scale = max(setting.scale(group), float(mean.norm()))
+        scale = max(problem.gradient_norm(group), float(mean.norm()))
         error = (first.error[group].square() + second.error[group].square()).sqrt().clamp(min=ROUNDING * scale)
-        excess = ((mean - second.mean[group]).abs() - SINGLE * scale).clamp(min=0)
+        excess = ((mean - second.mean[group]).abs() - SINGLE_PRECISION * scale).clamp(min=0)
         z = max(z, float((excess / error).max()))
         reach = max(reach, float(error.max()) / scale * (bound + float(stats.norm.ppf(POWER))))
-    return verdict(
+    return decide(
         z <= bound,
         f"max |z| = {z:.2f}, bound {bound:.2f}, n = {second.count:,}; a difference of {reach:.1%} would show",
-        f"the mean gradient is another {where} (z = {z:.1f}); treat every shape and precision alike",
+        f"the mean gradient differs {where} (z = {z:.1f}); treat every shape and precision alike",
         z / bound,
     )
 
 
-def _verdict(tests: list[BiasTest]) -> Verdict:
+def _summarise(tests: list[BiasTest]) -> CheckResult:
     worst = max(tests, key=lambda test: test.z)
     detectable = max(test.detectable for test in tests)
     evidence = (
@@ -193,4 +215,4 @@ def _verdict(tests: list[BiasTest]) -> Verdict:
         "detectable": detectable,
         "bias": max(test.bias for test in tests),
     }
-    return verdict(worst.unbiased, evidence, worst.message, worst.z / worst.threshold, **numbers)
+    return decide(worst.unbiased, evidence, worst.message, worst.z / worst.threshold, **numbers)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gaussians import columns, draws, largest_z, leaves, objective, z_of_variance
+from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.z_scores import largest_z, z_of_variance
 
 from estbench import estimators
 from estbench.errors import EstbenchError
@@ -15,7 +16,7 @@ N = 100_000
 def test_a_pathwise_pair_has_no_variance_for_the_mean_of_a_quadratic():
     """2 (d + s e) averages to 2 d; for log s the part s^2 e^2 stays, of variance 8 s^4."""
     m, s, k = columns()
-    found = draws("antithetic", N)
+    found = draw_gradients("antithetic", N)
     torch.testing.assert_close(found["loc"], (2 * (m - k))[:, None].expand(N, -1, 1), rtol=0, atol=1e-12)
     z = z_of_variance(found["log_scale"][..., 0], 8 * s**4)
     assert float(z.abs().max()) < largest_z(3)
@@ -25,7 +26,7 @@ def test_a_score_function_pair_loses_the_even_part_of_f():
     """8 d^2 for the mean. For s, x = e^2: var[(d^2 + s^2 x)(x - 1) / s] = 2 d^4 / s^2 + 20 d^2 + 74 s^2."""
     m, s, k = columns()
     d = m - k
-    found = draws("antithetic[base=reinforce]", N)
+    found = draw_gradients("antithetic[base=reinforce]", N)
     expected = {"loc": 8 * d**2, "log_scale": s**2 * (2 * d**4 / s**2 + 20 * d**2 + 74 * s**2)}
     for name, variance in expected.items():
         z = z_of_variance(found[name][..., 0], variance)
@@ -34,9 +35,9 @@ def test_a_score_function_pair_loses_the_even_part_of_f():
 
 def test_the_two_samples_are_mirror_images():
     estimator = estimators.create("antithetic[base=rloo]")
-    parts = leaves(5, latents=2)
+    parts = make_leaves(5, latents=2)
     seen = []
-    problem = objective(parts)
+    problem = make_objective(parts)
     problem._log_likelihood = lambda z: seen.append(z) or z.sum(-1)
     estimator(problem)
     (z,) = seen
@@ -61,7 +62,7 @@ def test_the_facts_are_the_base_s(variant, evaluations, unbiased, differentiable
     assert estimator.evaluations == evaluations
     assert estimator.facts()["unbiased"] is unbiased
     assert estimator.facts()["needs_differentiable_f"] is differentiable
-    problem = objective(leaves(4))
+    problem = make_objective(make_leaves(4))
     estimator(problem)
     assert problem.evaluations == evaluations * 4 * 3
 
@@ -69,11 +70,11 @@ def test_the_facts_are_the_base_s(variant, evaluations, unbiased, differentiable
 def test_a_moving_average_below_takes_in_a_step_once_and_after_its_use():
     estimator = estimators.create('antithetic[base="reinforce[baseline=ema,decay=0.5]"]')
     average = estimator.base.baseline
-    parts = leaves(4)
+    parts = make_leaves(4)
 
     def gradient(training):
         torch.manual_seed(1)
-        surrogate = estimator.train(training)(objective(parts))
+        surrogate = estimator.train(training)(make_objective(parts))
         return torch.autograd.grad(surrogate.sum(), parts["loc"])[0]
 
     gradient(training=True)
@@ -104,6 +105,6 @@ def test_a_base_that_cannot_be_is_refused(variant, said):
 def test_a_base_with_noise_of_its_own_says_that_there_is_nothing_to_couple():
     estimator = estimators.create("antithetic[base=measure-valued]")
     assert estimator.evaluations == "2 (4D)"
-    assert estimator.count_evaluations(objective(leaves(latents=3))) == 2 * 4 * 3
+    assert estimator.count_evaluations(make_objective(make_leaves(latents=3))) == 2 * 4 * 3
     with pytest.raises(EstbenchError, match="no draw from q to couple; choose another"):
-        estimator(objective(leaves()))
+        estimator(make_objective(make_leaves()))

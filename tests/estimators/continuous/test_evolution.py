@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from gaussians import columns, draws, largest_z, leaves, objective, z_of_mean
+from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.z_scores import largest_z, z_of_mean
 
 from estbench import estimators
-from estbench.certify import bias_tests, settings_for
+from estbench.certify import run_bias_tests, small_problems_for
 from estbench.errors import EstbenchError
 
 N = 100_000
@@ -30,7 +31,7 @@ def test_the_mean_is_the_gradient_of_the_smoothed_objective(variant, stretch, kl
     Normal directions: E exp(2 c e) = exp(2 c^2). Signs: (exp(2 c) - exp(-2 c)) / (4 c). The KL stays as it is.
     """
     m, s, k = columns()
-    found = draws(variant, N if "num_samples" not in variant else N // 4, kl=kl)
+    found = draw_gradients(variant, N if "num_samples" not in variant else N // 4, kl=kl)
     analytic = kl == "analytic"
     expected = {
         "loc": 2 * (m - k) - analytic * m,
@@ -45,14 +46,14 @@ def test_the_mean_is_the_gradient_of_the_smoothed_objective(variant, stretch, kl
 @pytest.mark.parametrize("variant", ["es", "spsa"])
 def test_the_bias_is_found_and_grows_with_the_square_of_the_step(variant):
     """For the curvature of quadratics, with respect to log s: relative bias 2 c^2, and (2 c)^2 / 6."""
-    setting = settings_for({"normal"}, {"elbo"})[0]
-    found = {test.group: test for test in bias_tests(estimators.create(variant), setting, coordinates=12)}
+    problem = small_problems_for({"normal"}, {"elbo"})[0]
+    found = {test.group: test for test in run_bias_tests(estimators.create(variant), problem, coordinates=12)}
     assert not found["log_scale"].unbiased
     assert found["weights"].unbiased
     s = columns()[1]
     order = {"es": 2.0, "spsa": 4 / 6}[variant]
     for step in (0.1, 0.2):
-        drawn = draws(f"{variant}[step={step}]", N)["log_scale"][..., 0]
+        drawn = draw_gradients(f"{variant}[step={step}]", N)["log_scale"][..., 0]
         # What comes after the leading order, c^4, is below 0.7 of its square for both.
         error = drawn.std(0) / math.sqrt(N) * largest_z(12) + 2 * s**2 * 0.7 * (order * step**2) ** 2
         assert bool(((drawn.mean(0) - 2 * s**2) - 2 * s**2 * order * step**2).abs().lt(error).all())
@@ -61,9 +62,9 @@ def test_the_bias_is_found_and_grows_with_the_square_of_the_step(variant):
 def test_both_sides_share_their_noise():
     """f(phi + c e) - f(phi - c e) for f linear in z and e of the mean alone has no noise: the slope is exact."""
     estimator = estimators.create("spsa")
-    parts = leaves(6)
+    parts = make_leaves(6)
     seen = []
-    problem = objective(parts)
+    problem = make_objective(parts)
     problem._log_likelihood = lambda z: seen.append(z) or z.sum(-1)
     torch.manual_seed(1)
     estimator(problem)

@@ -9,7 +9,7 @@ from scipy import special, stats
 from torch.distributions import Beta, Gamma
 
 from estbench import estimators
-from estbench.certify import bias_tests, settings_for
+from estbench.certify import run_bias_tests, small_problems_for
 from estbench.latents import IMPLICIT
 
 # What the estimator's documentation claims: of one derivative, and of their average.
@@ -60,17 +60,17 @@ def test_the_derivative_of_a_beta_is_as_exact_as_documented(a, b):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", settings_for(IMPLICIT, {"elbo"}), ids=lambda setting: setting.name)
-def test_the_exact_gradient_is_within_the_error_of_sampling(setting):
+@pytest.mark.parametrize("problem", small_problems_for(IMPLICIT, {"elbo"}), ids=lambda problem: problem.name)
+def test_the_exact_gradient_is_within_the_error_of_sampling(problem):
     """A bias of AVERAGE is a hundredth of what the test is made to see, 2 %: it adds nothing to the false alarms."""
-    tests = bias_tests(estimators.create("implicit"), setting, coordinates=12 * 10)
+    tests = run_bias_tests(estimators.create("implicit"), problem, coordinates=12 * 10)
     assert all(test.unbiased for test in tests)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("latents", sorted(IMPLICIT))
 def test_the_score_function_agrees(latents):
-    """It knows nothing of paths: an independent proof of the settings' exact gradients."""
-    setting = settings_for({latents}, {"elbo"})[0]
-    tests = bias_tests(estimators.create("rloo[num_samples=4]"), setting, coordinates=4 * 10)
+    """It knows nothing of paths: an independent proof of the problems' exact gradients."""
+    problem = small_problems_for({latents}, {"elbo"})[0]
+    tests = run_bias_tests(estimators.create("rloo[num_samples=4]"), problem, coordinates=4 * 10)
     assert all(test.unbiased for test in tests)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import BITS, legendre, moments, name_of, objective_of, prepared, probability, square
+from oracles.discrete_objectives import BITS, legendre, moments, name_of, objective_of, prepared, probability, square
 
 from estbench.estimators.discrete import arm
 
@@ -34,18 +34,18 @@ def coin(variant, theta, target, monkeypatch):
     return [float(moment) for moment in moments(gradients, weights)]
 
 
-@pytest.mark.parametrize("setting", BITS, ids=name_of)
+@pytest.mark.parametrize("problem", BITS, ids=name_of)
 @pytest.mark.parametrize("variant", ["arm", "disarm"])
-def test_the_mean_over_the_noise_is_the_exact_gradient(variant, setting, monkeypatch):
+def test_the_mean_over_the_noise_is_the_exact_gradient(variant, problem, monkeypatch):
     """Three bits: a grid of uniforms, with the pieces of each bit's own theta, for each example in turn."""
-    exact = setting.exact()
-    for example in range(len(setting.weights)):
-        axes = [noise(float(theta), 2) for theta in setting.params["logits"][example].sigmoid()]
+    exact = problem.exact_gradient()
+    for example in range(len(problem.weights)):
+        axes = [noise(float(theta), 2) for theta in problem.params["logits"][example].sigmoid()]
         u = torch.cartesian_prod(*[points for points, _ in axes])
         weights = torch.cartesian_prod(*[weights for _, weights in axes]).prod(-1)
         monkeypatch.setattr(arm, "open_uniform", lambda like, u=u: u[None, :, None].expand_as(like))
-        leaves = setting.leaves(len(u))
-        objective = setting.objective(leaves)
+        leaves = problem.leaf_tensors(len(u))
+        objective = problem.objective(leaves)
         found = torch.autograd.grad(prepared(variant, objective)(objective).sum(), list(leaves.values()))
         for name, gradients in zip(leaves, found, strict=True):
             mean, _ = moments(gradients, weights)
@@ -86,15 +86,15 @@ def test_disarm_has_no_variance_for_one_fair_coin():
 @pytest.mark.parametrize("variant", ["arm", "disarm"])
 def test_pairs_are_averaged(variant):
     """Two pairs are the mean of the two that the same noise gives one by one."""
-    setting = BITS[0]
+    problem = BITS[0]
 
     def gradient(name, seed=0):
-        leaves = setting.leaves()
-        objective = setting.objective(leaves)
+        leaves = problem.leaf_tensors()
+        objective = problem.objective(leaves)
         estimator = prepared(name, objective)
         torch.manual_seed(seed)
         return estimator, torch.stack(
-            [torch.autograd.grad(estimator(setting.objective(leaves)).sum(), leaves["logits"])[0] for _ in range(2)]
+            [torch.autograd.grad(estimator(problem.objective(leaves)).sum(), leaves["logits"])[0] for _ in range(2)]
         )
 
     _, single = gradient(variant)

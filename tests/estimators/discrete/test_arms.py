@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from bits import BITS, objective_of, prepared, probability, square
+from oracles.discrete_objectives import BITS, objective_of, prepared, probability, square
 from scipy import stats
 from scipy.integrate import quad
 
 from estbench import estimators
-from estbench.certify import bias_tests
+from estbench.certify import run_bias_tests
 from estbench.errors import EstbenchError
 from estbench.estimators.discrete.arms import COPULAS, gaussian_factor
 
@@ -76,7 +76,7 @@ def test_two_samples_are_disarm():
     "variant", ["arms[num_samples=3]", "arms[num_samples=6]", "arms[num_samples=3,copula=gaussian]"]
 )
 def test_unbiased_for_any_number_of_samples(variant):
-    tests = [test for setting in BITS for test in bias_tests(estimators.create(variant), setting, 100)]
+    tests = [test for problem in BITS for test in run_bias_tests(estimators.create(variant), problem, 100)]
     assert all(test.unbiased for test in tests), max(tests, key=lambda test: test.z)
     assert max(test.detectable for test in tests) <= 0.02
 

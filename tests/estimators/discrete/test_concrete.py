@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from bits import legendre, moments, objective_of
+from oracles.discrete_objectives import legendre, moments, objective_of
 
 from estbench import estimators
 from estbench.estimators import _noise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import BITS, enumerated, enumerated_setting, name_of, objective_of, prepared
+from oracles.discrete_objectives import BITS, enumerated, enumerated_problem, name_of, objective_of, prepared
 
 LOGITS = torch.tensor([[-0.8, 0.3, 1.2]], dtype=torch.float64)
 SLOPE = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -21,12 +21,12 @@ def estimator_at(alpha, variant="double-cv"):
     return estimator
 
 
-@pytest.mark.parametrize("setting", BITS, ids=name_of)
+@pytest.mark.parametrize("problem", BITS, ids=name_of)
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -1.7])
 @pytest.mark.parametrize("samples", [2, 3])
-def test_the_mean_over_all_samples_is_the_exact_gradient_for_any_alpha(setting, alpha, samples):
+def test_the_mean_over_all_samples_is_the_exact_gradient_for_any_alpha(problem, alpha, samples):
     estimator = estimator_at(alpha, f"double-cv[num_samples={samples}]")
-    for found, exact in enumerated_setting(estimator, setting, samples).values():
+    for found, exact in enumerated_problem(estimator, problem, samples).values():
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
 
 

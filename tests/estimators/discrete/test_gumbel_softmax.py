@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from finite import DECODER, EXPONENTIAL, QUADRATIC, named
+from oracles.enumeration import DECODER, EXPONENTIAL, QUADRATIC, named
 from torch.distributions import RelaxedOneHotCategorical, kl_divergence
 
 from estbench import estimators
-from estbench.certify import bias_tests
-from estbench.certify.sampling import gradients
+from estbench.certify import run_bias_tests
+from estbench.certify.sampling import draw_gradients
 from estbench.estimators._noise import gumbel_perturbed, gumbel_perturbed_given_argmax
 from estbench.estimators.discrete.gapped import gapped_logits
 from estbench.estimators.discrete.gumbel_softmax import concrete_log_density
@@ -21,33 +21,35 @@ COORDINATES = 200  # more than all z-scores that an estimator is judged by here
 
 
 @pytest.mark.parametrize("variant", HARD)
-@pytest.mark.parametrize("setting", **named(EXPONENTIAL))
-def test_a_hard_sample_biases_the_encoder_alone(variant, setting):
+@pytest.mark.parametrize("problem", **named(EXPONENTIAL))
+def test_a_hard_sample_biases_the_encoder_alone(variant, problem):
     """Each by more than 2 % of the gradient's norm; powered z-tests with a false alarm of 1e-4 each."""
-    verdicts = {test.group: test for test in bias_tests(estimators.create(variant), setting, COORDINATES)}
+    verdicts = {test.group: test for test in run_bias_tests(estimators.create(variant), problem, COORDINATES)}
     assert not verdicts["logits"].unbiased
     assert verdicts["logits"].bias > 0.02
     assert verdicts["weights"].unbiased
 
 
 @pytest.mark.parametrize("variant", SOFT)
-@pytest.mark.parametrize("setting", **named(CATEGORICAL[:1]))
-def test_a_soft_sample_biases_the_decoder_as_well(variant, setting):
+@pytest.mark.parametrize("problem", **named(CATEGORICAL[:1]))
+def test_a_soft_sample_biases_the_decoder_as_well(variant, problem):
     """An estimator for another model: 2 % at least of either gradient."""
-    tests = {test.group: test for test in bias_tests(estimators.create(variant), setting, COORDINATES)}
+    tests = {test.group: test for test in run_bias_tests(estimators.create(variant), problem, COORDINATES)}
     for group in ("logits", "weights"):
         assert not tests[group].unbiased
         assert tests[group].bias > 0.02
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
-@pytest.mark.parametrize("setting", **named([*QUADRATIC, *DECODER]))
-def test_averaging_over_the_noise_given_the_sample_keeps_the_mean_and_lowers_the_variance(setting, temperature):
+@pytest.mark.parametrize("problem", **named([*QUADRATIC, *DECODER]))
+def test_averaging_over_the_noise_given_the_sample_keeps_the_mean_and_lowers_the_variance(problem, temperature):
     """Independent draws; z-scores of mean and variance per coordinate, each with a false alarm of 1e-6."""
     replicates = 20_000
     torch.manual_seed(0)
     plain, averaged = (
-        gradients(estimators.create(f"{name}[temperature={temperature}]"), setting, replicates)["logits"].flatten(1)
+        draw_gradients(estimators.create(f"{name}[temperature={temperature}]"), problem, replicates)["logits"].flatten(
+            1
+        )
         for name in ("st-gumbel", "gumbel-rao")
     )
 

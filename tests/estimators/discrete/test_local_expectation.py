@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import BITS, ONE_HOT, enumerated, enumerated_setting, name_of, objective_of, prepared
+from oracles.discrete_objectives import BITS, ONE_HOT, enumerated, enumerated_problem, name_of, objective_of, prepared
 
 
-@pytest.mark.parametrize("setting", [*BITS, *ONE_HOT], ids=name_of)
-def test_the_mean_over_all_samples_is_the_exact_gradient(setting):
-    estimator = prepared("local-expectation", setting.objective(setting.leaves()))
-    for found, exact in enumerated_setting(estimator, setting, samples=1).values():
+@pytest.mark.parametrize("problem", [*BITS, *ONE_HOT], ids=name_of)
+def test_the_mean_over_all_samples_is_the_exact_gradient(problem):
+    estimator = prepared("local-expectation", problem.objective(problem.leaf_tensors()))
+    for found, exact in enumerated_problem(estimator, problem, samples=1).values():
         torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import BITS, ONE_HOT, legendre, moments, objective_of, prepared, probability, square
+from oracles.discrete_objectives import BITS, ONE_HOT, legendre, moments, objective_of, prepared, probability, square
 
 from estbench import estimators
-from estbench.certify import bias_tests
+from estbench.certify import run_bias_tests
 from estbench.errors import EstbenchError
 from estbench.estimators import _noise
 
@@ -38,11 +38,11 @@ def test_the_mean_over_both_noises_is_the_exact_gradient(theta, temperature, sca
     assert mean == pytest.approx(theta * (1 - theta) * (1 - 2 * TARGET), rel=1e-9)
 
 
-def test_a_noise_without_its_gradient_is_biased_and_the_z_test_sees_it(monkeypatch):
-    """.01485 in place of .02139, and caught on every setting of bits."""
+def test_a_noise_without_its_slope_is_biased_and_the_z_test_sees_it(monkeypatch):
+    """.01485 in place of .02139, and caught on every problem of bits."""
     estimator = estimators.create("rebar").eval()
     right, _ = coin(estimator, THETA, monkeypatch)
-    assert all(test.unbiased for setting in BITS for test in bias_tests(estimator, setting, 100))
+    assert all(test.unbiased for problem in BITS for test in run_bias_tests(estimator, problem, 100))
     given = _noise.logistic_perturbed_given_bit
 
     def without_gradient(logits, bits):
@@ -52,7 +52,7 @@ def test_a_noise_without_its_gradient_is_biased_and_the_z_test_sees_it(monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(_noise, "logistic_perturbed_given_bit", without_gradient)
         wrong, _ = coin(estimator, THETA, monkeypatch)
-        found = [test for setting in BITS for test in bias_tests(estimator, setting, 100) if test.group == "logits"]
+        found = [test for problem in BITS for test in run_bias_tests(estimator, problem, 100) if test.group == "logits"]
     assert right == pytest.approx(0.02139, rel=5e-4)
     assert wrong == pytest.approx(0.01485, rel=5e-4)
     assert not any(test.unbiased for test in found)
@@ -61,9 +61,9 @@ def test_a_noise_without_its_gradient_is_biased_and_the_z_test_sees_it(monkeypat
 
 def test_the_decoder_learns_from_the_hard_sample_alone():
     """log p(x|b) at the corner, with none of what the relaxed samples would give."""
-    setting = BITS[-1]
-    leaves = setting.leaves()
-    objective = setting.objective(leaves)
+    problem = BITS[-1]
+    leaves = problem.leaf_tensors()
+    objective = problem.objective(leaves)
     estimator = prepared("relax", objective)
     seen = []
     inner = objective._log_likelihood
@@ -77,30 +77,30 @@ def test_the_decoder_learns_from_the_hard_sample_alone():
         seen.clear()
 
 
-@pytest.mark.parametrize("setting", [BITS[0], ONE_HOT[0]], ids=["bernoulli", "categorical"])
+@pytest.mark.parametrize("problem", [BITS[0], ONE_HOT[0]], ids=["bernoulli", "categorical"])
 @pytest.mark.parametrize("variant", ["rebar", "relax[hidden=8]"])
-def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, setting):
+def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, problem):
     """200 steps of the estimator's own optimiser, for fixed variational parameters."""
-    estimator = prepared(variant, setting.objective(setting.leaves()))
-    before = gradient_variance(estimator, setting)
+    estimator = prepared(variant, problem.objective(problem.leaf_tensors()))
+    before = gradient_variance(estimator, problem)
     optimizer = torch.optim.Adam(estimator.parameters(), lr=0.02, maximize=True)
     estimator.train()
     torch.manual_seed(1)
     for _ in range(200):
         optimizer.zero_grad()
-        estimator(setting.objective(setting.leaves(50))).mean().backward()
+        estimator(problem.objective(problem.leaf_tensors(50))).mean().backward()
         optimizer.step()
     estimator.eval()
-    assert gradient_variance(estimator, setting) < 0.9 * before
-    tests = bias_tests(estimator, setting, 100)
+    assert gradient_variance(estimator, problem) < 0.9 * before
+    tests = run_bias_tests(estimator, problem, 100)
     assert all(test.unbiased for test in tests), tests
 
 
-def gradient_variance(estimator, setting, replicates=20_000):
+def gradient_variance(estimator, problem, replicates=20_000):
     """Trace of the covariance; of 20,000 draws, so to a per cent or two."""
-    leaves = setting.leaves(replicates)
+    leaves = problem.leaf_tensors(replicates)
     torch.manual_seed(0)
-    (found,) = torch.autograd.grad(estimator(setting.objective(leaves)).sum(), [leaves["logits"]])
+    (found,) = torch.autograd.grad(estimator(problem.objective(leaves)).sum(), [leaves["logits"]])
     return float(found.var(0).sum())
 
 

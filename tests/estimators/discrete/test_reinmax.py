@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from finite import DECODER, EXPONENTIAL, QUADRATIC, bias, distribution_and_states, named, over_samples
+from oracles.enumeration import DECODER, EXPONENTIAL, QUADRATIC, bias, distribution_and_states, named, over_samples
 
 from estbench import estimators
 from estbench.errors import EstbenchError
@@ -22,24 +22,24 @@ def cubic(z, w):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("setting", **named(QUADRATIC))
-def test_exact_on_quadratics(name, setting):
+@pytest.mark.parametrize("problem", **named(QUADRATIC))
+def test_exact_on_quadratics(name, problem):
     """Products of different latents are among them; the decoder's gradient is exact too."""
-    over_samples(estimators.create(name), setting).assert_exact(setting)
+    over_samples(estimators.create(name), problem).assert_exact(problem)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("setting", **named(QUADRATIC))
-def test_biased_from_the_third_order_on(name, setting):
-    setting = dataclasses.replace(setting, integrand=cubic)
-    found = over_samples(estimators.create(name), setting)
-    found.assert_exact(setting, groups=["weights"])
-    assert bias(found, setting) > 0.01
+@pytest.mark.parametrize("problem", **named(QUADRATIC))
+def test_biased_from_the_third_order_on(name, problem):
+    problem = dataclasses.replace(problem, integrand=cubic)
+    found = over_samples(estimators.create(name), problem)
+    found.assert_exact(problem, groups=["weights"])
+    assert bias(found, problem) > 0.01
 
 
-@pytest.mark.parametrize("setting", **named(QUADRATIC))
-def test_above_temperature_one_it_is_biased_on_quadratics_too(setting):
-    biases = [bias(over_samples(estimators.create(f"reinmax[temperature={t}]"), setting), setting) for t in (1.1, 2.0)]
+@pytest.mark.parametrize("problem", **named(QUADRATIC))
+def test_above_temperature_one_it_is_biased_on_quadratics_too(problem):
+    biases = [bias(over_samples(estimators.create(f"reinmax[temperature={t}]"), problem), problem) for t in (1.1, 2.0)]
     assert 0.01 < biases[0] < biases[1]
 
 
@@ -48,20 +48,20 @@ def test_the_temperature_is_at_least_one():
         estimators.create("reinmax[temperature=0.9]")
 
 
-@pytest.mark.parametrize("setting", **named(FINITE))
-def test_both_are_the_same_at_temperature_one_sample_by_sample(setting):
-    reinmax, zgr = (over_samples(estimators.create(name), setting) for name in NAMES)
+@pytest.mark.parametrize("problem", **named(FINITE))
+def test_both_are_the_same_at_temperature_one_sample_by_sample(problem):
+    reinmax, zgr = (over_samples(estimators.create(name), problem) for name in NAMES)
     for group in ("logits", "weights"):
         torch.testing.assert_close(reinmax.gradients[group], zgr.gradients[group], rtol=1e-12, atol=1e-13)
 
 
 def test_zgr_is_the_average_of_straight_through_and_of_a_linear_f_s_score():
     """(J(p) g + (g'(z - p)) (z - p)) / 2 for g = df/dz, written out for each sample."""
-    setting = EXPONENTIAL[1]
-    q, values = distribution_and_states(setting)
-    found = over_samples(estimators.create("zgr"), setting).gradients["logits"]
+    problem = EXPONENTIAL[1]
+    q, values = distribution_and_states(problem)
+    found = over_samples(estimators.create("zgr"), problem).gradients["logits"]
     z = values[:, None].expand(found.shape).clone().requires_grad_()
-    objective = setting.objective(setting.leaves(len(values)))
+    objective = problem.objective(problem.leaf_tensors(len(values)))
     (g,) = torch.autograd.grad(objective.f(z[None], objective.frozen_q()).sum(), z)
     p = q.base_dist.probs
     straight_through = p * (g - (p * g).sum(-1, keepdim=True))

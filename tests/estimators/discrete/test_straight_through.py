@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bits import BITS, ONE_HOT, enumerated, enumerated_setting, name_of, objective_of, prepared, probability, square
+from oracles.discrete_objectives import (
+    BITS,
+    ONE_HOT,
+    enumerated,
+    enumerated_problem,
+    name_of,
+    objective_of,
+    prepared,
+    probability,
+    square,
+)
 
 
 @pytest.mark.parametrize("categories", [None, 4])
@@ -34,10 +44,10 @@ def test_the_bias_on_one_coin_is_the_known_one(theta):
     assert float(variance) == pytest.approx(4 * p**3, rel=1e-12)
 
 
-@pytest.mark.parametrize("setting", [*BITS, *ONE_HOT], ids=name_of)
-def test_the_decoder_s_gradient_is_exact_all_the_same(setting):
-    estimator = prepared("straight-through", setting.objective(setting.leaves()))
-    found, exact = enumerated_setting(estimator, setting, 1)["weights"]
+@pytest.mark.parametrize("problem", [*BITS, *ONE_HOT], ids=name_of)
+def test_the_decoder_s_gradient_is_exact_all_the_same(problem):
+    estimator = prepared("straight-through", problem.objective(problem.leaf_tensors()))
+    found, exact = enumerated_problem(estimator, problem, 1)["weights"]
     torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
-    biased, truth = enumerated_setting(estimator, setting, 1)["logits"]
+    biased, truth = enumerated_problem(estimator, problem, 1)["logits"]
     assert (biased - truth).norm() > 0.02 * truth.norm()

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from finite import (
+from oracles.enumeration import (
     DECODER,
     EXPONENTIAL,
     QUADRATIC,
@@ -31,17 +31,17 @@ BASELINES = {"unordered-set": "built-in", "sum-and-sample": "sum"}
 MODULES = {"unordered-set": unordered_set, "sum-and-sample": sum_and_sample}
 
 
-def enumerated(name, setting, draws, monkeypatch, baseline=None):
+def enumerated(name, problem, draws, monkeypatch, baseline=None):
     baseline = baseline or BASELINES[name]
     estimator = estimators.create(f"{name}[num_samples={draws},baseline={baseline}]")
-    return over_ordered_draws(estimator, setting, draws, monkeypatch, MODULES[name])
+    return over_ordered_draws(estimator, problem, draws, monkeypatch, MODULES[name])
 
 
-def over_outside(estimator, setting, monkeypatch):
+def over_outside(estimator, problem, monkeypatch):
     """Top-k for all that its one random value can be."""
-    q, values = distribution_and_states(setting)
+    q, values = distribution_and_states(problem)
     indices = indices_of(values)
-    logits = setting.params["logits"]
+    logits = problem.params["logits"]
     log_p = logits.log_softmax(-1) if logits.dim() == 3 else torch.stack([-logits, logits], -1).div(2).log_softmax(-1)
     best = most_probable(log_p, estimator.options.top)  # (k, B, D)
     excluded = (indices[:, None, None] == best).all(-1).any(1)  # (N, B)
@@ -50,30 +50,30 @@ def over_outside(estimator, setting, monkeypatch):
     free = (~excluded).long().argmax(0)
     chosen = torch.where(excluded, free, torch.arange(len(values))[:, None])
     monkeypatch.setattr(sum_and_sample, "sample_excluding", lambda log_p, top: indices[chosen][None])
-    return Enumerated(estimate(estimator, setting, len(values)), p / p.sum(0))
+    return Enumerated(estimate(estimator, problem, len(values)), p / p.sum(0))
 
 
 @pytest.mark.parametrize("baseline", ["with", "none"])
 @pytest.mark.parametrize("draws", [2, 3])
 @pytest.mark.parametrize("name", BASELINES)
-@pytest.mark.parametrize("setting", **named(FINITE))
-def test_the_expected_gradient_is_exact(setting, name, draws, baseline, monkeypatch):
+@pytest.mark.parametrize("problem", **named(FINITE))
+def test_the_expected_gradient_is_exact(problem, name, draws, baseline, monkeypatch):
     """Summed over all ordered draws, up to 504 of them."""
     baseline = "none" if baseline == "none" else BASELINES[name]
-    enumerated(name, setting, draws, monkeypatch, baseline).assert_exact(setting)
+    enumerated(name, problem, draws, monkeypatch, baseline).assert_exact(problem)
 
 
 @pytest.mark.parametrize("variant", ["top-k[top=1]", "top-k", "top-k[baseline=none]"])
-@pytest.mark.parametrize("setting", **named(FINITE))
-def test_the_expected_gradient_of_top_k_is_exact(setting, variant, monkeypatch):
-    over_outside(estimators.create(variant), setting, monkeypatch).assert_exact(setting)
+@pytest.mark.parametrize("problem", **named(FINITE))
+def test_the_expected_gradient_of_top_k_is_exact(problem, variant, monkeypatch):
+    over_outside(estimators.create(variant), problem, monkeypatch).assert_exact(problem)
 
 
-@pytest.mark.parametrize("setting", **named(FINITE))
-def test_the_order_of_the_draws_is_averaged_out(setting, monkeypatch):
+@pytest.mark.parametrize("problem", **named(FINITE))
+def test_the_order_of_the_draws_is_averaged_out(problem, monkeypatch):
     """Rao-Blackwell: without baselines the variance is at most that of sum-and-sample, in either gradient."""
     with_order, without = (
-        enumerated(name, setting, 3, monkeypatch, "none") for name in ("sum-and-sample", "unordered-set")
+        enumerated(name, problem, 3, monkeypatch, "none") for name in ("sum-and-sample", "unordered-set")
     )
     for group in ("logits", "weights"):
         assert without.variance(group) < with_order.variance(group)
@@ -82,9 +82,9 @@ def test_the_order_of_the_draws_is_averaged_out(setting, monkeypatch):
 @pytest.mark.parametrize("name", ["unordered-set[num_samples=8]", "top-k[top=7]", "sum-and-sample[num_samples=8]"])
 def test_with_all_values_it_is_the_sum_over_them(name):
     """Three bits, eight values: every draw is the exact gradient, to rounding."""
-    setting = DECODER[0]
-    found = estimate(estimators.create(name), setting, 20)
-    for group, exact in setting.exact().items():
+    problem = DECODER[0]
+    found = estimate(estimators.create(name), problem, 20)
+    for group, exact in problem.exact_gradient().items():
         torch.testing.assert_close(found[group], exact.expand(20, *exact.shape), rtol=1e-9, atol=1e-11)
 
 
@@ -127,7 +127,7 @@ def test_the_ratios_are_accurate_where_the_set_has_all_the_mass(dtype):
 
 def test_where_no_value_has_mass_it_is_rloo(monkeypatch):
     """Twenty latents of ten categories at uniform q: the same gradient from the same four samples, to 1e-12."""
-    setting = dataclasses.replace(
+    problem = dataclasses.replace(
         DECODER[1],
         latents=type(DECODER[1].latents)(20, 10),
         params={"logits": torch.zeros(2, 20, 10, dtype=torch.float64)},
@@ -136,9 +136,9 @@ def test_where_no_value_has_mass_it_is_rloo(monkeypatch):
     torch.manual_seed(0)
     indices = torch.randint(10, (4, 3, 2, 20))
     monkeypatch.setattr(unordered_set, "sample_without_replacement", lambda log_p, count: indices)
-    found = estimate(estimators.create("unordered-set"), setting, 3)
+    found = estimate(estimators.create("unordered-set"), problem, 3)
     sample = torch.nn.functional.one_hot(indices, 10).double()
-    expected = estimate(estimators.create("rloo[num_samples=4]"), setting, 3, sample)
+    expected = estimate(estimators.create("rloo[num_samples=4]"), problem, 3, sample)
     for group in found:
         torch.testing.assert_close(found[group], expected[group], rtol=1e-12, atol=1e-12)
 
@@ -166,13 +166,13 @@ def shared(found):
 @pytest.mark.parametrize("logit", [0.0, -4.0])
 def test_liu_s_toy(logit, monkeypatch):
     """At equal evaluations, three: exact variances by enumeration, in the order that the papers show."""
-    setting = toy(logit)
-    exact = setting.exact()["logits"].sum(-1)
+    problem = toy(logit)
+    exact = problem.exact_gradient()["logits"].sum(-1)
     found = {
-        "reinforce": shared(over_samples(estimators.create("reinforce"), setting)),
-        "sum-and-sample": shared(enumerated("sum-and-sample", setting, 3, monkeypatch)),
-        "unordered-set": shared(enumerated("unordered-set", setting, 3, monkeypatch)),
-        "top-k": shared(over_outside(estimators.create("top-k[top=2]"), setting, monkeypatch)),
+        "reinforce": shared(over_samples(estimators.create("reinforce"), problem)),
+        "sum-and-sample": shared(enumerated("sum-and-sample", problem, 3, monkeypatch)),
+        "unordered-set": shared(enumerated("unordered-set", problem, 3, monkeypatch)),
+        "top-k": shared(over_outside(estimators.create("top-k[top=2]"), problem, monkeypatch)),
     }
     for outcomes in found.values():
         torch.testing.assert_close(outcomes.mean("logit"), exact, rtol=1e-10, atol=1e-13)

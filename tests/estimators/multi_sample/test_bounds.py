@@ -14,9 +14,9 @@ import torch
 from torch.distributions import Independent, Normal
 
 from estbench import estimators, problems
-from estbench.certify import bias_tests, settings_for
-from estbench.certify.checks.unbiasedness import DETECTABLE
-from estbench.certify.settings.base import WEIGHTS
+from estbench.certify import run_bias_tests, small_problems_for
+from estbench.certify.checks.unbiasedness import MIN_DETECTABLE_BIAS
+from estbench.certify.problems.base import WEIGHTS
 from estbench.errors import EstbenchError
 from estbench.estimators.multi_sample._base import bound, log_sum_of_others
 from estbench.latents import states
@@ -27,19 +27,19 @@ SCORE = ("reinforce-iwae", "vimco", "vimco[mean=arithmetic]", "ovis", "ovis[gamm
 UNBIASED = [variant for variant in SCORE if estimators.create(variant).unbiased]
 BIASED = [variant for variant in SCORE if not estimators.create(variant).unbiased]
 DRAWN = ["iwae", "dreg", *UNBIASED]
-FINITE = settings_for({"bernoulli", "categorical"}, {"multi-sample"})
+FINITE = small_problems_for({"bernoulli", "categorical"}, {"multi-sample"})
 
 
-def enumerated(variant, setting):
+def enumerated(variant, problem):
     """Exact mean and variance of each coordinate of the gradient, by group: (B, ...) each."""
-    tuples = _tuples(setting)
-    leaves = setting.leaves(tuples.shape[1])
-    objective = setting.objective(leaves)
-    objective.q.sample = lambda shape: tuples if tuple(shape) == (setting.importance_samples,) else None
+    tuples = _tuples(problem)
+    leaves = problem.leaf_tensors(tuples.shape[1])
+    objective = problem.objective(leaves)
+    objective.q.sample = lambda shape: tuples if tuple(shape) == (problem.importance_samples,) else None
     surrogate = estimators.create(variant).eval()(objective)
     found = torch.autograd.grad(surrogate.sum(), list(leaves.values()))
     probability = objective.q.log_prob(tuples).sum(0).exp().detach()
-    torch.testing.assert_close(probability.sum(0), torch.ones(setting.examples).double())
+    torch.testing.assert_close(probability.sum(0), torch.ones(problem.examples).double())
     moments = {}
     for name, gradient in zip(leaves, found, strict=True):
         weight = probability.view(*probability.shape, *[1] * (gradient.dim() - 2))
@@ -48,55 +48,55 @@ def enumerated(variant, setting):
     return moments
 
 
-def _tuples(setting):
+def _tuples(problem):
     """All K-tuples of values of q as replicates, (K, N, B, *event)."""
-    q = setting.objective(setting.leaves()).q
+    q = problem.objective(problem.leaf_tensors()).q
     values = states(q)
-    count = setting.importance_samples
+    count = problem.importance_samples
     index = torch.cartesian_prod(*[torch.arange(len(values))] * count).view(-1, count)
     chosen = values[index.T]  # (K, N, *event)
     return chosen.unsqueeze(2).expand(-1, -1, *q.batch_shape, *q.event_shape)
 
 
-def trace(moments, setting):
-    return sum(float(moments[name][1].sum()) for name in setting.params)
+def trace(moments, problem):
+    return sum(float(moments[name][1].sum()) for name in problem.params)
 
 
-@pytest.mark.parametrize("setting", FINITE, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("problem", FINITE, ids=lambda problem: problem.name)
 @pytest.mark.parametrize("variant", UNBIASED)
-def test_the_expected_gradient_is_exact(variant, setting):
-    exact = setting.exact()
-    for group, (mean, _) in enumerated(variant, setting).items():
+def test_the_expected_gradient_is_exact(variant, problem):
+    exact = problem.exact_gradient()
+    for group, (mean, _) in enumerated(variant, problem).items():
         torch.testing.assert_close(mean, exact[group], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("setting", FINITE, ids=lambda setting: setting.name)
+@pytest.mark.parametrize("problem", FINITE, ids=lambda problem: problem.name)
 @pytest.mark.parametrize("variant", BIASED)
-def test_a_declared_bias_is_there_and_in_the_encoder_alone(variant, setting):
+def test_a_declared_bias_is_there_and_in_the_encoder_alone(variant, problem):
     """The decoder's gradient is that of the bound, whatever the encoder follows."""
-    exact, found = setting.exact(), enumerated(variant, setting)
+    exact, found = problem.exact_gradient(), enumerated(variant, problem)
     torch.testing.assert_close(found[WEIGHTS][0], exact[WEIGHTS], rtol=1e-10, atol=1e-10)
     difference = (found["logits"][0] - exact["logits"]).norm() / exact["logits"].norm()
-    assert float(difference) > DETECTABLE
+    assert float(difference) > MIN_DETECTABLE_BIAS
 
 
-@pytest.mark.parametrize("setting", FINITE, ids=lambda setting: setting.name)
-def test_the_bias_of_ovis_is_the_one_that_is_documented(setting):
+@pytest.mark.parametrize("problem", FINITE, ids=lambda problem: problem.name)
+def test_the_bias_of_ovis_is_the_one_that_is_documented(problem):
     """gamma E[sum_k v_k s_k], which is gamma times the mean of reweighted wake-sleep."""
-    exact, wake = setting.exact()["logits"], enumerated("rws", setting)["logits"][0]
+    exact, wake = problem.exact_gradient()["logits"], enumerated("rws", problem)["logits"][0]
     for gamma in (0.3, 1.0):
-        mean = enumerated(f"ovis[gamma={gamma}]", setting)["logits"][0]
+        mean = enumerated(f"ovis[gamma={gamma}]", problem)["logits"][0]
         torch.testing.assert_close(mean - exact, gamma * wake, rtol=1e-10, atol=1e-10)
 
 
 # With a single other sample to make a baseline from, it may cost more than it saves.
 @pytest.mark.parametrize(
-    "setting", [setting for setting in FINITE if setting.importance_samples > 2], ids=lambda setting: setting.name
+    "problem", [problem for problem in FINITE if problem.importance_samples > 2], ids=lambda problem: problem.name
 )
-def test_baselines_from_the_other_samples_reduce_the_variance(setting):
-    plain = trace(enumerated("reinforce-iwae", setting), setting)
+def test_baselines_from_the_other_samples_reduce_the_variance(problem):
+    plain = trace(enumerated("reinforce-iwae", problem), problem)
     for variant in ("vimco", "vimco[mean=arithmetic]", "ovis"):
-        assert trace(enumerated(variant, setting), setting) < plain
+        assert trace(enumerated(variant, problem), problem) < plain
 
 
 def test_the_baselines_are_those_of_the_equations():
@@ -217,36 +217,36 @@ def test_where_q_is_the_posterior_dreg_has_no_variance():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", [*PATHWISE, "vimco", "ovis"])
-def test_normal_settings_pass_the_powered_test_or_show_the_bias(variant):
+def test_normal_problems_pass_the_powered_test_or_show_the_bias(variant):
     estimator = estimators.create(variant)
-    for setting in settings_for({"normal"}, {"multi-sample"}):
-        for test in bias_tests(estimator, setting, coordinates=100):
-            assert test.detectable <= setting.detectable
-            assert test.unbiased == (estimator.unbiased or test.group not in setting.params)
+    for problem in small_problems_for({"normal"}, {"multi-sample"}):
+        for test in run_bias_tests(estimator, problem, coordinates=100):
+            assert test.detectable <= problem.detectable
+            assert test.unbiased == (estimator.unbiased or test.group not in problem.params)
 
 
 @pytest.mark.parametrize("variant", [*PATHWISE, *SCORE])
 def test_one_evaluation_for_each_importance_sample(variant):
     estimator = estimators.create(variant)
-    for setting in settings_for(estimator.supports, estimator.bounds):
-        objective = setting.objective(setting.leaves())
+    for problem in small_problems_for(estimator.supports, estimator.bounds):
+        objective = problem.objective(problem.leaf_tensors())
         surrogate = estimator(objective)
         assert surrogate.shape == objective.batch_shape
-        assert estimator.count_evaluations(objective) == setting.importance_samples
-        assert objective.evaluations == setting.importance_samples * setting.examples
+        assert estimator.count_evaluations(objective) == problem.importance_samples
+        assert objective.evaluations == problem.importance_samples * problem.examples
 
 
 @pytest.mark.parametrize("variant", [*PATHWISE, *SCORE])
 def test_the_decoder_s_gradient_is_weighted_by_the_normalised_weights(variant):
     """Neither lost nor doubled: sum_k v_k grad log p(x|z_k) over the estimator's own samples."""
     estimator = estimators.create(variant)
-    setting = settings_for(estimator.supports, estimator.bounds)[0]
-    leaves = setting.leaves()
+    problem = small_problems_for(estimator.supports, estimator.bounds)[0]
+    leaves = problem.leaf_tensors()
     torch.manual_seed(2)
-    (found,) = torch.autograd.grad(estimator(setting.objective(leaves)).sum(), [leaves[WEIGHTS]])
+    (found,) = torch.autograd.grad(estimator(problem.objective(leaves)).sum(), [leaves[WEIGHTS]])
     torch.manual_seed(2)
-    objective = setting.objective(leaves)
-    z = objective.q.sample((setting.importance_samples,))
+    objective = problem.objective(leaves)
+    z = objective.q.sample((problem.importance_samples,))
     v = objective.log_weight(z).softmax(0).detach()
     (expected,) = torch.autograd.grad((v * objective._log_likelihood(z)).sum(), [leaves[WEIGHTS]])
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

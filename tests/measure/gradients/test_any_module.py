@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import by_hand
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import plain_backward
 from torch import nn
 from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
@@ -166,10 +166,10 @@ def test_any_module_can_be_probed_and_is_left_as_it_was(name, side):
     assert (found.path == "loop") == bool(found.reason)
     assert problem.training
     assert all(torch.equal(value, before[key]) for key, value in problem.state_dict().items())
-    drawn = {place: rows for place, rows in by_hand.draw(problem, estimator, batch, 60, 4).items() if rows.any()}
+    drawn = {place: rows for place, rows in plain_backward.draw(problem, estimator, batch, 60, 4).items() if rows.any()}
     looped = found if found.path == "loop" else probe(problem, estimator, batch, 60, seed=5, path="loop")
     for moments in (found, looped):
-        for place, z in by_hand.z_scores(moments, drawn).items():
+        for place, z in plain_backward.z_scores(moments, drawn).items():
             assert abs(z) < 4.5, (moments.path, place)
     absent = not any(row["space"] == "weights" and row["statistic"] == "data_variance" for row in found.rows)
     assert absent == any("data_variance" in line for line in found.absent)
@@ -245,10 +245,10 @@ def test_a_normalisation_is_probed_with_its_running_statistics():
         nn.init.normal_(norm.running_mean)
         nn.init.uniform_(norm.running_var, 2, 9)
     found = probe(problem, estimator, batch, 200, seed=3)
-    drawn = by_hand.draw(problem, estimator, batch, 200, 4)
-    scores = by_hand.z_scores(found, drawn, ("variance", "mean_norm2"))
+    drawn = plain_backward.draw(problem, estimator, batch, 200, 4)
+    scores = plain_backward.z_scores(found, drawn, ("variance", "mean_norm2"))
     assert ("params", "loc", "mean_norm2") in scores
     for place, z in scores.items():
         assert abs(z) < 4.5, place
-    other = by_hand.draw(problem, estimator, batch, 200, 4, training=True)
-    assert abs(by_hand.z_scores(found, other)["params", "loc", "variance"]) > 10
+    other = plain_backward.draw(problem, estimator, batch, 200, 4, training=True)
+    assert abs(plain_backward.z_scores(found, other)["params", "loc", "variance"]) > 10

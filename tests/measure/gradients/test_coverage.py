@@ -13,6 +13,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from oracles.linear_gaussian import LinearGaussian
 from scipy import stats
 
 from estbench import estimators, problems
@@ -20,7 +21,6 @@ from estbench.measure import probe
 from estbench.measure.gradients._linear import squared_deviations_of
 from estbench.measure.gradients.bias import compare
 from estbench.measure.gradients.moments import MomentAccumulator, chunk_sizes, summarise
-from tests.measure.conftest import LinearGaussian
 
 pytestmark = pytest.mark.slow
 

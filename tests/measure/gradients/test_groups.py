@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import by_hand
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import plain_backward
 from torch import nn
 
 from estbench import estimators, problems
@@ -50,8 +50,8 @@ def test_tied_weights_have_the_moments_of_all_of_their_gradient(tie):
     problem, estimator, batch = tied(tie)
     found = probe(problem, estimator, batch, 100, seed=3)
     assert found.path == "loop"
-    drawn = by_hand.draw(problem, estimator, batch, 100, 4)
-    for place, z in by_hand.z_scores(found, drawn, ("variance", "mean_norm2")).items():
+    drawn = plain_backward.draw(problem, estimator, batch, 100, 4)
+    for place, z in plain_backward.z_scores(found, drawn, ("variance", "mean_norm2")).items():
         assert abs(z) < 4.5, place
     groups = groups_of(problem)
     assert sum(weight.numel() for group in groups.values() for weight in group) == sum(

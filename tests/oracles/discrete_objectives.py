@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from estbench import estimators
-from estbench.certify.settings import SMALL
+from estbench.certify.problems import SMALL
 from estbench.latents import BernoulliLatents, CategoricalLatents, states
 from estbench.problems import Objective
 
@@ -17,8 +17,8 @@ ONE_HOT = [s for s in SMALL if s.latents.name == "categorical" and s.bound == "e
 BATCH = (1,)  # one example
 
 
-def name_of(setting):
-    return setting.name.replace(", ", "-").replace(" ", "_")
+def name_of(problem):
+    return problem.name.replace(", ", "-").replace(" ", "_")
 
 
 def probability(theta):
@@ -84,14 +84,14 @@ def enumerated(estimator, logits, f, samples, categories=None):
     return moments(gradients, weights)
 
 
-def enumerated_setting(estimator, setting, samples):
-    """The mean gradient of a setting by group, and what it should be: both (B, ...)."""
-    tuples = all_samples(setting.objective(setting.leaves()).q, samples)
-    leaves = setting.leaves(tuples.shape[1])
-    objective = fixed_samples(setting.objective(leaves), tuples)
+def enumerated_problem(estimator, problem, samples):
+    """The mean gradient of a problem by group, and what it should be: both (B, ...)."""
+    tuples = all_samples(problem.objective(problem.leaf_tensors()).q, samples)
+    leaves = problem.leaf_tensors(tuples.shape[1])
+    objective = fixed_samples(problem.objective(leaves), tuples)
     weights = objective.frozen_q().log_prob(tuples).sum(0).exp()
     found = torch.autograd.grad(estimator(objective).sum(), list(leaves.values()))
-    exact = setting.exact()
+    exact = problem.exact_gradient()
     return {name: (moments(g, weights)[0], exact[name]) for name, g in zip(leaves, found, strict=True)}
 
 

@@ -1,4 +1,4 @@
-"""The exact objectives of the continuous settings: moments against many draws, the Student t's KL by another rule."""
+"""The exact objectives of the continuous problems: moments against many draws, the Student t's KL by another rule."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from estbench.certify.settings.continuous import CONTINUOUS, _student_t_kl
+from estbench.certify.problems.continuous import CONTINUOUS, _student_t_kl
 from estbench.latents import IMPLICIT
 
 
-def test_each_family_has_three_settings_under_both_kls():
+def test_each_family_has_three_problems_under_both_kls():
     for family in IMPLICIT:
-        found = [setting for setting in CONTINUOUS if setting.latents.name == family]
-        assert len(found) == 3
-        assert {setting.analytic_kl for setting in found} == ({False} if family == "student-t" else {True, False})
+        problems = [problem for problem in CONTINUOUS if problem.latents.name == family]
+        assert len(problems) == 3
+        assert {problem.analytic_kl for problem in problems} == ({False} if family == "student-t" else {True, False})
 
 
-@pytest.mark.parametrize("setting", CONTINUOUS, ids=lambda setting: setting.name)
-def test_the_exact_objective_is_the_mean_of_many_draws(setting):
-    """n = 200,000 draws; a z-test for each of two examples, false alarm 1e-4 over all settings."""
-    leaves = setting.leaves()
-    objective = setting.objective(leaves)
+@pytest.mark.parametrize("problem", CONTINUOUS, ids=lambda problem: problem.name)
+def test_the_exact_objective_is_the_mean_of_many_draws(problem):
+    """n = 200,000 draws; a z-test for each of two examples, false alarm 1e-4 over all problems."""
+    leaves = problem.leaf_tensors()
+    objective = problem.objective(leaves)
     with torch.no_grad():
         torch.manual_seed(0)
         values = objective.f(objective.q.sample((200_000,))) - objective.kl()

@@ -1,13 +1,13 @@
-"""Small problems in double precision whose gradients are known exactly: what an estimator is proved on.
+"""Small problems in double precision with known exact gradients, on which estimators are checked.
 
-A setting has a few examples, a few latents, and a decoder of a few weights. Finite latents are enumerated; normal
-ones are integrated by Gauss-Hermite quadrature with enough nodes for the last digit.
+A small problem has a few examples, a few latents, and a decoder of a few weights. Finite latents are enumerated.
+Normal latents are integrated by Gauss-Hermite quadrature with enough nodes for the last digit.
 
-The draws that the z-test needs grow with the variance of an estimate over the squared norm of the gradient. Parameters
-are therefore such that the gradient is large, of f more than of the KL, and spread over the examples and most
-coordinates; and f is *centred*: less its mean over the examples (of the bound, where there are several samples), a
-constant that changes no gradient and would only be noise to score functions. What each example is off that mean stays
-with it: a baseline has work to do.
+The number of draws that the z-test needs grows with the variance of an estimate over the squared norm of the gradient.
+The parameters are therefore chosen such that the gradient is large, comes more from f than from the KL, and is spread
+over the examples and most coordinates. And f is *centred*: its mean over the examples (for several samples, the mean of
+the bound) is subtracted. This constant changes no gradient and would only be noise for score functions. The examples
+still differ from that mean, so that a baseline has something to do.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from torch import Tensor
 from estbench.latents import Latents
 from estbench.problems import Objective
 
-# Of quadrature per latent: the integrands are smooth and of moderate scale.
-NODES = 48
+NODES = 48  # of quadrature, per latent: the integrands are smooth and of moderate scale
 EXAMPLES = 2
-# The groups of the model's own weights, beside the names of the variational parameters: the decoder's, the prior's.
+# Groups of gradients: the names of the variational parameters, and these two for the model's own weights. The name of
+# a prior's parameter follows the prefix: "prior loc".
 WEIGHTS = "weights"
 PRIOR = "prior "
 Parameters = Mapping[str, Tensor]
@@ -37,18 +37,20 @@ Expectation = Callable[[Parameters, Parameters, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Setting:
+class SmallProblem:
     """One small problem.
 
-    ``params`` holds the variational parameters by name, (B, D) or (B, D, C) each; ``weights`` the decoder's own,
-    (B, P), a copy for each example, so that their gradients stay apart. ``integrand`` maps a flat sample,
-    (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B). ``accuracy`` is that of the latents' own
-    sampler, relative to the gradient's norm, where it is not exact: a bias of no more than this is no defect.
-    ``detectable`` is the bias, relative to the gradient's norm, that the z-test must be able to see.
-    ``expectation`` is L from the parameters, the prior's and the weights where it is known in closed form, (*R, B).
+    ``params``: the variational parameters by name, (B, D) or (B, D, C) each.
+    ``weights``: the decoder's weights, (B, P), with a copy for each example, so that their gradients stay separate.
+    ``integrand``: maps a flat sample, (S, *R, B, D), and the weights, (*R, B, P), to log p(x|z), (S, *R, B).
+    ``accuracy``: the error of the latents' own sampler relative to the gradient's norm, if it is not exact; a bias up
+    to this is not a defect of the estimator.
+    ``expectation``: computes L, (*R, B), from the parameters, the prior's parameters and the weights, if there is a
+    closed form.
+    ``detectable``: the bias, relative to the gradient's norm, that the z-test must be able to see.
 
-    The parameters of the prior are zeros (a standard normal, fair coins, ...) and learned: groups of their own, called
-    ``prior loc`` and so on, with a copy for each example.
+    The parameters of the prior are zeros (a standard normal, fair coins, ...) and learned. They are groups of their
+    own, called ``prior loc`` and so on, with a copy for each example.
     """
 
     name: str
@@ -69,29 +71,29 @@ class Setting:
 
     @property
     def examples(self) -> int:
-        """B."""
+        """The number of examples, B."""
         return len(self.weights)
 
-    def rows(self, index: list[int]) -> Setting:
-        """The same with these examples only, in this order; one may come several times."""
-        params = {name: value[index] for name, value in self.params.items()}
-        return dataclasses.replace(self, params=params, weights=self.weights[index])
+    def select(self, examples: list[int]) -> SmallProblem:
+        """Return the problem with these examples only, in this order; one may come several times."""
+        params = {name: value[examples] for name, value in self.params.items()}
+        return dataclasses.replace(self, params=params, weights=self.weights[examples])
 
     @property
     def prior(self) -> dict[str, Tensor]:
-        """The parameters of the prior by group, of the shapes of those of q."""
+        """The parameters of the prior by group, with the shapes of those of q."""
         return {PRIOR + name: torch.zeros_like(value) for name, value in self.params.items()}
 
-    def leaves(
+    def leaf_tensors(
         self,
         *replicates: int,
         plain: bool = False,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> dict[str, Tensor]:
-        """The variational parameters, the weights and the prior's parameters as leaves, (*replicates, B, ...) each.
+        """Return the variational parameters, the weights and the prior's parameters as leaves of autograd.
 
-        ``plain`` makes them one batch of copies, as a training step has it: (R B, ...).
+        Each has shape (*replicates, B, ...); with ``plain`` (R B, ...), one batch of copies as in training.
         """
         values = {**self.params, WEIGHTS: self.weights, **self.prior}
         expanded = {name: value.expand(*replicates, *value.shape) for name, value in values.items()}
@@ -102,11 +104,11 @@ class Setting:
         }
 
     def objective(self, leaves: Parameters) -> Objective:
-        """The objective at such leaves; nothing is shared between examples or replicates."""
+        """Return the objective at ``leaf_tensors``; examples and replicates share nothing."""
         params = {name: leaves[name] for name in self.params}
         prior = {name: leaves[PRIOR + name] for name in self.params}
         weights = leaves[WEIGHTS]
-        # What was observed is the same for all replicates.
+        # The observation is the same for all replicates.
         observed = weights.detach()[(0,) * (weights.dim() - self.weights.dim())]
 
         def log_likelihood(z: Tensor) -> Tensor:
@@ -127,23 +129,26 @@ class Setting:
         )
         return objective
 
-    def exact(self) -> dict[str, Tensor]:
-        """The exact gradient of L, summed over examples, by group: (B, ...) each, one row an example's own."""
-        return dict(self._exact)
+    def exact_gradient(self) -> dict[str, Tensor]:
+        """Return the exact gradient of L by group, (B, ...) each: row b is that of example b."""
+        return dict(self._exact_gradient)
 
     @cached_property
-    def _exact(self) -> dict[str, Tensor]:
-        leaves = self.leaves()
+    def _exact_gradient(self) -> dict[str, Tensor]:
+        leaves = self.leaf_tensors()
         gradients = torch.autograd.grad(self.objective(leaves).exact().sum(), list(leaves.values()))
         return dict(zip(leaves, gradients, strict=True))
 
-    def scale(self, group: str) -> float:
-        """Norm of the exact gradient that a group is part of: all variational parameters, or the model's weights."""
+    def gradient_norm(self, group: str) -> float:
+        """Return the norm of the exact gradient of all variational parameters, or of all of the model's weights.
+
+        It is the one that ``group`` belongs to.
+        """
         names = list(self.params) if group in self.params else [WEIGHTS, *self.prior]
-        return math.sqrt(sum(float(self._exact[name].square().sum()) for name in names))
+        return math.sqrt(sum(float(self._exact_gradient[name].square().sum()) for name in names))
 
     def _quadrature(self, objective: Objective) -> Tensor:
-        """L for normal latents, (*R, B): a sum over a grid of noise, with the weights of its density."""
+        """Return L for normal latents, (*R, B), by Gauss-Hermite quadrature over the noise."""
         count = self.importance_samples
         latents = objective.q.event_shape[0]
         abscissae, masses = np.polynomial.hermite_e.hermegauss(NODES)
@@ -162,8 +167,8 @@ class Setting:
         return torch.einsum("n,n...->...", probability, values)
 
 
-def drawn(latents: Latents, seed: int, examples: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    """Moderate outputs of an encoder, (B, outputs), and weights of a decoder, (B, P)."""
+def draw_inputs(latents: Latents, seed: int, examples: int = EXAMPLES) -> tuple[Tensor, Tensor]:
+    """Draw the outputs of an encoder, (B, outputs), and the weights of a decoder, (B, P), of moderate size."""
     generator = torch.Generator().manual_seed(seed)
     outputs, weights = (
         2 * torch.rand(examples, size, generator=generator, dtype=torch.float64) - 1
@@ -172,14 +177,14 @@ def drawn(latents: Latents, seed: int, examples: int = EXAMPLES) -> tuple[Tensor
     return outputs, weights + 0.3
 
 
-def centred(setting: Setting) -> Setting:
-    """The same gradients from an f whose mean over the examples is zero."""
-    objective = setting.objective(setting.leaves())
+def centre(problem: SmallProblem) -> SmallProblem:
+    """Subtract from f its mean over the examples, which changes no gradient."""
+    objective = problem.objective(problem.leaf_tensors())
     with torch.no_grad():
         mean = float((objective.exact() + objective.kl()).mean())
-    expectation = setting.expectation
+    expectation = problem.expectation
     return dataclasses.replace(
-        setting,
-        integrand=lambda z, w: setting.integrand(z, w) - mean,
+        problem,
+        integrand=lambda z, w: problem.integrand(z, w) - mean,
         expectation=None if expectation is None else lambda q, p, w: expectation(q, p, w) - mean,
     )

@@ -1,4 +1,7 @@
-"""Settings of gamma, beta, Dirichlet and Student t latents: polynomials of z, whose means are products of moments."""
+"""Small problems of gamma, beta, Dirichlet and Student t latents.
+
+Their integrands are polynomials of z, whose means are products of moments.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, StudentT
 
-from estbench.certify.settings.base import EXAMPLES, Parameters, Setting, centred, drawn
+from estbench.certify.problems.base import EXAMPLES, Parameters, SmallProblem, centre, draw_inputs
 from estbench.latents import BetaLatents, DirichletLatents, GammaLatents, Latents, StudentTLatents
 
-# Of torch's implicit gradients, on average over draws, relative to the gradient's norm.
-ACCURACY = 2e-4
-Powers = tuple[int, ...]  # of a monomial, one exponent for each number of the flat sample
-Terms = Callable[[Tensor], list[tuple[Tensor, Powers]]]  # weights (*R, B, P) to coefficients (*R, B), with powers
+ACCURACY = 2e-4  # error of torch's implicit gradients, on average over draws, relative to the gradient's norm
+Powers = tuple[int, ...]  # the exponents of a monomial, one for each number of the flat sample
+Terms = Callable[[Tensor], list[tuple[Tensor, Powers]]]  # from weights (*R, B, P) to (coefficients (*R, B), powers)
 Moment = Callable[[Parameters, Powers], Tensor]  # E[prod_i z_i^p_i], (*R, B)
 
 
@@ -53,7 +55,7 @@ def _powers(size: int, exponents: Mapping[int, int]) -> Powers:
 
 
 def _factors(z: Tensor, powers: Powers) -> list[Tensor]:
-    """Of a monomial: multiplying takes a tenth of the time of powers."""
+    """Return the factors of a monomial; to multiply them takes a tenth of the time of powers."""
     return [z[..., place] for place, power in enumerate(powers) for _ in range(power)]
 
 
@@ -72,7 +74,7 @@ def _beta(params: Parameters, powers: Powers) -> Tensor:
 
 
 def _dirichlet(params: Parameters, powers: Powers) -> Tensor:
-    """E prod_c z_c^p_c = prod_c Gamma(a_c + p_c) / Gamma(a_c), over the same for the sums of a and p."""
+    """E prod_c z_c^p_c = Gamma(A) / Gamma(A + P) prod_c Gamma(a_c + p_c) / Gamma(a_c), A = sum_c a_c, P = sum_c p_c."""
     a = params["log_concentration"].exp()
     p = a.new_tensor(powers).view(a.shape[-2:])
     total = a.sum(-1)
@@ -89,7 +91,7 @@ def _student_t(params: Parameters, powers: Powers) -> Tensor:
 
 
 def _student_t_kl(q: Parameters, p: Parameters) -> Tensor:
-    """KL(q || p), (*R, B), by the trapezoid rule in u for t = sinh(u): exact to rounding."""
+    """Return KL(q || p), (*R, B), by the trapezoid rule in u with t = sinh(u): exact to rounding."""
     u = torch.linspace(-20, 20, 2001, dtype=torch.float64).view(-1, *[1] * q["loc"].dim())
     t, step = u.sinh(), 40 / 2000
     df, scale = 2 + q["log_excess_df"].exp(), q["log_scale"].exp()
@@ -103,30 +105,30 @@ def _student_t_kl(q: Parameters, p: Parameters) -> Tensor:
 
 MOMENTS: dict[str, Moment] = {"gamma": _gamma, "beta": _beta, "dirichlet": _dirichlet, "student-t": _student_t}
 POLYNOMIALS: dict[str, Terms] = {"quadratic": _quadratic, "cubic": _cubic, "bilinear": _bilinear}
-# Added to the parameters, which are drawn around zero: means about 1, and tails whose moments are finite.
+# Added to the parameters, which are drawn around zero, so that means are about 1 and the moments of tails are finite.
 SHIFTS: dict[str, dict[str, float]] = {
     "gamma": {"log_concentration": 1.4, "log_rate": 1.4},
     "beta": {"log_alpha": 0.7, "log_beta": 0.7},
     "dirichlet": {"log_concentration": 0.7},
     "student-t": {"log_excess_df": 2.5, "log_scale": -0.6},
 }
-# What the polynomials are multiplied by: where z is at most 1 they vary little, and the KL would be all that counts.
-TIMES = {"beta": 4.0, "dirichlet": 4.0}
+# Factors of the polynomials: for z of at most 1 they vary little, and the gradient would be mostly that of the KL.
+FACTORS = {"beta": 4.0, "dirichlet": 4.0}
 
 
-def continuous(latents: Latents, integrand: str, seed: int, examples: int = EXAMPLES) -> Setting:
-    """A setting whose integrand is a polynomial of z."""
+def make_polynomial_problem(latents: Latents, integrand: str, seed: int, examples: int = EXAMPLES) -> SmallProblem:
+    """Return a problem whose integrand is a polynomial of z: ``quadratic``, ``cubic`` or ``bilinear``."""
     analytic_kl = latents.closed_form_kl and integrand != "cubic"
     name = f"{latents.name}, {integrand}, {'analytic' if analytic_kl else 'sampled'} KL"
     if examples != EXAMPLES:
         name += f", {examples} examples"
-    outputs, weights = drawn(latents, seed, examples)
+    outputs, weights = draw_inputs(latents, seed, examples)
     shifts = SHIFTS[latents.name]
     params = {key: value + shifts.get(key, 0.0) for key, value in latents.split(0.5 * outputs).items()}
-    times, moment = TIMES.get(latents.name, 1.0), MOMENTS[latents.name]
+    factor, moment = FACTORS.get(latents.name, 1.0), MOMENTS[latents.name]
 
     def terms(weights: Tensor) -> list[tuple[Tensor, Powers]]:
-        return [(times * c, powers) for c, powers in POLYNOMIALS[integrand](weights)]
+        return [(factor * c, powers) for c, powers in POLYNOMIALS[integrand](weights)]
 
     def polynomial(z: Tensor, weights: Tensor) -> Tensor:
         values = (c * math.prod(_factors(z, powers)) for c, powers in terms(weights))
@@ -137,22 +139,24 @@ def continuous(latents: Latents, integrand: str, seed: int, examples: int = EXAM
         means = [c * moment(params, powers) for c, powers in terms(weights)]
         return torch.stack(means).sum(0) - kl(params, prior)
 
-    return centred(
-        Setting(name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation)
+    return centre(
+        SmallProblem(
+            name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation
+        )
     )
 
 
-CONTINUOUS: tuple[Setting, ...] = (
-    continuous(GammaLatents(2), "quadratic", 22),
-    continuous(GammaLatents(2), "cubic", 31),
-    continuous(GammaLatents(2), "bilinear", 21),
-    continuous(BetaLatents(2), "quadratic", 27),
-    continuous(BetaLatents(2), "cubic", 18),
-    continuous(BetaLatents(2), "bilinear", 9),
-    continuous(DirichletLatents(1, 3), "quadratic", 29),
-    continuous(DirichletLatents(1, 3), "cubic", 36),
-    continuous(DirichletLatents(1, 3), "bilinear", 10),
-    continuous(StudentTLatents(2), "quadratic", 31),
-    continuous(StudentTLatents(2), "cubic", 42),
-    continuous(StudentTLatents(2), "bilinear", 133),
+CONTINUOUS: tuple[SmallProblem, ...] = (
+    make_polynomial_problem(GammaLatents(2), "quadratic", 22),
+    make_polynomial_problem(GammaLatents(2), "cubic", 31),
+    make_polynomial_problem(GammaLatents(2), "bilinear", 21),
+    make_polynomial_problem(BetaLatents(2), "quadratic", 27),
+    make_polynomial_problem(BetaLatents(2), "cubic", 18),
+    make_polynomial_problem(BetaLatents(2), "bilinear", 9),
+    make_polynomial_problem(DirichletLatents(1, 3), "quadratic", 29),
+    make_polynomial_problem(DirichletLatents(1, 3), "cubic", 36),
+    make_polynomial_problem(DirichletLatents(1, 3), "bilinear", 10),
+    make_polynomial_problem(StudentTLatents(2), "quadratic", 31),
+    make_polynomial_problem(StudentTLatents(2), "cubic", 42),
+    make_polynomial_problem(StudentTLatents(2), "bilinear", 133),
 )

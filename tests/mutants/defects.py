@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from estbench.estimators import Estimator
 from estbench.estimators._noise import logistic_perturbed, open_uniform
 from estbench.estimators.score_function import leave_one_out_mean, score_function_surrogate
+from mutants.base import Correct
 
 
-class Rightful(Estimator):
-    """RLOO, and what the mutants declare unless they say otherwise."""
-
-    name = "mutant"
-    summary = "a mutant"
-    supports = frozenset({"normal", "bernoulli"})
-    unbiased = True
-    needs_differentiable_f = False
-    evaluations = 4
-
-    def draw(self, objective):
-        z = objective.q.sample((4,))
-        return z, objective.f(z, objective.frozen_q())
-
-    def forward(self, objective):
-        z, f = self.draw(objective)
-        return score_function_surrogate(objective, z, f, f - leave_one_out_mean(f))
-
-
-class IncludesItself(Rightful):
+class IncludesItself(Correct):
     """The baseline is the mean of all samples: the gradient shrinks by (S - 1) / S."""
 
     def forward(self, objective):
@@ -36,7 +17,7 @@ class IncludesItself(Rightful):
         return score_function_surrogate(objective, z, f, f - f.mean(0))
 
 
-class DoublesTheDecoder(Rightful):
+class DoublesTheDecoder(Correct):
     """f is added once for itself and once for its value."""
 
     def forward(self, objective):
@@ -44,7 +25,7 @@ class DoublesTheDecoder(Rightful):
         return score_function_surrogate(objective, z, f, f - leave_one_out_mean(f)) + f.mean(0)
 
 
-class LosesTheDecoder(Rightful):
+class LosesTheDecoder(Correct):
     """f is detached as a whole."""
 
     def forward(self, objective):
@@ -53,7 +34,7 @@ class LosesTheDecoder(Rightful):
         return score_function_surrogate(objective, z, f, f - leave_one_out_mean(f))
 
 
-class SumsOverTheBatch(Rightful):
+class SumsOverTheBatch(Correct):
     """The signal is that of the whole batch: unbiased, and B times as noisy."""
 
     def forward(self, objective):
@@ -62,7 +43,7 @@ class SumsOverTheBatch(Rightful):
         return score_function_surrogate(objective, z, f, signal.expand_as(f))
 
 
-class MovesInEval(Rightful):
+class MovesInEval(Correct):
     """A moving average that moves whenever it is used; it is subtracted before."""
 
     def __init__(self, options=None):
@@ -86,7 +67,7 @@ class SeesItsSample(MovesInEval):
         return score_function_surrogate(objective, z, f, f - self.average.to(f.dtype))
 
 
-class HidesItsState(Rightful):
+class HidesItsState(Correct):
     """State that is neither buffer nor parameter: it is not saved."""
 
     average = 0.0
@@ -99,7 +80,7 @@ class HidesItsState(Rightful):
         return surrogate
 
 
-class SharesItsNoise(Rightful):
+class SharesItsNoise(Correct):
     """One draw for all replicates and examples."""
 
     supports = frozenset({"normal"})
@@ -112,26 +93,26 @@ class SharesItsNoise(Rightful):
         return score_function_surrogate(objective, z, f, f)
 
 
-class AveragesReplicates(Rightful):
+class AveragesReplicates(Correct):
     """One number for the batch in place of one for each example."""
 
     def forward(self, objective):
         return super().forward(objective).mean()
 
 
-class UndercountsF(Rightful):
+class UndercountsF(Correct):
     """Declares half of the calls that it makes."""
 
     evaluations = 2
 
 
-class NeedsNoF(Rightful):
+class NeedsNoF(Correct):
     """Declares to need the derivative of f, and does not."""
 
     needs_differentiable_f = True
 
 
-class Pathwise(Rightful):
+class Pathwise(Correct):
     """Declares to need no derivative of f, and does."""
 
     supports = frozenset({"normal"})
@@ -141,13 +122,13 @@ class Pathwise(Rightful):
         return objective.f(objective.q.rsample((1,))).mean(0) - objective.kl()
 
 
-class ClaimsABias(Rightful):
+class ClaimsABias(Correct):
     """Declares a bias that it does not have."""
 
     unbiased = False
 
 
-class Doubles(Rightful):
+class Doubles(Correct):
     """Makes double-precision noise, whatever the model's."""
 
     supports = frozenset({"normal"})
@@ -160,7 +141,7 @@ class Doubles(Rightful):
         return score_function_surrogate(objective, z, f, f)
 
 
-class PlacesMatter(Rightful):
+class PlacesMatter(Correct):
     """The first example of a batch has its gradient scaled up, the last one's scaled down."""
 
     def forward(self, objective):
@@ -169,14 +150,14 @@ class PlacesMatter(Rightful):
         return score_function_surrogate(objective, z, f, (f - leave_one_out_mean(f)) * scale)
 
 
-class Raises(Rightful):
+class Raises(Correct):
     """Fails as it is called."""
 
     def forward(self, objective):
         raise ValueError("no such luck")
 
 
-class DetachedRebar(Rightful):
+class DetachedRebar(Correct):
     """REBAR whose v' is detached: the gradient of f at the conditional sample is lost."""
 
     supports = frozenset({"bernoulli"})
@@ -206,7 +187,7 @@ class Rebar(DetachedRebar):
     attached = True
 
 
-class StickingTheLandingIWAE(Rightful):
+class StickingTheLandingIWAE(Correct):
     """The path gradient of the multi-sample bound without the score term, declared unbiased."""
 
     supports = frozenset({"normal"})

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from estbench.certify.settings import SMALL
+from estbench.certify.problems import SMALL
 from estbench.latents import states
 
-BY_NAME = {setting.name: setting for setting in SMALL}
+BY_NAME = {problem.name: problem for problem in SMALL}
 QUADRATIC = [BY_NAME[f"{latents}, quadratic, analytic KL"] for latents in ("bernoulli", "categorical")]
 EXPONENTIAL = [BY_NAME[f"{latents}, exponential, sampled KL"] for latents in ("bernoulli", "categorical")]
 DECODER = [BY_NAME[f"{latents}, decoder, analytic KL"] for latents in ("bernoulli", "categorical")]
 
 
-def named(settings):
-    """For ``parametrize``: each setting under its name."""
-    return {"argvalues": settings, "ids": [setting.name for setting in settings]}
+def named(problems):
+    """For ``parametrize``: each problem under its name."""
+    return {"argvalues": problems, "ids": [problem.name for problem in problems]}
 
 
 @dataclass
@@ -40,46 +40,46 @@ class Enumerated:
     def _expectation(self, values):
         return torch.einsum("nb,nb...->b...", self.probabilities, values)
 
-    def assert_exact(self, setting, groups=None):
+    def assert_exact(self, problem, groups=None):
         """The mean is the exact gradient."""
-        exact = setting.exact()
+        exact = problem.exact_gradient()
         torch.testing.assert_close(self.probabilities.sum(0), torch.ones(self.probabilities.shape[1]).double())
         for group in groups or exact:
             torch.testing.assert_close(self.mean(group), exact[group], rtol=1e-10, atol=1e-12)
 
 
-def estimate(estimator, setting, replicates, sample=None):
+def estimate(estimator, problem, replicates, sample=None):
     """Gradients by group, (R, B, ...), where ``q.sample`` gives ``sample``."""
-    leaves = setting.leaves(replicates)
-    objective = setting.objective(leaves)
+    leaves = problem.leaf_tensors(replicates)
+    objective = problem.objective(leaves)
     if sample is not None:
         objective.q.sample = lambda shape: sample if tuple(shape) == (len(sample),) else None
     surrogate = estimator.eval()(objective)
-    assert surrogate.shape == (replicates, len(setting.weights))
+    assert surrogate.shape == (replicates, len(problem.weights))
     return dict(zip(leaves, torch.autograd.grad(surrogate.sum(), list(leaves.values())), strict=True))
 
 
-def over_samples(estimator, setting):
+def over_samples(estimator, problem):
     """All that one draw from q can be."""
-    q, values = distribution_and_states(setting)
-    sample = values[None, :, None].expand(1, -1, len(setting.weights), *q.event_shape)
-    return Enumerated(estimate(estimator, setting, len(values), sample), q.log_prob(sample[0]).exp())
+    q, values = distribution_and_states(problem)
+    sample = values[None, :, None].expand(1, -1, len(problem.weights), *q.event_shape)
+    return Enumerated(estimate(estimator, problem, len(values), sample), q.log_prob(sample[0]).exp())
 
 
-def bias(found, setting):
+def bias(found, problem):
     """Norm of the bias of the variational parameters' gradient, relative to that gradient's."""
-    exact = setting.exact()["logits"]
+    exact = problem.exact_gradient()["logits"]
     return float((found.mean("logits") - exact).norm() / exact.norm())
 
 
-def over_ordered_draws(estimator, setting, draws, monkeypatch, module):
+def over_ordered_draws(estimator, problem, draws, monkeypatch, module):
     """All that ``draws`` values drawn without replacement can be, in their order."""
-    q, values = distribution_and_states(setting)
+    q, values = distribution_and_states(problem)
     order = torch.tensor(list(itertools.permutations(range(len(values)), draws))).T  # (k, N)
     p = q.log_prob(values[:, None]).exp()[order]  # (k, N, B)
-    indices = indices_of(values)[order][:, :, None].expand(-1, -1, len(setting.weights), -1)
+    indices = indices_of(values)[order][:, :, None].expand(-1, -1, len(problem.weights), -1)
     monkeypatch.setattr(module, "sample_without_replacement", lambda log_p, count: indices)
-    return Enumerated(estimate(estimator, setting, order.shape[1]), ordered_probability(p))
+    return Enumerated(estimate(estimator, problem, order.shape[1]), ordered_probability(p))
 
 
 def ordered_probability(p):
@@ -87,8 +87,8 @@ def ordered_probability(p):
     return (p / (1 - (p.cumsum(0) - p))).prod(0)
 
 
-def distribution_and_states(setting):
-    q = setting.latents.family(setting.params)
+def distribution_and_states(problem):
+    q = problem.latents.family(problem.params)
     return q, states(q)
 
 

@@ -1,32 +1,12 @@
-"""Estimators that are wrong only now and then or here and there, by kind; and right ones that look odd."""
+"""Estimators that are wrong only at times, in some places or for some batches."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from mutants import Rightful
-from torch import Tensor
 
 from estbench.estimators.score_function import leave_one_out_mean, score_function_surrogate
-
-
-class Bits(Rightful):
-    """Score function of four bits' samples, made from uniforms that subclasses choose."""
-
-    supports = frozenset({"bernoulli"})
-
-    def uniforms(self, like: Tensor) -> Tensor:
-        return torch.rand(4, *like.shape, dtype=like.dtype)
-
-    def forward(self, objective):
-        logits = objective.params["logits"]
-        z = (self.uniforms(logits) < logits.sigmoid()).to(logits.dtype).detach()
-        f = objective.f(z, objective.frozen_q())
-        return self.surrogate(objective, z, f)
-
-    def surrogate(self, objective, z, f):
-        return score_function_surrogate(objective, z, f, f - leave_one_out_mean(f))
-
+from mutants.base import Bits, Correct, Counts
 
 # No fresh noise.
 
@@ -60,17 +40,6 @@ class DrawsFromNumpy(Bits):
 
     def uniforms(self, like):
         return torch.tensor(self.generator.random((4, *like.shape)), dtype=like.dtype)
-
-
-class Counts(Bits):
-    def __init__(self, options=None):
-        super().__init__(options)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-
-    def forward(self, objective):
-        if self.training:
-            self.steps += 1
-        return super().forward(objective)
 
 
 class SeedsByStep(Counts):
@@ -190,7 +159,7 @@ class WrongLaterBits(Bits):
         return (f + signal * objective.build_q({"logits": half}).log_prob(z)).mean(0) - objective.kl()
 
 
-class WrongLaterExamples(Rightful):
+class WrongLaterExamples(Correct):
     """The third example of a batch, and those after it."""
 
     def forward(self, objective):
@@ -207,7 +176,7 @@ class ClampsF(Bits):
         return score_function_surrogate(objective, z, f, spared - leave_one_out_mean(clamped))
 
 
-class Exponentiates(Rightful):
+class Exponentiates(Correct):
     """The multi-sample bound without the largest weight taken out."""
 
     supports = frozenset({"normal"})
@@ -242,98 +211,6 @@ class DetachesThePriorAndIsBiased(DetachesThePrior):
     unbiased = False
 
 
-# Right, though odd.
-
-
-class DrawsMoreThanItUses(Bits):
-    def uniforms(self, like):
-        torch.randn(7)
-        return super().uniforms(like)
-
-
-class SeedsItsGenerator(Bits):
-    """A generator of its own, seeded anew by torch's in each call."""
-
-    def uniforms(self, like):
-        generator = torch.Generator().manual_seed(int(torch.randint(1 << 40, ())))
-        return torch.rand(4, *like.shape, dtype=like.dtype, generator=generator)
-
-
-class RandomNumber(Bits):
-    """A random number of the samples is used, per call."""
-
-    def surrogate(self, objective, z, f):
-        count = int(torch.randint(2, 5, ()))
-        return super().surrogate(objective, z[:count], f[:count])
-
-
-class Permutes(Bits):
-    def surrogate(self, objective, z, f):
-        order = torch.randperm(len(z))
-        return super().surrogate(objective, z[order], f[order])
-
-
-class Systematic(Bits):
-    """Uniforms at equal distances."""
-
-    def uniforms(self, like):
-        steps = torch.arange(4, dtype=like.dtype).view(-1, *[1] * like.dim()) / 4
-        return (torch.rand(like.shape, dtype=like.dtype) + steps) % 1
-
-    def surrogate(self, objective, z, f):
-        return score_function_surrogate(objective, z, f, f)
-
-
-class CountsAndDoesNothing(Counts):
-    pass
-
-
-class RandomFactor(Bits):
-    """A factor of mean one for each example."""
-
-    def surrogate(self, objective, z, f):
-        right = super().surrogate(objective, z, f)
-        return right * (0.5 + torch.rand(right.shape, dtype=right.dtype))
-
-
-class Tempered(Rightful):
-    """Importance sampling: samples from flatter bits, weighted."""
-
-    supports = frozenset({"bernoulli"})
-
-    def forward(self, objective):
-        flatter = objective.build_q({"logits": 0.7 * objective.params["logits"].detach()})
-        z = flatter.sample((4,))
-        f, frozen = objective.f(z, objective.frozen_q()), objective.frozen_q()
-        weight = (frozen.log_prob(z) - flatter.log_prob(z)).exp()
-        return (weight * (f + f.detach() * objective.q.log_prob(z))).mean(0) - objective.kl()
-
-
-class Mixes(Bits):
-    """A coin for each example decides between two right estimators."""
-
-    def surrogate(self, objective, z, f):
-        one = super().surrogate(objective, z, f)
-        coin = torch.rand(one.shape, dtype=one.dtype) < 0.5
-        return torch.where(coin, one, score_function_surrogate(objective, z, f, f))
-
-
-class FitsItsCoefficient(Bits):
-    """The baseline is a coefficient fitted in earlier steps times the leave-one-out mean."""
-
-    def __init__(self, options=None):
-        super().__init__(options)
-        self.register_buffer("coefficient", torch.ones((), dtype=torch.float64))
-
-    def surrogate(self, objective, z, f):
-        others = leave_one_out_mean(f)
-        right = score_function_surrogate(objective, z, f, f - self.coefficient.to(f.dtype) * others)
-        if self.training:
-            fitted = (f * others).mean() / others.square().mean().clamp(min=1e-6)
-            self.coefficient.mul_(0.9).add_(0.1 * fitted.detach().clamp(0, 1))
-        return right
-
-
 QUICK = [
     (Reseeds, "noise of its own"),
     (OwnFixedGenerator, "noise of its own"),
@@ -361,16 +238,4 @@ SAMPLED = [
     (WrongLaterBits, "unbiased"),
     (WrongLaterExamples, "unbiased"),
     (DetachesThePrior, "unbiased"),
-]
-RIGHT = [
-    DrawsMoreThanItUses,
-    SeedsItsGenerator,
-    RandomNumber,
-    Permutes,
-    Systematic,
-    CountsAndDoesNothing,
-    RandomFactor,
-    Tempered,
-    Mixes,
-    FitsItsCoefficient,
 ]
