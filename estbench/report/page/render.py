@@ -19,6 +19,7 @@ from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
 from estbench.report.figures.style import looks
 from estbench.report.page.svg import inline_svg
+from estbench.report.tables.registry import SECTIONS, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,6 +56,9 @@ def render(
     by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
     for picture in pictures:
         by_kind[picture.kind].append(picture)
+    by_section: dict[str, list[Table]] = {section: [] for section in SECTIONS}
+    for table in tables:
+        by_section[TABLES[table.name].section].append(table)
     estimators = frames.estimators(results)
     return environment.from_string(part("template.html.j2")).render(
         name=frames.setting(results, "name", default=results.path.name),
@@ -65,7 +69,7 @@ def render(
         notices=[*selection.notices(whole), *notices(results)],
         verdicts=list(verdicts),
         looks=looks(estimators),
-        tables={table.name: table for table in tables},
+        tables=by_section,
         pictures=by_kind,
         shares=noise_shares.sentences(results),
         uncertified=uncertified(results),
