@@ -238,7 +238,7 @@ def _count_cells(results: Results, problem: str, label: str) -> dict[str, int]:
     """Return the number of planned cells of an estimator, by status."""
     planned = frames.cells(results)
     cells = planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
-    return {str(status): int(count) for status, count in cells["status"].value_count_cells().items()}
+    return {str(status): int(count) for status, count in cells["status"].value_counts().items()}
 
 
 def _name_diverged(results: Results, problem: str, first: str, second: str) -> str:

@@ -20,7 +20,7 @@ from estbench.store import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-Setting = tuple[tuple[str, Any], ...]
+HyperparameterSetting = tuple[tuple[str, Any], ...]
 BySeed = dict[int, float]
 
 
@@ -30,7 +30,7 @@ class Trial(NamedTuple):
     problem: str
     estimator: str  # its label without the swept options
     label: str
-    setting: Setting  # the tuned settings, by name
+    setting: HyperparameterSetting  # the tuned settings, by name
     cells: list[dict[str, Any]]
     validation: BySeed  # final ELBO of the cells that are done
     test: BySeed
@@ -51,7 +51,7 @@ def tuned(results: Results) -> list[str]:
 def trials(results: Results) -> list[Trial]:
     """Return every setting of every estimator on every problem, in the order of the plan."""
     names = tuned(results)
-    groups: dict[tuple[str, str, Setting], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, HyperparameterSetting], list[dict[str, Any]]] = {}
     for cell in results.plan["cells"]:
         group = cell["problem"]["label"], cell["estimator"]["label"], _setting(cell, names)
         groups.setdefault(group, []).append(cell)
@@ -115,7 +115,7 @@ def notices(results: Results) -> list[str]:
     return [f"Swept: {', '.join(tuned(results))}. {rule} {'; '.join(settings)}."]
 
 
-def written(setting: Setting) -> str:
+def written(setting: HyperparameterSetting) -> str:
     """Return a setting in words."""
     return ", ".join(f"{name}={value}" for name, value in setting)
 
@@ -125,7 +125,7 @@ def _options(estimator: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if isinstance(options, Mapping) else {}
 
 
-def _setting(cell: dict[str, Any], names: list[str]) -> Setting:
+def _setting(cell: dict[str, Any], names: list[str]) -> HyperparameterSetting:
     known = {**_options(cell["estimator"]), **cell["training"]}
     return tuple((name, known[name]) for name in names if name in known)
 
@@ -135,7 +135,7 @@ def _finals(results: Results, split: str) -> dict[str, float]:
 
     Cells of one label and seed differ in the swept settings of training, so each setting is read separately.
     """
-    groups: dict[Setting, set[str]] = {}
+    groups: dict[HyperparameterSetting, set[str]] = {}
     for cell in results.plan["cells"]:
         groups.setdefault(tuple((name, cell["training"][name]) for name in results.swept), set()).add(cell["folder"])
     values: dict[str, float] = {}

@@ -15,7 +15,7 @@ from estbench.store import Results, Status
 CLOCKS = ("training", "evaluation", "probe")
 
 
-@register_table(section="cells")
+@register_table(section="completion", folded="Every cell: where it ended and what it took")
 def cells(results: Results) -> Table:
     """Return one row per planned cell."""
     fields: list[Field[dict[str, Any]]] = [
@@ -48,14 +48,15 @@ def cells(results: Results) -> Table:
 def _find_rows(results: Results) -> list[dict[str, Any]]:
     """Return the planned cells, each with its final test ELBO and the last one that was finite."""
     finals = frames.final_values(results).set_index(frames.RUN)
-    unknown = {f"{clock}_seconds": math.nan for clock in CLOCKS}
+    unknown: dict[str, Any] = {f"{clock}_seconds": math.nan for clock in CLOCKS}
     rows = []
     for cell in frames.cells(results).to_dict("records"):
         run = tuple(cell[key] for key in frames.RUN)
         last = finals.loc[run] if run in finals.index else None
         elbo, step = (math.nan, 0) if last is None else (float(last["value"]), int(last["step"]))
         final = elbo if cell["status"] == Status.DONE else math.nan
-        rows.append({**unknown, **cell, "test_elbo": final, "last_finite_elbo": elbo, "last_finite_step": step})
+        bounds = {"test_elbo": final, "last_finite_elbo": elbo, "last_finite_step": step}
+        rows.append(unknown | {str(key): value for key, value in cell.items()} | bounds)
     return rows
 
 

@@ -29,7 +29,7 @@ class EqualCostRow(NamedTuple):
     standings: dict[str, Standing]
 
 
-@register_table(section="equal_cost")
+@register_table(section="target")
 def equal_cost(results: Results) -> Table:
     """Return one row per problem and estimator, with the currencies side by side."""
     rankings = find_rankings(results)

@@ -121,9 +121,9 @@ def _find_rows(frame: pd.DataFrame) -> list[ProbeRow]:
             evaluations, milliseconds = probed["evaluations"].iloc[0], probed["milliseconds"].iloc[0]
             rows.append(
                 ProbeRow(
-                    place=place,
-                    space=space,
-                    group=group,
+                    place=str(place),
+                    space=str(space),
+                    group=str(group),
                     estimator=str(estimator),
                     statistics=statistics,
                     variance_ratio=variance / base if base > 0 else math.nan,

@@ -6,33 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.report.page.sections import SECTIONS
 from estbench.report.tables.base import Table
 from estbench.store import Results
-
-# The places for tables in the page, from top to bottom. "cells" is the folded list below the completion of all cells,
-# and "equal_cost" stands below the figures of "target".
-SECTIONS = (
-    "summary",
-    "completion",
-    "cells",
-    "sensitivity",
-    "convergence",
-    "variance",
-    "throughput",
-    "target",
-    "equal_cost",
-    "pairwise",
-    "certificates",
-)
 
 
 @dataclass(frozen=True)
 class RegisteredTable:
-    """A function that makes a table, and the section of the page that the table stands in."""
+    """A function that makes a table, and the place of the table in the page: see ``register_table``."""
 
     make: Callable[[Results], Table]
     section: str
-    of_all_cells: bool
+    above_figures: bool = False
+    folded: str = ""
+    of_all_cells: bool = False
+
+    @property
+    def place(self) -> tuple[int, bool, bool]:
+        """The order in the page: by section, those above the figures first, those that are folded last."""
+        keys = [key for key, _ in SECTIONS]
+        return keys.index(self.section), not self.above_figures, bool(self.folded)
 
 
 # By the name of the table, in the order of registration.
@@ -40,21 +33,25 @@ TABLES: dict[str, RegisteredTable] = {}
 
 
 def register_table(
-    *, section: str, of_all_cells: bool = False
+    *, section: str, above_figures: bool = False, folded: str = "", of_all_cells: bool = False
 ) -> Callable[[Callable[[Results], Table]], Callable[[Results], Table]]:
     """Return a decorator that adds a table to every report. The function's name is the table's name.
 
     Parameters
     ----------
     section
-        Where in the page it stands: one of ``SECTIONS``.
+        The key of the section of the page that the table stands in: see ``estbench.report.page.sections``.
+    above_figures
+        Whether the table stands above the figures of its section, and not below them.
+    folded
+        A line that the table is folded behind, for a long table; without one, the table is open.
     of_all_cells
         Of a sweep, whether the table is made from all cells and not only from those of the picked settings.
 
     Raises
     ------
     EstbenchError
-        If the page has no such section, or another function has registered a table of this name.
+        If the page has no such section, or another module has registered a table of this name.
 
     Examples
     --------
@@ -68,8 +65,9 @@ def register_table(
     >>> TABLES.pop("finished").section
     'summary'
     """
-    if section not in SECTIONS:
-        raise EstbenchError(f"the page has no section '{section}' for tables; {did_you_mean(section, SECTIONS)}")
+    keys = [key for key, _ in SECTIONS]
+    if section not in keys:
+        raise EstbenchError(f"the page has no section '{section}'; {did_you_mean(section, keys)}")
 
     def register(make: Callable[[Results], Table]) -> Callable[[Results], Table]:
         name = make.__name__
@@ -77,7 +75,7 @@ def register_table(
         # A plugin that is loaded again registers the same table again.
         if taken is not None and taken.make.__module__ != make.__module__:
             raise EstbenchError(f"the table '{name}' exists already in {taken.make.__module__}; choose another name")
-        TABLES[name] = RegisteredTable(make, section, of_all_cells)
+        TABLES[name] = RegisteredTable(make, section, above_figures, folded, of_all_cells)
         return make
 
     return register
@@ -99,9 +97,9 @@ def all_tables(results: Results, whole: Results | None = None) -> list[Table]:
         If a table has another name than the function that makes it.
     """
     tables = []
-    # Tables of one section keep the order of their registration.
-    for name, entry in sorted(TABLES.items(), key=lambda item: SECTIONS.index(item[1].section)):
-        table = entry.make(whole or results if entry.of_all_cells else results)
+    # Tables of one place keep the order of their registration.
+    for name, registered in sorted(TABLES.items(), key=lambda item: item[1].place):
+        table = registered.make(whole or results if registered.of_all_cells else results)
         if table.name != name:
             raise EstbenchError(f"the function '{name}' makes a table '{table.name}'; give both the same name")
         if len(table.data):
