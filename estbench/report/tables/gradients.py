@@ -27,10 +27,6 @@ OPTIONAL = {
 }
 TITLES = {"snr": "SNR", "mean_norm2": "|mean|²", **OPTIONAL}
 COSTS = {"evaluations": "evaluations", "milliseconds": "ms"}
-PLACES = {
-    "own": "each estimator at the weights of its own training",
-    "shared": "all estimators at the same checkpoint of one neutral run",
-}
 GRADIENT_OF: Field[Any] = Field("group", "gradient of", entry=lambda row: f"{row.group} ({row.space})", text=True)
 
 
@@ -112,7 +108,7 @@ def _build(results: Results, trajectory: str, name: str, title: str) -> Table:
     )
     caption = (
         "Variance: trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch, "
-        f"from R = {draws} independent draws; {PLACES[trajectory]}, at the last "
+        f"from R = {draws} independent draws; {frames.describe_trajectory(trajectory)}, at the last "
         f"checkpoint that all finished cells share (step {steps}). Times evaluations of f per example and times "
         "milliseconds per training step it is the variance at equal cost. |mean|²: squared norm of the mean gradient. "
         f"Data variance: what drawing the minibatch adds.{bias} The variance and its ratio: geometric mean over n "
