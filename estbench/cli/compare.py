@@ -22,16 +22,16 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
     from estbench.cli.console import print_json, print_table, say
     from estbench.errors import EstbenchError
-    from estbench.report.analysis.conclusions import pair_verdicts
+    from estbench.report.analysis.conclusions import compare_two
     from estbench.report.analysis.selection import picked
-    from estbench.report.tables.compare import checked, compare
+    from estbench.report.tables.compare import compare, find_labels
     from estbench.store import load
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
     results = picked(load(folder))
-    first, second = checked(results, first, second)
-    table, verdicts = compare(results, first, second, target), pair_verdicts(results, first, second, target)
+    first, second = find_labels(results, first, second)
+    table, verdicts = compare(results, first, second, target), compare_two(results, first, second, target)
     if as_json:
         said = [{**vars(verdict), "evidence": _plain(verdict.evidence)} for verdict in verdicts]
         answer = {"folder": folder, "first": first, "second": second, "comparisons": table.data.to_dict("records")}

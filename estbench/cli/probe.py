@@ -94,6 +94,7 @@ def command(
     from estbench.cli.console import print_json, print_table, say
     from estbench.measure.environment import choose_device
     from estbench.plugins import load_plugin
+    from estbench.report.analysis.noise_shares import describe_probe
     from estbench.report.tables import probe
     from estbench.training.frozen import check_names, probe_alone
 
@@ -126,7 +127,7 @@ def command(
         print_json({"rows": rows, **_facts(measured), "failed": [asdict(each) for each in failed]})
     elif measured:
         print_table(probe.table(frame))
-        for line in [*probe.sentences(frame), *_remarks(measured)]:
+        for line in [*describe_probe(frame), *_remarks(measured)]:
             say(line)
     if out and measured:
         for file in probe.write(out, probe.table(frame), frame):

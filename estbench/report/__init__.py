@@ -46,22 +46,19 @@ def build(
     """
     from estbench.guarded import GuardedPath  # noqa: PLC0415
     from estbench.report.analysis import frames, selection  # noqa: PLC0415  (plotting takes a second to load)
-    from estbench.report.analysis.conclusions import verdicts  # noqa: PLC0415
+    from estbench.report.analysis.conclusions import draw_conclusions  # noqa: PLC0415
     from estbench.report.figures import all_figures, sweep  # noqa: PLC0415
     from estbench.report.figures.style import looks  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
-    from estbench.report.tables.sweep import sensitivity  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
 
     whole = source if isinstance(source, Results) else load(source)
     results, wanted = selection.picked(whole), as_formats(formats)
-    tables = all_tables(results)
-    if whole.sweep:
-        tables += [table for table in [sensitivity(whole)] if len(table.data)]
+    tables = all_tables(results, whole)
     pictures = all_figures(results) if wanted - WRITTEN else []
     if whole.sweep and wanted - WRITTEN:
         pictures += sweep.draw(whole, looks(frames.estimators(results)))
@@ -72,7 +69,7 @@ def build(
     for picture in pictures:
         files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files(wanted).items()}
     if "html" in wanted:
-        answers = [verdict.text for verdict in verdicts(results)]
+        answers = [conclusion.text for conclusion in draw_conclusions(results)]
         content = encoded(render(results, tables, pictures, answers, whole))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)

@@ -1,1 +1,1 @@
-"""Numbers of a report, from records alone."""
+"""The numbers of a report, from records only."""

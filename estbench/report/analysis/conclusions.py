@@ -1,38 +1,46 @@
-"""Verdicts in words, each with its evidence; never a winner where the interval includes none.
+"""Conclusions in words, each with its evidence. No winner is named if the interval includes "no difference".
 
-All are of the test bound and of finished cells. A pair is compared in two ways: by its final bounds, and by the cost
-of reaching the best bound that both reached. Claims are corrected for their number (Holm): those about bounds for all
-pairs of the problem, those about times for all that are made.
+All are about the test bound of finished cells. A pair is compared in two ways: by its final bounds, and by the cost of
+reaching the best bound that both reached. P-values are corrected for the number of comparisons (Holm): those of bounds
+for all pairs of the problem, those of times for all that are made.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from estbench.report.analysis import frames
 from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable, finished_runs
-from estbench.report.tables.base import fixed
-from estbench.report.tables.equal_cost import Standing, at_equal, budget_words, change_of_winner, standings
-from estbench.report.tables.pairwise import p_words
-from estbench.report.tables.targets import both_reached, target_of, times
+from estbench.report.analysis.rankings import (
+    Ranking,
+    describe_budget,
+    describe_change_of_winner,
+    find_rankings,
+    rank_at_equal_cost,
+)
+from estbench.report.analysis.targets import find_cost_ratio, target_of, times
+from estbench.report.analysis.wording import fixed, format_list, format_p, format_ratio
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Claim, Interval, holm
-from estbench.store import Status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from estbench.store import Results
+from estbench.store import Results, Status
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """A sentence, and the numbers that it was made from.
 
-    ``kind`` is ``leader`` (who is ahead at equal cost), ``currency`` (the leader changes with it), ``outcome`` (no
-    bound to compare), ``bound`` (``evidence`` is first less second, in nats) or ``time`` (``evidence`` is the cost of
-    first over that of second). ``p`` is corrected for the number of claims (Holm).
+    Attributes
+    ----------
+    kind
+        ``leader`` (who is ahead at equal cost), ``currency`` (the leader changes with it), ``outcome`` (there is no
+        bound to compare), ``bound`` (``evidence`` is first less second, in nats per example) or ``time`` (``evidence``
+        is the cost of first over that of second).
+    shown
+        Whether the evidence is enough.
+    p
+        The p-value, corrected for the number of comparisons (Holm).
     """
 
     text: str
@@ -47,7 +55,7 @@ class Verdict:
     p: float = math.nan
 
 
-class Finding(NamedTuple):
+class Comparison(NamedTuple):
     """A comparison of two estimators, before it is put into words; its p-value is corrected."""
 
     kind: str
@@ -60,82 +68,91 @@ class Finding(NamedTuple):
     reached: tuple[str, str] = ("", "")  # by how many cells, where some missed the target
 
 
-def verdicts(results: Results) -> list[Verdict]:
-    """Who leads at equal cost, whether that depends on the currency, and every estimator against the reference."""
-    found = finished_runs(results)
-    said: list[Verdict] = []
-    for problem, of_problem in standings(results).items():
-        said += _leaders(problem, of_problem, several=len(found) > 1)
-        changed = change_of_winner(problem, of_problem, len(found))
-        if changed:
-            said.append(Verdict(changed, "currency", problem, "but no change" not in changed))
-    for problem, runs in found.items():
+def draw_conclusions(results: Results) -> list[Conclusion]:
+    """Return who leads at equal cost, whether the currency matters, and each estimator against the reference."""
+    finished = finished_runs(results)
+    conclusions: list[Conclusion] = []
+    for problem, rankings in find_rankings(results).items():
+        conclusions += _name_leaders(problem, rankings, several=len(finished) > 1)
+        change = describe_change_of_winner(problem, rankings, len(finished))
+        if change:
+            conclusions.append(Conclusion(change, "currency", problem, "but no change" not in change))
+    for problem, runs in finished.items():
         base = frames.reference(results)
         base = base if base in runs else next(iter(runs), None)
         if base is not None:
             others = [label for label in frames.estimators(results) if label != base]
-            said += _pairs(results, problem, runs, [(base, label) for label in others], frames.target(results))
-    return said
+            pairs = [(base, label) for label in others]
+            conclusions += _compare_pairs(results, problem, runs, pairs, frames.target(results))
+    return conclusions
 
 
-def pair_verdicts(results: Results, first: str, second: str, target: float | None = None) -> list[Verdict]:
-    """Verdicts on two estimators alone, by final bound and by cost of the target, on every problem.
+def compare_two(results: Results, first: str, second: str, target: float | None = None) -> list[Conclusion]:
+    """Return the conclusions on two estimators, by final bound and by cost of the target, on every problem.
 
-    The target is the best bound that both reached in every finished cell, unless it is given.
+    The target is a test ELBO in nats per example; by default the best that both reached in every finished cell.
     """
-    said: list[Verdict] = []
-    for problem, found in finished_runs(results).items():
-        runs = {label: found[label] for label in (first, second) if label in found}
-        said += _pairs(results, problem, runs, [(first, second)], target)
-    return said
+    conclusions: list[Conclusion] = []
+    for problem, finished in finished_runs(results).items():
+        runs = {label: finished[label] for label in (first, second) if label in finished}
+        conclusions += _compare_pairs(results, problem, runs, [(first, second)], target)
+    return conclusions
 
 
-def _pairs(
+def _compare_pairs(
     results: Results, problem: str, runs: Runs, pairs: list[tuple[str, str]], target: float | None = None
-) -> list[Verdict]:
-    """Bounds are corrected for all pairs of ``runs``, as in the pairwise table, and times for the given pairs."""
+) -> list[Conclusion]:
+    """Return the conclusions on some pairs of ``runs``.
+
+    P-values of bounds are corrected for all pairs of ``runs``, as in the pairwise table; those of times for ``pairs``.
+    """
     lost = dict.fromkeys(label for pair in pairs for label in pair if label not in runs)
     pairs = [pair for pair in pairs if not lost.keys() & {*pair}]
-    said = [_without_a_bound(results, problem, label) for label in lost]
+    without_bound = [_name_missing_bound(results, problem, label) for label in lost]
     if not pairs:
-        return said
-    claims = at_equal(runs, "step").claims
-    bounds = [Finding("bound", problem, *pair, claims[pair]) for pair in pairs]
-    findings = [time_finding(results, problem, {label: runs[label] for label in pair}, target) for pair in pairs]
-    adjusted = holm([finding.claim.p for finding in findings])
-    speeds = [
-        finding._replace(claim=finding.claim._replace(p=float(p)))
-        for finding, p in zip(findings, adjusted, strict=True)
+        return without_bound
+    claims = rank_at_equal_cost(runs, "step").claims
+    times_of_pairs = [
+        _compare_times(results, problem, {label: runs[label] for label in pair}, target) for pair in pairs
+    ]
+    adjusted = holm([each.claim.p for each in times_of_pairs])
+    comparisons = [
+        each
+        for pair, timed, p in zip(pairs, times_of_pairs, adjusted, strict=True)
+        for each in (
+            Comparison("bound", problem, *pair, claims[pair]),
+            timed._replace(claim=timed.claim._replace(p=float(p))),
+        )
     ]
     several = len(frames.problems(results)) > 1
-    written = [_written(results, each, several=several) for pair in zip(bounds, speeds, strict=True) for each in pair]
-    return [verdict for verdict in written if verdict is not None] + said
+    conclusions = [_write(results, each, several=several) for each in comparisons]
+    return [each for each in conclusions if each is not None] + without_bound
 
 
-def time_finding(results: Results, problem: str, both: Runs, target: float | None = None) -> Finding:
-    """The cost of the target of two estimators: training seconds within one place, evaluations otherwise."""
+def _compare_times(results: Results, problem: str, both: Runs, target: float | None = None) -> Comparison:
+    """Compare the cost of the target: in training seconds if all were timed in one place, else in evaluations."""
     first, second = both
     target = target_of(both) if target is None else target
     currency = "seconds" if "seconds" in comparable(results, both) else "evaluations"
     costs = times(results, problem, both, currency, target)
     ours, theirs = costs[first], costs[second]
     missed = any(MISS in seeds.values() for seeds in (ours, theirs))
-    reached = (_reached(ours), _reached(theirs)) if missed else ("", "")
-    return Finding("time", problem, first, second, both_reached(ours, theirs), currency, target, reached)
+    reached = (_count_reached(ours), _count_reached(theirs)) if missed else ("", "")
+    return Comparison("time", problem, first, second, find_cost_ratio(ours, theirs), currency, target, reached)
 
 
-def _reached(spans: dict[int, Span]) -> str:
+def _count_reached(spans: dict[int, Span]) -> str:
     return f"{sum(span != MISS for span in spans.values())} of {len(spans)}"
 
 
-def _leaders(problem: str, of_problem: list[Standing], *, several: bool) -> list[Verdict]:
-    """One sentence for all currencies that have the same leader and the same rivals."""
-    groups: dict[tuple[str, ...], list[Standing]] = {}
-    for standing in of_problem:
-        groups.setdefault((standing.leader, *standing.rivals), []).append(standing)
-    said = []
+def _name_leaders(problem: str, rankings: list[Ranking], *, several: bool) -> list[Conclusion]:
+    """Return one sentence for all currencies that have the same leader and the same rivals."""
+    groups: dict[tuple[str, ...], list[Ranking]] = {}
+    for ranking in rankings:
+        groups.setdefault((ranking.leader, *ranking.rivals), []).append(ranking)
+    conclusions = []
     for (leader, *rivals), same in groups.items():
-        budgets = _listed([budget_words(standing) for standing in same])
+        budgets = format_list([describe_budget(ranking) for ranking in same])
         where = f"On {problem}, at" if several else "At"
         others = len(same[0].spans) - 1
         if not rivals:
@@ -143,21 +160,21 @@ def _leaders(problem: str, of_problem: list[Standing], *, several: bool) -> list
             largest = max(each.claims[leader, label].p for each in same for label in each.spans if label != leader)
             text = (
                 f"{where} equal cost ({budgets}) {leader} has the highest test ELBO, ahead of {count} "
-                f"(paired by seed, {_at_most(largest)} after Holm's correction)."
+                f"(paired by seed, {_format_largest_p(largest)} after Holm's correction)."
             )
         else:
             text = (
                 f"{where} equal cost ({budgets}) no single winner is shown: {leader} has the highest mean test ELBO, "
-                f"but no difference to {_listed(rivals)} is shown."
+                f"but no difference to {format_list(rivals)} is shown."
             )
-        currencies = ",".join(standing.currency for standing in same)
-        said.append(Verdict(text, "leader", problem, not rivals, leader, currency=currencies))
-    return said
+        currencies = ",".join(ranking.currency for ranking in same)
+        conclusions.append(Conclusion(text, "leader", problem, not rivals, leader, currency=currencies))
+    return conclusions
 
 
-def _written(results: Results, finding: Finding, *, several: bool) -> Verdict | None:
-    """A finding in words; nothing where there is no cost to compare (reached before the first evaluation)."""
-    kind, problem, first, second, claim, currency, target, reached = finding
+def _write(results: Results, comparison: Comparison, *, several: bool) -> Conclusion | None:
+    """Put a comparison into words; None if there is no cost to compare (reached before the first evaluation)."""
+    kind, problem, first, second, claim, currency, target, reached = comparison
     interval, p, none = *claim, 0.0 if kind == "bound" else 1.0
     shown = p <= LEVEL and interval.excludes(none)
     where = f"On {problem}: " if several else ""
@@ -175,75 +192,68 @@ def _written(results: Results, finding: Finding, *, several: bool) -> Verdict | 
             f"and below {FEWEST_FOR_AN_INTERVAL} there is no interval."
         )
     elif not shown:
-        text = _not_shown(finding)
+        text = _write_not_shown(comparison)
     elif kind == "bound":
         above = interval.value > 0
         winner, loser = (first, second) if above else (second, first)
         size, low, high = interval[:3] if above else (-interval.value, -interval.high, -interval.low)
-        evidence = _evidence(interval.n, low, high, fixed)
+        evidence = _write_evidence(interval.n, low, high, fixed)
         text = f"{winner} ends {fixed(size)} nats of test ELBO above {loser} ({evidence})."
     else:
         sooner = interval.value < 1
         winner, loser = (first, second) if sooner else (second, first)
         size, low, high = (1 / interval.value, 1 / interval.high, 1 / interval.low) if sooner else interval[:3]
         text = (
-            f"{winner} reaches {nats} {_times(size)} times sooner ({CURRENCIES[currency]}) than {loser} "
-            f"({_evidence(interval.n, low, high, _times)})."
+            f"{winner} reaches {nats} {format_ratio(size)} times sooner ({CURRENCIES[currency]}) than {loser} "
+            f"({_write_evidence(interval.n, low, high, format_ratio)})."
         )
-    text += _losses(results, problem, first, second) if kind == "bound" else ""
-    return Verdict(where + text, kind, problem, shown, first, second, currency, target, interval, p)
+    text += _name_diverged(results, problem, first, second) if kind == "bound" else ""
+    return Conclusion(where + text, kind, problem, shown, first, second, currency, target, interval, p)
 
 
-def _not_shown(finding: Finding) -> str:
-    kind, _, first, second, claim, currency, target, _ = finding
+def _write_not_shown(comparison: Comparison) -> str:
+    kind, _, first, second, claim, currency, target, _ = comparison
     interval, p = claim
     write: Callable[[float], str]
     if kind == "bound":
-        what, write, none = "final test ELBO", fixed, 0.0
+        quantity, write, none = "final test ELBO", fixed, 0.0
         size = f"difference {fixed(interval.value, sign=True)} nats"
     else:
-        what, write, none = f"{CURRENCIES[currency]} to reach {fixed(target)} nats", _times, 1.0
-        size = f"ratio {_times(interval.value)}"
-    corrected = f"; not after correction for the number of comparisons, {p_words(p)}" * interval.excludes(none)
-    evidence = _evidence(interval.n, interval.low, interval.high, write)
-    return f"No difference shown between {first} and {second} in {what} ({size}, {evidence}{corrected})."
+        quantity, write, none = f"{CURRENCIES[currency]} to reach {fixed(target)} nats", format_ratio, 1.0
+        size = f"ratio {format_ratio(interval.value)}"
+    corrected = f"; not after correction for the number of comparisons, {format_p(p)}" * interval.excludes(none)
+    evidence = _write_evidence(interval.n, interval.low, interval.high, write)
+    return f"No difference shown between {first} and {second} in {quantity} ({size}, {evidence}{corrected})."
 
 
-def _without_a_bound(results: Results, problem: str, label: str) -> Verdict:
-    counts = _counts(results, problem, label)
+def _name_missing_bound(results: Results, problem: str, label: str) -> Conclusion:
+    counts = _count_cells(results, problem, label)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     where = f"On {problem}: " if len(frames.problems(results)) > 1 else ""
     text = f"{where}{label} has no final test ELBO to compare ({ended})."
-    return Verdict(text, "outcome", problem, shown=False, first=label)
+    return Conclusion(text, "outcome", problem, shown=False, first=label)
 
 
-def _counts(results: Results, problem: str, label: str) -> dict[str, int]:
+def _count_cells(results: Results, problem: str, label: str) -> dict[str, int]:
+    """Return the number of planned cells of an estimator, by status."""
     planned = frames.cells(results)
-    mine = planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
-    return {str(status): int(count) for status, count in mine["status"].value_counts().items()}
+    cells = planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
+    return {str(status): int(count) for status, count in cells["status"].value_counts().items()}
 
 
-def _losses(results: Results, problem: str, first: str, second: str) -> str:
-    """A bound over the survivors flatters: say what was lost."""
-    lost = {label: _counts(results, problem, label).get(Status.DIVERGED, 0) for label in (first, second)}
-    said = [
-        f"{label} diverged in {count} {'cell' if count == 1 else 'cells'}" for label, count in lost.items() if count
+def _name_diverged(results: Results, problem: str, first: str, second: str) -> str:
+    """Return a sentence on the cells that diverged: a bound over the others flatters."""
+    counts = {label: _count_cells(results, problem, label).get(Status.DIVERGED, 0) for label in (first, second)}
+    parts = [
+        f"{label} diverged in {count} {'cell' if count == 1 else 'cells'}" for label, count in counts.items() if count
     ]
-    return f" Not counted: {_listed(said)}." if said else ""
+    return f" Not counted: {format_list(parts)}." if parts else ""
 
 
-def _evidence(n: int, low: float, high: float, write: Callable[[float], str]) -> str:
+def _write_evidence(n: int, low: float, high: float, write: Callable[[float], str]) -> str:
     return f"n = {n}, 95 % {write(low)} to {write(high)}"
 
 
-def _times(ratio: float) -> str:
-    """A ratio with the digits that a reader compares."""
-    return fixed(ratio, 2 if ratio < 10 else 1 if ratio < 100 else 0)
-
-
-def _at_most(p: float) -> str:
-    return p_words(p) if p < 0.001 else p_words(p).replace("=", "at most")
-
-
-def _listed(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+def _format_largest_p(p: float) -> str:
+    """Return a bound of several p-values."""
+    return format_p(p) if p < 0.001 else format_p(p).replace("=", "at most")

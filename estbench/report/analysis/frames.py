@@ -1,4 +1,4 @@
-"""Records as data frames of what a report shows, each computed once."""
+"""Records as data frames for a report, each computed once."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 RUN = ["problem", "estimator", "seed"]
-# Where the gradient is reported from: each estimator's own trajectory.
+# Where gradients are measured: along each estimator's own training, or along one run that all share.
+TRAJECTORIES = ("own", "shared")
+# The trajectory whose gradients are reported first: each estimator's own.
 TRAJECTORY = "own"
 # One timed round of one problem on one machine: ratios are taken within it.
 ROUND = ["session", "machine", "round", "problem"]
 
 
 def once(function: Callable[Concatenate[Results, Given], Answer]) -> Callable[Concatenate[Results, Given], Answer]:
-    """Compute once for the same results and arguments; tables and figures share what it gives, and change nothing."""
+    """Decorator: compute once for the same results and arguments. Callers share the value and must not change it."""
 
     @functools.wraps(function)
     def remembered(results: Results, *args: Given.args, **kwargs: Given.kwargs) -> Answer:
@@ -42,8 +44,8 @@ def once(function: Callable[Concatenate[Results, Given], Answer]) -> Callable[Co
     return remembered  # type: ignore[return-value]  # mypy takes the name of its first argument for a keyword
 
 
-class Place(NamedTuple):
-    """Where a time was taken; times from different places are never pooled."""
+class TimingPlace(NamedTuple):
+    """The machine and device that a time was taken on; times from different places are never pooled."""
 
     machine: str
     device: str
@@ -51,60 +53,60 @@ class Place(NamedTuple):
     threads: str
 
 
-def dig(data: Any, *keys: str, default: Any = None) -> Any:
-    """A value deep in plain data, or the default where a part of the way is missing or null."""
+def get_nested(data: Any, *keys: str, default: Any = None) -> Any:
+    """Return a value deep in plain data, or the default if a part of the way is missing or null."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return default if data is None else data
 
 
 def setting(results: Results, *keys: str, default: Any = None) -> Any:
-    """A value of the recorded experiment."""
-    return dig(results.plan, "experiment", *keys, default=default)
+    """Return a value of the recorded experiment."""
+    return get_nested(results.plan, "experiment", *keys, default=default)
 
 
 def target(results: Results) -> float | None:
-    """The test ELBO whose cost is compared, where one was given."""
+    """Return the test ELBO whose cost is compared, in nats per example; None if none was given."""
     given = setting(results, "target")
     return float(given) if isinstance(given, (int, float)) else None
 
 
 def cells(results: Results) -> pd.DataFrame:
-    """The planned cells, with their columns even if there are none."""
+    """Return the planned cells, with their columns even if there are none."""
     columns = ["folder", *RUN, "status", "stop_reason", "step", "examples", "evaluations", "training_seconds"]
     return results.cells if len(results.cells) else pd.DataFrame(columns=columns)
 
 
 def estimators(results: Results) -> list[str]:
-    """Labels in the order of the plan, which is the order everywhere."""
+    """Return the labels in the order of the plan, which is the order everywhere."""
     return list(dict.fromkeys(cells(results)["estimator"]))
 
 
 def problems(results: Results) -> list[str]:
-    """Labels in the order of the plan."""
+    """Return the labels in the order of the plan."""
     return list(dict.fromkeys(cells(results)["problem"]))
 
 
 def reference(results: Results) -> str | None:
-    """The label of the estimator that differences are taken to, if it is in the plan."""
+    """Return the label of the estimator that others are compared with; None if it is not in the plan."""
     written = str(setting(results, "throughput", "reference", default="")).replace(" ", "")
     known = estimators(results)
     if written in known:
         return written
     # Options that equal their defaults are left out of a label.
     named = {
-        dig(cell, "estimator", "label")
+        get_nested(cell, "estimator", "label")
         for cell in results.plan["cells"]
-        if dig(cell, "estimator", "name") == written.split("[")[0]
+        if get_nested(cell, "estimator", "name") == written.split("[")[0]
     }
     return named.pop() if written and len(named) == 1 else None
 
 
 def facts(results: Results, estimator: str) -> dict[str, Any]:
-    """What an estimator declared about itself, from the first record that says so."""
+    """Return the facts that an estimator declared about itself, from the first record that holds them."""
     planned = cells(results)
     for folder in planned.loc[planned["estimator"] == estimator, "folder"]:
-        declared = dig(results.records, folder, "facts")
+        declared = get_nested(results.records, folder, "facts")
         if declared:
             return dict(declared)
     return {}
@@ -112,76 +114,77 @@ def facts(results: Results, estimator: str) -> dict[str, Any]:
 
 @once
 def certificate(results: Results, estimator: str) -> str:
-    """The status of an estimator's certificate, for the source that its cells say they were made from.
+    """Return the status of an estimator's certificate, for the source that its records name.
 
-    Certificates count that ship with estbench or lie in the user's own ``results/certificates/``; those beside the
-    results may be a stranger's. A record's own word that it passed is a claim.
+    Only certificates count that ship with estbench or lie in the user's own ``results/certificates/``: those beside
+    the results may be a stranger's. If only a record says that the estimator passed, that is a claim.
     """
     planned = cells(results)
     folders = planned.loc[planned["estimator"] == estimator, "folder"]
-    claims = [claim for folder in folders if (claim := dig(results.records, folder, "certificate"))]
+    claims = [claim for folder in folders if (claim := get_nested(results.records, folder, "certificate"))]
     if not claims:
         return str(CertificateStatus.NONE)
-    found = {_believed(estimator, claim) for claim in claims}
-    if len(found) > 1:
-        found.discard(CertificateStatus.CLAIMED)
-    return str(next(iter(found)) if len(found) == 1 else CertificateStatus.STALE)
+    checked = {_check_claim(estimator, claim) for claim in claims}
+    if len(checked) > 1:
+        checked.discard(CertificateStatus.CLAIMED)
+    return str(next(iter(checked)) if len(checked) == 1 else CertificateStatus.STALE)
 
 
-def _believed(estimator: str, claim: Any) -> CertificateStatus:
-    found = certificate_status(estimator, str(dig(claim, "fingerprint", default="")))
-    says = dig(claim, "status", default="")
+def _check_claim(estimator: str, claim: Any) -> CertificateStatus:
+    """Return the status of the certificate for the source that a record names."""
+    status = certificate_status(estimator, str(get_nested(claim, "fingerprint", default="")))
     undecided = {CertificateStatus.NONE, CertificateStatus.STALE}
-    if found in undecided and says == CertificateStatus.PASSED:
+    if status in undecided and get_nested(claim, "status", default="") == CertificateStatus.PASSED:
         return CertificateStatus.CLAIMED
-    return found
+    return status
 
 
 def statuses(results: Results) -> Counter[str]:
-    """How many cells ended how."""
+    """Return the number of cells by status."""
     return Counter(str(status) for status in cells(results)["status"])
 
 
 def environments(results: Results) -> list[dict[str, Any]]:
-    """The environment of every cell that has one."""
-    return [dict(found) for record in results.records.values() if (found := dig(record, "environment"))]
+    """Return the environment of every cell that has one."""
+    recorded = (get_nested(record, "environment") for record in results.records.values())
+    return [dict(environment) for environment in recorded if environment]
 
 
 def distinct_environments(results: Results) -> list[dict[str, Any]]:
-    """Each environment once, with the folders of the cells that ran in it."""
-    found: list[dict[str, Any]] = []
+    """Return each environment once, with the folders of the cells that ran in it."""
+    distinct: list[dict[str, Any]] = []
     for folder, record in sorted(results.records.items()):
-        environment = dig(record, "environment")
+        environment = get_nested(record, "environment")
         if not environment:
             continue
-        same = next((each for each in found if each["environment"] == environment), None)
+        same = next((each for each in distinct if each["environment"] == environment), None)
         if same is None:
-            found.append({"environment": environment, "cells": [folder]})
+            distinct.append({"environment": environment, "cells": [folder]})
         else:
             same["cells"].append(folder)
-    return found
+    return distinct
 
 
 def planned(results: Results) -> dict[str, Any]:
-    """The experiment as it was resolved, and the key of every planned cell by its folder."""
+    """Return the resolved experiment, and the key of every planned cell by its folder."""
     cells = {cell["folder"]: cell["key"] for cell in results.plan["cells"]}
     return {"experiment": results.plan["experiment"], "cells": cells}
 
 
-def place(results: Results, folder: str) -> Place:
-    """Where a cell was timed."""
-    found = dig(results.records, folder, "environment", default={})
-    return Place(*(str(found.get(field, "")) for field in Place._fields))
+def place(results: Results, folder: str) -> TimingPlace:
+    """Return where a cell was timed."""
+    environment = get_nested(results.records, folder, "environment", default={})
+    return TimingPlace(*(str(environment.get(field, "")) for field in TimingPlace._fields))
 
 
-def places(results: Results, folders: Iterable[str]) -> set[Place]:
-    """Where the given cells were timed."""
+def places(results: Results, folders: Iterable[str]) -> set[TimingPlace]:
+    """Return where the given cells were timed."""
     return {place(results, folder) for folder in folders}
 
 
 @once
 def curves(results: Results, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
-    """Finite values of one bound, with the status and folder of their cell."""
+    """Return the finite values of one bound, with the status and folder of their cell."""
     frame = results.curves
     frame = frame[(frame["metric"] == metric) & (frame["split"] == split)]
     frame = frame[np.isfinite(frame["value"].astype(float))]
@@ -191,9 +194,9 @@ def curves(results: Results, metric: str = "elbo", split: str = "test") -> pd.Da
 
 @once
 def final_values(results: Results, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
-    """The last finite value of every cell's bound; only that of a cell that is ``done`` is a result.
+    """Return the last finite value of every cell's bound; it is a result only if the cell is ``done``.
 
-    A finished cell whose last value is not finite has none: an earlier value never stands in for it.
+    A finished cell whose last value is not finite is left out: an earlier value never replaces the last one.
     """
     finals = curves(results, metric, split).groupby(RUN, sort=False).tail(1)
     recorded = results.curves[(results.curves["metric"] == metric) & (results.curves["split"] == split)]
@@ -204,40 +207,57 @@ def final_values(results: Results, metric: str = "elbo", split: str = "test") ->
 
 
 def done(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of cells that are done: the only ones that means are taken over."""
+    """Return the rows of cells that are done: means are taken only over these."""
     return frame[frame["status"] == Status.DONE]
+
+
+def values_by_seed(frame: pd.DataFrame, **where: Any) -> pd.Series[float]:
+    """Return the values of the rows in which every column of ``where`` has the given value, by seed."""
+    for column, value in where.items():
+        frame = frame[frame[column] == value]
+    values: pd.Series[float] = frame.set_index("seed")["value"].astype(float)
+    return values
 
 
 @once
 def gradients(results: Results, trajectory: str = TRAJECTORY) -> pd.DataFrame:
-    """Finite gradient statistics of the cells that are done."""
+    """Return the finite gradient statistics of the cells that are done."""
     frame = results.gradients
     frame = frame[(frame["trajectory"] == trajectory) & np.isfinite(frame["value"].astype(float))]
     return done(frame.merge(cells(results)[[*RUN, "status"]], on=RUN, how="left"))
 
 
+def describe_trajectory(trajectory: str, checkpoint: str = "checkpoint") -> str:
+    """Say at which weights gradients were measured; ``checkpoint`` is the word, which may be a plural."""
+    words = {
+        "own": "each estimator at the weights of its own training",
+        "shared": f"all estimators at the same {checkpoint} of one neutral run",
+    }
+    return words.get(trajectory, trajectory)
+
+
 def last_common_step(frame: pd.DataFrame) -> int | None:
-    """The last checkpoint that every cell in ``frame`` has."""
+    """Return the step of the last checkpoint that every cell in ``frame`` has; None if they share none."""
     steps = [set(steps) for _, steps in frame.groupby(RUN)["step"]]
     common = set.intersection(*steps) if steps else set()
     return int(max(common)) if common else None
 
 
 def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """The pairs of space and group: weights first, each in a fixed order."""
+    """Return the pairs of space and group: weights first, each in a fixed order."""
     order = {"encoder": 0, "decoder": 1, "prior": 2, "loc": 3, "log_scale": 4, "logits": 5}
-    found = set(zip(frame["space"], frame["group"], strict=True))
-    return sorted(found, key=lambda pair: (pair[0] != "weights", order.get(pair[1], 9), pair))
+    pairs = set(zip(frame["space"], frame["group"], strict=True))
+    return sorted(pairs, key=lambda pair: (pair[0] != "weights", order.get(pair[1], 9), pair))
 
 
 @once
 def timings(results: Results) -> pd.DataFrame:
-    """Timed rounds of each estimator's latest session, with the reference's time in the same round beside it."""
+    """Return the timed rounds of each estimator's latest session, each with the reference's time in the same round."""
     return _latest(_rounds(results), ["problem", "estimator"])
 
 
 def timings_by_machine(results: Results) -> pd.DataFrame:
-    """The same; of several folders, with the latest session on every machine: no machine hides another's."""
+    """Return the same; for several folders, with the latest session on every machine."""
     return _latest(_rounds(results), ["problem", "estimator", "machine"]) if results.others else timings(results)
 
 
@@ -258,7 +278,7 @@ def _rounds(results: Results) -> pd.DataFrame:
 
 
 def _as_trained(frame: pd.DataFrame, results: Results) -> pd.Series[bool]:
-    """Which timings are of a batch size that the cells trained with; where batch sizes are swept, that is of one."""
+    """Return which timings are of a batch size that the cells trained with: of a swept batch size, the picked one."""
     trained = cells(results)
     trained = trained[trained["step"] > 0]
     sizes = set(zip(trained["problem"], trained["estimator"], trained["examples"] // trained["step"], strict=True))
@@ -275,7 +295,7 @@ def _latest(frame: pd.DataFrame, of: list[str]) -> pd.DataFrame:
 
 
 def costs(results: Results, problem: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Evaluations per example, and milliseconds per step, of each estimator that has them."""
+    """Return the evaluations per example, and the milliseconds per step, of each estimator that has them."""
     planned = done(cells(results))
     planned = planned[(planned["problem"] == problem) & (planned["examples"] > 0)]
     evaluations = (planned["evaluations"] / planned["examples"]).groupby(planned["estimator"]).mean()

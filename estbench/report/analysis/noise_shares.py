@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import NamedTuple
+
+import pandas as pd
 
 from estbench.report.analysis import frames
+from estbench.report.analysis.wording import format_percent
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from estbench.store import Results
+from estbench.store import Results
 
 
 def shares(frame: pd.DataFrame) -> Interval:
-    r"""The estimator's share of the noise, over seeds: V / (V + D).
+    r"""Return the estimator's share of the noise, over seeds: V / (V + D).
 
-    V is the variance of the estimator at one fixed minibatch, D what drawing the minibatch adds. D is an unbiased
-    estimate that may fall below zero, where it counts as none.
+    V is the variance of the estimator at one fixed minibatch, D is the variance that drawing the minibatch adds. D is
+    an unbiased estimate, which may fall below zero; then it counts as zero.
     """
     wide = frame.pivot_table(index="seed", columns="statistic", values="value")
     if not {"variance", "data_variance"} <= set(wide.columns):
@@ -36,42 +36,69 @@ class Shares(NamedTuple):
 
 
 def sentences(results: Results) -> list[Shares]:
-    """One per problem and group that has both parts, at the last checkpoint that all finished cells share."""
+    """Return one per problem and group that has both parts, at the last checkpoint that all finished cells share."""
     frame = frames.gradients(results)
     several = len(frames.problems(results)) > 1
-    told = []
+    lines = []
     for problem in frames.problems(results):
         here = frame[frame["problem"] == problem]
         step = frames.last_common_step(here)
         here = here[here["step"] == step]
         for space, group in frames.groups(here):
             of_group = here[(here["space"] == space) & (here["group"] == group)]
-            found = {label: shares(of_group[of_group["estimator"] == label]) for label in frames.estimators(results)}
-            endings = [f"{label}: {_words(share)}" for label, share in found.items() if share.n]
+            by_label = {label: shares(of_group[of_group["estimator"] == label]) for label in frames.estimators(results)}
+            endings = [f"{label}: {_describe_share(share)}" for label, share in by_label.items() if share.n]
             if endings:
                 where = f" on {problem}" if several else ""
-                told.append(
-                    Shares(
-                        f"Of the noise of the {group} gradient ({space}) at step {step:,}{where}, the estimator itself "
-                        "is responsible for",
-                        endings,
-                    )
+                beginning = (
+                    f"Of the noise of the {group} gradient ({space}) at step {step:,}{where}, the estimator itself is "
+                    "responsible for"
                 )
-    return told
+                lines.append(Shares(beginning, endings))
+    return lines
 
 
-def _words(share: Interval) -> str:
-    value, low, high = map(percent, share[:3])
+def describe_probe(frame: pd.DataFrame) -> list[str]:
+    """Return the share of each estimator in the noise of the weights' gradient, and what follows from it.
+
+    Parameters
+    ----------
+    frame
+        Statistics in long form, as ``estbench probe`` measures them at one or several places.
+    """
+    several = len(set(frame["place"])) > 1
+    weights = frame[frame["space"] == "weights"]
+    lines = []
+    for (place, space, group), here in weights.groupby(["place", "space", "group"], sort=False):
+        where = f"{group} ({space})" + (f" at {place}" if several else "")
+        for estimator, rows in here.groupby("estimator", sort=False):
+            noise, drawn = (_find_value(rows, name) for name in ("variance", "data_variance"))
+            total = noise + max(0.0, drawn)
+            if math.isnan(noise + drawn) or total == 0:
+                continue
+            lines.append(
+                f"{estimator}, {where}: {format_percent(noise / total)} of the noise is the estimator's; "
+                f"{_describe_consequence(noise / total)}"
+            )
+    return lines
+
+
+def _find_value(rows: pd.DataFrame, statistic: str) -> float:
+    values = rows.loc[rows["statistic"] == statistic, "value"]
+    return float(values.iloc[0]) if len(values) else math.nan
+
+
+def _describe_consequence(share: float) -> str:
+    """Return what an estimator's share of the noise means for the choice of another."""
+    if share < 0.1:
+        return "a better estimator can hardly help, a larger minibatch would"
+    if share > 0.9:
+        return "nearly all that could be gained is in the estimator"
+    return "both the estimator and the minibatch matter"
+
+
+def _describe_share(share: Interval) -> str:
+    value, low, high = map(format_percent, share[:3])
     if share.n < FEWEST_FOR_AN_INTERVAL:
         return f"{value} (n = {share.n} < 3: no interval)"
     return f"{value} ({'both ends of the interval too' if low == high == value else f'{low} to {high}'}, n = {share.n})"
-
-
-def percent(value: float) -> str:
-    """A share in percent that is never rounded to all or nothing."""
-    inside = min(max(value, 0.0), 1.0)
-    if 0 < inside < 0.001:
-        return "under 0.1 %"
-    if 0.999 < inside < 1:
-        return "over 99.9 %"
-    return f"{100 * inside:.3g} %"

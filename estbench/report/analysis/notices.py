@@ -1,4 +1,4 @@
-"""What a reader must know before believing a number: what is missing, mixed, or declared biased."""
+"""Warnings that a reader needs before the numbers: what is missing, mixed, or declared biased."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from estbench.store import Status
 if TYPE_CHECKING:
     from estbench.store import Results
 
-# Fewer seeds give wide intervals; the report says so.
+# Fewer seeds give wide intervals, and the report says so.
 ENOUGH_SEEDS = 5
-SAID = {
+CERTIFICATE_WORDS = {
     CertificateStatus.FAILED: "it failed",
     CertificateStatus.INCONCLUSIVE: "inconclusive",
     CertificateStatus.CLAIMED: "claimed by the record",
@@ -26,34 +26,41 @@ VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 
 
 def status_line(results: Results) -> str:
-    """How many cells are done, and how the others ended."""
+    """Return how many cells are done, and how the others ended."""
     counts = frames.statuses(results)
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
     total = sum(counts.values())
-    return f"{counts[Status.DONE]} of {_many(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
+    return f"{counts[Status.DONE]} of {_count(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
 
 
 def notices(results: Results) -> list[str]:
-    """Warnings, each one or two sentences of plain text."""
-    found = [*_unfinished(results), *_few_seeds(results), *omissions(results), *_timing_places(results)]
-    return [*found, *_provenance(results), *_biased(results), *_uncertified(results)]
+    """Return the warnings, each one or two sentences of plain text."""
+    return [
+        *_unfinished(results),
+        *_few_seeds(results),
+        *omissions(results),
+        *_timing_places(results),
+        *_provenance(results),
+        *_biased(results),
+        *_uncertified(results),
+    ]
 
 
 def uncertified(results: Results) -> list[str]:
-    """The estimators whose cells were not made by code with a passing certificate, each with what there is instead."""
-    found = {label: frames.certificate(results, label) for label in frames.estimators(results)}
+    """Return the estimators whose cells were made by code without a passing certificate, each with its status."""
+    statuses = {label: CertificateStatus(frames.certificate(results, label)) for label in frames.estimators(results)}
     return [
-        f"{label} ({SAID[CertificateStatus(said)]})"
-        for label, said in found.items()
-        if said != CertificateStatus.PASSED
+        f"{label} ({CERTIFICATE_WORDS[status]})"
+        for label, status in statuses.items()
+        if status != CertificateStatus.PASSED
     ]
 
 
 def _unfinished(results: Results) -> list[str]:
     frame = frames.cells(results)
     if not (frame["status"] == Status.DONE).any():
-        said = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
-        return [said, *_by_status(results)]
+        line = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
+        return [line, *_by_status(results)]
     return _by_status(results)
 
 
@@ -68,7 +75,7 @@ def _by_status(results: Results) -> list[str]:
             for cell in group.to_dict("records")
         ]
         shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
-        lines.append(f"{_many(len(named), 'cell')} {status}: {shown}. Not in any mean.")
+        lines.append(f"{_count(len(named), 'cell')} {status}: {shown}. Not in any mean.")
     return lines
 
 
@@ -78,16 +85,16 @@ def _few_seeds(results: Results) -> list[str]:
     if not 0 < fewest < ENOUGH_SEEDS:
         return []
     effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
-    return [f"{_many(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+    return [f"{_count(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
 
 
 def _timing_places(results: Results) -> list[str]:
-    found = frames.places(results, results.records)
+    places = frames.places(results, results.records)
     lines = []
-    if len(found) > 1:
-        listed = "; ".join(_where(place) for place in sorted(found))
+    if len(places) > 1:
+        listed = "; ".join(_describe_place(place) for place in sorted(places))
         lines.append(
-            f"Cells were timed in {len(found)} places, whose seconds are not comparable and are never averaged: "
+            f"Cells were timed in {len(places)} places, whose seconds are not comparable and are never averaged: "
             f"{listed}."
         )
     timed = frames.timings_by_machine(results)
@@ -97,7 +104,7 @@ def _timing_places(results: Results) -> list[str]:
     return lines
 
 
-def _where(place: frames.Place) -> str:
+def _describe_place(place: frames.TimingPlace) -> str:
     device = " ".join(dict.fromkeys([place.device, place.device_name]))
     return f"machine {place.machine}, {device}, {place.threads} threads"
 
@@ -110,7 +117,7 @@ def _provenance(results: Results) -> list[str]:
     )
     if dirty:
         lines.append(
-            f"{_many(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
+            f"{_count(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
         )
     for name in VERSIONS:
         versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
@@ -133,5 +140,5 @@ def _uncertified(results: Results) -> list[str]:
     return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]
 
 
-def _many(count: int, noun: str) -> str:
+def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Measurements that were asked for and are in no table: each with its reason, grouped over cells."""
+"""Measurements that were asked for and are in no table, each with its reason, grouped over cells."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from estbench.store import Results
 
-# Of different remarks in one list; the others are counted.
+# Different remarks in one list; the others are only counted.
 MOST_REMARKS = 10
 
 
 def omissions(results: Results) -> list[str]:
-    """Sentences that name every finished estimator whose gradient or speed is missing, and all remarks of cells."""
+    """Return sentences that name the finished estimators without a gradient or a speed, and all remarks of cells."""
     planned = frames.cells(results)
     done = [label for label in frames.estimators(results) if _is_done(planned, label)]
     lines = []
@@ -34,7 +34,7 @@ def omissions(results: Results) -> list[str]:
 
 
 def remarks(records: Iterable[dict[str, Any]]) -> list[str]:
-    """What cells remarked on their measurements, each remark once with the number of its cells."""
+    """Return the remarks of cells on their measurements, each once with the number of its cells."""
     cells: dict[str, int] = {}
     for record in records:
         noted = record.get("remarks")
@@ -50,14 +50,14 @@ def _is_done(planned: pd.DataFrame, label: str) -> bool:
     return bool((planned["estimator"].eq(label) & planned["status"].eq(Status.DONE)).any())
 
 
-def _absent(labels: list[str], frame: pd.DataFrame, column: str, what: str) -> list[str]:
-    """The estimators without a finite number in a table of measurements, by what there is instead."""
+def _absent(labels: list[str], frame: pd.DataFrame, column: str, measurement: str) -> list[str]:
+    """Return sentences that name the estimators without a finite number in a table of measurements."""
     finite = set(frame.loc[np.isfinite(frame[column].astype(float)), "estimator"])
     measured = set(frame["estimator"])
     nowhere = [label for label in labels if label not in measured]
     broken = [label for label in labels if label in measured - finite]
-    lines = [f"No {what} was recorded of {', '.join(nowhere)}: not in its table."] if nowhere else []
-    return lines + ([f"No {what} of {', '.join(broken)} is finite: not in its table."] if broken else [])
+    lines = [f"No {measurement} was recorded of {', '.join(nowhere)}: not in its table."] if nowhere else []
+    return lines + ([f"No {measurement} of {', '.join(broken)} is finite: not in its table."] if broken else [])
 
 
 def _text(remark: dict[str, Any]) -> str:

@@ -1,31 +1,29 @@
-"""Finished runs side by side: what a run was worth at a cost, when it reached a bound, and pairs over common seeds.
+"""Finished runs side by side: their bound at a cost, their cost at a bound, and pairs over common seeds.
 
-A curve is known at its evaluations alone. Between two of them the estimate is on the straight line, and nothing more
-is claimed than that the truth lies between the two: every such number is a ``Span``, and the intervals made from spans
-take their whole width in (``stats.spanned_claim``). More frequent evaluations make them narrower.
+A curve is known only at its evaluations. Between two of them the estimate is on the straight line, and the only claim
+is that the truth lies between the two. So every such number is a ``Span``, and an interval that is made from spans
+holds their whole width (``stats.spanned_claim``). More frequent evaluations make spans narrower.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from estbench.report.analysis import frames
 from estbench.stats import Claim, Interval, spanned_claim
+from estbench.store import Results
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from estbench.store import Results
-
-# What a cost may be counted in: columns of the curves, and their names in words.
+# The units of a cost: columns of the curves, and their names in words.
 CURRENCIES = {"step": "steps", "evaluations": "evaluations", "seconds": "training seconds"}
-# At or below this, after Holm's correction, a difference is shown.
+# A difference is shown if its p-value is at most this after Holm's correction.
 LEVEL = 0.05
+ABSENT = Interval(math.nan, math.nan, math.nan, 0)
 
 
 class Run(NamedTuple):
@@ -33,7 +31,7 @@ class Run(NamedTuple):
 
     folder: str
     cost: dict[str, NDArray[np.float64]]  # by currency, ascending
-    value: NDArray[np.float64]
+    value: NDArray[np.float64]  # in nats per example
 
 
 class Span(NamedTuple):
@@ -51,28 +49,31 @@ Runs = dict[str, dict[int, Run]]
 
 @frames.once
 def finished_runs(results: Results) -> dict[str, Runs]:
-    """The finished runs of every problem; a run that ended in a NaN has no result, and is none."""
+    """Return the finished runs of every problem; a run that ended in a NaN has no result and is left out."""
     frame = frames.done(frames.curves(results))
     frame = frame[frame["folder"].isin(frames.final_values(results)["folder"])]
-    found: dict[str, Runs] = {
+    runs: dict[str, Runs] = {
         problem: {label: {} for label in frames.estimators(results)} for problem in frames.problems(results)
     }
     for _, rows in frame.groupby(frames.RUN, sort=False):
         problem, estimator, seed = rows[frames.RUN].iloc[0]
         cost = {currency: rows[currency].to_numpy(dtype=float) for currency in CURRENCIES}
         run = Run(str(rows["folder"].iloc[0]), cost, rows["value"].to_numpy(dtype=float))
-        found[problem][estimator][int(seed)] = run
-    return {problem: {label: runs for label, runs in each.items() if runs} for problem, each in found.items()}
+        runs[problem][estimator][int(seed)] = run
+    return {problem: {label: seeds for label, seeds in each.items() if seeds} for problem, each in runs.items()}
 
 
 def comparable(results: Results, runs: Runs) -> list[str]:
-    """The currencies that these runs may be compared in: seconds only within one place."""
+    """Return the currencies that these runs may be compared in: seconds only if all were timed in one place."""
     folders = [run.folder for seeds in runs.values() for run in seeds.values()]
     return [each for each in CURRENCIES if each != "seconds" or len(frames.places(results, folders)) == 1]
 
 
-def crossing(run: Run, currency: str, target: float) -> Span:
-    """The cost at which a run first reached ``target``; between it and the evaluation before; a miss is infinite."""
+def find_crossing(run: Run, currency: str, target: float) -> Span:
+    """Return the cost at which a run first reached ``target``.
+
+    It lies between the evaluation that reached the target and the one before. A miss is infinite.
+    """
     reached = np.flatnonzero(run.value >= target)
     if not len(reached):
         return MISS
@@ -84,8 +85,8 @@ def crossing(run: Run, currency: str, target: float) -> Span:
     return Span(float(cost[at - 1] + share * (cost[at] - cost[at - 1])), float(cost[at - 1]), float(cost[at]))
 
 
-def worth(run: Run, currency: str, budget: float) -> Span:
-    """The test ELBO of a run at a cost that it has come to."""
+def find_value(run: Run, currency: str, budget: float) -> Span:
+    """Return the test ELBO of a run at a cost that it has come to, in nats per example."""
     cost = run.cost[currency]
     at = min(int(np.searchsorted(cost, budget)), len(cost) - 1)
     if at == 0 or cost[at] <= budget:
@@ -94,8 +95,8 @@ def worth(run: Run, currency: str, budget: float) -> Span:
     return Span(float(np.interp(budget, cost, run.value)), low, high)
 
 
-def difference(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
-    """Ours less theirs, paired over the seeds that both have."""
+def find_difference(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
+    """Return ours less theirs, paired over the seeds that both have."""
     pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     return spanned_claim(
         [first.low - second.high for first, second in pairs],
@@ -104,15 +105,21 @@ def difference(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
     )
 
 
-def ratio(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
-    """Geometric mean of ours over theirs, paired over the seeds that both have; nothing where there is no logarithm.
+def find_ratio(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
+    """Return the geometric mean of ours over theirs, paired over the seeds that both have; NaN without a logarithm.
 
-    A miss has none; nor has a span that begins at zero, which leaves open how soon the bound was reached.
+    A miss has no logarithm. Nor has a span that begins at zero, which does not tell how soon the bound was reached.
     """
     shared = [seed for seed in ours if seed in theirs]
     ends = [end for seed in shared for end in (*ours[seed], *theirs[seed])]
     if not all(0 < end < math.inf for end in ends):
-        return Claim(Interval(math.nan, math.nan, math.nan, len(shared)), math.nan)
-    logs = difference(*({seed: Span(*map(math.log, each[seed])) for seed in shared} for each in (ours, theirs)))
+        return Claim(ABSENT._replace(n=len(shared)), math.nan)
+    logs = find_difference(*({seed: Span(*map(math.log, each[seed])) for seed in shared} for each in (ours, theirs)))
     value, low, high, n = logs.interval
     return Claim(Interval(math.exp(value), math.exp(low), math.exp(high), n), logs.p)
+
+
+def pair_values(ours: pd.Series[float], theirs: pd.Series[float]) -> tuple[pd.Series[float], pd.Series[float]]:
+    """Return the values of both series at the entries of the index (seeds, rounds) that they share."""
+    shared = ours.index.intersection(theirs.index)
+    return ours.loc[shared], theirs.loc[shared]

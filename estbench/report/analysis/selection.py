@@ -1,8 +1,8 @@
-"""Sweeps in a report: how each estimator fared at every setting, and the setting that speaks for it.
+"""Sweeps in a report: the bounds of each estimator at every setting, and the setting that is picked for it.
 
-What is swept of training and of the estimators' options is *tuned*: for each estimator and problem the setting with the
-best mean validation ELBO is picked, and it alone enters the comparisons, which are made on the test split. A swept
-option of a problem (its number of latents) makes problems of their own, which are never pooled or chosen between.
+The swept settings of training and options of estimators are *tuned*: for each estimator and problem, the setting with
+the best mean validation ELBO is picked. Only that setting enters the comparisons, which are made on the test split. A
+swept option of a problem (its number of latents) makes separate problems, which are never pooled or chosen between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from estbench.store import Results
 if TYPE_CHECKING:
     import pandas as pd
 
-Setting = tuple[tuple[str, Any], ...]
+HyperparameterSetting = tuple[tuple[str, Any], ...]
 BySeed = dict[int, float]
 
 
@@ -28,33 +28,33 @@ class Trial(NamedTuple):
     """One setting of one estimator on one problem."""
 
     problem: str
-    estimator: str  # without what is swept
+    estimator: str  # its label without the swept options
     label: str
-    setting: Setting  # the tuned settings, by name
+    setting: HyperparameterSetting  # the tuned settings, by name
     cells: list[dict[str, Any]]
     validation: BySeed  # final ELBO of the cells that are done
     test: BySeed
 
     @property
     def score(self) -> tuple[int, float]:
-        """More finished seeds come first, then the mean validation ELBO; the test split has no say."""
+        """The rank of a trial: the number of finished seeds, then the mean validation ELBO; never the test split."""
         values = self.validation.values()
         return len(values), sum(values) / len(values) if values else -math.inf
 
 
 def tuned(results: Results) -> list[str]:
-    """The swept settings that an estimator is tuned in: of training, and options of estimators."""
+    """Return the swept settings that an estimator is tuned in: of training, and options of estimators."""
     options = {name for cell in results.plan["cells"] for name in _options(cell["estimator"])}
     return [name for name in results.sweep if name in results.swept or name in options]
 
 
 def trials(results: Results) -> list[Trial]:
-    """Every setting of every estimator on every problem, in the order of the plan."""
+    """Return every setting of every estimator on every problem, in the order of the plan."""
     names = tuned(results)
-    groups: dict[tuple[str, str, Setting], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, HyperparameterSetting], list[dict[str, Any]]] = {}
     for cell in results.plan["cells"]:
-        of = cell["problem"]["label"], cell["estimator"]["label"], _setting(cell, names)
-        groups.setdefault(of, []).append(cell)
+        group = cell["problem"]["label"], cell["estimator"]["label"], _setting(cell, names)
+        groups.setdefault(group, []).append(cell)
     finals = {split: _finals(results, split) for split in ("validation", "test")}
     strip = cache(lambda label: family(label, names))
     return [
@@ -70,18 +70,18 @@ def trials(results: Results) -> list[Trial]:
     ]
 
 
-def picks(found: list[Trial]) -> dict[tuple[str, str], Trial]:
-    """The trial that speaks for each estimator on each problem; of equals, the first in the plan."""
+def picks(all_trials: list[Trial]) -> dict[tuple[str, str], Trial]:
+    """Return the best trial of each estimator on each problem; of equals, the first in the plan."""
     best: dict[tuple[str, str], Trial] = {}
-    for trial in found:
-        of = trial.problem, trial.estimator
-        if of not in best or trial.score > best[of].score:
-            best[of] = trial
+    for trial in all_trials:
+        key = trial.problem, trial.estimator
+        if key not in best or trial.score > best[key].score:
+            best[key] = trial
     return best
 
 
 def picked(results: Results) -> Results:
-    """The results of the picked settings alone; all of them where nothing is tuned."""
+    """Return the results of only the picked settings; all results if nothing is tuned."""
     if not tuned(results):
         return results
     kept = {cell["folder"] for trial in picks(trials(results)).values() for cell in trial.cells}
@@ -89,7 +89,7 @@ def picked(results: Results) -> Results:
 
 
 def restricted(results: Results, folders: set[str]) -> Results:
-    """The results with some of their cells."""
+    """Return the results with only the cells of some folders."""
     return dataclasses.replace(
         results,
         plan={**results.plan, "cells": [cell for cell in results.plan["cells"] if cell["folder"] in folders]},
@@ -98,25 +98,25 @@ def restricted(results: Results, folders: set[str]) -> Results:
 
 
 def notices(results: Results) -> list[str]:
-    """What was picked, and by what."""
+    """Return a sentence that says what was picked, and by what; none if nothing is tuned."""
     if not tuned(results):
         return []
-    found = picks(trials(results))
+    picked_trials = picks(trials(results)).values()
     several = len(frames.problems(results)) > 1
-    said = [
+    settings = [
         f"{trial.estimator}{f' on {trial.problem}' if several else ''}: {written(trial.setting)}"
-        for trial in found.values()
+        for trial in picked_trials
         if trial.setting
     ]
     rule = (
         "Each estimator is shown at the setting with the best mean validation ELBO, of those with the most finished "
         "seeds; the test split had no say in it."
     )
-    return [f"Swept: {', '.join(tuned(results))}. {rule} {'; '.join(said)}."]
+    return [f"Swept: {', '.join(tuned(results))}. {rule} {'; '.join(settings)}."]
 
 
-def written(setting: Setting) -> str:
-    """A setting in words."""
+def written(setting: HyperparameterSetting) -> str:
+    """Return a setting in words."""
     return ", ".join(f"{name}={value}" for name, value in setting)
 
 
@@ -125,21 +125,21 @@ def _options(estimator: Mapping[str, Any]) -> Mapping[str, Any]:
     return options if isinstance(options, Mapping) else {}
 
 
-def _setting(cell: dict[str, Any], names: list[str]) -> Setting:
+def _setting(cell: dict[str, Any], names: list[str]) -> HyperparameterSetting:
     known = {**_options(cell["estimator"]), **cell["training"]}
     return tuple((name, known[name]) for name in names if name in known)
 
 
 def _finals(results: Results, split: str) -> dict[str, float]:
-    """The final ELBO of every cell that is done, by its folder.
+    """Return the final ELBO of every cell that is done, by its folder.
 
-    Cells of one label and seed differ in the swept settings of training, so they are looked at setting by setting.
+    Cells of one label and seed differ in the swept settings of training, so each setting is read separately.
     """
-    groups: dict[Setting, set[str]] = {}
+    groups: dict[HyperparameterSetting, set[str]] = {}
     for cell in results.plan["cells"]:
         groups.setdefault(tuple((name, cell["training"][name]) for name in results.swept), set()).add(cell["folder"])
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for folders in groups.values():
         finals: pd.DataFrame = frames.done(frames.final_values(restricted(results, folders), split=split))
-        found |= dict(zip(finals["folder"], finals["value"].astype(float), strict=True))
-    return found
+        values |= dict(zip(finals["folder"], finals["value"].astype(float), strict=True))
+    return values

@@ -16,10 +16,10 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from estbench.report.analysis import frames
 from estbench.report.analysis.paired import CURRENCIES, comparable, finished_runs
+from estbench.report.analysis.targets import target_of, times
 from estbench.report.figures.picture import Picture, series
 from estbench.report.figures.style import WIDTH, legend_handles, owned
 from estbench.report.tables.base import TIMES, fixed, significant
-from estbench.report.tables.targets import target_of, times
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,9 @@ from estbench.references import BIBTEX, LONGEST_ENTRY, read_entry
 from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
 from estbench.report.figures.style import looks
+from estbench.report.page.sections import SECTIONS
 from estbench.report.page.svg import inline_svg
+from estbench.report.tables.registry import TABLES
 from estbench.visible import visible
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ def render(
     by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
     for picture in pictures:
         by_kind[picture.kind].append(picture)
+    above_figures: dict[str, list[Table]] = {key: [] for key, _ in SECTIONS}
+    below_figures: dict[str, list[Table]] = {key: [] for key, _ in SECTIONS}
+    for table in tables:
+        registered = TABLES[table.name]
+        (above_figures if registered.above_figures else below_figures)[registered.section].append(table)
     estimators = frames.estimators(results)
     return environment.from_string(part("template.html.j2")).render(
         name=frames.setting(results, "name", default=results.path.name),
@@ -66,7 +73,9 @@ def render(
         notices=[*selection.notices(whole), *notices(results)],
         verdicts=list(verdicts),
         looks=looks(estimators),
-        tables={table.name: table for table in tables},
+        tables_above=above_figures,
+        tables=below_figures,
+        folded={name: registered.folded for name, registered in TABLES.items()},
         pictures=by_kind,
         shares=noise_shares.sentences(results),
         uncertified=uncertified(results),

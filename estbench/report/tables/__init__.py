@@ -1,49 +1,16 @@
-"""The report's tables, from records alone; every value comes with its n, and an interval where n allows one."""
+"""The tables of a report, from records only. Every value comes with its n, and with an interval if n allows one."""
 
-from __future__ import annotations
+from importlib import import_module
+from pkgutil import iter_modules
 
-from typing import TYPE_CHECKING
-
-from estbench.report.tables.bounds import cells, declared, summary
-from estbench.report.tables.completion import completion
-from estbench.report.tables.equal_cost import equal_cost
-from estbench.report.tables.gradients import PLACES, gradient_variance
-from estbench.report.tables.pairwise import pairwise
-from estbench.report.tables.targets import time_to_target
+from estbench.report.tables.bounds import summary
+from estbench.report.tables.cells import cells
+from estbench.report.tables.gradients import gradient_variance
+from estbench.report.tables.registry import all_tables, register_table
 from estbench.report.tables.throughput import throughput
 
-if TYPE_CHECKING:
-    from estbench.report.tables.base import Table
-    from estbench.store import Results
+# Every module in this folder registers its tables when it is imported.
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
 
-__all__ = [
-    "all_tables",
-    "cells",
-    "declared",
-    "equal_cost",
-    "gradient_variance",
-    "pairwise",
-    "summary",
-    "throughput",
-    "time_to_target",
-]
-
-
-def all_tables(results: Results) -> list[Table]:
-    """Every table that the records have data for."""
-    made = [
-        completion(results),
-        summary(results),
-        *(gradient_variance(results, trajectory) for trajectory in PLACES if _measured(results, trajectory)),
-        throughput(results),
-        time_to_target(results),
-        equal_cost(results),
-        pairwise(results),
-        cells(results),
-        declared(results),
-    ]
-    return [table for table in made if len(table.data)]
-
-
-def _measured(results: Results, trajectory: str) -> bool:
-    return bool((results.gradients["trajectory"] == trajectory).any())
+__all__ = ["all_tables", "cells", "gradient_variance", "register_table", "summary", "throughput"]

@@ -1,23 +1,33 @@
-"""A table twice: raw numbers for programs (CSV), formatted entries for people (Markdown, LaTeX, HTML)."""
+"""A table in two forms: raw numbers for programs (CSV), and entries for people (Markdown, LaTeX, HTML)."""
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from estbench.stats import FEWEST_FOR_AN_INTERVAL
+import pandas as pd
+
+from estbench.report.analysis.wording import MINUS, NOTHING, TIMES, fixed, interval_note, significant
+from estbench.stats import Interval
 from estbench.visible import visible
 
-if TYPE_CHECKING:
-    import pandas as pd
+# The wording of numbers is offered here too, for figures and pages.
+__all__ = [
+    "MINUS",
+    "NOTHING",
+    "TIMES",
+    "Column",
+    "Entry",
+    "Table",
+    "as_csv",
+    "fixed",
+    "format_interval",
+    "interval_note",
+    "significant",
+]
 
-    from estbench.stats import Interval
-
-NOTHING = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
-TIMES = "\N{MULTIPLICATION SIGN}"
 LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -42,14 +52,14 @@ LATEX = {
     "²": "$^2$",
     "Δ": r"$\Delta$",
 }
-# How a formula begins in a spreadsheet, white space and quotes before it, and in full width.
+# The beginnings of a formula in a spreadsheet: after white space or quotes, and in full width.
 FORMULA = re.compile(r"[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]|\s*\\[trn]")
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{sign: f"\\{sign}" for sign in "\\|`*"}}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a person reads in one place of a table: the value, and in small print its interval and n."""
+    """The text in one place of a table: the value, and in small print its interval and n."""
 
     text: str
     note: str = ""
@@ -61,7 +71,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title; numbers are set to the right; a head names its row."""
+    """The title of a column. Numbers are set to the right; the entries of a head name their rows."""
 
     title: str
     numeric: bool = True
@@ -70,7 +80,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """``data`` holds the raw numbers; ``columns`` and ``rows`` hold what people read; ``rules`` starts a new block."""
+    """``data`` holds the raw numbers, ``columns`` and ``rows`` the entries; a row in ``rules`` starts a new block."""
 
     name: str
     title: str
@@ -81,11 +91,11 @@ class Table:
     rules: frozenset[int] = frozenset()
 
     def to_csv(self) -> str:
-        """The raw numbers, at full precision."""
+        """Return the raw numbers, at full precision."""
         return as_csv(self.data)
 
     def to_markdown(self) -> str:
-        """A GitHub table under its title, with the caption below."""
+        """Return a GitHub table under its title, with the caption below."""
         lines = [
             _markdown_row([_markdown(column.title) for column in self.columns]),
             "|" + "|".join("---:" if column.numeric else ":---" for column in self.columns) + "|",
@@ -94,7 +104,7 @@ class Table:
         return f"**{_markdown(self.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(self.caption)}\n"
 
     def to_latex(self) -> str:
-        """A ``table`` environment; needs the package booktabs."""
+        """Return a ``table`` environment; it needs the package booktabs."""
         body = []
         for index, row in enumerate(self.rows):
             entries = [_latex_entry(entry, column) for entry, column in zip(row, self.columns, strict=True)]
@@ -116,49 +126,20 @@ class Table:
         return "% needs \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
 
 
-def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """A number with a fixed count of decimals, so that a column lines up."""
-    if not math.isfinite(value):
-        return NOTHING if math.isnan(value) else str(value).replace("-", MINUS)
-    if abs(value) >= 1e6:
-        return significant(value)
-    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
-    return text.replace("-", MINUS)
-
-
-def significant(value: float) -> str:
-    """A number with three significant digits, for what spans orders of magnitude."""
-    if not math.isfinite(value) or value == 0:
-        return "0" if value == 0 else fixed(value)
-    if 1e-3 <= abs(value) < 1e4:
-        decimals = max(0, 2 - math.floor(math.log10(abs(value))))
-        return f"{value:,.{decimals}f}".replace("-", MINUS)
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
-
-
-def bytes_as_mib(value: float) -> str:
-    """A size in MiB."""
-    return fixed(value / 2**20, 0)
-
-
-def interval_note(interval: Interval, low: str, high: str, unit: str = "") -> str:
-    """The small print below a value: its ends, already written, and n; or why there are none."""
-    n = f"n = {interval.n} {unit}".rstrip()
-    if interval.n and not math.isnan(interval.low):
-        return f"[{low}, {high}], {n}"
-    return f"{n} < 3: no interval" if 0 < interval.n < FEWEST_FOR_AN_INTERVAL else n
+def format_interval(interval: Interval, write: Callable[[float], str], unit: str = "") -> Entry:
+    """Return a value as ``write`` writes it, with its interval and n (of ``unit``) in small print."""
+    return Entry(write(interval.value), interval_note(interval, write(interval.low), write(interval.high), unit))
 
 
 def as_csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV: numbers exact, texts with nothing hidden in them and nothing that a spreadsheet would run."""
+    """Return a frame as CSV: numbers are exact, texts hide nothing and are nothing that a spreadsheet would run."""
     mixed = [name for name in frame.columns if any(isinstance(value, str) for value in frame[name])]
     texts = {name: frame[name].map(_inert) for name in mixed}
     return frame.assign(**texts).rename(columns=_inert).to_csv(index=False, lineterminator="\n")
 
 
 def _inert(value: Any) -> Any:
-    """A text as it is, or after an apostrophe where a spreadsheet would take it for a formula; numbers stay."""
+    """Return a text, after an apostrophe if a spreadsheet would take it for a formula; numbers stay."""
     if not isinstance(value, str):
         return value
     try:

@@ -1,209 +1,152 @@
-"""Final bounds of every estimator, the cells behind them, and what the estimators declare."""
+"""The summary: final bounds of every estimator, and what they cost."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from dataclasses import dataclass, replace
 
 from estbench.report.analysis import frames
-from estbench.report.tables.assemble import ABSENT, assemble, columns_of, count, entry, signed
-from estbench.report.tables.base import NOTHING, Column, Entry, Table, fixed
-from estbench.report.tables.equal_cost import standings
+from estbench.report.analysis.paired import ABSENT, pair_values
+from estbench.report.analysis.rankings import find_rankings
+from estbench.report.analysis.wording import NOTHING, fixed, format_difference
+from estbench.report.tables.base import Entry, Table, format_interval
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
+from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, paired_difference, t_interval
-from estbench.store import Status
-
-if TYPE_CHECKING:
-    from estbench.store import Results
+from estbench.store import Results, Status
 
 FINAL = ("num_samples", "examples")
 T_INTERVAL = "In brackets: the 95 % t interval over n seeds; below three seeds there is none."
 
 
+@dataclass(frozen=True)
+class SummaryRow:
+    """The finished cells of one estimator on one problem."""
+
+    problem: str
+    estimator: str
+    planned: int
+    done: int
+    diverged: int
+    bounds: dict[str, Interval]  # final test bounds by metric, in nats per example
+    elbo_difference: Interval  # to the reference, paired by seed
+    training_seconds: Interval  # absent if the cells were timed in several places
+    places: int  # where the cells were timed
+    evaluations: Interval
+    reference: str
+    wins: bool  # shown to be better than every other estimator
+
+
+@register_table(section="summary")
 def summary(results: Results) -> Table:
-    """One row per problem and estimator: final bounds on the test split, the paired difference, time and cost."""
-    planned, reference = frames.cells(results), frames.reference(results)
-    samples = frames.setting(results, "evaluation", "num_samples", default="K")
-    bounds = {"elbo": "test ELBO", "iwae": f"test IWAE-{samples}"}
-    finals = {metric: frames.done(frames.final_values(results, metric)) for metric in (*bounds, "iwae_final")}
-    if len(finals["iwae_final"]):
-        final, images = (frames.setting(results, "evaluation", f"final_{of}", default="?") for of in FINAL)
-        bounds["iwae_final"] = f"test IWAE-{final} on {images} images"
-    winners = {problem: of_problem[0].winner for problem, of_problem in standings(results).items()}
-    data, rows = [], []
-    for (problem, estimator), group in planned.groupby(["problem", "estimator"], sort=False):
-        finished = frames.done(group)
-        counts = {
-            "planned": len(group),
-            "done": len(finished),
-            "diverged": int((group["status"] == Status.DIVERGED).sum()),
-        }
-        intervals = {metric: t_interval(_by_seed(finals[metric], problem, estimator)) for metric in bounds}
-        difference = _difference(finals["elbo"], problem, estimator, reference)
-        one_place = len(frames.places(results, finished["folder"])) == 1
-        seconds = t_interval(finished["training_seconds"].dropna()) if one_place else ABSENT
-        evaluations = t_interval(finished["evaluations"])
-        data.append(
-            {"problem": problem, "estimator": estimator}
-            | counts
-            | columns_of({f"test_{metric}": interval for metric, interval in intervals.items()})
-            | columns_of({"elbo_difference": difference, "training_seconds": seconds})
-            | {"reference": reference or "", "evaluations": evaluations.value}
-        )
-        rows.append(
-            (
-                Entry(str(estimator)),
-                Entry(str(problem)),
-                Entry(f"{counts['done']} of {counts['planned']}"),
-                Entry(str(counts["diverged"])),
-                replace(entry(intervals["elbo"], fixed), best=estimator == winners.get(str(problem))),
-                *(entry(interval, fixed) for metric, interval in intervals.items() if metric != "elbo"),
-                Entry("reference") if estimator == reference else entry(difference, signed),
-                entry(seconds, fixed) if one_place or finished.empty else Entry(NOTHING, "timed in several places"),
-                Entry(f"{evaluations.value:,.0f}" if evaluations.n else NOTHING, f"n = {evaluations.n}"),
-            )
-        )
+    """Return one row per problem and estimator: final test bounds, the paired difference, time and cost."""
+    reference, bounds = frames.reference(results), _find_bounds(results)
+    fields: list[Field[SummaryRow]] = [
+        ESTIMATOR,
+        problem_field(results),
+        Field("planned"),
+        Field("done", "cells done", entry=lambda row: f"{row.done} of {row.planned}"),
+        Field("diverged", "diverged"),
+        *(_bound_field(metric, title) for metric, title in bounds.items()),
+        Field(
+            "elbo_difference",
+            f"Δ test ELBO to {reference}" if reference else "Δ test ELBO",
+            entry=lambda row: (
+                "reference"
+                if row.estimator == row.reference
+                else format_interval(row.elbo_difference, format_difference)
+            ),
+        ),
+        Field(
+            "training_seconds",
+            "training seconds",
+            entry=lambda row: (
+                Entry(NOTHING, "timed in several places")
+                if row.places > 1
+                else format_interval(row.training_seconds, fixed)
+            ),
+        ),
+        Field("reference"),
+        Field(
+            "evaluations",
+            "evaluations",
+            value=lambda row: row.evaluations.value,
+            entry=lambda row: Entry(
+                f"{row.evaluations.value:,.0f}" if row.evaluations.n else NOTHING, f"n = {row.evaluations.n}"
+            ),
+        ),
+    ]
     compared = (
         f"The difference is to {reference}, paired over the seeds that both finished."
         if reference
-        else ("The reference estimator is not in this experiment, so there is no difference to show.")
+        else "The reference estimator is not in this experiment, so there is no difference to show."
     )
-    columns = [
-        Column("estimator", numeric=False, head=True),
-        Column("problem", numeric=False, head=True),
-        Column("cells done"),
-        Column("diverged"),
-        *(Column(title) for title in bounds.values()),
-        Column(f"Δ test ELBO to {reference}" if reference else "Δ test ELBO"),
-        Column("training seconds"),
-        Column("evaluations"),
-    ]
     caption = (
         "Mean nats per example at the last step over the cells that are done; higher is better, and diverged cells are "
         f"counted but not averaged in. {compared} {T_INTERVAL} Bold: shown to be better than every other "
         "estimator (Holm's correction for all pairs). Evaluations are calls of f for one sample of one example, per "
         "cell."
     )
-    return assemble(results, "summary", "Final test bounds", caption, data, columns, rows)
+    return build_table(
+        "summary",
+        "Final test bounds",
+        caption,
+        fields,
+        _find_rows(results, list(bounds)),
+        csv_first=("problem", "estimator"),
+        blocks=("problem",),
+    )
 
 
-def cells(results: Results) -> Table:
-    """One row per planned cell: how it ended, where, and what it cost."""
-    finals = frames.final_values(results).set_index(frames.RUN)
-    data, rows = [], []
-    for cell in frames.cells(results).to_dict("records"):
-        run = tuple(cell[key] for key in frames.RUN)
-        last = finals.loc[run] if run in finals.index else None
-        finished = cell["status"] == Status.DONE
-        bound = float(last["value"]) if last is not None and finished else math.nan
-        clocks = {
-            f"{clock}_seconds": cell.get(f"{clock}_seconds", math.nan) for clock in ("training", "evaluation", "probe")
+def _find_bounds(results: Results) -> dict[str, str]:
+    """Return the titles of the test bounds that were recorded, by metric."""
+    samples = frames.setting(results, "evaluation", "num_samples", default="K")
+    bounds = {"elbo": "test ELBO", "iwae": f"test IWAE-{samples}"}
+    if len(frames.done(frames.final_values(results, "iwae_final"))):
+        final, images = (frames.setting(results, "evaluation", f"final_{of}", default="?") for of in FINAL)
+        bounds["iwae_final"] = f"test IWAE-{final} on {images} images"
+    return bounds
+
+
+def _find_rows(results: Results, metrics: list[str]) -> list[SummaryRow]:
+    reference = frames.reference(results)
+    finals = {metric: frames.done(frames.final_values(results, metric)) for metric in metrics}
+    winners = {problem: rankings[0].winner for problem, rankings in find_rankings(results).items()}
+    rows = []
+    for (problem, estimator), group in frames.cells(results).groupby(["problem", "estimator"], sort=False):
+        finished = frames.done(group)
+        values = {
+            metric: frames.values_by_seed(finals[metric], problem=problem, estimator=estimator) for metric in metrics
         }
-        data.append(
-            dict(zip(frames.RUN, run, strict=True))
-            | {
-                "status": cell["status"],
-                "stop_reason": cell["stop_reason"],
-                "test_elbo": bound,
-                "step": cell["step"],
-            }
-            | {"last_finite_elbo": math.nan if last is None else float(last["value"])}
-            | clocks
-            | {"evaluations": cell["evaluations"], "folder": cell["folder"]}
-        )
-        note = (
-            ""
-            if last is None or finished
-            else f"last finite: {fixed(float(last['value']))} at step {int(last['step']):,}"
-        )
+        difference = ABSENT
+        if reference is not None and estimator != reference:
+            baseline = frames.values_by_seed(finals["elbo"], problem=problem, estimator=reference)
+            difference = paired_difference(*pair_values(values["elbo"], baseline))
+        places = len(frames.places(results, finished["folder"]))
         rows.append(
-            (
-                Entry(str(cell["estimator"])),
-                Entry(str(cell["problem"])),
-                Entry(str(cell["seed"])),
-                Entry(str(cell["status"]), str(cell["stop_reason"])),
-                Entry(fixed(bound), note),
-                Entry(count(cell["step"])),
-                *(Entry(fixed(float(seconds), 1)) for seconds in clocks.values()),
-                Entry(count(cell["evaluations"])),
+            SummaryRow(
+                problem=str(problem),
+                estimator=str(estimator),
+                planned=len(group),
+                done=len(finished),
+                diverged=int((group["status"] == Status.DIVERGED).sum()),
+                bounds={metric: t_interval(of_metric) for metric, of_metric in values.items()},
+                elbo_difference=difference,
+                training_seconds=ABSENT if places > 1 else t_interval(finished["training_seconds"].dropna()),
+                places=places,
+                evaluations=t_interval(finished["evaluations"]),
+                reference=reference or "",
+                wins=estimator == winners.get(str(problem)),
             )
         )
-    columns = [
-        Column("estimator", numeric=False, head=True),
-        Column("problem", numeric=False, head=True),
-        Column("seed"),
-        Column("status", numeric=False),
-        Column("test ELBO"),
-        Column("step"),
-        Column("training s"),
-        Column("evaluation s"),
-        Column("probe s"),
-        Column("evaluations"),
-    ]
-    caption = (
-        "Every planned cell; n = 1 in each row, so there are no intervals. A cell that is not done has no final bound."
+    return rows
+
+
+def _bound_field(metric: str, title: str) -> Field[SummaryRow]:
+    """Return the field of one bound; the ELBO of the winner is bold."""
+    write = with_interval(fixed)
+    return Field(
+        f"test_{metric}",
+        title,
+        value=lambda row: row.bounds[metric],
+        entry=lambda row: replace(write(row.bounds[metric]), best=metric == "elbo" and row.wins),
     )
-    return assemble(results, "cells", "Cells", caption, data, columns, rows)
-
-
-def declared(results: Results) -> Table:
-    """One row per estimator: what it says about itself."""
-    data: list[dict[str, Any]] = []
-    rows = []
-    for estimator in frames.estimators(results):
-        facts = frames.facts(results, estimator)
-        if not facts:
-            continue
-        supports = facts.get("supports", ())
-        row = {
-            "estimator": estimator,
-            "summary": str(facts.get("summary", "")),
-            "certificate": frames.certificate(results, estimator),
-            "unbiased": _said(facts.get("unbiased"), "yes", "no"),
-            "differentiable_f": _said(facts.get("needs_differentiable_f"), "needed", "not needed"),
-            "evaluations": str(facts.get("evaluations", "")),
-            "supports": ", ".join(sorted(map(str, supports))) if isinstance(supports, (list, tuple)) else str(supports),
-            "reference": str(facts.get("reference") or ""),
-        }
-        data.append(row)
-        rows.append(tuple(Entry(text) for text in row.values()))
-    titles = [
-        "estimator",
-        "what it is",
-        "certificate",
-        "unbiased",
-        "differentiable f",
-        "evaluations per example",
-        "supports",
-        "reference",
-    ]
-    columns = [Column(title, numeric=False, head=index == 0) for index, title in enumerate(titles)]
-    return assemble(
-        results,
-        "estimators",
-        "The estimators, as they declare themselves",
-        "What each estimator says of itself; `estbench check` puts it to the test.",
-        data,
-        columns,
-        rows,
-    )
-
-
-def _said(fact: object, yes: str, no: str) -> str:
-    return yes if fact is True else no if fact is False else "unknown"
-
-
-def _by_seed(frame: pd.DataFrame, problem: Any, estimator: Any) -> pd.Series[float]:
-    mine = frame[(frame["problem"] == problem) & (frame["estimator"] == estimator)]
-    values: pd.Series[float] = mine.set_index("seed")["value"].astype(float)
-    return values
-
-
-def _difference(frame: pd.DataFrame, problem: Any, estimator: Any, reference: str | None) -> Interval:
-    if reference is None or estimator == reference:
-        return ABSENT
-    ours, theirs = _by_seed(frame, problem, estimator), _by_seed(frame, problem, reference)
-    shared = ours.index.intersection(theirs.index)
-    return paired_difference(ours.loc[shared], theirs.loc[shared])

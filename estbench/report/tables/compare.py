@@ -2,84 +2,76 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.report.analysis import frames
-from estbench.report.analysis.paired import CURRENCIES, Runs, comparable, finished_runs
-from estbench.report.tables.assemble import assemble, columns_of, entry, signed, whole
-from estbench.report.tables.base import TIMES, Column, Entry, Table, fixed, significant
-from estbench.report.tables.targets import both_reached, median, target_of, times
+from estbench.report.analysis.paired import CURRENCIES, Runs, comparable, finished_runs, pair_values
+from estbench.report.analysis.targets import find_cost_ratio, find_median, target_of, times
+from estbench.report.analysis.wording import TIMES, fixed, format_difference, format_rate, significant
+from estbench.report.tables.base import Entry, Table, format_interval
+from estbench.report.tables.fields import Field, build_table, problem_field, with_interval
 from estbench.stats import Interval, log_t_interval, paired_difference, paired_ratio, t_interval
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from estbench.store import Results
+from estbench.store import Results
 
 
-class Lines:
-    """The table as it grows: one line per quantity."""
+@dataclass(frozen=True)
+class ComparedRow:
+    """One quantity of both estimators."""
 
-    def __init__(self) -> None:
-        self.data: list[dict[str, Any]] = []
-        self.rows: list[tuple[Entry, ...]] = []
+    problem: str
+    quantity: str
+    first: Interval
+    second: Interval
+    comparison: Interval  # first less second, or first over second
+    compared_by: str  # "difference" or "ratio"
+    write: Callable[[Interval], Entry]  # of the quantity
+    unit: str = ""  # of n
 
-    def add(
-        self,
-        problem: str,
-        quantity: str,
-        values: tuple[Interval, Interval],
-        comparison: Interval,
-        write: Callable[[float], str],
-        *,
-        ratio: bool,
-        unit: str = "",
-        shown: tuple[Entry, Entry] | None = None,
-    ) -> None:
-        """One quantity of both, and the paired difference or ratio."""
-        named = {"first": values[0], "second": values[1], "comparison": comparison}
-        told = {"problem": problem, "quantity": quantity, "compared_by": "ratio" if ratio else "difference"}
-        self.data.append(told | columns_of(named))
-        compared = entry(comparison, significant if ratio else signed, unit=unit)
-        marked = Entry(f"{TIMES}{compared.text}", compared.note) if ratio and pd.notna(comparison.value) else compared
-        entries = shown or tuple(entry(value, write, unit=unit) for value in values)
-        self.rows.append((Entry(quantity), Entry(problem), *entries, marked))
+    def write_comparison(self) -> Entry:
+        """Return the entry of the difference with its sign, or of the ratio with a times sign."""
+        if self.compared_by == "difference":
+            return format_interval(self.comparison, format_difference, self.unit)
+        entry = format_interval(self.comparison, significant, self.unit)
+        return entry if math.isnan(self.comparison.value) else replace(entry, text=f"{TIMES}{entry.text}")
 
 
-def checked(results: Results, first: str, second: str) -> tuple[str, str]:
-    """The labels that are meant; an unknown one is an error that names the nearest."""
+def find_labels(results: Results, first: str, second: str) -> tuple[str, str]:
+    """Return the labels of two estimators that a user named.
+
+    Raises
+    ------
+    EstbenchError
+        If a name is unknown (the error names the closest one), or if both are the same.
+    """
     known = frames.estimators(results)
-    written = {label.replace(" ", ""): label for label in known}
+    without_spaces = {label.replace(" ", ""): label for label in known}
     labels = []
     for name in (first, second):
-        if name.replace(" ", "") not in written:
+        if name.replace(" ", "") not in without_spaces:
             raise EstbenchError(f"no estimator '{name}' in '{results.path}'; {did_you_mean(name, known)}")
-        labels.append(written[name.replace(" ", "")])
+        labels.append(without_spaces[name.replace(" ", "")])
     if labels[0] == labels[1]:
         raise EstbenchError(f"'{labels[0]}' is given twice; name two estimators of: {', '.join(known)}")
     return labels[0], labels[1]
 
 
 def compare(results: Results, first: str, second: str, target: float | None = None) -> Table:
-    """Final test bounds, cost of the target, gradient variance and throughput of two estimators."""
-    lines = Lines()
-    found = finished_runs(results)
-    for problem in frames.problems(results):
-        _bounds(lines, results, problem, (first, second))
-        runs = {label: found[problem][label] for label in (first, second) if label in found[problem]}
-        if len(runs) == 2:
-            _costs(lines, results, problem, runs, target_of(runs) if target is None else target)
-        _variances(lines, results, problem, (first, second))
-        _speeds(lines, results, problem, (first, second))
-    columns = [
-        Column("quantity", numeric=False, head=True),
-        Column("problem", numeric=False, head=True),
-        Column(first),
-        Column(second),
-        Column("first less, or over, second"),
+    """Return final test bounds, cost of the target, gradient variance and throughput of two estimators.
+
+    The target is a test ELBO in nats per example; by default the best that both reached.
+    """
+    fields: list[Field[ComparedRow]] = [
+        Field("quantity", "quantity", head=True),
+        problem_field(results),
+        Field("compared_by"),
+        Field("first", first, entry=lambda row: row.write(row.first)),
+        Field("second", second, entry=lambda row: row.write(row.second)),
+        Field("comparison", "first less, or over, second", entry=ComparedRow.write_comparison),
     ]
     caption = (
         "Differences are of nats per example; ratios carry a times sign. Both are paired, by seed or by timed round, "
@@ -87,78 +79,109 @@ def compare(results: Results, first: str, second: str, target: float | None = No
         "over cells, where a miss is infinite; a crossing is known to lie between two evaluations, and the interval "
         "takes that in."
     )
-    return assemble(results, "compare", f"{first} against {second}", caption, lines.data, columns, lines.rows)
+    return build_table(
+        "compare",
+        f"{first} against {second}",
+        caption,
+        fields,
+        list(_find_rows(results, (first, second), target)),
+        csv_first=("problem", "quantity"),
+        blocks=("problem",),
+    )
 
 
-def _bounds(lines: Lines, results: Results, problem: str, labels: tuple[str, str]) -> None:
+def _find_rows(results: Results, labels: tuple[str, str], target: float | None) -> Iterator[ComparedRow]:
+    finished = finished_runs(results)
+    for problem in frames.problems(results):
+        yield from _compare_bounds(results, problem, labels)
+        runs = {label: finished[problem][label] for label in labels if label in finished[problem]}
+        if len(runs) == 2:
+            yield from _compare_costs(results, problem, runs, target_of(runs) if target is None else target)
+        yield from _compare_variances(results, problem, labels)
+        yield from _compare_speeds(results, problem, labels)
+
+
+def _compare_bounds(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
     samples = frames.setting(results, "evaluation", "num_samples", default="K")
     for metric, title in (("elbo", "final test ELBO"), ("iwae", f"final test IWAE-{samples}")):
         finals = frames.done(frames.final_values(results, metric))
-        finals = finals[finals["problem"] == problem]
-        values = [finals[finals["estimator"] == label].set_index("seed")["value"].astype(float) for label in labels]
-        means = (t_interval(values[0]), t_interval(values[1]))
-        lines.add(problem, title, means, _paired(paired_difference, *values), fixed, ratio=False)
-
-
-def _costs(lines: Lines, results: Results, problem: str, runs: Runs, target: float) -> None:
-    for currency in comparable(results, runs):
-        costs = list(times(results, problem, runs, currency, target).items())
-        costs.sort(key=lambda item: item[0] != next(iter(runs)))
-        spans = [seeds for label, seeds in costs if label in runs]
-        middles = [median(each.values()) for each in spans]
-        digits = 2 if currency == "seconds" else 0
-        shown = [
-            Entry(
-                fixed(middle.value, digits) if middle.value < float("inf") else "missed",
-                f"[{fixed(middle.low, digits)}, {fixed(middle.high, digits)}], n = {len(each)}",
-            )
-            for middle, each in zip(middles, spans, strict=True)
-        ]
-        values = [Interval(*middle, len(each)) for middle, each in zip(middles, spans, strict=True)]
-        lines.add(
-            problem,
-            f"{CURRENCIES[currency]} to {fixed(target)} nats",
-            (values[0], values[1]),
-            both_reached(*spans).interval,
-            fixed,
-            ratio=True,
-            shown=(shown[0], shown[1]),
+        first, second = (frames.values_by_seed(finals, problem=problem, estimator=label) for label in labels)
+        difference = paired_difference(*pair_values(first, second))
+        yield ComparedRow(
+            problem, title, t_interval(first), t_interval(second), difference, "difference", with_interval(fixed)
         )
 
 
-def _variances(lines: Lines, results: Results, problem: str, labels: tuple[str, str]) -> None:
+def _compare_costs(results: Results, problem: str, runs: Runs, target: float) -> Iterator[ComparedRow]:
+    for currency in comparable(results, runs):
+        costs = times(results, problem, runs, currency, target)
+        spans = [costs[label] for label in runs]
+        first, second = (Interval(*find_median(by_seed.values()), len(by_seed)) for by_seed in spans)
+        yield ComparedRow(
+            problem,
+            f"{CURRENCIES[currency]} to {fixed(target)} nats",
+            first,
+            second,
+            find_cost_ratio(*spans).interval,
+            "ratio",
+            _write_seconds if currency == "seconds" else _write_whole,
+        )
+
+
+def _compare_variances(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
     frame = frames.gradients(results)
     frame = frame[(frame["problem"] == problem) & frame["estimator"].isin(labels) & (frame["statistic"] == "variance")]
     step = frames.last_common_step(frame)
     if step is None:
         return
-    frame = frame[frame["step"] == step]
-    for space, group in frames.groups(frame):
-        here = frame[(frame["space"] == space) & (frame["group"] == group)]
-        values = [here[here["estimator"] == label].set_index("seed")["value"].astype(float) for label in labels]
-        means = (log_t_interval(values[0]), log_t_interval(values[1]))
-        title = f"gradient variance, {group} ({space}), step {step:,}"
-        lines.add(problem, title, means, _paired(paired_ratio, *values), significant, ratio=True)
+    for space, group in frames.groups(frame[frame["step"] == step]):
+        first, second = (
+            frames.values_by_seed(frame, step=step, space=space, group=group, estimator=label) for label in labels
+        )
+        yield ComparedRow(
+            problem,
+            f"gradient variance, {group} ({space}), step {step:,}",
+            log_t_interval(first),
+            log_t_interval(second),
+            paired_ratio(*pair_values(first, second)),
+            "ratio",
+            with_interval(significant),
+        )
 
 
-def _speeds(lines: Lines, results: Results, problem: str, labels: tuple[str, str]) -> None:
+def _compare_speeds(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
     frame = frames.timings(results)
     frame = frame[(frame["problem"] == problem) & frame["estimator"].isin(labels)]
     if frame["estimator"].nunique() < 2:
         return
-    rates = [
-        (mine["batch_size"] / mine["seconds_per_step"])
-        .astype(float)
-        .set_axis(pd.MultiIndex.from_frame(mine[frames.ROUND]))
-        for mine in (frame[frame["estimator"] == label] for label in labels)
-    ]
-    means = (log_t_interval(rates[0]), log_t_interval(rates[1]))
     # Rounds of another session or machine have no partner, and so are never compared.
-    lines.add(
-        problem, "training examples per second", means, _paired(paired_ratio, *rates), whole, ratio=True, unit="rounds"
+    first, second = (
+        (timed["batch_size"] / timed["seconds_per_step"])
+        .astype(float)
+        .set_axis(pd.MultiIndex.from_frame(timed[frames.ROUND]))
+        for timed in (frame[frame["estimator"] == label] for label in labels)
+    )
+    yield ComparedRow(
+        problem,
+        "training examples per second",
+        log_t_interval(first),
+        log_t_interval(second),
+        paired_ratio(*pair_values(first, second)),
+        "ratio",
+        with_interval(format_rate, "rounds"),
+        "rounds",
     )
 
 
-def _paired(compared: Callable[..., Interval], ours: pd.Series[float], theirs: pd.Series[float]) -> Interval:
-    shared = ours.index.intersection(theirs.index)
-    return compared(ours.loc[shared], theirs.loc[shared])
+def _write_seconds(cost: Interval) -> Entry:
+    return _write_median(cost, 2)
+
+
+def _write_whole(cost: Interval) -> Entry:
+    return _write_median(cost, 0)
+
+
+def _write_median(cost: Interval, digits: int) -> Entry:
+    """Return the entry of a median cost, with the medians of both ends in small print."""
+    text = fixed(cost.value, digits) if cost.value < math.inf else "missed"
+    return Entry(text, f"[{fixed(cost.low, digits)}, {fixed(cost.high, digits)}], n = {cost.n}")

@@ -1,56 +1,45 @@
-"""Every swept setting of every estimator: what it was picked by, and what came of it."""
+"""Every swept setting of every estimator: the bounds that it was picked by, and the bounds that it led to."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
 from estbench.report.analysis.selection import picks, trials, tuned
-from estbench.report.tables.assemble import assemble, columns_of, entry
-from estbench.report.tables.base import NOTHING, Column, Entry, Table, fixed
-from estbench.stats import t_interval
+from estbench.report.analysis.wording import NOTHING, fixed
+from estbench.report.tables.base import Table
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
+from estbench.report.tables.registry import register_table
+from estbench.stats import Interval, t_interval
+from estbench.store import Results
 
-if TYPE_CHECKING:
-    from estbench.store import Results
+
+@dataclass(frozen=True)
+class SensitivityRow:
+    """One setting of one estimator on one problem."""
+
+    problem: str
+    estimator: str
+    setting: dict[str, Any]
+    planned: int
+    done: int
+    validation_elbo: Interval
+    test_elbo: Interval
+    picked: bool
 
 
+@register_table(section="sensitivity", of_all_cells=True)
 def sensitivity(results: Results) -> Table:
-    """One row per problem, estimator and setting."""
-    names = tuned(results)
-    found = trials(results) if names else []
-    chosen = {id(trial) for trial in picks(found).values()}
-    data, rows = [], []
-    # All settings of an estimator together, in the order of the plan.
-    order = list(dict.fromkeys((trial.problem, trial.estimator) for trial in found))
-    for trial in sorted(found, key=lambda trial: order.index((trial.problem, trial.estimator))):
-        validation, test = (t_interval([*values.values()]) for values in (trial.validation, trial.test))
-        setting = dict(trial.setting)
-        planned, finished = len(trial.cells), len(trial.validation)
-        data.append(
-            {"problem": trial.problem, "estimator": trial.estimator}
-            | {name: setting.get(name) for name in names}
-            | {"planned": planned, "done": finished}
-            | columns_of({"validation_elbo": validation, "test_elbo": test})
-            | {"picked": id(trial) in chosen}
-        )
-        rows.append(
-            (
-                Entry(trial.estimator),
-                Entry(trial.problem),
-                *(Entry(str(setting.get(name, NOTHING))) for name in names),
-                Entry(f"{finished} of {planned}"),
-                entry(validation, fixed),
-                entry(test, fixed),
-                Entry("yes" if id(trial) in chosen else "no"),
-            )
-        )
-    columns = [
-        Column("estimator", numeric=False, head=True),
-        Column("problem", numeric=False, head=True),
-        *(Column(name) for name in names),
-        Column("cells done"),
-        Column("validation ELBO"),
-        Column("test ELBO"),
-        Column("picked", numeric=False),
+    """Return one row per problem, estimator and setting; none if nothing is tuned."""
+    fields: list[Field[SensitivityRow]] = [
+        ESTIMATOR,
+        problem_field(results),
+        *(_setting_field(name) for name in tuned(results)),
+        Field("planned"),
+        Field("done", "cells done", entry=lambda row: f"{row.done} of {row.planned}"),
+        Field("validation_elbo", "validation ELBO", write=with_interval(fixed)),
+        Field("test_elbo", "test ELBO", write=with_interval(fixed)),
+        Field("picked", "picked", write=lambda picked: "yes" if picked else "no", text=True),
     ]
     caption = (
         "Final bounds over the cells that are done, in mean nats per example; higher is better. Picked: the setting "
@@ -58,4 +47,42 @@ def sensitivity(results: Results) -> Table:
         "and figures. The test bounds of the others are shown, and were not used. In brackets: the 95 % t interval "
         "over n seeds; below three seeds there is none."
     )
-    return assemble(results, "sensitivity", "Swept settings", caption, data, columns, rows)
+    return build_table(
+        "sensitivity",
+        "Swept settings",
+        caption,
+        fields,
+        _find_rows(results),
+        csv_first=("problem", "estimator"),
+        blocks=("problem", "estimator"),
+    )
+
+
+def _find_rows(results: Results) -> list[SensitivityRow]:
+    all_trials = trials(results) if tuned(results) else []
+    picked = {id(trial) for trial in picks(all_trials).values()}
+    # All settings of an estimator together, in the order of the plan.
+    order = list(dict.fromkeys((trial.problem, trial.estimator) for trial in all_trials))
+    return [
+        SensitivityRow(
+            problem=trial.problem,
+            estimator=trial.estimator,
+            setting=dict(trial.setting),
+            planned=len(trial.cells),
+            done=len(trial.validation),
+            validation_elbo=t_interval([*trial.validation.values()]),
+            test_elbo=t_interval([*trial.test.values()]),
+            picked=id(trial) in picked,
+        )
+        for trial in sorted(all_trials, key=lambda trial: order.index((trial.problem, trial.estimator)))
+    ]
+
+
+def _setting_field(name: str) -> Field[SensitivityRow]:
+    """Return the field of one setting; an estimator that does not have it has no value."""
+    return Field(
+        name,
+        name,
+        value=lambda row: row.setting.get(name),
+        entry=lambda row: str(row.setting.get(name, NOTHING)),
+    )

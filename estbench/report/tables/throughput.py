@@ -3,87 +3,119 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from dataclasses import dataclass
+from typing import Any
 
 from estbench.report.analysis import frames
-from estbench.report.tables.assemble import ABSENT, assemble, columns_of, count, entry, whole
-from estbench.report.tables.base import Column, Entry, Table, bytes_as_mib, significant
-from estbench.stats import log_t_interval, paired_ratio
+from estbench.report.analysis.paired import ABSENT
+from estbench.report.analysis.wording import bytes_as_mib, format_count, format_rate, significant
+from estbench.report.tables.base import Entry, Table, format_interval
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
+from estbench.report.tables.registry import register_table
+from estbench.stats import Interval, log_t_interval, paired_ratio
+from estbench.store import Results
 
-if TYPE_CHECKING:
-    from estbench.store import Results
+
+@dataclass(frozen=True)
+class ThroughputRow:
+    """The latest session of one estimator on one problem and machine."""
+
+    problem: str
+    estimator: str
+    examples_per_second: Interval
+    milliseconds_per_step: Interval
+    seconds_ratio: Interval  # to the reference, paired by round
+    peak_memory_bytes: float
+    rounds: int
+    session: dict[str, Any]  # what all rounds have in common, by column
+
+    @property
+    def reference(self) -> str:
+        """The label of the estimator that the ratio is to."""
+        return str(self.session["reference"])
+
+    def write_ratio(self) -> Entry | str:
+        """Return the entry of the ratio."""
+        if self.estimator == self.reference:
+            return "reference"
+        return format_interval(self.seconds_ratio, significant, "rounds")
+
+    def write_device(self) -> Entry:
+        """Return the device, with the threads of a CPU, and in small print the machine."""
+        device, name = str(self.session["device"]), str(self.session["device_name"])
+        text = f"{device} ({name})" if name and name != device else device
+        threads = f", {format_count(self.session['threads'])} threads" if device == "cpu" else ""
+        return Entry(text + threads, str(self.session["machine"]))
 
 
+@register_table(section="throughput")
 def throughput(results: Results) -> Table:
-    """One row per problem, machine and estimator: speed in its latest session, and the ratio to the reference."""
-    frame = frames.timings_by_machine(results)
-    machines = list(dict.fromkeys(frame["machine"]))
-    data, rows = [], []
-    for problem, machine in itertools.product(frames.problems(results), machines):
-        here = frame[(frame["problem"] == problem) & (frame["machine"] == machine)]
-        for estimator in frames.estimators(results):
-            mine = here[here["estimator"] == estimator]
-            if mine.empty:
-                continue
-            first = mine.iloc[0]
-            reference = str(first["reference"])
-            rate = log_t_interval(mine["batch_size"] / mine["seconds_per_step"])
-            milliseconds = log_t_interval(1e3 * mine["seconds_per_step"])
-            paired = mine.dropna(subset="reference_seconds_per_step")
-            ratio = (
-                ABSENT
-                if estimator == reference
-                else paired_ratio(paired["seconds_per_step"], paired["reference_seconds_per_step"])
-            )
-            memory = float(mine["peak_memory_bytes"].astype(float).max())
-            told = {name: first[name] for name in ("device", "device_name", "threads", "machine", "torch", "session")}
-            data.append(
-                {"problem": problem, "estimator": estimator}
-                | columns_of(
-                    {
-                        "examples_per_second": rate,
-                        "milliseconds_per_step": milliseconds,
-                        "seconds_ratio": ratio,
-                    }
-                )
-                | {"reference": reference, "evaluations_per_example": first["evaluations_per_example"]}
-                | {"batch_size": first["batch_size"], "peak_memory_bytes": memory, "rounds": len(mine)}
-                | told
-            )
-            rows.append(
-                (
-                    Entry(str(estimator)),
-                    Entry(str(problem)),
-                    entry(rate, whole, unit="rounds"),
-                    entry(milliseconds, significant, unit="rounds"),
-                    Entry("reference") if estimator == reference else entry(ratio, significant, unit="rounds"),
-                    Entry(count(first["evaluations_per_example"])),
-                    Entry(bytes_as_mib(memory)),
-                    Entry(_device(first), str(first["machine"])),
-                )
-            )
-    columns = [
-        Column("estimator", numeric=False, head=True),
-        Column("problem", numeric=False, head=True),
-        Column("examples per second"),
-        Column("ms per step"),
-        Column("seconds relative to the reference"),
-        Column("evaluations per example"),
-        Column("peak memory, MiB"),
-        Column("device", numeric=False),
+    """Return one row per problem, machine and estimator: its speed, and the ratio to the reference."""
+    fields: list[Field[ThroughputRow]] = [
+        ESTIMATOR,
+        problem_field(results),
+        Field("examples_per_second", "examples per second", write=with_interval(format_rate, "rounds")),
+        Field("milliseconds_per_step", "ms per step", write=with_interval(significant, "rounds")),
+        Field("seconds_ratio", "seconds relative to the reference", entry=ThroughputRow.write_ratio),
+        Field("reference"),
+        _session_field("evaluations_per_example", "evaluations per example"),
+        _session_field("batch_size"),
+        Field("peak_memory_bytes", "peak memory, MiB", write=bytes_as_mib),
+        Field("rounds"),
+        Field("device", "device", value=lambda row: row.session["device"], entry=ThroughputRow.write_device, text=True),
+        *map(_session_field, ("device_name", "threads", "machine", "torch", "session")),
     ]
-    named = ", ".join(dict.fromkeys(str(label) for label in frame["reference"])) or "none"
+    rows = _find_rows(results)
+    references = ", ".join(dict.fromkeys(frames.timings_by_machine(results)["reference"].map(str))) or "none"
     caption = (
         "Training steps timed alone, in rounds interleaved over the estimators; the latest session of each. Geometric "
         "mean with the 95 % t interval on the log scale over the rounds. The ratio is of seconds per step, paired with "
-        f"the reference ({named}) in the same round, so that a slow phase of the machine cancels; above 1 is slower."
+        f"the reference ({references}) in the same round, so that a slow phase of the machine cancels; above 1 is "
+        "slower."
     )
-    return assemble(results, "throughput", "Throughput", caption, data, columns, rows)
+    return build_table(
+        "throughput",
+        "Throughput",
+        caption,
+        fields,
+        rows,
+        csv_first=("problem", "estimator"),
+        blocks=("problem", "machine"),
+    )
 
 
-def _device(row: pd.Series[Any]) -> str:
-    name = str(row["device_name"])
-    named = f"{row['device']} ({name})" if name and name != row["device"] else str(row["device"])
-    return f"{named}, {count(row['threads'])} threads" if row["device"] == "cpu" else named
+def _find_rows(results: Results) -> list[ThroughputRow]:
+    frame = frames.timings_by_machine(results)
+    machines = list(dict.fromkeys(frame["machine"]))
+    rows = []
+    for problem, machine, estimator in itertools.product(
+        frames.problems(results), machines, frames.estimators(results)
+    ):
+        here = (frame["problem"] == problem) & (frame["machine"] == machine) & (frame["estimator"] == estimator)
+        timed = frame[here]
+        if timed.empty:
+            continue
+        session = timed.iloc[0].to_dict()
+        paired = timed.dropna(subset="reference_seconds_per_step")
+        rows.append(
+            ThroughputRow(
+                problem=problem,
+                estimator=estimator,
+                examples_per_second=log_t_interval(timed["batch_size"] / timed["seconds_per_step"]),
+                milliseconds_per_step=log_t_interval(1e3 * timed["seconds_per_step"]),
+                seconds_ratio=(
+                    ABSENT
+                    if estimator == str(session["reference"])
+                    else paired_ratio(paired["seconds_per_step"], paired["reference_seconds_per_step"])
+                ),
+                peak_memory_bytes=float(timed["peak_memory_bytes"].astype(float).max()),
+                rounds=len(timed),
+                session=session,
+            )
+        )
+    return rows
+
+
+def _session_field(name: str, title: str = "") -> Field[ThroughputRow]:
+    """Return the field of something that all rounds of a session have in common."""
+    return Field(name, title, value=lambda row: row.session[name], write=format_count)

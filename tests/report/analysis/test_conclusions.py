@@ -11,14 +11,25 @@ import pytest
 import scipy.stats
 from records import write_results
 
-from estbench.report.analysis.conclusions import pair_verdicts, verdicts
-from estbench.report.analysis.paired import MISS, Run, Span, crossing, difference, ratio, worth
+from estbench.report.analysis.conclusions import compare_two, draw_conclusions
+from estbench.report.analysis.paired import (
+    MISS,
+    Run,
+    Span,
+    find_crossing,
+    find_difference,
+    find_ratio,
+    find_value,
+    finished_runs,
+)
+from estbench.report.analysis.rankings import describe_change_of_winner, find_rankings, rank_at_equal_cost
+from estbench.report.analysis.targets import find_median, target_of, times
 from estbench.report.figures import all_figures, profile
 from estbench.report.tables import all_tables, summary
 from estbench.report.tables.base import MINUS, fixed
-from estbench.report.tables.equal_cost import at_equal, change_of_winner, equal_cost, standings
+from estbench.report.tables.equal_cost import equal_cost
 from estbench.report.tables.pairwise import pairwise
-from estbench.report.tables.targets import median, target_of, time_to_target, times
+from estbench.report.tables.targets import time_to_target
 from estbench.stats import t_interval
 from estbench.store import load
 
@@ -37,7 +48,7 @@ def seeds(*curves, cost=1.0):
 def said(results, kind, **where):
     return [
         verdict
-        for verdict in verdicts(results)
+        for verdict in draw_conclusions(results)
         if verdict.kind == kind and all(getattr(verdict, name) == value for name, value in where.items())
     ]
 
@@ -50,50 +61,52 @@ def rewrite(path, pattern, change):
 
 def test_a_crossing_lies_between_two_evaluations():
     one = run(-500, -200, -150, -140, cost=4)
-    assert crossing(one, "step", -175) == Span(150, 100, 200)
-    assert crossing(one, "evaluations", -175) == Span(600, 400, 800)
-    assert crossing(one, "step", -150) == Span(200, 100, 200)  # reached at the evaluation itself
-    assert crossing(one, "step", -500) == Span(0, 0, 0)
-    assert crossing(one, "step", -139) == MISS
+    assert find_crossing(one, "step", -175) == Span(150, 100, 200)
+    assert find_crossing(one, "evaluations", -175) == Span(600, 400, 800)
+    assert find_crossing(one, "step", -150) == Span(200, 100, 200)  # reached at the evaluation itself
+    assert find_crossing(one, "step", -500) == Span(0, 0, 0)
+    assert find_crossing(one, "step", -139) == MISS
 
 
 def test_the_first_crossing_counts_though_the_curve_falls_again():
-    assert crossing(run(-500, -100, -300, -90), "step", -100) == Span(100, 0, 100)
+    assert find_crossing(run(-500, -100, -300, -90), "step", -100) == Span(100, 0, 100)
 
 
 def test_the_worth_of_a_budget_lies_between_two_evaluations():
     one = run(-500, -200, -100, -140)
-    assert worth(one, "step", 200) == Span(-100, -100, -100)
-    assert worth(one, "step", 150) == Span(-150, -200, -100)
-    assert worth(one, "step", 250) == Span(-120, -140, -100)  # ends in order, though the curve falls
-    assert worth(one, "step", 300) == Span(-140, -140, -140)
-    assert worth(one, "step", 0) == Span(-500, -500, -500)
+    assert find_value(one, "step", 200) == Span(-100, -100, -100)
+    assert find_value(one, "step", 150) == Span(-150, -200, -100)
+    assert find_value(one, "step", 250) == Span(-120, -140, -100)  # ends in order, though the curve falls
+    assert find_value(one, "step", 300) == Span(-140, -140, -140)
+    assert find_value(one, "step", 0) == Span(-500, -500, -500)
 
 
 def test_differences_and_ratios_pair_the_seeds_that_both_have():
     ours = {0: Span(2, 1, 3), 1: Span(4, 4, 4), 2: Span(9, 8, 9), 7: Span(1e6, 1, 1e9)}
     theirs = {2: Span(3, 3, 4), 1: Span(2, 2, 2), 0: Span(1, 1, 1), 9: MISS}
-    claim = difference(ours, theirs)
+    claim = find_difference(ours, theirs)
     assert claim.interval.value == pytest.approx(3)
     assert claim.interval.n == 3
     assert claim.interval.low == pytest.approx(t_interval([0, 2, 4]).low)
     assert claim.interval.high == pytest.approx(t_interval([2, 2, 6]).high)
-    times_as_much = ratio(ours, theirs).interval
+    times_as_much = find_ratio(ours, theirs).interval
     assert times_as_much.value == pytest.approx((2 * 2 * 3) ** (1 / 3))
     assert times_as_much.low == pytest.approx(math.exp(t_interval(np.log([1, 2, 2])).low))
 
 
 @pytest.mark.parametrize("lost", [MISS, Span(50, 0, 100)])
 def test_a_miss_and_a_start_at_zero_have_no_ratio(lost):
-    interval = ratio({0: lost, 1: Span(1, 1, 1), 2: Span(1, 1, 1)}, dict.fromkeys(range(3), Span(1, 1, 1))).interval
+    interval = find_ratio(
+        {0: lost, 1: Span(1, 1, 1), 2: Span(1, 1, 1)}, dict.fromkeys(range(3), Span(1, 1, 1))
+    ).interval
     assert math.isnan(interval.value)
     assert math.isnan(interval.low)
 
 
 def test_a_miss_takes_part_in_the_median():
     spans = [Span(10, 5, 15), Span(20, 15, 25), MISS]
-    assert median(spans) == Span(20, 15, 25)
-    assert median([*spans, MISS]) == MISS
+    assert find_median(spans) == Span(20, 15, 25)
+    assert find_median([*spans, MISS]) == MISS
 
 
 def test_the_target_is_the_best_that_all_cells_reached():
@@ -102,7 +115,7 @@ def test_the_target_is_the_best_that_all_cells_reached():
     assert target_of(runs, 0.5) == -5
     assert target_of({"a": runs["a"]}) == -3
     for each in runs.values():
-        assert all(crossing(one, "step", target_of(runs)) != MISS for one in each.values())
+        assert all(find_crossing(one, "step", target_of(runs)) != MISS for one in each.values())
 
 
 def test_time_to_target_is_that_of_the_curves(folder, results):
@@ -143,7 +156,7 @@ def test_equal_cost_by_hand():
         "cheap": seeds((-9, -7, -5, -4), (-9, -8, -6, -5), (-9, -7, -5, -3)),
         "dear": seeds((-9, -5, -3, -2), (-9, -6, -4, -3), (-9, -5, -3, -1), cost=4),
     }
-    steps, evaluations = (at_equal(runs, currency) for currency in ("step", "evaluations"))
+    steps, evaluations = (rank_at_equal_cost(runs, currency) for currency in ("step", "evaluations"))
     assert (steps.budget, steps.leader, steps.rivals) == (300, "dear", [])
     assert steps.claims["dear", "cheap"].interval.value == pytest.approx(2)
     assert (evaluations.budget, evaluations.leader) == (300, "cheap")
@@ -165,12 +178,14 @@ def winning(first, second):
 
 def test_it_says_when_the_winner_changes_with_the_currency():
     runs = winning(-5, -4)
-    of_problem = [at_equal(runs, currency) for currency in ("step", "evaluations", "seconds")]
+    of_problem = [rank_at_equal_cost(runs, currency) for currency in ("step", "evaluations", "seconds")]
     assert [each.leader for each in of_problem] == ["second", "first", "first"]
     # Four times dearer: after 300 evaluations it is before its first evaluation, somewhere between -90 and -6.
-    assert change_of_winner("p", of_problem).startswith("The winner changes with the currency: second at equal steps")
-    of_problem = [at_equal(winning(-4, -5), currency) for currency in ("step", "evaluations", "seconds")]
-    assert change_of_winner("p", of_problem) == ""
+    assert describe_change_of_winner("p", of_problem).startswith(
+        "The winner changes with the currency: second at equal steps"
+    )
+    of_problem = [rank_at_equal_cost(winning(-4, -5), currency) for currency in ("step", "evaluations", "seconds")]
+    assert describe_change_of_winner("p", of_problem) == ""
 
 
 def test_a_change_that_is_not_shown_is_said_to_be_none():
@@ -178,9 +193,9 @@ def test_a_change_that_is_not_shown_is_said_to_be_none():
         "a": seeds((-9, -8, -7, -4), (-9, -8, -7, -6), (-9, -8, -7, -5)),
         "b": seeds((-9, -8, -7, -5), (-9, -8, -7, -5), (-9, -8, -7, -4.9), cost=4),
     }
-    of_problem = [at_equal(runs, currency) for currency in ("step", "evaluations")]
+    of_problem = [rank_at_equal_cost(runs, currency) for currency in ("step", "evaluations")]
     assert [each.leader for each in of_problem] == ["b", "a"]
-    assert "no change of winner is shown" in change_of_winner("p", of_problem)
+    assert "no change of winner is shown" in describe_change_of_winner("p", of_problem)
 
 
 def test_pairwise_is_scipys_paired_test_with_holm(results):
@@ -278,18 +293,18 @@ def test_what_does_not_survive_the_correction_is_no_difference():
     runs = {f"e{at}": seeds(*[(-9, -8, -7, -5 + 0.01 * s) for s in range(3)]) for at in range(6)}
     nudged = [(-9, -8, -7, -4 + 0.01 * s + extra) for s, extra in enumerate((0, 0.5, -0.3))]
     runs["odd"] = seeds(*nudged)
-    standing = at_equal(runs, "step")
+    standing = rank_at_equal_cost(runs, "step")
     claim = standing.claims["odd", "e0"]
     assert claim.interval.excludes(0)
     assert claim.p > 0.05
-    assert not standing.ahead("odd", "e0")
+    assert not standing.is_ahead("odd", "e0")
     assert "e0" in standing.rivals
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_below_three_seeds_there_is_no_verdict(tmp_path, count):
     results = load(write_results(tmp_path / "r", ["reparam", "stl"], count))
-    assert not any(verdict.shown for verdict in verdicts(results))
+    assert not any(verdict.shown for verdict in draw_conclusions(results))
     (bound,) = said(results, "bound")
     assert bound.text.startswith("No verdict on reparam and stl: n = ")
     assert {"time_to_target", "equal_cost", "pairwise"} <= {table.name for table in all_tables(results)}
@@ -297,20 +312,20 @@ def test_below_three_seeds_there_is_no_verdict(tmp_path, count):
 
 def test_the_training_elbo_decides_nothing(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl", "rloo[num_samples=4]"], 4)
-    before = verdicts(load(path))
+    before = draw_conclusions(load(path))
 
     def flatter(frame):
         return frame.assign(value=np.where(frame["split"] == "test", frame["value"], 1e6))
 
     rewrite(path, "rloo*", flatter)
-    assert [verdict.text for verdict in verdicts(load(path))] == [verdict.text for verdict in before]
+    assert [verdict.text for verdict in draw_conclusions(load(path))] == [verdict.text for verdict in before]
 
 
 def test_seconds_of_several_machines_are_not_compared(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 4, environments={1: {"machine": "other"}})
     results = load(path)
-    assert [standing.currency for standing in standings(results)["vae"]] == ["step", "evaluations"]
-    assert not any("second" in verdict.text for verdict in verdicts(results))
+    assert [standing.currency for standing in find_rankings(results)["vae"]] == ["step", "evaluations"]
+    assert not any("second" in verdict.text for verdict in draw_conclusions(results))
     assert time_to_target(results).data["seconds"].isna().all()
     assert equal_cost(results).data["seconds_elbo"].isna().all()
     assert profile.tasks(results, "seconds") == {}
@@ -324,7 +339,7 @@ def test_divergence_is_named_beside_the_bound_of_the_survivors(results):
 def test_an_estimator_without_a_bound_is_named(tmp_path):
     lost = {("stl", seed): "diverged" for seed in range(3)}
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, statuses=lost, stops=dict.fromkeys(lost, 800))
-    (verdict,) = verdicts(load(path))
+    (verdict,) = draw_conclusions(load(path))
     assert verdict.text == "stl has no final test ELBO to compare (3 diverged)."
     assert verdict.kind == "outcome"
 
@@ -332,12 +347,12 @@ def test_an_estimator_without_a_bound_is_named(tmp_path):
 def test_nothing_done_says_nothing(tmp_path):
     lost = {(label, 0): None for label in ("reparam", "stl")}
     results = load(write_results(tmp_path / "r", ["reparam", "stl"], 1, statuses=lost, rounds=0))
-    assert verdicts(results) == []
-    assert [table.name for table in all_tables(results)] == ["completion", "summary", "cells"]
+    assert draw_conclusions(results) == []
+    assert [table.name for table in all_tables(results)] == ["summary", "completion", "cells"]
 
 
 def test_a_given_target_may_be_missed(slower):
-    verdict = pair_verdicts(slower, "stl", "rloo[num_samples=4]", target=-124.0)[1]
+    verdict = compare_two(slower, "stl", "rloo[num_samples=4]", target=-124.0)[1]
     assert not verdict.shown
     assert "reached by 5 of 5 cells of stl and by 0 of 5 of rloo" in verdict.text
 
@@ -345,8 +360,8 @@ def test_a_given_target_may_be_missed(slower):
 def test_problems_are_judged_one_by_one(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, problems=["vae", "vae[latent=5]"], replicates=0)
     results = load(path)
-    assert {verdict.problem for verdict in verdicts(results)} == {"vae", "vae[latent=5]"}
-    assert all(verdict.text.startswith(f"On {verdict.problem}") for verdict in verdicts(results))
+    assert {verdict.problem for verdict in draw_conclusions(results)} == {"vae", "vae[latent=5]"}
+    assert all(verdict.text.startswith(f"On {verdict.problem}") for verdict in draw_conclusions(results))
     (picture,) = [picture for picture in all_figures(results) if picture.kind == "profile"]
     assert "n = 6" in picture.caption
 
@@ -367,7 +382,7 @@ def test_a_profile_counts_what_all_have_an_outcome_for(results):
 
 def test_the_same_records_give_the_same_words(folder):
     first, second = load(folder), load(folder)
-    assert repr(verdicts(first)) == repr(verdicts(second))  # NaN is not equal to itself
+    assert repr(draw_conclusions(first)) == repr(draw_conclusions(second))  # NaN is not equal to itself
     for name in ("time_to_target", "equal_cost", "pairwise"):
         one, other = ({table.name: table for table in all_tables(each)}[name] for each in (first, second))
         assert one.to_csv() == other.to_csv()
@@ -376,7 +391,6 @@ def test_the_same_records_give_the_same_words(folder):
 
 def test_times_keep_the_order_of_the_plan(results):
     from estbench.report.analysis.frames import estimators
-    from estbench.report.analysis.paired import finished_runs
 
     runs = finished_runs(results)["vae"]
     assert list(times(results, "vae", runs, "step", -400.0)) == estimators(results)
@@ -403,4 +417,4 @@ def test_a_target_that_is_given_is_the_one_compared(tmp_path):
         f"{fixed(-126)} nats, was given"
         in next(each for each in all_figures(results) if each.kind == "profile").caption
     )
-    assert {verdict.target for verdict in verdicts(results) if verdict.kind == "time"} == {-126}
+    assert {verdict.target for verdict in draw_conclusions(results) if verdict.kind == "time"} == {-126}

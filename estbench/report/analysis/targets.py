@@ -1,0 +1,113 @@
+"""Time to target: the cost of reaching a test ELBO, in steps, evaluations and training seconds.
+
+Unless a target is given, it is *the best bound that every estimator reached*: the highest value that the test ELBO of
+every finished cell came to at some evaluation, so the minimum over cells of the maximum over steps. It is taken over
+single cells and not over means of seeds, so that all of them reach it. A second target is the one that at least half
+of the estimators reached.
+
+A cell that diverged is a miss, whatever it had reached before. A miss is infinite and takes part in the median. Cells
+that failed, were stopped or are missing have no outcome and are left out. The cost of a crossing is a span: see
+``paired``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from estbench.report.analysis import frames
+from estbench.report.analysis.paired import (
+    ABSENT,
+    MISS,
+    Runs,
+    Span,
+    comparable,
+    find_crossing,
+    find_ratio,
+    finished_runs,
+)
+from estbench.stats import Claim, Interval
+from estbench.store import Results, Status
+
+
+class TargetCost(NamedTuple):
+    """The cost at which one estimator reached one target."""
+
+    problem: str
+    target: float  # test ELBO, in nats per example
+    estimator: str
+    reached: int  # cells that reached the target
+    cells: int  # cells that have an outcome
+    medians: dict[str, Span]  # over cells, by currency; without seconds if the cells were timed in several places
+    cost_ratio: Interval  # to the reference, paired by seed
+    ratio_of: str  # the currency of the ratio
+
+
+def target_of(runs: Runs, share: float = 1.0) -> float:
+    """Return the best bound that this share of the estimators reached, in each of their finished cells."""
+    worst = sorted((min(float(run.value.max()) for run in seeds.values()) for seeds in runs.values()), reverse=True)
+    return worst[math.ceil(share * len(worst)) - 1]
+
+
+def times(results: Results, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[int, Span]]:
+    """Return the cost of the target by estimator and seed, for all that have an outcome. A diverged cell is a miss."""
+    costs = {
+        label: {seed: find_crossing(run, currency, target) for seed, run in seeds.items()}
+        for label, seeds in runs.items()
+    }
+    planned = frames.cells(results)
+    diverged = planned[(planned["problem"] == problem) & (planned["status"] == Status.DIVERGED)]
+    for label, seed in zip(diverged["estimator"], diverged["seed"], strict=True):
+        costs.setdefault(label, {})[int(seed)] = MISS
+    return {label: costs[label] for label in frames.estimators(results) if label in costs}
+
+
+def find_cost_ratio(ours: dict[int, Span], theirs: dict[int, Span]) -> Claim:
+    """Return the cost of ours over that of theirs, paired by seed; NaN if a cell of a common seed missed the target.
+
+    A comparison of only the seeds that reached the target would favour an unreliable estimator.
+    """
+    if any(MISS in (ours[seed], theirs[seed]) for seed in ours if seed in theirs):
+        return Claim(ABSENT, math.nan)
+    return find_ratio(ours, theirs)
+
+
+def find_median(spans: Iterable[Span]) -> Span:
+    """Return the medians of the estimates and of both ends, over all seeds, misses included."""
+    values = np.array(list(spans), dtype=float)
+    return Span(*(float(np.median(column)) for column in values.T))
+
+
+def find_target_costs(results: Results) -> list[TargetCost]:
+    """Return the cost of every target for every estimator, by problem and target.
+
+    A problem with fewer than two finished estimators has no targets. The ratio is of training seconds; of evaluations
+    if the cells were timed in several places.
+    """
+    reference, given = frames.reference(results) or "", frames.target(results)
+    rows = []
+    for problem, runs in finished_runs(results).items():
+        if len(runs) < 2:
+            continue
+        currencies = comparable(results, runs)
+        ratio_of = "seconds" if "seconds" in currencies else "evaluations"
+        targets = [target_of(runs), target_of(runs, 0.5)] if given is None else [given]
+        for target in dict.fromkeys(targets):
+            costs = {currency: times(results, problem, runs, currency, target) for currency in currencies}
+            for estimator, spans in costs[ratio_of].items():
+                rows.append(
+                    TargetCost(
+                        problem=problem,
+                        target=target,
+                        estimator=estimator,
+                        reached=sum(span != MISS for span in spans.values()),
+                        cells=len(spans),
+                        medians={currency: find_median(costs[currency][estimator].values()) for currency in currencies},
+                        cost_ratio=find_cost_ratio(spans, costs[ratio_of].get(reference, {})).interval,
+                        ratio_of=ratio_of,
+                    )
+                )
+    return rows

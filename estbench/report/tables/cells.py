@@ -1,0 +1,68 @@
+"""The list of all cells: how each ended, where, and what it cost."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from estbench.report.analysis import frames
+from estbench.report.analysis.wording import fixed, format_count
+from estbench.report.tables.base import Entry, Table
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
+from estbench.report.tables.registry import register_table
+from estbench.store import Results, Status
+
+CLOCKS = ("training", "evaluation", "probe")
+
+
+@register_table(section="completion", folded="Every cell: where it ended and what it took")
+def cells(results: Results) -> Table:
+    """Return one row per planned cell."""
+    fields: list[Field[dict[str, Any]]] = [
+        ESTIMATOR,
+        problem_field(results),
+        Field("seed", "seed"),
+        Field("status", "status", entry=lambda cell: Entry(str(cell["status"]), str(cell["stop_reason"])), text=True),
+        Field("stop_reason"),
+        Field("test_elbo", "test ELBO", entry=_write_bound),
+        Field("step", "step", write=format_count),
+        Field("last_finite_elbo"),
+        *(Field(f"{clock}_seconds", f"{clock} s", write=lambda seconds: fixed(float(seconds), 1)) for clock in CLOCKS),
+        Field("evaluations", "evaluations", write=format_count),
+        Field("folder"),
+    ]
+    caption = (
+        "Every planned cell; n = 1 in each row, so there are no intervals. A cell that is not done has no final bound."
+    )
+    return build_table(
+        "cells",
+        "Cells",
+        caption,
+        fields,
+        _find_rows(results),
+        csv_first=("problem", "estimator"),
+        blocks=("problem", "seed"),
+    )
+
+
+def _find_rows(results: Results) -> list[dict[str, Any]]:
+    """Return the planned cells, each with its final test ELBO and the last one that was finite."""
+    finals = frames.final_values(results).set_index(frames.RUN)
+    unknown: dict[str, Any] = {f"{clock}_seconds": math.nan for clock in CLOCKS}
+    rows = []
+    for cell in frames.cells(results).to_dict("records"):
+        run = tuple(cell[key] for key in frames.RUN)
+        last = finals.loc[run] if run in finals.index else None
+        elbo, step = (math.nan, 0) if last is None else (float(last["value"]), int(last["step"]))
+        final = elbo if cell["status"] == Status.DONE else math.nan
+        bounds = {"test_elbo": final, "last_finite_elbo": elbo, "last_finite_step": step}
+        rows.append(unknown | {str(key): value for key, value in cell.items()} | bounds)
+    return rows
+
+
+def _write_bound(cell: dict[str, Any]) -> Entry:
+    """Return the entry of a final bound; for a cell that is not done, with its last finite bound in small print."""
+    text, last = fixed(cell["test_elbo"]), cell["last_finite_elbo"]
+    if cell["status"] == Status.DONE or math.isnan(last):
+        return Entry(text)
+    return Entry(text, f"last finite: {fixed(last)} at step {cell['last_finite_step']:,}")
