@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 RUN = ["problem", "estimator", "seed"]
+# Where gradients are measured: along each estimator's own training, or along one run that all share.
+TRAJECTORIES = ("own", "shared")
 # Where the gradient is reported from: each estimator's own trajectory.
 TRAJECTORY = "own"
 # One timed round of one problem on one machine: ratios are taken within it.
@@ -214,6 +216,15 @@ def gradients(results: Results, trajectory: str = TRAJECTORY) -> pd.DataFrame:
     frame = results.gradients
     frame = frame[(frame["trajectory"] == trajectory) & np.isfinite(frame["value"].astype(float))]
     return done(frame.merge(cells(results)[[*RUN, "status"]], on=RUN, how="left"))
+
+
+def describe_trajectory(trajectory: str, checkpoint: str = "checkpoint") -> str:
+    """Say at which weights gradients were measured; ``checkpoint`` is the word, which may be a plural."""
+    words = {
+        "own": "each estimator at the weights of its own training",
+        "shared": f"all estimators at the same {checkpoint} of one neutral run",
+    }
+    return words.get(trajectory, trajectory)
 
 
 def last_common_step(frame: pd.DataFrame) -> int | None:

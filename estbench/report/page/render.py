@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else."""
+"""The page of a report: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -17,44 +17,53 @@ from estbench.options import shortened
 from estbench.references import BIBTEX
 from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
-from estbench.report.figures.style import looks
+from estbench.report.figures.style import line_styles
+from estbench.report.page.sections import SECTIONS
 from estbench.report.page.svg import inline_svg
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from estbench.report.figures.picture import Picture
+    from estbench.report.figures.rendered import RenderedFigure
     from estbench.report.tables.base import Entry, Table
     from estbench.store import Results
 
-
-# Where the pictures of a kind stand in the page; one that is not here has no place in it.
-KINDS = ("sensitivity", "bounds", "gradients", "cost", "throughput", "profile")
-
-
-# What the page prints of where cells ran: all of an honest record, and never megabytes.
+# Sections that are left out if nothing stands in them, and the tables that stand in them.
+OPTIONAL = {"sensitivity": {"sensitivity"}, "target": {"time_to_target", "equal_cost"}, "pairwise": {"pairwise"}}
+# The most that the page prints of where cells ran. Real records have less; a damaged one could have megabytes.
 MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
 
 def render(
     results: Results,
     tables: Iterable[Table],
-    pictures: Iterable[Picture],
+    figures: Iterable[RenderedFigure],
     verdicts: Sequence[str] = (),
     whole: Results | None = None,
 ) -> str:
-    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question.
+    """Return the page as HTML; every string from the records is escaped.
 
-    ``whole`` has all cells of a sweep, of which ``results`` are the picked ones.
+    Parameters
+    ----------
+    results
+        Of each estimator, the cells at the settings that were picked for it.
+    tables, figures
+        What the page shows; each figure says in which section it stands.
+    verdicts
+        Sentences that answer the question of the experiment.
+    whole
+        The results with all the settings of a sweep; those of ``results`` if not given.
     """
     whole = whole or results
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     script = part("report.js")
-    by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
-    for picture in pictures:
-        by_kind[picture.kind].append(picture)
+    by_name = {table.name: table for table in tables}
+    above: dict[str, list[RenderedFigure]] = {key: [] for key, _ in SECTIONS}
+    below: dict[str, list[RenderedFigure]] = {key: [] for key, _ in SECTIONS}
+    for figure in figures:
+        (below if figure.below_tables else above)[figure.section].append(figure)
     estimators = frames.estimators(results)
     return environment.from_string(part("template.html.j2")).render(
         name=frames.setting(results, "name", default=results.path.name),
@@ -64,9 +73,16 @@ def render(
         setup=setup(whole),
         notices=[*selection.notices(whole), *notices(results)],
         verdicts=list(verdicts),
-        looks=looks(estimators),
-        tables={table.name: table for table in tables},
-        pictures=by_kind,
+        line_styles=line_styles(estimators),
+        sections={
+            key: title
+            for key, title in SECTIONS
+            if key not in OPTIONAL or above[key] or below[key] or OPTIONAL[key] & by_name.keys()
+        },
+        tables=by_name,
+        figures=above,
+        figures_below=below,
+        probed=any(len(frames.gradients(results, trajectory)) for trajectory in frames.TRAJECTORIES),
         shares=noise_shares.sentences(results),
         uncertified=uncertified(results),
         drawing=inline_svg,
@@ -85,7 +101,7 @@ def render(
 
 
 def setup(results: Results) -> str:
-    """The protocol in one sentence or two."""
+    """Return the protocol in one or two sentences."""
 
     def number(*keys: str) -> str:
         if keys[-1] in results.swept:
@@ -109,7 +125,7 @@ def setup(results: Results) -> str:
 
 
 def _cards(results: Results) -> str:
-    """What the bounds of each problem are bounds on."""
+    """Say what the bounds of each problem are bounds on."""
     problems = [cell["problem"] for cell in results.plan["cells"]]
     found = {problem["label"]: problem.get("card", "") for problem in problems}
     cards = list(dict.fromkeys(card for card in found.values() if card))
@@ -119,13 +135,13 @@ def _cards(results: Results) -> str:
 
 
 def versions(results: Results) -> str:
-    """What made the cells, in one line."""
+    """Return the versions that the cells were made with, in one line."""
     rows = dict(environment_rows(results))
     return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
 
 
 def environment_rows(results: Results) -> list[tuple[str, str]]:
-    """What the cells ran on: each fact once, with all its values."""
+    """Return each fact about where the cells ran, once, with all its values."""
     known = frames.environments(results)
     names = dict.fromkeys(name for environment in known for name in environment)
     rows = []
@@ -139,7 +155,7 @@ def environment_rows(results: Results) -> list[tuple[str, str]]:
 
 
 def spec_toml(results: Results) -> str:
-    """The resolved experiment as the TOML file that runs it again, with all that the plan has gathered."""
+    """Return the resolved experiment as a TOML file that runs all cells of the plan again."""
     spec = dict(frames.setting(results, default={}))
     spec["estimators"] = _families(frames.estimators(results), results)
     spec["problems"] = _families(frames.problems(results), results)
@@ -158,19 +174,19 @@ def spec_toml(results: Results) -> str:
 
 
 def _families(labels: Iterable[str], results: Results) -> list[str]:
-    """Labels as they were written, without what is swept."""
+    """Return labels as they were written, without what is swept."""
     return list(dict.fromkeys(family(label, results.sweep) for label in labels))
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML; a JSON string is a TOML string, but for DEL."""
+    """Return a value as TOML. A JSON string is a TOML string; only the character DEL must be escaped, too."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_toml(each) for each in value)}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _file_name(results: Results) -> str:
-    """The experiment's name, kept to what is safe in a shell."""
+    """Return the experiment's name, with only those characters that are safe in a shell."""
     name = str(frames.setting(results, "name", default="experiment"))
     return (
         "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-")
@@ -179,24 +195,24 @@ def _file_name(results: Results) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped text that may break at an estimator's options rather than inside a word."""
+    """Return escaped text that may break before an estimator's options, not inside a word."""
     escaped = str(escape(text))
     return Markup(escaped.replace("[", "<wbr>[").replace(",", ",<wbr>"))  # noqa: S704  (escaped above)
 
 
 def _tight(note: str) -> str:
-    """Small print that may break before its n, not inside its interval."""
+    """Return small print that may break before its n, not inside its interval."""
     return re.sub(r" (?!within one|no interval|n =|\()", "\u00a0", note)
 
 
 def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
-    """The places in the plan of the estimators that a row is about; it is hidden with any of them."""
+    """Return the places in the plan of the estimators in a row; the row is hidden with any of them."""
     texts = [entry.text for entry, column in zip(row, table.columns, strict=True) if not column.numeric]
     return " ".join(str(estimators.index(text)) for text in dict.fromkeys(texts) if text in estimators)
 
 
 def part(file: str) -> str:
-    """A file that the page is made from."""
+    """Return the text of a file that the page is made from."""
     return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
 
 
@@ -208,7 +224,7 @@ class Citations(NamedTuple):
 
 
 def citations(results: Results) -> Citations:
-    """What the estimators' records refer to, each paper once."""
+    """Return the papers that the estimators' records refer to, each once."""
     keys = {label: str(frames.facts(results, label).get("reference") or "") for label in frames.estimators(results)}
     known = sorted({key for key in keys.values() if key in BIBTEX})
     lacking = [f"{label} ({key})" if key else label for label, key in keys.items() if key not in BIBTEX]

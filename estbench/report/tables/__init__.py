@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from estbench.report.analysis.frames import TRAJECTORIES
 from estbench.report.tables.bounds import cells, declared, summary
 from estbench.report.tables.completion import completion
 from estbench.report.tables.equal_cost import equal_cost
-from estbench.report.tables.gradients import PLACES, gradient_variance
+from estbench.report.tables.gradients import gradient_variance
 from estbench.report.tables.pairwise import pairwise
 from estbench.report.tables.targets import time_to_target
 from estbench.report.tables.throughput import throughput
@@ -34,7 +35,7 @@ def all_tables(results: Results) -> list[Table]:
     made = [
         completion(results),
         summary(results),
-        *(gradient_variance(results, trajectory) for trajectory in PLACES if _measured(results, trajectory)),
+        *(gradient_variance(results, trajectory) for trajectory in TRAJECTORIES if _measured(results, trajectory)),
         throughput(results),
         time_to_target(results),
         equal_cost(results),

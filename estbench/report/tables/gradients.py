@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 OPTIONAL = ("data_variance", "bias2", "bias_bound", "cosine")
 
-PLACES = {
-    "own": "each estimator at the weights of its own training",
-    "shared": "all estimators at the same checkpoint of one neutral run",
-}
-
 
 def gradient_variance(results: Results, trajectory: str = frames.TRAJECTORY) -> Table:
     """One row per space, group and estimator at the last checkpoint that all finished cells of a problem share."""
@@ -116,7 +111,7 @@ def gradient_variance(results: Results, trajectory: str = frames.TRAJECTORY) -> 
     )
     caption = (
         "Variance: trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch, "
-        f"from R = {draws} independent draws; {PLACES[trajectory]}, at the last "
+        f"from R = {draws} independent draws; {frames.describe_trajectory(trajectory)}, at the last "
         f"checkpoint that all finished cells share (step {steps}). Times evaluations of f per example and times "
         "milliseconds per training step it is the variance at equal cost. |mean|²: squared norm of the mean gradient. "
         f"Data variance: what drawing the minibatch adds.{bias} The variance and its ratio: geometric mean over n "

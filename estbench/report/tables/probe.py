@@ -9,9 +9,6 @@ import pandas as pd
 
 from estbench.guarded import GuardedPath
 from estbench.report.analysis.noise_shares import percent
-from estbench.report.figures.picture import rendered
-from estbench.report.figures.probe import draw
-from estbench.report.figures.style import looks, settings
 from estbench.report.tables.assemble import columns_of
 from estbench.report.tables.base import NOTHING, TIMES, Column, Entry, Table, as_csv, significant
 from estbench.stats import Interval
@@ -119,18 +116,22 @@ def consequence(share: float) -> str:
 
 
 def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
-    """The table as CSV and Markdown, the moments in long form, and a figure of each place."""
+    """Write the table as CSV and Markdown, the moments in long form, and a figure of each place."""
+    from estbench.report.figures.cost import draw_probe  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report.figures.rendered import encode_figure  # noqa: PLC0415
+    from estbench.report.figures.style import line_styles, matplotlib_style  # noqa: PLC0415
+
     files = {
         "probe.csv": encoded(shown.to_csv()),
         "probe.md": encoded(shown.to_markdown()),
         "moments.csv": encoded(as_csv(frame)),
     }
-    with settings():
-        chosen = looks(list(dict.fromkeys(frame["estimator"])))
+    with matplotlib_style():
+        styles = line_styles(list(dict.fromkeys(frame["estimator"])))
         for at, (_, here) in enumerate(frame.groupby("place", sort=False)):
-            figure = draw(here, chosen)
+            figure = draw_probe(here, styles)
             name = f"probe-{at + 1}" if len(set(frame["place"])) > 1 else "probe"
-            files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("svg", "png")}
+            files |= {f"{name}.{kind}": encode_figure(figure, kind) for kind in ("svg", "png")}
     write_files(GuardedPath(out), files)
     return [out / name for name in files]
 
