@@ -24,7 +24,7 @@ from estbench.report import build
 from estbench.report.analysis.noise_shares import sentences, shares
 from estbench.report.analysis.notices import notices, status_line
 from estbench.report.figures import all_figures
-from estbench.report.page.render import render as pages
+from estbench.report.page.render import render as render_page
 from estbench.report.page.render import spec_toml
 from estbench.report.tables import all_tables
 from estbench.report.tables.base import Column, Entry, Table
@@ -163,7 +163,7 @@ def test_what_others_add_has_its_place(results):
 
     more = [table(name) for name in ("time_to_target", "equal_cost", "pairwise")]
     profile = dataclasses.replace(all_figures(results)[0], name="profile", section="target", title="Title of profile")
-    text = pages.render(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
+    text = render_page(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
     reader = Reader(text)
     sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
     assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]
