@@ -47,8 +47,7 @@ def build(
     from estbench.guarded import GuardedPath  # noqa: PLC0415
     from estbench.report.analysis import frames, selection  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.analysis.conclusions import draw_conclusions  # noqa: PLC0415
-    from estbench.report.figures import all_figures, sweep  # noqa: PLC0415
-    from estbench.report.figures.style import looks  # noqa: PLC0415
+    from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
@@ -59,18 +58,16 @@ def build(
     whole = source if isinstance(source, Results) else load(source)
     results, wanted = selection.picked(whole), as_formats(formats)
     tables = all_tables(results, whole)
-    pictures = all_figures(results) if wanted - WRITTEN else []
-    if whole.sweep and wanted - WRITTEN:
-        pictures += sweep.draw(whole, looks(frames.estimators(results)))
+    figures = all_figures(results, whole) if wanted - WRITTEN else []
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in written.items()}
-    for picture in pictures:
-        files |= {f"figures/{picture.name}.{kind}": content for kind, content in picture.files(wanted).items()}
+    for figure in figures:
+        files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
         answers = [conclusion.text for conclusion in draw_conclusions(results)]
-        content = encoded(render(results, tables, pictures, answers, whole))
+        content = encoded(render(results, tables, figures, answers, whole))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(frames.distinct_environments(whole), indent=2) + "\n").encode()

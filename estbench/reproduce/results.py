@@ -21,7 +21,7 @@ from markupsafe import Markup
 from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath
 from estbench.options import validated
-from estbench.report.figures.picture import Picture
+from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.page.render import part
 from estbench.report.page.svg import inline_svg
 from estbench.reproduce.card import ReproductionCard
@@ -92,7 +92,7 @@ def _page(
     cards: Sequence[ReproductionCard],
     results: Sequence[dict[str, Any]],
     summary: Any,
-    pictures: dict[str, Picture | None],
+    pictures: dict[str, RenderedFigure | None],
 ) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -23,7 +23,7 @@ from estbench.experiment import stream_seed
 from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
 from estbench.randomness import seeded
-from estbench.report.figures.style import COLOURS, settings
+from estbench.report.figures.style import COLOURS, matplotlib_style
 from estbench.training import State, take_steps
 from estbench.training.batches import evaluation_batch
 from estbench.training.state import noise_seed
@@ -76,7 +76,7 @@ def measured(variant: str, steps: int, replicates: int) -> pd.DataFrame:
 def draw(frame: pd.DataFrame, path: Path) -> None:
     """One panel per estimator."""
     names = list(dict.fromkeys(frame["estimator"]))
-    with settings():
+    with matplotlib_style():
         figure = Figure(figsize=(7.4, 3.0), layout="constrained")
         grid = figure.subplots(1, len(names), squeeze=False)[0]
         for axes, name in zip(grid, names, strict=True):

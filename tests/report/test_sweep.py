@@ -13,8 +13,9 @@ from estbench.experiment.spec import experiment_from
 from estbench.report import build, summary
 from estbench.report.analysis import selection
 from estbench.report.analysis.frames import costs
-from estbench.report.figures import sweep
-from estbench.report.figures.style import looks
+from estbench.report.figures import FigureSource
+from estbench.report.figures.style import line_styles
+from estbench.report.figures.sweep import draw_sensitivity
 from estbench.report.page.render import setup, spec_toml
 from estbench.report.tables.sweep import sensitivity
 from estbench.report.tables.throughput import throughput
@@ -170,7 +171,7 @@ def test_a_report_without_a_sweep_has_none_of_it(tmp_path):
     assert "Swept" not in page
     results = load(path)
     assert selection.picked(results) is results
-    assert sweep.draw(results, looks(["reparam"])) == []
+    assert list(draw_sensitivity(FigureSource(results, line_styles(["reparam"])))) == []
 
 
 def test_the_experiment_of_a_sweep_runs_again(tmp_path):
@@ -185,7 +186,7 @@ def test_a_figure_shows_each_value_of_each_estimator(tmp_path):
     path = swept(tmp_path / "r", {"learning_rate": RATES, "batch_size": [50, 100]})
     shift(path, "stl", 1e-2, "validation", 50.0)
     results = load(path)
-    rate, size = sweep.draw(results, looks(["reparam", "stl"]))
+    rate, size = draw_sensitivity(FigureSource(results, line_styles(["reparam", "stl"])))
     assert rate.title == "Sensitivity to learning_rate"
     assert size.title == "Sensitivity to batch_size"
     frame = rate.data.set_index(["estimator", "learning_rate"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from estbench.reproduce.figure import _figure, _legend_columns, settings
+from estbench.report.figures.style import matplotlib_style
+from estbench.reproduce.figure import _legend_columns, draw_panels
 
 LONG = [f"reinforce[baseline=optimal,baseline_draws={draws}]" for draws in (10, 25, 100)]
 
@@ -19,8 +20,8 @@ def test_the_legend_is_within_the_figure(labels):
         for label in labels
         for x in (1, 2)
     ]
-    with settings():
-        figure = _figure(pd.DataFrame(points), ("x", "y"), (False, False))
+    with matplotlib_style():
+        figure = draw_panels(pd.DataFrame(points), ("x", "y"), (False, False)).figure
         figure.draw_without_rendering()
         box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0

@@ -1,52 +1,70 @@
-"""All figures of a report: one set per problem, and the profile over all of them."""
+"""The figures of a report. Each registers itself with a section of the page; what is registered is drawn."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
+from estbench.errors import EstbenchError
 from estbench.report.analysis import frames
-from estbench.report.figures import bounds, cost, gradients, profile, throughput
-from estbench.report.figures.picture import Picture
-from estbench.report.figures.style import looks, settings
+from estbench.report.figures.registry import FIGURES, FigureSource, register_figure
+from estbench.report.figures.rendered import RenderedFigure, name_with_problem
+from estbench.report.figures.scaffold import Canvas, Margins
+from estbench.report.figures.style import belongs_to, line_styles, matplotlib_style
 
 if TYPE_CHECKING:
     from estbench.store import Results
 
+__all__ = [
+    "Canvas",
+    "FigureSource",
+    "Margins",
+    "RenderedFigure",
+    "all_figures",
+    "belongs_to",
+    "register_figure",
+]
 
-def all_figures(results: Results) -> list[Picture]:
-    """Every figure that the records have data for, in the order of the report."""
-    chosen = looks(frames.estimators(results))
+# Every module in this folder registers its figures when it is imported.
+for _module in iter_modules(__path__, f"{__name__}."):
+    import_module(_module.name)
+
+
+def all_figures(results: Results, whole: Results | None = None) -> list[RenderedFigure]:
+    """Return every figure that the records have data for, in the order of the page.
+
+    Parameters
+    ----------
+    results
+        Of each estimator, the cells at the settings that were picked for it.
+    whole
+        The results with all the settings of a sweep; those of ``results`` if not given.
+
+    Raises
+    ------
+    EstbenchError
+        If two figures have the same name, which is that of their files.
+    """
+    styles = line_styles(frames.estimators(results))
     problems = frames.problems(results)
-    made: list[Picture] = []
-    with settings():
-        for at, problem in enumerate(problems):
-            drawn = [
-                *(bounds.draw(results, problem, x, chosen) for x in bounds.AXES),
-                *(
-                    gradients.draw(results, problem, chosen, statistic, trajectory)
-                    for trajectory in gradients.trajectories(results)
-                    for statistic in gradients.QUANTITIES
-                ),
-                cost.draw(results, problem, chosen),
-                throughput.draw(results, problem, chosen),
-            ]
-            of_problem = [picture for picture in drawn if picture is not None]
-            if len(problems) > 1:
-                of_problem = [_named(picture, problem, at) for picture in of_problem]
-            made += of_problem
-        overall = profile.draw(results, chosen)
-        made += [overall] if overall else []
-    return made
+    figures: dict[str, RenderedFigure] = {}
+    with matplotlib_style():
+        for registered in FIGURES.in_order():
+            for at, problem in enumerate(problems if registered.each_problem else [""]):
+                for drawn in registered.make(FigureSource(results, styles, problem, whole or results)):
+                    named = _of_problem(drawn, problem, at) if registered.each_problem and len(problems) > 1 else drawn
+                    if named.name in figures:
+                        raise EstbenchError(f"two figures are called '{named.name}'; rename that of {registered.name}")
+                    figures[named.name] = dataclasses.replace(named, place=registered.place)
+    return list(figures.values())
 
 
-def _named(picture: Picture, problem: str, at: int) -> Picture:
-    """Tell the problem; its label becomes part of a file name, so only letters and digits stay."""
-    slug = re.sub(r"[^a-z0-9]+", "-", problem.lower()).strip("-")[:40]
+def _of_problem(figure: RenderedFigure, problem: str, at: int) -> RenderedFigure:
     return dataclasses.replace(
-        picture,
-        name=f"{picture.name}-{at + 1}-{slug}".rstrip("-"),
-        title=f"{picture.title}: {problem}",
-        alt=f"Problem {problem}. {picture.alt}",
+        figure,
+        name=name_with_problem(figure.name, problem, at),
+        title=f"{figure.title}: {problem}",
+        alt=f"Problem {problem}. {figure.alt}",
     )

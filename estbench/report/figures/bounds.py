@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from estbench.report.analysis import frames
-from estbench.report.figures.picture import Picture, Series, series
-from estbench.report.figures.style import WIDTH, Label, direct_labels, folded, own, owned, text_width
+from estbench.report.figures.direct_labels import Label, draw_labels
+from estbench.report.figures.limits import lowest_in_reach, padded
+from estbench.report.figures.registry import FigureSource, register_figure
+from estbench.report.figures.rendered import RenderedFigure
+from estbench.report.figures.scaffold import Canvas, Margins, Point, text_margin
+from estbench.report.figures.style import belongs_to, mark, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 from estbench.store import Status
@@ -22,25 +26,53 @@ from estbench.store.results import MISSING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from estbench.report.figures.style import Look
-    from estbench.store import Results
+    from estbench.report.figures.style import LineStyle
 
-NAMES = {"step": "elbo_steps", "evaluations": "elbo_evaluations", "seconds": "elbo_seconds"}
-TITLES = {
-    "step": "Test ELBO against training steps",
-    "evaluations": "Test ELBO against evaluations",
-    "seconds": "Test ELBO against training seconds",
-}
-AXES = {
-    "step": "training step",
-    "evaluations": "evaluations (calls of f for one sample of one example)",
-    "seconds": "training seconds (training alone: no evaluation, no probe)",
-}
-# How many times the typical shortfall from the highest curve still belongs on the plot.
-REACH = 2.0
+
+class Axis(NamedTuple):
+    """What the bounds are drawn against: a column of the curves."""
+
+    column: str
+    name: str  # of the figure
+    title: str
+    label: str
+    point: str  # how a reader is told of one value of it
+    reading: str
+
+
+AXES = (
+    Axis(
+        "step",
+        "elbo_steps",
+        "Test ELBO against training steps",
+        "training step",
+        "step {:,.0f}",
+        "How to read it: all estimators start from the same weights and see the same minibatches, so only the "
+        "estimator separates the curves. Higher is better.",
+    ),
+    Axis(
+        "evaluations",
+        "elbo_evaluations",
+        "Test ELBO against evaluations",
+        "evaluations (calls of f for one sample of one example)",
+        "{:,.0f} evaluations",
+        "How to read it: the same curves, each stretched by how often a step calls f: the cost that "
+        "needs no clock. Draw a vertical line at your budget and compare the heights.",
+    ),
+    Axis(
+        "seconds",
+        "elbo_seconds",
+        "Test ELBO against training seconds",
+        "training seconds (training alone: no evaluation, no probe)",
+        "{:,.2f} seconds",
+        "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your "
+        "budget and compare the heights.",
+    ),
+)
 # A curve that ends only this share of the range below it is let in.
 NEARLY = 0.3
 LEFT = 0.115  # of the width, for the numbers at the axis
+NARROWEST = 0.35  # of the width, for the curves
 ENDS = {Status.DIVERGED: "X", Status.TIMEOUT: "|", Status.INTERRUPTED: "|", Status.FAILED: "|"}
 
 
@@ -51,61 +83,75 @@ class Course(NamedTuple):
     mean: pd.DataFrame  # rows of done cells, if there are enough of them for an interval
     single: pd.DataFrame  # rows of done cells, otherwise
     stopped: pd.DataFrame  # rows of cells that are not done
-    end: float  # where a direct label points: the final mean, or the last finite value
+    end: float  # the final mean, or the last finite value: where the label of the curve points
     words: str  # the end in words, with what did not finish
 
 
-def draw(results: Results, problem: str, x: str, looks: dict[str, Look]) -> Picture | None:
-    """Test ELBO against ``x``, a column of the curves."""
-    frame = frames.curves(results)
-    frame = frame[frame["problem"] == problem]
-    if frame.empty:
-        return None
-    drawn = [_course(results, frame, problem, label, x) for label in looks]
-    courses = [course for course in drawn if course is not None]
+@register_figure(section="convergence")
+def draw_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
+    """Draw the test ELBO of one problem against each axis."""
+    curves, planned = frames.curves(source.results), frames.cells(source.results)
+    curves = curves[curves["problem"] == source.problem]
+    if curves.empty:
+        return
+    places = {folder: str(frames.place(source.results, folder)) for folder in curves["folder"].unique()}
+    curves = curves.assign(place=[places[folder] for folder in curves["folder"]])
+    for axis in AXES:
+        yield draw_bound(curves, planned[planned["problem"] == source.problem], axis, source.styles)
+
+
+def draw_bound(curves: pd.DataFrame, planned: pd.DataFrame, axis: Axis, styles: dict[str, LineStyle]) -> RenderedFigure:
+    """Draw curves against one axis.
+
+    Parameters
+    ----------
+    curves
+        Values of the test ELBO, with the status of their cell and the place where it was timed.
+    planned
+        The cells of the plan, with their status.
+    """
+    x = axis.column
+    by_label = {label: _course(curves, planned, label, x) for label in styles}
+    courses = [course for course in by_label.values() if course is not None]
     low, high = _focus(courses)
     below = {course.label for course in courses if course.end < low}
-    absent = [
-        f"{label} ({_outcome(results, problem, label)})" for label, one in zip(looks, drawn, strict=True) if not one
-    ]
-
     texts = {
-        course.label: f"{folded(course.label)}  {'↓ ' if course.label in below else ''}{course.words}"
+        course.label: f"{wrap_label(course.label)}  {'↓ ' if course.label in below else ''}{course.words}"
         for course in courses
     }
     height = max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
-    figure = Figure(figsize=(WIDTH, height + 0.75))
-    right = 1 - (text_width(texts.values()) + 0.75) / WIDTH
-    axes = figure.add_axes((LEFT, 0.55 / (height + 0.75), max(right - LEFT, 0.35), height / (height + 0.75)))
+    right = min(text_margin(texts.values(), 0.75), 1 - LEFT - NARROWEST)
+    canvas = Canvas.single(height + 0.75, Margins(LEFT, right, top=0.2, bottom=0.55), panel_height=height)
+    (axes,) = canvas.panels.flat
     for course in courses:
-        with owned(axes, looks[course.label]):
-            _lines(axes, course, x, looks[course.label], on_scale=course.label not in below)
+        with belongs_to(axes, styles[course.label]):
+            _lines(axes, course, x, styles[course.label], on_scale=course.label not in below)
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}" if x == "seconds" else "{x:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set(xlabel=AXES[x], ylabel="test ELBO, nats per example", ylim=(low, high))
+    axes.set(xlabel=axis.label, ylabel="test ELBO, nats per example", ylim=(low, high))
     axes.margins(x=0.02)
-    labels = [Label((course.end - low) / (high - low), texts[course.label], looks[course.label]) for course in courses]
-    direct_labels(axes, labels, height)
+    ends = [Label((course.end - low) / (high - low), texts[course.label], styles[course.label]) for course in courses]
+    draw_labels(axes, ends, height)
 
     data = pd.DataFrame([row for course in courses for row in _rows(course, x)])
+    for label, rows in data.groupby("estimator", sort=False):
+        for _, of_seed in rows.groupby("seed", sort=False):
+            canvas.add_points(axes, styles[str(label)], _points(of_seed, axis))
+    absent = [f"{label} ({_outcome(planned, label)})" for label, course in by_label.items() if course is None]
     missing = f" No curve: {', '.join(absent)}." if absent else ""
-    alt, caption = _alt(TITLES[x], courses) + missing, _caption(courses, below, x) + missing
-    read = [read for course in courses for read in _readable(axes, course.label, data, x, looks[course.label])]
-    return Picture(NAMES[x], "bounds", TITLES[x], alt, caption, READING[x], figure, data, tuple(read))
-
-
-READING = {
-    "step": "How to read it: all estimators start from the same weights and see the same minibatches, so only the "
-    "estimator separates the curves. Higher is better.",
-    "evaluations": "How to read it: the same curves, each stretched by how often a step calls f: the cost that "
-    "needs no clock. Draw a vertical line at your budget and compare the heights.",
-    "seconds": "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your "
-    "budget and compare the heights.",
-}
+    return canvas.finish(
+        name=axis.name,
+        title=axis.title,
+        chart="Line chart",
+        alt=_alt(axis.title, courses) + missing,
+        caption=_caption(courses, below, x) + missing,
+        reading=axis.reading,
+        data=data,
+    )
 
 
 def _rows(course: Course, x: str) -> list[dict[str, Any]]:
-    """What is drawn of one estimator: means with their ends, then single runs."""
+    """Return what is drawn of one estimator: means with their intervals, then single runs."""
     drawn: list[dict[str, Any]] = []
     for at, rows in course.mean.groupby(x):
         over = t_interval(rows["value"])
@@ -120,60 +166,52 @@ def _rows(course: Course, x: str) -> list[dict[str, Any]]:
     return drawn
 
 
-def _readable(axes: Axes, label: str, data: pd.DataFrame, x: str, look: Look) -> list[Series]:
-    """The points of one estimator's curves, in words."""
-    unit = {"step": "step {:,.0f}", "evaluations": "{:,.0f} evaluations", "seconds": "{:,.2f} seconds"}[x]
-    found: list[Series] = []
-    for seed, rows in data[data["estimator"] == label].groupby("seed", sort=False):
-        points = []
-        for row in rows.to_dict("records"):
-            over = Interval(row["elbo"], row["low"], row["high"], int(row["n"]))
-            note = interval_note(over, fixed(over.low), fixed(over.high))
-            told = note if seed == "mean" else f"seed {seed}, {row['status']}"
-            points.append((row[x], row["elbo"], f"{unit.format(row[x])}: {fixed(over.value)} nats, {told}"))
-        found += series(axes, look, points)
-    return found
+def _points(rows: pd.DataFrame, axis: Axis) -> list[Point]:
+    """Return the points of one curve, in words."""
+    points = []
+    for row in rows.to_dict("records"):
+        over = Interval(row["elbo"], row["low"], row["high"], int(row["n"]))
+        note = interval_note(over, fixed(over.low), fixed(over.high))
+        note = note if row["seed"] == "mean" else f"seed {row['seed']}, {row['status']}"
+        x = row[axis.column]
+        points.append((x, row["elbo"], f"{axis.point.format(x)}: {fixed(over.value)} nats, {note}"))
+    return points
 
 
-def _course(results: Results, frame: pd.DataFrame, problem: str, label: str, x: str) -> Course | None:
-    mine = frame[frame["estimator"] == label]
-    planned = _planned(results, problem, label)
-    diverged = int((planned["status"] == Status.DIVERGED).sum())
-    finished, stopped = frames.done(mine), mine[mine["status"] != Status.DONE]
-    if mine.empty:
+def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str) -> Course | None:
+    """Return one estimator's curves; None if no bound of it is finite."""
+    rows = curves[curves["estimator"] == label]
+    if rows.empty:
         return None
+    finished, stopped = frames.done(rows), rows[rows["status"] != Status.DONE]
     enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL
     # Seconds from different places have no mean: the runs are then drawn one by one.
-    if x == "seconds" and len(frames.places(results, finished["folder"].unique())) > 1:
+    if x == "seconds" and len(set(finished["place"])) > 1:
         enough = False
     if enough:
         finished = finished.assign(**{x: finished.groupby("step")[x].transform("mean")})
     last = (finished if len(finished) else stopped).groupby("seed").tail(1)
     end = float(last["value"].mean())
     if len(finished):
+        diverged = int(((planned["estimator"] == label) & (planned["status"] == Status.DIVERGED)).sum())
         words = fixed(end, 1) + (f" ({diverged} diverged)" if diverged else "")
     else:
-        words = _outcome(results, problem, label)
-    none = mine.iloc[:0]
+        words = _outcome(planned, label)
+    none = rows.iloc[:0]
     return Course(label, finished if enough else none, none if enough else finished, stopped, end, words)
 
 
-def _planned(results: Results, problem: str, label: str) -> pd.DataFrame:
-    planned = frames.cells(results)
-    return planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
-
-
-def _outcome(results: Results, problem: str, label: str) -> str:
-    """How the cells of an estimator ended, none of which is done with a finite bound."""
+def _outcome(planned: pd.DataFrame, label: str) -> str:
+    """Say how the cells of an estimator ended, if none of them is done with a finite bound."""
     words = []
-    for status, cells in _planned(results, problem, label).groupby("status"):
+    for status, cells in planned[planned["estimator"] == label].groupby("status"):
         steps = " to ".join(f"{step:,.0f}" for step in dict.fromkeys((cells["step"].min(), cells["step"].max())))
         words.append(f"{status} at step {steps}" if status != MISSING else MISSING)
     return ", ".join(words) or "not planned"
 
 
-def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) -> None:
-    common = {"x": x, "y": "value", "ax": axes, "color": look.colour, "legend": False}
+def _lines(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
+    common = {"x": x, "y": "value", "ax": axes, "color": style.colour, "legend": False}
     if len(course.mean):
         sns.lineplot(
             course.mean,
@@ -181,25 +219,25 @@ def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) ->
             estimator="mean",
             errorbar=_band,
             err_kws={"alpha": 0.18, "linewidth": 0},
-            linestyle=look.linestyle,
+            linestyle=style.linestyle,
         )
         ends = course.mean.groupby(x)["value"].mean()
         if on_scale:
-            axes.plot(ends.index[-1:], ends.iloc[-1:], look.marker, color=look.colour, clip_on=False)
-            _leader(axes, float(ends.index[-1]), float(ends.iloc[-1]), look)
+            axes.plot(ends.index[-1:], ends.iloc[-1:], style.marker, color=style.colour, clip_on=False)
+            _leader(axes, float(ends.index[-1]), float(ends.iloc[-1]), style)
     if len(course.single):
-        sns.lineplot(course.single, **common, units="seed", estimator=None, linestyle=look.linestyle, linewidth=1.1)
+        sns.lineplot(course.single, **common, units="seed", estimator=None, linestyle=style.linestyle, linewidth=1.1)
         last = course.single.groupby("seed").tail(1)
         if on_scale and len(last) == 1:
-            _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), look)
-        axes.plot(last[x], last["value"], look.marker, color=look.colour)
+            _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), style)
+        axes.plot(last[x], last["value"], style.marker, color=style.colour)
     if len(course.stopped):
         sns.lineplot(
             course.stopped,
             **common,
             units="seed",
             estimator=None,
-            linestyle=look.linestyle,
+            linestyle=style.linestyle,
             linewidth=0.9,
             alpha=0.7,
         )
@@ -208,14 +246,14 @@ def _lines(axes: Axes, course: Course, x: str, look: Look, *, on_scale: bool) ->
                 rows[x],
                 rows["value"],
                 ENDS[Status(str(status))],
-                color=look.colour,
+                color=style.colour,
                 markersize=7,
                 markeredgewidth=1.5,
             )
 
 
-def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
-    """A faint line from where a curve ends to the edge, where its label starts."""
+def _leader(axes: Axes, x: float, y: float, style: LineStyle) -> None:
+    """Draw a faint line from the end of a curve to the edge, where its label starts."""
     where = blended_transform_factory(axes.transAxes, axes.transData)
     line = axes.annotate(
         "",
@@ -225,7 +263,7 @@ def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
         textcoords="data",
         arrowprops={
             "arrowstyle": "-",
-            "color": look.colour,
+            "color": style.colour,
             "linewidth": 0.6,
             "alpha": 0.5,
             "linestyle": ":",
@@ -235,7 +273,7 @@ def _leader(axes: Axes, x: float, y: float, look: Look) -> None:
         annotation_clip=False,
     )
     if line.arrow_patch is not None:
-        own([line.arrow_patch], look)
+        mark([line.arrow_patch], style)
 
 
 def _band(values: pd.Series[float]) -> tuple[float, float]:
@@ -244,11 +282,10 @@ def _band(values: pd.Series[float]) -> tuple[float, float]:
 
 
 def _focus(courses: list[Course]) -> tuple[float, float]:
-    """A range that keeps the better curves apart, however far below a failed run lies."""
+    """Return limits that keep the better curves apart, however far below a failed run lies."""
     ends = {course.label: course.end for course in courses if len(course.mean) or len(course.single)}
     ends = ends or {course.label: course.end for course in courses}
-    best = max(ends.values())
-    floor = best - REACH * (best - float(np.median(list(ends.values()))))
+    best, floor = max(ends.values()), lowest_in_reach(ends.values())
     values = []
     for course in courses:
         rows = next((rows for rows in (course.mean, course.single, course.stopped) if len(rows)), course.stopped)
@@ -263,8 +300,7 @@ def _focus(courses: list[Course]) -> tuple[float, float]:
         max(best, float(everything[everything >= floor].max(initial=best))),
     )
     low = min([low, *(end for end in ends.values() if end >= low - NEARLY * (high - low))])
-    pad = 0.05 * (high - low) or 1.0
-    return low - pad, high + pad
+    return padded(low, high, 0.05)
 
 
 def _caption(courses: list[Course], below: set[str], x: str) -> str:
@@ -273,9 +309,9 @@ def _caption(courses: list[Course], below: set[str], x: str) -> str:
     if means:
         same = len(set(means.values())) == 1 and len(means) == len(courses)
         listed = ", ".join(f"{label}: n = {count}" for label, count in means.items())
-        said = f"n = {next(iter(means.values()))} seeds" if same else f"over seeds; {listed}"
+        seeds = f"n = {next(iter(means.values()))} seeds" if same else f"over seeds; {listed}"
         moment = "; seconds are the mean over the same seeds" if x == "seconds" else ""
-        parts.append(f"Line: mean over seeds{moment}; band: 95 % t interval ({said}).")
+        parts.append(f"Line: mean over seeds{moment}; band: 95 % t interval ({seeds}).")
     counts = [course.single["seed"].nunique() for course in courses if len(course.single)]
     if any(count < FEWEST_FOR_AN_INTERVAL for count in counts):
         parts.append("Thin lines: one per seed, where there are fewer than three; n < 3: no interval.")
@@ -293,6 +329,4 @@ def _caption(courses: list[Course], below: set[str], x: str) -> str:
 
 def _alt(title: str, courses: list[Course]) -> str:
     ordered = sorted(courses, key=lambda course: -course.end)
-    return (
-        f"Line chart. {title}. Last values, highest first: " + "; ".join(f"{c.label} {c.words}" for c in ordered) + "."
-    )
+    return f"{title}. Last values, highest first: {'; '.join(f'{c.label} {c.words}' for c in ordered)}."

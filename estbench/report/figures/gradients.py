@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from estbench.report.analysis import frames
-from estbench.report.figures.picture import Picture, Series, series
-from estbench.report.figures.style import WIDTH, legend_handles, own, owned, text_width
+from estbench.report.figures.limits import with_decades
+from estbench.report.figures.registry import FigureSource, register_figure
+from estbench.report.figures.rendered import RenderedFigure
+from estbench.report.figures.scaffold import Canvas, Margins, Point, legend_above
+from estbench.report.figures.style import belongs_to
 from estbench.report.tables.base import interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from matplotlib.axes import Axes
 
-    from estbench.report.figures.style import Look
+    from estbench.report.figures.style import LineStyle
     from estbench.store import Results
 
 
 class Quantity(NamedTuple):
-    """A statistic of the gradient as a figure shows it."""
+    """A statistic of the gradient, in the words of its figure."""
 
     name: str  # of the figure
     title: str
-    axis: str
-    over_seeds: Callable[[Any], Interval]
+    axis: str  # the label of the y axis
+    over_seeds: Callable[[Any], Interval]  # the interval over seeds
     meaning: str
     reading: str
 
@@ -65,97 +66,90 @@ QUANTITIES = {
         "zero, and half of its values cannot stand on a log scale.",
     ),
 }
-PLACES = {
-    "own": "each estimator at the weights of its own training",
-    "shared": "all estimators at the same checkpoints of one neutral run",
-}
 
 
-def draw(
-    results: Results, problem: str, looks: dict[str, Look], statistic: str = "variance", trajectory: str = "own"
-) -> Picture | None:
-    """A statistic of the gradient against steps, one panel per space and group."""
-    quantity, frame = QUANTITIES[statistic], variances(results, problem, statistic, trajectory)
-    if frame.empty:
-        return None
+@register_figure(section="variance")
+def draw_gradients(source: FigureSource) -> Iterator[RenderedFigure]:
+    """Draw each statistic of the gradient on one problem: first at shared weights, then along each own training."""
+    for trajectory in reversed(frames.TRAJECTORIES):
+        for statistic, quantity in QUANTITIES.items():
+            frame = select_statistic(source.results, source.problem, statistic, trajectory)
+            if len(frame):
+                yield draw_statistic(frame, quantity, trajectory, source.styles)
+
+
+def select_statistic(
+    results: Results, problem: str, statistic: str = "variance", trajectory: str = frames.TRAJECTORY
+) -> pd.DataFrame:
+    """Return the finite values of one statistic on one problem."""
+    frame = frames.gradients(results, trajectory)
+    return frame[(frame["problem"] == problem) & (frame["statistic"] == statistic)]
+
+
+def draw_statistic(
+    frame: pd.DataFrame, quantity: Quantity, trajectory: str, styles: dict[str, LineStyle]
+) -> RenderedFigure:
+    """Draw one statistic against steps, one panel per space and group.
+
+    Parameters
+    ----------
+    frame
+        Values of the statistic and the ends of their intervals: a row for each step, space, group, estimator and seed.
+    """
     panels = _panels(frame)
-    chosen = {label: look for label, look in looks.items() if label in set(frame["estimator"])}
+    styles = {label: style for label, style in styles.items() if label in set(frame["estimator"])}
     columns = min(2, len(panels))
     rows = math.ceil(len(panels) / columns)
-    legend_rows = math.ceil(len(chosen) / _legend_columns(chosen))
-    head = 0.12 + 0.19 * legend_rows
-    height = 2.3 * rows + 0.35 + head
-    figure = Figure(figsize=(WIDTH, height))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    figure.subplots_adjust(
-        left=0.095, right=0.985, top=1 - (head + 0.25) / height, bottom=0.5 / height, hspace=0.42, wspace=0.24
+    legend = legend_above(styles)
+    canvas = Canvas.grid(
+        2.3 * rows + 0.35 + legend.height,
+        rows,
+        columns,
+        margins=Margins(left=0.095, right=0.015, top=0.25, bottom=0.5),
+        gaps=(0.24, 0.42),
+        legend=legend,
     )
-    legend = figure.legend(
-        handles=legend_handles(chosen),
-        loc="upper left",
-        bbox_to_anchor=(0.05, 1.0),
-        ncols=_legend_columns(chosen),
-        handlelength=3.4,
-    )
-    for line, text, look in zip(legend.get_lines(), legend.get_texts(), chosen.values(), strict=True):
-        own([line, text], look)
     drawn: list[pd.DataFrame] = []
-    read: list[Series] = []
-    for axes, (space, group) in zip(grid.flat, panels, strict=False):
+    for axes, (space, group) in zip(canvas.panels.flat, panels, strict=False):
         of_panel = frame[(frame["space"] == space) & (frame["group"] == group)]
-        lines = [line for label in chosen for line in _lines(of_panel[of_panel["estimator"] == label], quantity)]
-        _panel(axes, of_panel, lines, chosen, quantity)
+        lines = [line for label in styles for line in _lines(of_panel[of_panel["estimator"] == label], quantity)]
+        _draw_panel(axes, of_panel, lines, styles, quantity)
         drawn += [line.assign(space=space, group=group) for line in lines]
-        read += [found for line in lines for found in _readable(axes, group, line, chosen)]
+        for line in lines:
+            canvas.add_points(axes, styles[line["estimator"].iloc[0]], _points(line, group))
         axes.set(
             title=f"{group} ({'weights' if space == 'weights' else 'variational parameters'})",
             xlabel="",
             ylabel="",
         )
-    for axes in list(grid.flat)[len(panels) :]:
+    for axes in list(canvas.panels.flat)[len(panels) :]:
         axes.set_axis_off()
     for at in range(columns):
         lowest = max(index for index in range(len(panels)) if index % columns == at)
-        grid.flat[lowest].set_xlabel("training step (log scale)")
-    for axes in grid[:, 0]:
+        canvas.panels.flat[lowest].set_xlabel("training step (log scale)")
+    for axes in canvas.panels[:, 0]:
         axes.set_ylabel(quantity.axis)
 
     shared = trajectory != frames.TRAJECTORY
     title = f"{quantity.title}{f' ({trajectory} trajectory)' if shared else ''}"
-    return Picture(
-        f"{quantity.name}_{trajectory}" if shared else quantity.name,
-        "gradients",
-        title,
-        _alt(frame, title, quantity),
-        _caption(frame, quantity, trajectory),
-        quantity.reading,
-        figure,
-        pd.concat(drawn, ignore_index=True),
-        tuple(read),
+    return canvas.finish(
+        name=f"{quantity.name}_{trajectory}" if shared else quantity.name,
+        title=title,
+        chart="Line charts on log scales",
+        alt=_alt(frame, title, quantity),
+        caption=_caption(frame, quantity, trajectory),
+        reading=quantity.reading,
+        data=pd.concat(drawn, ignore_index=True),
     )
 
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Spaces and groups that have anything to show on a log scale; all of them where none has."""
+    """Return the spaces and groups that have a value above zero, for a log scale; all of them if none has."""
     return frames.groups(frame[frame["value"] > 0]) or frames.groups(frame)
 
 
-def trajectories(results: Results) -> list[str]:
-    """Where gradients were measured: the fair comparison first."""
-    found = set(results.gradients["trajectory"])
-    return [*(name for name in ("shared", frames.TRAJECTORY) if name in found)]
-
-
-def variances(
-    results: Results, problem: str, statistic: str = "variance", trajectory: str = frames.TRAJECTORY
-) -> pd.DataFrame:
-    """Finite values of one statistic on one problem."""
-    frame = frames.gradients(results, trajectory)
-    return frame[(frame["problem"] == problem) & (frame["statistic"] == statistic)]
-
-
 def _lines(rows: pd.DataFrame, quantity: Quantity) -> list[pd.DataFrame]:
-    """What is drawn of one estimator in one panel: its mean, or each of its seeds where they are too few for one."""
+    """Return what is drawn of one estimator in one panel: its mean, or each seed if they are too few for a mean."""
     seeds = len(set(rows["seed"]))
     if 0 < seeds < FEWEST_FOR_AN_INTERVAL:
         ends = {} if seeds == 1 else {"low": np.nan, "high": np.nan}  # two seeds: no interval
@@ -171,28 +165,28 @@ def _lines(rows: pd.DataFrame, quantity: Quantity) -> list[pd.DataFrame]:
     return [pd.DataFrame(means)] if means else []
 
 
-def _panel(
-    axes: Axes, frame: pd.DataFrame, lines: list[pd.DataFrame], looks: dict[str, Look], quantity: Quantity
+def _draw_panel(
+    axes: Axes, frame: pd.DataFrame, lines: list[pd.DataFrame], styles: dict[str, LineStyle], quantity: Quantity
 ) -> None:
     for line in lines:
-        look, mean = looks[line["estimator"].iloc[0]], line["seed"].iloc[0] == "mean"
+        style, mean = styles[line["estimator"].iloc[0]], line["seed"].iloc[0] == "mean"
         above = line[line["value"] > 0]
         if above.empty:
             continue
-        with owned(axes, look):
-            # Not seaborn's lineplot, which sorts and groups what is one line already, at 10 ms each.
+        with belongs_to(axes, style):
+            # seaborn's lineplot would sort and group what is one line already, at 10 ms each.
             axes.plot(
                 above["step"],
                 above["value"],
-                color=look.colour,
-                linestyle=look.linestyle,
-                marker=look.marker,
+                color=style.colour,
+                linestyle=style.linestyle,
+                marker=style.marker,
                 markeredgewidth=0,
                 linewidth=1.8 if mean else 1.1,
             )
-            # What reaches zero on a log scale is cut at the axis.
+            # A band that reaches zero is cut at the axis: zero is not on a log scale.
             low = above["low"].where(above["low"].isna() | (above["low"] > 0), above["value"] * 1e-12)
-            axes.fill_between(above["step"], low, above["high"], color=look.colour, alpha=0.18, linewidth=0)
+            axes.fill_between(above["step"], low, above["high"], color=style.colour, alpha=0.18, linewidth=0)
     positive = frame.loc[frame["step"] > 0, "step"]
     if len(positive):  # a checkpoint at step 0 stands beside the logarithmic part
         scale = (
@@ -213,7 +207,8 @@ def _panel(
         axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _readable(axes: Axes, group: str, line: pd.DataFrame, looks: dict[str, Look]) -> list[Series]:
+def _points(line: pd.DataFrame, group: str) -> list[Point]:
+    """Return the points of one line that are on the log scale, in words."""
     points = []
     for row in line[line["value"] > 0].to_dict("records"):
         over = Interval(row["value"], row["low"], row["high"], int(row["n"]))
@@ -221,24 +216,11 @@ def _readable(axes: Axes, group: str, line: pd.DataFrame, looks: dict[str, Look]
         seed = "" if row["seed"] == "mean" else f", seed {row['seed']}"
         words = f"{group}, step {row['step']:,}{seed}: {significant(over.value)}, {note}"
         points.append((row["step"], row["value"], words))
-    return series(axes, looks[line["estimator"].iloc[0]], points)
+    return points
 
 
-def _legend_columns(looks: dict[str, Look]) -> int:
-    """As many columns as the widest label leaves room for."""
-    return max(1, min(4, int((WIDTH - 0.5) / (text_width(looks) + 0.7))))
-
-
-def with_decades(low: float, high: float) -> tuple[float, float]:
-    """Limits with at least two powers of ten between them, so that a narrow range keeps its labels."""
-    first, last = math.log10(low), math.log10(high)
-    if math.floor(last) - math.ceil(first) >= 1:
-        return low, high
-    return 10.0 ** (math.floor(first) - 0.2), 10.0 ** (max(math.ceil(last), math.floor(first) + 1) + 0.2)
-
-
-def bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
-    """What dots and bars are, by how many seeds there are."""
+def describe_bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
+    """Say what dots and bars are, by how many seeds there are; ``two`` is said of estimators with two seeds."""
     seeds = frame.groupby("estimator", sort=False)["seed"].nunique()
     parts = []
     if (seeds >= FEWEST_FOR_AN_INTERVAL).any():
@@ -261,9 +243,10 @@ def _counts(seeds: pd.Series[int]) -> str:
 
 def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
     draws = f"from R = {int(frame['replicates'].min())} independent draws"
-    parts = [f"{quantity.meaning}, {draws}; {PLACES.get(trajectory, trajectory)}."]
+    where = frames.describe_trajectory(trajectory, "checkpoints")
+    parts = [f"{quantity.meaning}, {draws}; {where}."]
     log = quantity.over_seeds is log_t_interval
-    parts.append(bars(frame, "each has its thin line", log=log))
+    parts.append(describe_bars(frame, "each has its thin line", log=log))
     if not log:
         parts.append("A band that reaches zero is cut at the axis.")
     panels = _panels(frame)
@@ -271,10 +254,10 @@ def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
         parts.append(f"Not drawn, for it is never above zero: {', '.join(absent)}.")
     zero = frame[(frame["value"] <= 0) & ~frame["group"].isin(absent)]
     if len(zero):
-        named = sorted({f"{row.estimator} ({row.group})" for row in zero.itertuples()})
+        labels = sorted({f"{row.estimator} ({row.group})" for row in zero.itertuples()})
         exactly = "Exactly zero" if (zero["value"] == 0).all() else "Zero or below"
         parts.append(
-            f"{exactly} for some seed at some checkpoint: {', '.join(named)}; a point at or below zero is not "
+            f"{exactly} for some seed at some checkpoint: {', '.join(labels)}; a point at or below zero is not "
             "on a log scale."
         )
     return " ".join(parts)
@@ -291,6 +274,6 @@ def _alt(frame: pd.DataFrame, title: str, quantity: Quantity) -> str:
     panels = ", ".join(f"{group} ({space})" for space, group in _panels(frame))
     what = quantity.axis.removeprefix("gradient ")
     return (
-        f"Line charts on log scales. {title}; panels: {panels}. "
+        f"{title}; panels: {panels}. "
         f"{what.capitalize()} of the {group} gradient at step {step:,}, lowest first: {listed}."
     )

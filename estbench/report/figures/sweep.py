@@ -3,77 +3,77 @@
 from __future__ import annotations
 
 import math
-import re
-from statistics import median
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from estbench.experiment.sweep import family
 from estbench.report.analysis.selection import Trial, picks, trials, tuned, written
-from estbench.report.figures.picture import Picture, series
-from estbench.report.figures.style import WIDTH, legend_handles, owned, plain, settings
+from estbench.report.figures.limits import lowest_in_reach, padded
+from estbench.report.figures.registry import FigureSource, register_figure
+from estbench.report.figures.rendered import RenderedFigure, name_with_problem
+from estbench.report.figures.scaffold import Canvas, Margins, Point, legend_below
+from estbench.report.figures.style import belongs_to, matplotlib_text
 from estbench.report.tables.base import fixed, interval_note
 from estbench.stats import Interval, t_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from matplotlib.axes import Axes
 
-    from estbench.report.figures.style import Look
-    from estbench.store import Results
+    from estbench.report.figures.style import LineStyle
 
 # Values whose least and greatest are so many times apart stand on a logarithmic axis.
 FAR_APART = 8.0
-# How many times the typical shortfall from the best still belongs on the plot.
-REACH = 2.0
 READING = (
     "How to read it: a flat line is an estimator that forgives a badly chosen setting, a sharp peak one that has to be "
     "tuned. A best value at either end says that the sweep was too narrow."
 )
 
 
-class Point(NamedTuple):
+class Tried(NamedTuple):
     """An estimator at one value of a setting."""
 
     value: Any
     trial: Trial
     bound: Interval
+    picked: bool
 
 
-Lines = dict[str, list[Point]]
+Lines = dict[str, list[Tried]]
 
 
-def draw(results: Results, looks: dict[str, Look]) -> list[Picture]:
-    """Every swept setting against the final validation ELBO; ``looks`` are those of the picked estimators."""
+@register_figure(section="sensitivity", each_problem=False)
+def draw_sensitivity(source: FigureSource) -> Iterator[RenderedFigure]:
+    """Draw every swept setting against the final validation ELBO."""
+    results = source.whole or source.results
+    if not results.sweep:
+        return
     names = tuned(results)
-    known: dict[str, Look] = {}
-    for label, look in looks.items():
-        known.setdefault(family(label, names), look)
-    found = trials(results) if results.sweep else []
-    chosen = {id(trial) for trial in picks(found).values()}
-    made = []
+    styles: dict[str, LineStyle] = {}
+    for label, style in source.styles.items():
+        styles.setdefault(family(label, names), style)
+    all_trials = trials(results)
+    picked = {id(trial) for trial in picks(all_trials).values()}
     for name in results.sweep:
-        groups: dict[str, list[Trial]] = {}
-        for trial in found:
-            groups.setdefault(family(trial.problem, [name]), []).append(trial)
-        for at, (problem, mine) in enumerate(groups.items()):
-            lines = _lines(name, mine)
-            values = list(dict.fromkeys(point.value for points in lines.values() for point in points))
-            if len(values) > 1 and any(point.bound.n for points in lines.values() for point in points):
-                of = problem if len(groups) > 1 else ""
-                with settings():
-                    made.append(_picture(name, of, at, lines, _scale(values), known, chosen))
-    return made
+        by_problem: dict[str, list[Trial]] = {}
+        for trial in all_trials:
+            by_problem.setdefault(family(trial.problem, [name]), []).append(trial)
+        for at, (problem, of_problem) in enumerate(by_problem.items()):
+            lines = _lines(name, of_problem, picked)
+            values = list(dict.fromkeys(tried.value for line in lines.values() for tried in line))
+            if len(values) > 1 and any(tried.bound.n for line in lines.values() for tried in line):
+                figure_name, title = f"sensitivity_{name}", f"Sensitivity to {name}"
+                if len(by_problem) > 1:
+                    figure_name, title = name_with_problem(figure_name, problem, at), f"{title}: {problem}"
+                yield _draw(name, figure_name, title, lines, _scale(values), styles)
 
 
-def _lines(name: str, found: Iterable[Trial]) -> Lines:
-    """Each estimator at every value, at its best (by validation) in whatever else is swept."""
+def _lines(name: str, of_problem: Iterable[Trial], picked: set[int]) -> Lines:
+    """Return each estimator at every value, at its best (by validation) in whatever else is swept."""
     best: dict[tuple[str, Any], Trial] = {}
-    for trial in found:
+    for trial in of_problem:
         options = trial.cells[0]["problem"].get("options", {})
         value = dict(trial.setting).get(name, options.get(name))
         of = trial.estimator, value
@@ -81,130 +81,125 @@ def _lines(name: str, found: Iterable[Trial]) -> Lines:
             best[of] = trial
     lines: Lines = {}
     for (estimator, value), trial in best.items():
-        point = Point(value, trial, t_interval([*trial.validation.values()]))
-        lines.setdefault(estimator, []).append(point)
+        tried = Tried(value, trial, t_interval([*trial.validation.values()]), id(trial) in picked)
+        lines.setdefault(estimator, []).append(tried)
     return lines
 
 
-class _Scale(NamedTuple):
-    """Where values stand on the x axis; what is no number stands in the order of the sweep."""
+class Scale(NamedTuple):
+    """Where values stand on the x axis; values that are no numbers stand in the order of the sweep."""
 
     places: dict[Any, float]
     log: bool
 
 
-def _scale(values: list[Any]) -> _Scale:
-    if not all(map(_number, values)):
-        return _Scale({value: float(at) for at, value in enumerate(values)}, log=False)
+def _scale(values: list[Any]) -> Scale:
+    if not all(map(_is_number, values)):
+        return Scale({value: float(at) for at, value in enumerate(values)}, log=False)
     far = min(values) > 0 and max(values) / min(values) >= FAR_APART
-    return _Scale({value: float(value) for value in sorted(values)}, log=far)
+    return Scale({value: float(value) for value in sorted(values)}, log=far)
 
 
-def _picture(
-    name: str, problem: str, at: int, lines: Lines, scale: _Scale, looks: dict[str, Look], chosen: set[int]
-) -> Picture:
-    rows = math.ceil(len(lines) / 3)
-    height = 3.4 + 0.24 * rows
-    figure = Figure(figsize=(WIDTH, height))
-    axes = figure.subplots()
-    low, high = _range(lines)
-    for estimator, points in lines.items():
-        with owned(axes, looks[estimator]):
-            _line(axes, points, scale, looks[estimator], chosen)
+def _draw(
+    setting: str, name: str, title: str, lines: Lines, scale: Scale, styles: dict[str, LineStyle]
+) -> RenderedFigure:
+    legend = legend_below({label: styles[label] for label in lines})
+    height = 3.4 + legend.height
+    canvas = Canvas.grid(height, margins=Margins(left=0.11, right=0.02, top=0.03 * height, bottom=0.6), legend=legend)
+    (axes,) = canvas.panels.flat
+    low, high = _limits(lines)
+    for estimator, line in lines.items():
+        with belongs_to(axes, styles[estimator]):
+            _draw_line(axes, line, scale, styles[estimator])
+        canvas.add_points(axes, styles[estimator], _points(line, setting, scale))
     if scale.log:
         axes.set_xscale("log")
-    names = [plain(f"{value:g}" if _number(value) else str(value)) for value in scale.places]
+    values = [matplotlib_text(f"{value:g}" if _is_number(value) else str(value)) for value in scale.places]
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks([*scale.places.values()], names)
-    axes.set(xlabel=name, ylabel="final validation ELBO, nats per example", ylim=(low, high))
-    figure.subplots_adjust(left=0.11, right=0.98, top=0.97, bottom=(0.6 + 0.24 * rows) / height)
-    figure.legend(handles=legend_handles({label: looks[label] for label in lines}), loc="lower center", ncols=3)
-    read = [each for label, points in lines.items() for each in series(axes, looks[label], _words(points, name, scale))]
-    slug = re.sub(r"[^a-z0-9]+", "-", problem.lower()).strip("-")[:40]
-    title = f"Sensitivity to {name}"
-    said = "; ".join(f"{label}: " + ", ".join(_said(point) for point in points) for label, points in lines.items())
-    return Picture(
-        f"sensitivity_{name}" + (f"-{at + 1}-{slug}".rstrip("-") if problem else ""),
-        "sensitivity",
-        f"{title}: {problem}" if problem else title,
-        f"Line chart. {title}. Final validation ELBO. {said}.",
-        _caption(lines, low),
-        READING,
-        figure,
-        _data(name, lines, chosen),
-        tuple(read),
+    axes.set_xticks([*scale.places.values()], values)
+    axes.set(xlabel=setting, ylabel="final validation ELBO, nats per example", ylim=(low, high))
+    ends = "; ".join(f"{label}: {', '.join(map(_describe, line))}" for label, line in lines.items())
+    return canvas.finish(
+        name=name,
+        title=title,
+        chart="Line chart",
+        alt=f"Sensitivity to {setting}. Final validation ELBO. {ends}.",
+        caption=_caption(lines, low),
+        reading=READING,
+        data=_data(setting, lines),
     )
 
 
-def _line(axes: Axes, points: list[Point], scale: _Scale, look: Look, chosen: set[int]) -> None:
-    known = sorted((scale.places[point.value], point) for point in points if point.bound.n)
-    x, y = [place for place, _ in known], [point.bound.value for _, point in known]
-    axes.plot(x, y, color=look.colour, linestyle=look.linestyle)
-    for place, point in known:
-        bound = point.bound
+def _draw_line(axes: Axes, line: list[Tried], scale: Scale, style: LineStyle) -> None:
+    known = sorted((scale.places[tried.value], tried) for tried in line if tried.bound.n)
+    x, y = [place for place, _ in known], [tried.bound.value for _, tried in known]
+    axes.plot(x, y, color=style.colour, linestyle=style.linestyle)
+    for place, tried in known:
+        bound = tried.bound
         if not math.isnan(bound.low):
-            axes.plot([place, place], [bound.low, bound.high], color=look.colour, linewidth=1.0)
-        whole = len(point.trial.validation) == len(point.trial.cells)
-        face = look.colour if whole else "white"
-        axes.plot([place], [bound.value], look.marker, color=look.colour, markerfacecolor=face)
-        if id(point.trial) in chosen:
-            axes.plot([place], [bound.value], "o", color=look.colour, markerfacecolor="none", markersize=11)
+            axes.plot([place, place], [bound.low, bound.high], color=style.colour, linewidth=1.0)
+        complete = len(tried.trial.validation) == len(tried.trial.cells)
+        face = style.colour if complete else "white"
+        axes.plot([place], [bound.value], style.marker, color=style.colour, markerfacecolor=face)
+        if tried.picked:
+            axes.plot([place], [bound.value], "o", color=style.colour, markerfacecolor="none", markersize=11)
 
 
-def _range(lines: Lines) -> tuple[float, float]:
-    """A range in which the better settings can be told apart, however far below a failed one lies."""
-    bounds = [point.bound for points in lines.values() for point in points if point.bound.n]
+def _limits(lines: Lines) -> tuple[float, float]:
+    """Return limits in which the better settings can be told apart, however far below a failed one lies."""
+    bounds = [tried.bound for line in lines.values() for tried in line if tried.bound.n]
     values = [bound.value for bound in bounds]
-    best = max(values)
-    low = max(min(values), best - REACH * (best - median(values)) if len(values) > 2 else -math.inf)
+    best, low = max(values), min(values)
+    if len(values) > 2:
+        low = max(low, lowest_in_reach(values))
     inside = [end for bound in bounds if bound.value >= low for end in bound[:3] if not math.isnan(end)]
-    low, high = max(min(inside, default=low), low - (best - low)), max(inside, default=best)
-    pad = 0.06 * (high - low) or 1.0
-    return low - pad, high + pad
+    return padded(max(min(inside, default=low), low - (best - low)), max(inside, default=best), 0.06)
 
 
-def _words(points: list[Point], name: str, scale: _Scale) -> list[tuple[float, float, str]]:
-    told = []
-    for point in points:
-        bound = point.bound
+def _points(line: list[Tried], setting: str, scale: Scale) -> list[Point]:
+    points = []
+    for tried in line:
+        bound = tried.bound
         if bound.n:
             note = interval_note(bound, fixed(bound.low), fixed(bound.high))
-            words = f"{name}={point.value}: {fixed(bound.value)} nats, {note}"
-            told.append((scale.places[point.value], bound.value, words))
-    return sorted(told)
+            words = f"{setting}={tried.value}: {fixed(bound.value)} nats, {note}"
+            points.append((scale.places[tried.value], bound.value, words))
+    return sorted(points)
 
 
-def _said(point: Point) -> str:
-    done = f"{len(point.trial.validation)} of {len(point.trial.cells)} done"
-    return f"{point.value} {fixed(point.bound.value, 1)} ({done})"
+def _describe(tried: Tried) -> str:
+    done = f"{len(tried.trial.validation)} of {len(tried.trial.cells)} done"
+    return f"{tried.value} {fixed(tried.bound.value, 1)} ({done})"
 
 
 def _caption(lines: Lines, low: float) -> str:
     parts = ["Mean final validation ELBO over the seeds that are done, with the 95 % t interval from three seeds on."]
-    points = [(label, point) for label, found in lines.items() for point in found]
+    all_tried = [(label, tried) for label, line in lines.items() for tried in line]
     parts.append("Ringed: the setting that was picked, which alone enters the comparisons on the test split.")
-    if any(0 < len(point.trial.validation) < len(point.trial.cells) for _, point in points):
+    if any(0 < len(tried.trial.validation) < len(tried.trial.cells) for _, tried in all_tried):
         parts.append("Hollow: not all seeds are done.")
-    if any(len(point.trial.setting) > 1 for _, point in points):
+    if any(len(tried.trial.setting) > 1 for _, tried in all_tried):
         parts.append("Where several settings are swept, each point is at its estimator's best in the others.")
-    below = [f"{label} at {_said(point)}" for label, point in points if point.bound.n and point.bound.value < low]
-    none = [f"{label} at {written(point.trial.setting)}" for label, point in points if not point.bound.n]
+    below = [
+        f"{label} at {_describe(tried)}" for label, tried in all_tried if tried.bound.n and tried.bound.value < low
+    ]
+    none = [f"{label} at {written(tried.trial.setting)}" for label, tried in all_tried if not tried.bound.n]
     parts += [f"Off the scale, below: {', '.join(below)}."] if below else []
     parts += [f"No seed is done: {', '.join(none)}."] if none else []
     return " ".join(parts)
 
 
-def _data(name: str, lines: Lines, chosen: set[int]) -> pd.DataFrame:
+def _data(setting: str, lines: Lines) -> pd.DataFrame:
     rows = [
-        {"estimator": label, name: point.value, "validation_elbo": bound.value, "low": bound.low, "high": bound.high}
-        | {"n": bound.n, "planned": len(point.trial.cells), "picked": id(point.trial) in chosen}
-        | {"setting": written(point.trial.setting)}
-        for label, points in lines.items()
-        for point in points
-        for bound in (point.bound,)
+        {"estimator": label, setting: tried.value, "validation_elbo": bound.value, "low": bound.low, "high": bound.high}
+        | {"n": bound.n, "planned": len(tried.trial.cells), "picked": tried.picked}
+        | {"setting": written(tried.trial.setting)}
+        for label, line in lines.items()
+        for tried in line
+        for bound in (tried.bound,)
     ]
     return pd.DataFrame(rows)
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

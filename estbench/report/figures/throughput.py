@@ -3,65 +3,73 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
 from estbench.report.analysis import frames
-from estbench.report.figures.picture import Picture, series
-from estbench.report.figures.style import FONT, INK, WIDTH, folded, own, owned, plain, text_width
+from estbench.report.figures.registry import FigureSource, register_figure
+from estbench.report.figures.rendered import RenderedFigure
+from estbench.report.figures.scaffold import Canvas, Margins, label_margin, mark_row_labels, show_rows, text_margin
+from estbench.report.figures.style import FONT, INK, LineStyle, belongs_to, mark, matplotlib_text, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
 
-if TYPE_CHECKING:
-    from estbench.report.figures.style import Look
-    from estbench.store import Results
-
 HEAD = "seconds per step,\nrelative"
+READING = (
+    "How to read it: longer is faster. The ratio at the right is the sharper comparison, because rounds are "
+    "interleaved and a slow phase of the machine hits both of a pair; above 1 is slower than the reference."
+)
 
 
-def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | None:
-    """Bars of examples per second, each with its paired ratio to the reference."""
-    frame = frames.timings(results)
-    frame = frame[frame["problem"] == problem]
-    labels = [label for label in looks if label in set(frame["estimator"])]
-    if not labels:
-        return None
-    several = len(set(frame["machine"])) > 1
-    rates, notes, names = [], [], []
-    for label in labels:
-        mine = frame[frame["estimator"] == label]
-        rates.append(log_t_interval(mine["batch_size"] / mine["seconds_per_step"]))
-        notes.append(_ratio(mine, label))
-        names.append(folded(label) + (f"\n  on {plain(mine['machine'].iloc[0])}" if several else ""))
+@register_figure(section="throughput")
+def draw_throughput(source: FigureSource) -> Iterator[RenderedFigure]:
+    """Draw the training speed on one problem."""
+    timings = frames.timings(source.results)
+    timings = timings[timings["problem"] == source.problem]
+    styles = {label: style for label, style in source.styles.items() if label in set(timings["estimator"])}
+    if styles:
+        yield draw_speeds(timings, styles)
+
+
+def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> RenderedFigure:
+    """Draw bars of examples per second, each with its paired ratio to the reference.
+
+    Parameters
+    ----------
+    timings
+        Timed rounds of each estimator, with the reference's time in the same round beside it.
+    """
+    by_label = {label: timings[timings["estimator"] == label] for label in styles}
+    rates = [log_t_interval(rows["batch_size"] / rows["seconds_per_step"]) for rows in by_label.values()]
+    notes = [_ratio(rows, label) for label, rows in by_label.items()]
+    names = [wrap_label(label) for label in styles]
+    if len(set(timings["machine"])) > 1:
+        machines = [matplotlib_text(rows["machine"].iloc[0]) for rows in by_label.values()]
+        names = [f"{name}\n  on {machine}" for name, machine in zip(names, machines, strict=True)]
 
     row = 0.33 + 0.13 * max(name.count("\n") for name in names)
-    height = row * len(labels) + 0.95
-    figure = Figure(figsize=(WIDTH, height))
-    left, right = (
-        min(0.4, (text_width(names) + 0.2) / WIDTH),
-        1 - (text_width([*notes, *HEAD.split("\n")]) + 0.25) / WIDTH,
-    )
-    axes = figure.add_axes((left, 0.48 / height, right - left, 1 - 0.83 / height))
+    right = text_margin([*notes, *HEAD.split("\n")], 0.25)
+    canvas = Canvas.single(row * len(names) + 0.95, Margins(label_margin(names), right, top=0.35, bottom=0.48))
+    (axes,) = canvas.panels.flat
     sns.barplot(
         x=[rate.value for rate in rates],
         y=names,
         hue=names,
-        palette=[looks[label].colour for label in labels],
+        palette=[style.colour for style in styles.values()],
         saturation=1,
         alpha=0.85,
         width=0.62,
         legend=False,
         ax=axes,
     )
-    for bar, label in zip(axes.patches, labels, strict=True):
-        own([bar], looks[label])
-    for at, (label, rate, note) in enumerate(zip(labels, rates, notes, strict=True)):
-        with owned(axes, looks[label]):
+    for bar, style in zip(axes.patches, styles.values(), strict=True):
+        mark([bar], style)
+    for at, (style, rate, note) in enumerate(zip(styles.values(), rates, notes, strict=True)):
+        with belongs_to(axes, style):
             if not math.isnan(rate.low):
                 halo = [withStroke(linewidth=3, foreground="white")]
                 axes.plot([rate.low, rate.high], [at, at], color=INK, linewidth=1.3, path_effects=halo)
@@ -74,6 +82,9 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
                 va="center",
                 fontsize=FONT - 0.5,
             )
+        interval = interval_note(rate, fixed(rate.low, 0), fixed(rate.high, 0), "rounds")
+        words = f"{fixed(rate.value, 0)} examples per second, {interval}; {note}"
+        canvas.add_points(axes, style, [(rate.value, at, words)])
     axes.set(
         xlabel="training examples per second",
         ylabel="",
@@ -89,46 +100,38 @@ def draw(results: Results, problem: str, looks: dict[str, Look]) -> Picture | No
         fontsize=FONT - 1,
         color=INK,
     )
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-    for name, label in zip(axes.get_yticklabels(), labels, strict=True):
-        own([name], looks[label])
+    show_rows(axes)
+    mark_row_labels(axes, styles.values())
 
     title = "Training speed"
-    first = frame.iloc[0]
+    first = timings.iloc[0]
     listed = "; ".join(
         f"{label} {fixed(rate.value, 0)} examples per second, {note}"
-        for label, rate, note in zip(labels, rates, notes, strict=True)
+        for label, rate, note in zip(styles, rates, notes, strict=True)
     )
     counts = sorted({rate.n for rate in rates})
     n = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     few = "; n < 3: no interval" if counts[0] < FEWEST_FOR_AN_INTERVAL else ""
-    caption = (
-        f"Training examples per second in steps timed alone (batch size {first['batch_size']}); bar: geometric mean "
-        f"over rounds; line: 95 % t interval on the log scale (n = {n} rounds{few}). At the right: seconds per step "
-        f"relative to {first['reference']}, paired by round."
+    return canvas.finish(
+        name="throughput",
+        title=title,
+        chart="Bar chart",
+        alt=f"{title}: {listed}.",
+        caption=f"Training examples per second in steps timed alone (batch size {first['batch_size']}); bar: geometric "
+        f"mean over rounds; line: 95 % t interval on the log scale (n = {n} rounds{few}). At the right: seconds per "
+        f"step relative to {first['reference']}, paired by round.",
+        reading=READING,
+        data=pd.DataFrame(
+            [
+                {"estimator": label, "examples_per_second": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
+                for label, rate in zip(styles, rates, strict=True)
+            ]
+        ),
     )
-    reading = (
-        "How to read it: longer is faster. The ratio at the right is the sharper comparison, because rounds are "
-        "interleaved and a slow phase of the machine hits both of a pair; above 1 is slower than the reference."
-    )
-    data = pd.DataFrame(
-        [
-            {"estimator": label, "examples_per_second": rate.value, "low": rate.low, "high": rate.high, "n": rate.n}
-            for label, rate in zip(labels, rates, strict=True)
-        ]
-    )
-    read = []
-    for at, (label, rate, note) in enumerate(zip(labels, rates, notes, strict=True)):
-        told = interval_note(rate, fixed(rate.low, 0), fixed(rate.high, 0), "rounds")
-        words = f"{fixed(rate.value, 0)} examples per second, {told}; {note}"
-        read += series(axes, looks[label], [(rate.value, at, words)])
-    alt = f"Bar chart. {title}: {listed}."
-    return Picture("throughput", "throughput", title, alt, caption, reading, figure, data, tuple(read))
 
 
 def _ratio(rows: pd.DataFrame, label: str) -> str:
-    """The paired ratio of seconds in words."""
+    """Return the paired ratio of seconds per step to the reference, in words."""
     if label == str(rows["reference"].iloc[0]):
         return "reference"
     paired = rows.dropna(subset="reference_seconds_per_step")

@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else."""
+"""The page of a report: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ from estbench.options import shortened
 from estbench.references import BIBTEX, LONGEST_ENTRY, read_entry
 from estbench.report.analysis import frames, noise_shares, selection
 from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
-from estbench.report.figures.style import looks
-from estbench.report.page.sections import SECTIONS
+from estbench.report.figures.style import line_styles
 from estbench.report.page.svg import inline_svg
-from estbench.report.tables.registry import TABLES
+from estbench.report.sections import OPTIONAL, SECTIONS
+from estbench.report.tables.base import Table
 from estbench.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from estbench.report.figures.picture import Picture
-    from estbench.report.tables.base import Entry, Table
+    from estbench.report.figures.rendered import RenderedFigure
+    from estbench.report.tables.base import Entry
     from estbench.store import Results
 
-
-# Where the pictures of a kind stand in the page; one that is not here has no place in it.
-KINDS = ("sensitivity", "bounds", "gradients", "cost", "throughput", "profile")
-
-
-# What the page prints of where cells ran: all of an honest record, and never megabytes.
+# The most that the page prints of where cells ran. Real records have less; a damaged one could have megabytes.
 MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
 
 def render(
     results: Results,
     tables: Iterable[Table],
-    pictures: Iterable[Picture],
+    figures: Iterable[RenderedFigure],
     verdicts: Sequence[str] = (),
     whole: Results | None = None,
 ) -> str:
-    """The page; every string from the records is escaped. ``verdicts`` are sentences that answer the question.
+    """Return the page as HTML; every string from the records is escaped.
 
-    ``whole`` has all cells of a sweep, of which ``results`` are the picked ones.
+    Parameters
+    ----------
+    results
+        Of each estimator, the cells at the settings that were picked for it.
+    tables, figures
+        What the page shows, each at its place.
+    verdicts
+        Sentences that answer the question of the experiment.
+    whole
+        The results with all the settings of a sweep; those of ``results`` if not given.
     """
     whole = whole or results
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.tests["table"] = lambda item: isinstance(item, Table)
     script = part("report.js")
-    by_kind: dict[str, list[Picture]] = {kind: [] for kind in KINDS}
-    for picture in pictures:
-        by_kind[picture.kind].append(picture)
-    above_figures: dict[str, list[Table]] = {key: [] for key, _ in SECTIONS}
-    below_figures: dict[str, list[Table]] = {key: [] for key, _ in SECTIONS}
-    for table in tables:
-        registered = TABLES[table.name]
-        (above_figures if registered.above_figures else below_figures)[registered.section].append(table)
+    shown: list[Table | RenderedFigure] = [*tables, *figures]
+    shown.sort(key=lambda item: item.place.order)
+    items = {key: [item for item in shown if item.place.section == key] for key in SECTIONS}
     estimators = frames.estimators(results)
     return environment.from_string(part("template.html.j2")).render(
         name=frames.setting(results, "name", default=results.path.name),
@@ -72,11 +72,10 @@ def render(
         setup=setup(whole),
         notices=[*selection.notices(whole), *notices(results)],
         verdicts=list(verdicts),
-        looks=looks(estimators),
-        tables_above=above_figures,
-        tables=below_figures,
-        folded={name: registered.folded for name, registered in TABLES.items()},
-        pictures=by_kind,
+        line_styles=line_styles(estimators),
+        sections={key: title for key, title in SECTIONS.items() if items[key] or key not in OPTIONAL},
+        items=items,
+        probed=any(len(frames.gradients(results, trajectory)) for trajectory in frames.TRAJECTORIES),
         shares=noise_shares.sentences(results),
         uncertified=uncertified(results),
         drawing=inline_svg,
@@ -95,7 +94,7 @@ def render(
 
 
 def setup(results: Results) -> str:
-    """The protocol in one sentence or two."""
+    """Return the protocol in one or two sentences."""
 
     def number(*keys: str) -> str:
         if keys[-1] in results.swept:
@@ -119,7 +118,7 @@ def setup(results: Results) -> str:
 
 
 def _cards(results: Results) -> str:
-    """What the bounds of each problem are bounds on."""
+    """Say what the bounds of each problem are bounds on."""
     problems = [cell["problem"] for cell in results.plan["cells"]]
     found = {problem["label"]: problem.get("card", "") for problem in problems}
     cards = list(dict.fromkeys(card for card in found.values() if card))
@@ -129,13 +128,13 @@ def _cards(results: Results) -> str:
 
 
 def versions(results: Results) -> str:
-    """What made the cells, in one line."""
+    """Return the versions that the cells were made with, in one line."""
     rows = dict(environment_rows(results))
     return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
 
 
 def environment_rows(results: Results) -> list[tuple[str, str]]:
-    """What the cells ran on: each fact once, with all its values."""
+    """Return each fact about where the cells ran, once, with all its values."""
     known = frames.environments(results)
     names = dict.fromkeys(name for environment in known for name in environment)
     rows = []
@@ -149,7 +148,7 @@ def environment_rows(results: Results) -> list[tuple[str, str]]:
 
 
 def spec_toml(results: Results) -> str:
-    """The resolved experiment as the TOML file that runs it again, with all that the plan has gathered."""
+    """Return the resolved experiment as a TOML file that runs all cells of the plan again."""
     spec = dict(frames.setting(results, default={}))
     spec["estimators"] = _families(frames.estimators(results), results)
     spec["problems"] = _families(frames.problems(results), results)
@@ -168,19 +167,19 @@ def spec_toml(results: Results) -> str:
 
 
 def _families(labels: Iterable[str], results: Results) -> list[str]:
-    """Labels as they were written, without what is swept."""
+    """Return labels as they were written, without what is swept."""
     return list(dict.fromkeys(family(label, results.sweep) for label in labels))
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML; a JSON string is a TOML string, but for DEL."""
+    """Return a value as TOML. A JSON string is a TOML string; only the character DEL must be escaped, too."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_toml(each) for each in value)}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _file_name(results: Results) -> str:
-    """The experiment's name, kept to what is safe in a shell."""
+    """Return the experiment's name, with only those characters that are safe in a shell."""
     name = str(frames.setting(results, "name", default="experiment"))
     return (
         "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-")
@@ -189,24 +188,24 @@ def _file_name(results: Results) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped text that may break at an estimator's options rather than inside a word."""
+    """Return escaped text that may break before an estimator's options, not inside a word."""
     escaped = str(escape(text))
     return Markup(escaped.replace("[", "<wbr>[").replace(",", ",<wbr>"))  # noqa: S704  (escaped above)
 
 
 def _tight(note: str) -> str:
-    """Small print that may break before its n, not inside its interval."""
+    """Return small print that may break before its n, not inside its interval."""
     return re.sub(r" (?!within one|no interval|n =|\()", "\u00a0", note)
 
 
 def _owners(table: Table, row: tuple[Entry, ...], estimators: list[str]) -> str:
-    """The places in the plan of the estimators that a row is about; it is hidden with any of them."""
+    """Return the places in the plan of the estimators in a row; the row is hidden with any of them."""
     texts = [entry.text for entry, column in zip(row, table.columns, strict=True) if not column.numeric]
     return " ".join(str(estimators.index(text)) for text in dict.fromkeys(texts) if text in estimators)
 
 
 def part(file: str) -> str:
-    """A file that the page is made from."""
+    """Return the text of a file that the page is made from."""
     return resources.files(__package__).joinpath(file).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""A figure's SVG as a part of the page: its names made unique, its estimators marked, nothing in it that runs."""
+"""A figure's SVG as a part of the page: its ids made unique, its estimators marked, no scripts in it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from xml.etree import ElementTree as ET
 
 from markupsafe import Markup
 
-from estbench.report.figures.style import INK, OWNER
+from estbench.report.figures.style import ESTIMATOR_PREFIX, INK
 
 if TYPE_CHECKING:
-    from estbench.report.figures.picture import Picture
+    from estbench.report.figures.rendered import RenderedFigure
 
 DRAWN = {"svg", "g", "defs", "path", "use", "clipPath", "rect"}
 LINK = "{http://www.w3.org/1999/xlink}href"
 
 
-def inline_svg(picture: Picture) -> Markup:
-    """The drawing alone; text is drawn as shapes, so no string of a record is in it but the alternative text."""
-    root = ET.fromstring(picture.svg)  # noqa: S314  (drawn by us; comments are dropped)
+def inline_svg(figure: RenderedFigure) -> Markup:
+    """Return the drawing as an ``svg`` element.
+
+    Text is drawn as shapes, so the alternative text is the only string of a record in it.
+    """
+    root = ET.fromstring(figure.svg)  # noqa: S314  (drawn by us; comments are dropped)
     _keep_drawing(root)
     for element in root.iter():
-        _name(element, picture.name)
-    attributes = {"viewBox": root.get("viewBox", ""), "role": "img", "aria-label": picture.alt}
+        _name(element, figure.name)
+    attributes = {"viewBox": root.get("viewBox", ""), "role": "img", "aria-label": figure.alt}
     root.attrib.clear()
     root.attrib.update(attributes)
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704  (escaped by the serialiser)
@@ -39,9 +42,9 @@ def _keep_drawing(parent: ET.Element) -> None:
 
 
 def _name(element: ET.Element, prefix: str) -> None:
-    """Ids get the figure's name before them, and so does what refers to them."""
+    """Put the figure's name before its ids and before all that refers to them."""
     name = element.attrib.pop("id", "")
-    if name.startswith(OWNER):
+    if name.startswith(ESTIMATOR_PREFIX):
         element.set("data-estimator", name.split("-")[1])
     elif name and element.tag != "g":  # nothing refers to a group
         element.set("id", f"{prefix}-{name}")

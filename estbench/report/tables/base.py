@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from estbench.report.analysis.wording import MINUS, NOTHING, TIMES, fixed, interval_note, significant
+from estbench.report.sections import NOWHERE, Place
 from estbench.stats import Interval
 from estbench.visible import visible
 
@@ -89,6 +90,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Entry, ...], ...]
     rules: frozenset[int] = frozenset()
+    place: Place = NOWHERE  # in the page, for a registered table
 
     def to_csv(self) -> str:
         """Return the raw numbers, at full precision."""

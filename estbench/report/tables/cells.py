@@ -15,7 +15,7 @@ from estbench.store import Results, Status
 CLOCKS = ("training", "evaluation", "probe")
 
 
-@register_table(section="completion", folded="Every cell: where it ended and what it took")
+@register_table(section="completion", order=30, folded="Every cell: where it ended and what it took")
 def cells(results: Results) -> Table:
     """Return one row per planned cell."""
     fields: list[Field[dict[str, Any]]] = [

@@ -90,21 +90,21 @@ def table(frame: pd.DataFrame) -> Table:
 
 def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
     """Write the table as CSV and Markdown, the moments in long form, and a figure of each place; return the paths."""
-    from estbench.report.figures.picture import rendered  # noqa: PLC0415  (plotting takes a second to load)
-    from estbench.report.figures.probe import draw  # noqa: PLC0415
-    from estbench.report.figures.style import looks, settings  # noqa: PLC0415
+    from estbench.report.figures.cost import draw_probe  # noqa: PLC0415  (plotting takes a second to load)
+    from estbench.report.figures.rendered import encode_figure  # noqa: PLC0415
+    from estbench.report.figures.style import line_styles, matplotlib_style  # noqa: PLC0415
 
     files = {
         "probe.csv": encoded(shown.to_csv()),
         "probe.md": encoded(shown.to_markdown()),
         "moments.csv": encoded(as_csv(frame)),
     }
-    with settings():
-        chosen = looks(list(dict.fromkeys(frame["estimator"])))
+    with matplotlib_style():
+        styles = line_styles(list(dict.fromkeys(frame["estimator"])))
         for at, (_, here) in enumerate(frame.groupby("place", sort=False)):
-            figure = draw(here, chosen)
+            figure = draw_probe(here, styles)
             name = f"probe-{at + 1}" if len(set(frame["place"])) > 1 else "probe"
-            files |= {f"{name}.{kind}": rendered(figure, kind) for kind in ("svg", "png")}
+            files |= {f"{name}.{kind}": encode_figure(figure, kind) for kind in ("svg", "png")}
     write_files(GuardedPath(out), files)
     return [out / name for name in files]
 

@@ -20,7 +20,7 @@ TARGETS = (
 )
 
 
-@register_table(section="target", above_figures=True)
+@register_table(section="target", order=0)
 def time_to_target(results: Results) -> Table:
     """Return one row per problem, target and estimator; a problem with fewer than two finished estimators has none."""
     reference = frames.reference(results)

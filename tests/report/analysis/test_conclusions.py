@@ -362,7 +362,7 @@ def test_problems_are_judged_one_by_one(tmp_path):
     results = load(path)
     assert {verdict.problem for verdict in draw_conclusions(results)} == {"vae", "vae[latent=5]"}
     assert all(verdict.text.startswith(f"On {verdict.problem}") for verdict in draw_conclusions(results))
-    (picture,) = [picture for picture in all_figures(results) if picture.kind == "profile"]
+    (picture,) = [picture for picture in all_figures(results) if picture.name == "profile"]
     assert "n = 6" in picture.caption
 
 
@@ -415,6 +415,6 @@ def test_a_target_that_is_given_is_the_one_compared(tmp_path):
     assert "The target was given." in time_to_target(results).caption
     assert (
         f"{fixed(-126)} nats, was given"
-        in next(each for each in all_figures(results) if each.kind == "profile").caption
+        in next(each for each in all_figures(results) if each.name == "profile").caption
     )
     assert {verdict.target for verdict in draw_conclusions(results) if verdict.kind == "time"} == {-126}

@@ -1,4 +1,4 @@
-"""Figures: consistent looks, labels apart, what is off the scale is said, the user's settings are left alone."""
+"""Figures: consistent styles, labels apart, what is off the scale is said, the user's settings are left alone."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ import pytest
 import scipy.stats
 from records import write_results
 
-from estbench.report.figures import all_figures, bounds, gradients
-from estbench.report.figures.style import COLOURS, DASHES, MARKERS, folded, looks, plain, spread
+from estbench.report.figures import FigureSource, all_figures
+from estbench.report.figures.bounds import draw_bounds
+from estbench.report.figures.cost import draw_probe
+from estbench.report.figures.direct_labels import avoid_overlap
+from estbench.report.figures.gradients import draw_gradients
+from estbench.report.figures.style import COLOURS, DASHES, MARKERS, line_styles, matplotlib_text, wrap_label
 from estbench.report.page.svg import inline_svg
 from estbench.store import load
 
@@ -30,43 +34,47 @@ NAMES = [
 ]
 
 
+def source_of(results, labels):
+    return FigureSource(results, line_styles(labels), "vae")
+
+
 @pytest.fixture(scope="module")
-def pictures(results):
+def figures(results):
     before = dict(mpl.rcParams)
-    made = {picture.name: picture for picture in all_figures(results)}
+    made = {figure.name: figure for figure in all_figures(results)}
     assert dict(mpl.rcParams) == before
     return made
 
 
-def test_every_figure_is_there_with_its_words(pictures):
-    assert list(pictures) == NAMES
-    for picture in pictures.values():
-        assert picture.svg.lstrip().startswith(b"<?xml")
-        files = picture.files()
+def test_every_figure_is_there_with_its_words(figures):
+    assert list(figures) == NAMES
+    for figure in figures.values():
+        assert figure.svg.lstrip().startswith(b"<?xml")
+        files = figure.files()
         assert list(files) == ["svg", "png", "pdf", "csv"]
-        assert list(picture.files(["csv", "html", "png"])) == ["png", "csv"]
+        assert list(figure.files(["csv", "html", "png"])) == ["png", "csv"]
         assert files["png"].startswith(b"\x89PNG")
         assert files["pdf"].startswith(b"%PDF")
         assert b"Date" not in files["pdf"]
-        assert len(picture.svg) < 400_000
-        assert b"<dc:date>" not in picture.svg
-        assert picture.reading.startswith("How to read it")
+        assert len(figure.svg) < 400_000
+        assert b"<dc:date>" not in figure.svg
+        assert figure.reading.startswith("How to read it")
         for estimator in ("reparam", "rloo[num_samples=4]"):
-            assert estimator in picture.alt
+            assert estimator in figure.alt
 
 
-def test_captions_say_n_and_what_the_band_is(pictures):
+def test_captions_say_n_and_what_the_band_is(figures):
     for name in ("elbo_steps", "gradient_variance", "variance_cost"):
-        caption = pictures[name].caption
+        caption = figures[name].caption
         assert "95 % t interval" in caption
         assert "reinforce: n = 3" in caption
         assert "reparam: n = 4" in caption
-    assert "n = 8 rounds" in pictures["throughput"].caption
+    assert "n = 8 rounds" in figures["throughput"].caption
 
 
-def test_failed_and_diverged_runs_are_named_and_do_not_squash_the_others(pictures):
-    picture = pictures["elbo_steps"]
-    below = picture.caption.partition("Off the scale, below: ")[2]
+def test_failed_and_diverged_runs_are_named_and_do_not_squash_the_others(figures):
+    figure = figures["elbo_steps"]
+    below = figure.caption.partition("Off the scale, below: ")[2]
     assert "reinforce \N{MINUS SIGN}5" in below
     assert "(1 diverged)" in below
     assert "reparam" not in below
@@ -75,9 +83,9 @@ def test_failed_and_diverged_runs_are_named_and_do_not_squash_the_others(picture
 def test_an_estimator_without_a_finite_bound_is_named(tmp_path):
     statuses = {("stl", 0): "diverged", ("reinforce", 0): None}
     path = write_results(tmp_path / "r", ["reparam", "stl", "reinforce"], 1, statuses=statuses, stops={("stl", 0): 0})
-    picture = bounds.draw(load(path), "vae", "step", looks(["reparam", "stl", "reinforce"]))
-    assert "No curve: stl (diverged at step 0), reinforce (missing)." in picture.caption
-    assert "stl (diverged at step 0)" in picture.alt
+    figure = next(draw_bounds(source_of(load(path), ["reparam", "stl", "reinforce"])))
+    assert "No curve: stl (diverged at step 0), reinforce (missing)." in figure.caption
+    assert "stl (diverged at step 0)" in figure.alt
 
 
 def test_a_zero_variance_is_said_not_drawn(tmp_path):
@@ -85,55 +93,55 @@ def test_a_zero_variance_is_said_not_drawn(tmp_path):
     results = load(path)
     frame = results.gradients
     frame.loc[(frame["estimator"] == "detached") & (frame["group"] == "loc"), ["value", "low", "high"]] = 0.0
-    picture = gradients.draw(results, "vae", looks(["reparam", "detached"]))
-    assert "detached (loc)" in picture.caption
+    figure = next(draw_gradients(source_of(results, ["reparam", "detached"])))
+    assert "detached (loc)" in figure.caption
 
 
 def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
     results = load(write_results(tmp_path / "r", ["reparam", "stl"], 3, rounds=0))
     frame = results.gradients
     frame.loc[frame["group"] == "loc", ["value", "low", "high"]] = 0.0
-    picture = gradients.draw(results, "vae", looks(["reparam", "stl"]))
-    assert "Not drawn, for it is never above zero: loc." in picture.caption
-    assert "loc (params)" not in picture.alt
-    assert "log_scale (params)" in picture.alt
-    assert [b"<!-- %s (" % group in picture.svg for group in (b"loc", b"log_scale")] == [False, True]
+    figure = next(draw_gradients(source_of(results, ["reparam", "stl"])))
+    assert "Not drawn, for it is never above zero: loc." in figure.caption
+    assert "loc (params)" not in figure.alt
+    assert "log_scale (params)" in figure.alt
+    assert [b"<!-- %s (" % group in figure.svg for group in (b"loc", b"log_scale")] == [False, True]
 
 
 def test_a_checkpoint_at_step_zero_is_drawn(tmp_path):
     results = load(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
     results.gradients["step"] = results.gradients["step"].replace(1, 0)
-    assert gradients.draw(results, "vae", looks(["reparam"])) is not None
+    assert next(draw_gradients(source_of(results, ["reparam"]))).name == "gradient_variance"
 
 
 def test_problems_have_files_of_their_own(tmp_path):
     problems = ["vae", 'vae[path="../x"]']
     path = write_results(tmp_path / "r", ["reparam"], 1, problems=problems, replicates=0, rounds=0)
-    names = [picture.name for picture in all_figures(load(path))]
+    names = [figure.name for figure in all_figures(load(path))]
     assert names == [f"{name}-{end}" for end in ("1-vae", "2-vae-path-x") for name in NAMES[:3]]
 
 
 @pytest.mark.slow
-def test_the_users_settings_do_not_show(results, pictures):
+def test_the_users_settings_do_not_show(results, figures):
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
-        again = {picture.name: picture.svg for picture in all_figures(results)}
-    assert again == {name: picture.svg for name, picture in pictures.items()}
+        again = {figure.name: figure.svg for figure in all_figures(results)}
+    assert again == {name: figure.svg for name, figure in figures.items()}
 
 
-def test_looks_differ_and_depend_on_the_order_alone():
+def test_styles_differ_and_depend_on_the_order_alone():
     labels = [f"e{at}" for at in range(90)]
-    chosen = looks(labels)
-    assert len({look[:3] for look in chosen.values()}) == 90
-    assert [look.place for look in chosen.values()] == list(range(90))
-    assert looks(labels[:7]) == {label: chosen[label] for label in labels[:7]}
+    chosen = line_styles(labels)
+    assert len({style[:3] for style in chosen.values()}) == 90
+    assert [style.place for style in chosen.values()] == list(range(90))
+    assert line_styles(labels[:7]) == {label: chosen[label] for label in labels[:7]}
     few = list(chosen.values())[: len(MARKERS)]
     for part in zip(*few, strict=True):
         assert len(set(part)) == len(few)
     assert math.gcd(len(COLOURS), len(DASHES)) == 1
 
 
-def test_the_data_behind_a_curve_are_its_means_and_ends(results, pictures):
-    data = pictures["elbo_steps"].data
+def test_the_data_behind_a_curve_are_its_means_and_ends(results, figures):
+    data = figures["elbo_steps"].data
     curves = results.curves
     values = curves[
         (curves["estimator"] == "reparam")
@@ -147,13 +155,13 @@ def test_the_data_behind_a_curve_are_its_means_and_ends(results, pictures):
     assert [drawn["elbo"], drawn["low"], drawn["high"]] == pytest.approx([values.mean(), low, high])
     diverged = data[(data["estimator"] == "reinforce") & (data["status"] == "diverged")]
     assert set(diverged["seed"]) == {"0"}
-    evaluations = pictures["elbo_evaluations"].data
+    evaluations = figures["elbo_evaluations"].data
     last = evaluations[evaluations["seed"] == "mean"].groupby("estimator")["evaluations"].max()
     assert last["rloo[num_samples=4]"] == 4 * last["reparam"] == 4 * 2000 * 100
 
 
-def test_the_snr_is_a_mean_over_seeds(results, pictures):
-    data, frame = pictures["gradient_snr"].data, results.gradients
+def test_the_snr_is_a_mean_over_seeds(results, figures):
+    data, frame = figures["gradient_snr"].data, results.gradients
     values = frame[
         (frame["estimator"] == "stl")
         & (frame["step"] == 2000)
@@ -168,32 +176,32 @@ def test_the_snr_is_a_mean_over_seeds(results, pictures):
 @pytest.mark.slow
 def test_bias_and_the_shared_trajectory_are_drawn_where_there_are_any(tmp_path):
     results = load(write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0))
-    chosen = looks(["reparam", "detached"])
-    assert gradients.draw(results, "vae", chosen, "bias2") is None
+    before = [figure.name for figure in draw_gradients(source_of(results, ["reparam", "detached"]))]
+    assert before == ["gradient_variance", "gradient_snr"]
     frame = results.gradients
     bias = frame[frame["statistic"] == "mean_norm2"].assign(statistic="bias2")
     bias.loc[bias["estimator"] == "reparam", "value"] *= -1
     results = dataclasses.replace(results)  # one that was not asked yet
     results.__dict__["gradients"] = pd.concat([frame, bias, frame.assign(trajectory="shared")], ignore_index=True)
-    pictures = {picture.name: picture for picture in all_figures(results)}
-    assert [name for name in pictures if name.startswith("gradient")] == [
+    figures = {figure.name: figure for figure in all_figures(results)}
+    assert [name for name in figures if name.startswith("gradient")] == [
         "gradient_variance_shared",
         "gradient_snr_shared",
         "gradient_variance",
         "gradient_snr",
         "gradient_bias",
     ]
-    assert "Zero or below for some seed at some checkpoint: reparam (decoder)" in pictures["gradient_bias"].caption
-    assert {series.estimator for series in pictures["gradient_bias"].series} == {1}
-    assert "one neutral run" in pictures["gradient_variance_shared"].caption
-    assert "its own training" in pictures["gradient_variance"].caption
+    assert "Zero or below for some seed at some checkpoint: reparam (decoder)" in figures["gradient_bias"].caption
+    assert {series.estimator for series in figures["gradient_bias"].series} == {1}
+    assert "one neutral run" in figures["gradient_variance_shared"].caption
+    assert "its own training" in figures["gradient_variance"].caption
 
 
-def test_points_that_are_read_lie_where_they_are_drawn(pictures):
+def test_points_that_are_read_lie_where_they_are_drawn(figures):
     """The markers of the dot plot are in the SVG at the very places that the page reads them from."""
-    picture = pictures["variance_cost"]
-    svg = picture.svg.decode()
-    places = [point for series in picture.series for point in series.points]
+    figure = figures["variance_cost"]
+    svg = figure.svg.decode()
+    places = [point for series in figure.series for point in series.points]
     assert len(places) == 3 * 6
     uses = [(float(x), float(y)) for x, y in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', svg)]
     for x, y, words in places:
@@ -201,13 +209,13 @@ def test_points_that_are_read_lie_where_they_are_drawn(pictures):
         assert "n = " in words
 
 
-def test_every_estimator_is_marked_in_every_figure_and_ids_are_unique(pictures):
-    for picture in pictures.values():
-        ids = re.findall(r' id="([^"]+)"', picture.svg.decode())
+def test_every_estimator_is_marked_in_every_figure_and_ids_are_unique(figures):
+    for figure in figures.values():
+        ids = re.findall(r' id="([^"]+)"', figure.svg.decode())
         assert len(ids) == len(set(ids))
         assert {one.split("-")[1] for one in ids if one.startswith("estimator-")} == {str(at) for at in range(6)}
-        assert {series.estimator for series in picture.series} <= set(range(6))
-        drawing = inline_svg(picture)
+        assert {series.estimator for series in figure.series} <= set(range(6))
+        drawing = inline_svg(figure)
         assert "<!--" not in drawing
         assert "<style" not in drawing
         assert drawing.count("data-estimator=") >= 6
@@ -218,16 +226,26 @@ def test_labels_never_overlap():
     for _ in range(200):
         wanted = sorted(rng.uniform(0, 1, rng.integers(1, 9)))
         sizes = rng.uniform(0.02, 0.1, len(wanted))
-        places = spread(wanted, sizes)
+        places = avoid_overlap(wanted, sizes)
         for at in range(1, len(places)):
             assert places[at] - places[at - 1] >= (sizes[at - 1] + sizes[at]) / 2 - 1e-9
         assert max(places) <= 1 + 1e-9
-    assert spread([0.2, 0.8], [0.1, 0.1]) == [0.2, 0.8]
+    assert avoid_overlap([0.2, 0.8], [0.1, 0.1]) == [0.2, 0.8]
 
 
 def test_text_is_drawn_as_it_is():
-    assert plain("a$b$c") == r"a\$b\$c"
-    assert plain("two\nlines\t\u4e2d") == "two lines ?"
-    assert len(plain("x" * 200)) == 60
-    assert folded("reinforce[baseline=ema,decay=0.9]").count("\n") == 1
-    assert folded("stl") == "stl"
+    assert matplotlib_text("a$b$c") == r"a\$b\$c"
+    assert matplotlib_text("two\nlines\t\u4e2d") == "two lines ?"
+    assert len(matplotlib_text("x" * 200)) == 60
+    assert wrap_label("reinforce[baseline=ema,decay=0.9]").count("\n") == 1
+    assert wrap_label("stl") == "stl"
+
+
+@pytest.mark.parametrize("variance", [2.0, 0.0])
+def test_a_probe_is_drawn_even_if_nothing_varies(variance):
+    row = {"estimator": "reparam", "space": "weights", "group": "encoder", "statistic": "variance", "value": variance}
+    costs = {"evaluations": 1, "milliseconds": 2.0, "replicates": 10}
+    statistics = pd.DataFrame([row | {"low": variance / 2, "high": variance * 2} | costs])
+    panels = draw_probe(statistics, line_styles(["reparam"])).axes
+    titles = ["encoder (weights)" if variance else "no estimator has any variance", "", ""]
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in panels] == titles

@@ -24,7 +24,7 @@ from estbench.report import build
 from estbench.report.analysis.noise_shares import sentences, shares
 from estbench.report.analysis.notices import notices, status_line
 from estbench.report.figures import all_figures
-from estbench.report.page.render import render as pages
+from estbench.report.page.render import render as render_page
 from estbench.report.page.render import spec_toml
 from estbench.report.tables import all_tables
 from estbench.report.tables.base import Column, Entry, Table
@@ -104,7 +104,7 @@ def test_the_page_asks_nothing_of_anyone(page):
 def test_the_one_script_is_ours_and_the_only_one_allowed(page):
     assert len(Reader(page).named("script")) == 1
     script = page.partition("<script>")[2].partition("</script>")[0]
-    assert script == resources.files("estbench.report").joinpath("report.js").read_text(encoding="utf-8")
+    assert script == resources.files("estbench.report.page").joinpath("report.js").read_text(encoding="utf-8")
     assert "</" not in script
     assert f"script-src 'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}';" in page
 
@@ -162,8 +162,8 @@ def test_what_others_add_has_its_place(results):
         return Table(name, f"Title of {name}", "Caption.", pd.DataFrame([{"a": 1}]), columns, rows)
 
     more = [table(name) for name in ("time_to_target", "equal_cost", "pairwise")]
-    profile = dataclasses.replace(all_figures(results)[0], name="profile", kind="profile", title="Title of profile")
-    text = pages.render(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
+    profile = dataclasses.replace(all_figures(results)[0], name="profile", section="target", title="Title of profile")
+    text = render_page(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
     reader = Reader(text)
     sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
     assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]

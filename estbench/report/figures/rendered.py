@@ -1,0 +1,88 @@
+"""A finished figure: its files, the data behind it, its words, and the points that the page reads out."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from estbench.report.figures.style import ESTIMATOR_PREFIX, matplotlib_style
+from estbench.report.sections import NOWHERE, Place
+from estbench.report.tables.base import as_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+DPI = 160
+UNDATED: dict[str, dict[str, None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+class Series(NamedTuple):
+    """Points of one estimator in reading order: x and y in points (1/72 inch) from the top left, and the words."""
+
+    estimator: int  # its place in the plan
+    points: tuple[tuple[float, float, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedFigure:
+    """A figure with the words that belong to it. Each kind of file is made when it is asked for.
+
+    ``Canvas.finish`` makes one; ``all_figures`` adds where it stands in the page.
+    """
+
+    name: str  # of its files
+    title: str
+    alt: str  # the alternative text, for readers who do not see the figure
+    caption: str
+    reading: str  # how to read it
+    figure: Figure
+    data: pd.DataFrame
+    series: tuple[Series, ...] = ()
+    place: Place = NOWHERE
+
+    @cached_property
+    def svg(self) -> bytes:
+        """The figure as SVG."""
+        return encode_figure(self.figure, "svg")
+
+    def files(self, formats: Iterable[str] = ("svg", "png", "pdf", "csv")) -> dict[str, bytes]:
+        """Return the content of the figure's files by their ending, for those of ``formats`` that figures have."""
+        wanted = set(formats)
+        files = {
+            kind: self.svg if kind == "svg" else encode_figure(self.figure, kind) for kind in UNDATED if kind in wanted
+        }
+        if "csv" in wanted:
+            files["csv"] = as_csv(self.data).encode()
+        return files
+
+
+def name_with_problem(name: str, problem: str, at: int) -> str:
+    """Return a figure's name with its problem, of whose label only letters and digits stay; ``at`` keeps it unique."""
+    slug = re.sub(r"[^a-z0-9]+", "-", problem.lower()).strip("-")[:40]
+    return f"{name}-{at + 1}-{slug}".rstrip("-")
+
+
+def encode_figure(figure: Figure, kind: str) -> bytes:
+    """Return a figure as ``svg``, ``png`` or ``pdf``, the same bytes every time: no date, no name of a program."""
+    _number_marked_artists(figure)
+    file = io.BytesIO()
+    with matplotlib_style():
+        figure.savefig(file, format=kind, dpi=DPI if kind == "png" else None, metadata=UNDATED[kind])
+    return file.getvalue()
+
+
+def _number_marked_artists(figure: Figure) -> None:
+    """Number the artists that belong to estimators, because an id must be unique."""
+    marked = figure.findobj(lambda artist: (artist.get_gid() or "").startswith(ESTIMATOR_PREFIX))
+    for count, artist in enumerate(marked):
+        artist.set_gid(f"{'-'.join(str(artist.get_gid()).split('-')[:2])}-{count}")
