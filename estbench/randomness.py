@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 @contextlib.contextmanager
@@ -15,6 +17,8 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     ``torch.distributions`` takes no generator, so what must not disturb training runs in here. Generators of other
     devices are left alone.
     """
+    import torch  # noqa: PLC0415  (the ground is imported without it)
+
     on_cuda = device.type == "cuda"
     with torch.random.fork_rng([device] if on_cuda else []):
         torch.default_generator.manual_seed(seed)

@@ -17,7 +17,7 @@ MOST_LINES = 500
 # The columns of every cell; all others are swept settings.
 NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "remarks", "folder", "key")
 NO_RECORD: dict[str, Any] = {}
-STARTED = "started; running now, or interrupted (run again to resume)"
+STARTED = "started: it is running, or was stopped (run again to resume)"
 
 
 @click.command()

@@ -153,9 +153,9 @@ def test_the_test_that_new_writes_passes(estbench, here, environment):
     ("name", "complaint"),
     [
         ("rloo", "exists already"),
-        ("My-Est", "is no estimator name"),
-        ("2nd", "is no estimator name"),
-        ("../x", "is no estimator name"),
+        ("My-Est", "invalid estimator name"),
+        ("2nd", "invalid estimator name"),
+        ("../x", "invalid estimator name"),
     ],
 )
 def test_misuse_of_new(refused, name, complaint):

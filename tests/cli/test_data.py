@@ -54,7 +54,7 @@ def test_list(told, folder):
     assert "1 damaged, 1 missing" in lines["mnist"]
     assert "static_mnist-v1-static-larochelle" in lines["static_mnist"]
     assert "none needed" in lines["mnist5k"]
-    assert f"folder: {folder} (ESTBENCH_DATA_DIR chooses another)" in said
+    assert f"folder: {folder} (set ESTBENCH_DATA_DIR" in said
     answer = json.loads(told("list", "--json").out)
     assert answer["folder"] == str(folder)
     assert answer["datasets"][0]["files"]["mnist/train-images-idx3-ubyte.gz"] == "damaged"

@@ -60,7 +60,7 @@ def test_clean_asks_first(estbench, leftover, monkeypatch):
         code, said, errors = estbench("clean", "a")
         assert (code, errors) == (0, "")
         assert ".throughput.parquet.00112233aabbccdd.tmp" in said
-        assert ("removed 1, 4 bytes" if answer else "nothing was removed") in said
+        assert ("removed 1, 4 bytes" if answer else "nothing removed") in said
         assert leftover.exists() != answer
     assert asked == ["Remove it?"] * 2
     assert estbench("clean", "a").out == "nothing to remove\n"

@@ -37,7 +37,7 @@ def test_status_is_one_line_a_cell(estbench, every_status):
         (line,) = [line for line in said.splitlines() if f" {status} " in line and "│" in line]
         assert "7/30" in line
         assert status == "done" or f"it is [{status}] at step 7" in line
-    assert "a run is on it, or was killed and can go on" in said
+    assert "run again to resume" in said
     assert "7 planned: 2 missing, 1 done, 1 diverged, 1 failed, 1 timeout, 1 interrupted" in said
 
 

@@ -77,9 +77,9 @@ def test_it_measures_at_the_weights_that_a_run_kept(estbench, here, tiny_file, q
         (("-e", "reparm"), "unknown estimator 'reparm'; did you mean 'reparam'"),
         (("--replicates", "2"), "2 is not in the range x>=3"),
         (("--checkpoint", "none.pt", "--problem", "vae"), "no checkpoint 'none.pt'"),
-        (("--checkpoint", "none.pt"), "does not say which problem it is of"),
+        (("--checkpoint", "none.pt"), "does not say of which problem"),
         (("--results", "nowhere"), "is no results folder"),
-        (("--results", "a", "--checkpoint", "b"), "two places; give one of them"),
+        (("--results", "a", "--checkpoint", "b"), "--checkpoint and --results exclude each other"),
         (("--results", "a", "--problem", "vae"), "drop --problem"),
         ((*BITS, "-e", "reparam"), "requires a differentiable sample"),
         ((*BITS, "-e", "rloo", "--reference", "reparam"), "requires a differentiable sample"),
@@ -99,7 +99,7 @@ def test_weights_of_another_problem_are_refused(refused, here):
 
 def test_what_is_no_checkpoint_is_refused(refused, here):
     (here / "text.pt").write_text("no checkpoint")
-    assert "is no checkpoint of estbench, is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)
+    assert "is not a checkpoint of estbench, is damaged" in refused("probe", "--checkpoint", "text.pt", *TINY)
 
 
 BROKEN = """

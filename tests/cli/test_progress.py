@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 def test_lines_count_what_has_ended_and_say_what_is_left(cells, capsys, clock):
-    lines = progress.Lines()
+    lines = progress.LineProgress()
     lines.planned(cells, stored=8)
     first, second, third, fourth = cells.cells[:4]
     lines.cell_started(first)
@@ -50,7 +50,7 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, capsys, clock):
 
 
 def test_bars_count_those_that_run_and_show_some_of_them(cells, capsys, clock):
-    bars = progress.Bars(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
+    bars = progress.BarProgress(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
     bars.planned(cells, stored=0)
     for cell in cells:
         bars.cell_started(cell)

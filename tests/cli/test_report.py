@@ -197,4 +197,4 @@ def test_a_live_report_that_cannot_be_drawn_stops_no_run(estbench, here, tiny_fi
     code, said, errors = estbench("run", tiny_file, "--out", "r", "--live")
     assert code == 0
     assert "done [1/1]" in said
-    assert errors == "the live report could not be drawn; training goes on\n"
+    assert "the live report could not be drawn; training" in errors

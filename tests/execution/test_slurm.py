@@ -145,7 +145,7 @@ def test_jobs_keep_the_memory_that_they_will_ask_for_again():
 def test_a_run_without_workers_says_where_to_look_and_once(tmp_path):
     silence = MissingWorkerNotice(GuardedPath(tmp_path), started=100.0)
     assert silence.message(0, 100.0 + PATIENCE_SECONDS - 1) is None
-    assert f"(see squeue), or leave their reason in '{tmp_path}'" in silence.message(0, 200.0)
+    assert f"(see squeue), or their logs are in '{tmp_path}'" in silence.message(0, 200.0)
     assert silence.message(0, 201.0) is None
     (tmp_path / "dask-worker-7.err").write_text("slurm: prologue\nmodule: command not found\n\n")
     (tmp_path / "dask-worker-8.err").write_text("")

@@ -14,7 +14,7 @@ from estbench.execution.config import RunConfig
 from estbench.execution.planning import as_experiment, plan_of
 from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt, forget_attempts
-from estbench.store.lock import held, one_run
+from estbench.store.lock import exclusive, one_run
 from estbench.training.cell import HANG_TRACEBACK
 
 
@@ -167,14 +167,14 @@ def test_threads_are_set_for_every_cell_and_recorded_and_given_back(tiny, tmp_pa
 
 def test_a_lock_is_exclusive_and_leaves_nothing(tmp_path):
     path = tmp_path / "lock"
-    with held(path) as file:
+    with exclusive(path) as file:
         file.write("mine")
         file.flush()
-        with pytest.raises(BlockingIOError), held(path):
+        with pytest.raises(BlockingIOError), exclusive(path):
             pass
     assert not path.exists()
     path.write_text("left by the dead")
-    with held(path) as file:
+    with exclusive(path) as file:
         file.seek(0)
         assert file.read() == "left by the dead"
 
@@ -186,7 +186,7 @@ def test_locks_that_are_taken_and_removed_all_the_time_exclude_each_other(tmp_pa
     def take():
         for _ in range(rounds):
             try:
-                with held(tmp_path / "lock"):
+                with exclusive(tmp_path / "lock"):
                     inside[0] += 1
                     worst[0] = max(worst[0], inside[0])
                     os.sched_yield()

@@ -135,7 +135,9 @@ def test_features_are_standardised_and_have_a_column_of_ones():
     assert table.labels.sum() == 357
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "there is no uci/german"), (b"1 2 3\n", "is not the uci file")])
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "there is no uci/german"), (b"1 2 3\n", "is not the file of uci")]
+)
 def test_german_credit_is_checked(monkeypatch, tmp_path, content, said):
     monkeypatch.setenv("ESTBENCH_DATA_DIR", str(tmp_path))
     tabular.load_table.cache_clear()
