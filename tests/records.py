@@ -250,5 +250,13 @@ def throughput_rows(
     ]
 
 
+def analyse(path: str | Path) -> Any:
+    """Return the analysis of a results folder."""
+    from estbench.report.analysis import Analysis
+    from estbench.store import load
+
+    return Analysis(load(path))
+
+
 def _rng(*key: Any) -> np.random.Generator:
     return np.random.default_rng(int(content_hash(list(key))[:8], 16))

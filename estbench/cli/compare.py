@@ -22,28 +22,29 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
     """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
     from estbench.cli.console import print_json, print_table, say
     from estbench.errors import EstbenchError
+    from estbench.report.analysis import Analysis
     from estbench.report.analysis.conclusions import compare_two
-    from estbench.report.analysis.selection import picked
     from estbench.report.tables.compare import compare, find_labels
     from estbench.store import load
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
-    results = picked(load(folder))
-    first, second = find_labels(results, first, second)
-    table, verdicts = compare(results, first, second, target), compare_two(results, first, second, target)
+    analysis = Analysis(load(folder))
+    first, second = find_labels(analysis, first, second)
+    table = compare(analysis, first, second, target)
+    conclusions = compare_two(analysis, analysis.runs, first, second, target)
     if as_json:
-        said = [{**vars(verdict), "evidence": _plain(verdict.evidence)} for verdict in verdicts]
+        verdicts = [{**vars(conclusion), "evidence": _plain(conclusion.evidence)} for conclusion in conclusions]
         answer = {"folder": folder, "first": first, "second": second, "comparisons": table.data.to_dict("records")}
-        print_json(_plain({**answer, "verdicts": said}))
+        print_json(_plain({**answer, "verdicts": verdicts}))
         return
     print_table(table)
-    for verdict in verdicts:
-        say(verdict.text)
+    for conclusion in conclusions:
+        say(conclusion.text)
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: no NaN and no infinity, which become null; NumPy's numbers as Python's."""
+    """Return a value as JSON has it: NaN and infinities become null, NumPy's numbers become Python's."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if hasattr(value, "_asdict"):

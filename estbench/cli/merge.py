@@ -16,8 +16,9 @@ def command(folders: tuple[str, ...], out: str) -> None:
     their machine.
     """
     from estbench.cli.console import say
+    from estbench.report.analysis.frames import Frames
     from estbench.report.analysis.notices import status_line
     from estbench.store.merge import join
 
     merged = join(folders, out)
-    say(f"{merged.path}: {status_line(merged)}")
+    say(f"{merged.path}: {status_line(Frames(merged))}")

@@ -13,7 +13,7 @@ import rich_click as click
 from estbench.errors import EstbenchError
 
 if TYPE_CHECKING:
-    from estbench.store import Results
+    from estbench.report.analysis import Analysis
 
 MOST_SECONDS = 3600
 
@@ -66,8 +66,10 @@ def command(
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
     from estbench.cli.console import print_table, say
-    from estbench.report import build, summary
+    from estbench.report import build
+    from estbench.report.analysis import Analysis
     from estbench.report.formats import as_formats
+    from estbench.report.tables import summary
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
 
@@ -77,7 +79,7 @@ def command(
     if open_page and "html" not in chosen:
         raise EstbenchError("--open has no page to open; add html to --format")
 
-    def make(refresh: int | None = None) -> tuple[Results, Path]:
+    def make(refresh: int | None = None) -> tuple[Analysis, Path]:
         results = load_many(folders)
         if target is not None:
             plan = {**results.plan, "experiment": {**results.plan["experiment"], "target": target}}
@@ -87,20 +89,21 @@ def command(
             from estbench.report.tensorboard import write_events
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
-        return results, build(results, chosen, out=out, refresh=refresh)
+        analysis = Analysis(results)
+        return analysis, build(analysis, chosen, out=out, refresh=refresh)
 
-    results, page = make(REFRESH if watch else None)
+    analysis, page = make(REFRESH if watch else None)
     if open_page:
         _open(page)
     if watch:
         say(f"watching; press Ctrl-C to stop. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
-        results, page = make()
-    print_table(summary(results))
+        analysis, page = make()
+    print_table(summary(analysis))
     say(f"report: {page}")
 
 
-def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Results]) -> None:
+def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Analysis]) -> None:
     """Rebuild at every change, until Ctrl-C; what cannot be read just now may be read after the next change."""
     from estbench.cli.console import say
     from estbench.report.analysis.notices import status_line
@@ -109,7 +112,7 @@ def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Resu
     try:
         for _ in changes(folders, interval):
             try:
-                message = status_line(rebuild())
+                message = status_line(rebuild().whole)
             except EstbenchError as error:
                 message = f"not rebuilt: {error}"
             say(message)

@@ -97,8 +97,10 @@ def command(
     from estbench.cli.progress import progress_listener
     from estbench.execution import plan_of, run
     from estbench.plugins import load_plugin
-    from estbench.report import build, summary
+    from estbench.report import build
+    from estbench.report.analysis import Analysis
     from estbench.report.analysis.omissions import omissions
+    from estbench.report.tables import summary
     from estbench.store import Status
 
     if dry_run:
@@ -123,9 +125,10 @@ def command(
             exit_if_hung=True,
             listener=listener,
         )
-    page = build(results.path)
-    print_table(summary(results))
-    for sentence in omissions(results):
+    analysis = Analysis(results)
+    page = build(analysis)
+    print_table(summary(analysis))
+    for sentence in omissions(analysis):
         say(sentence)
     say(f"report: {page}")
     # Cells that failed in other runs are in the table; the exit code is about the cells of this one.

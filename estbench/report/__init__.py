@@ -1,4 +1,4 @@
-"""Tables, figures and one page, rebuilt from the records alone. Imports no torch; plots are loaded when drawn."""
+"""Tables, figures and one page, rebuilt from records only. Imports no torch; plots are loaded when drawn."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from estbench.guarded import GuardedPath
-    from estbench.report.tables.base import Table
+    from estbench.report.analysis import Analysis
     from estbench.store import Results
 
-__all__ = ["build", "summary"]
+__all__ = ["build"]
 
 
 def build(
-    source: str | Path | Results,
+    source: str | Path | Results | Analysis,
     formats: Iterable[str] | None = None,
     *,
     out: str | Path | None = None,
     refresh: int | None = None,
 ) -> Path:
-    """Write ``report/`` in a results folder and return the render.
+    """Write ``report/`` in a results folder and return the path of the page.
 
-    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and, for whoever has the report alone,
-    environment.json and experiment.json: where its cells ran, and the resolved experiment with the key of each.
+    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and, for readers who have only the report,
+    environment.json (where its cells ran) and experiment.json (the resolved experiment, with the key of each cell).
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
 
     Parameters
     ----------
     source
-        A results folder, or results that were loaded or merged.
+        A results folder, results that were loaded or merged, or their analysis.
     formats
         Which of html, csv, md, tex, svg, png and pdf to write; all if not given. Without html the folder is returned.
     out
@@ -45,8 +45,7 @@ def build(
         The page loads itself again after so many seconds, for a run that goes on.
     """
     from estbench.guarded import GuardedPath  # noqa: PLC0415
-    from estbench.report.analysis import frames, selection  # noqa: PLC0415  (plotting takes a second to load)
-    from estbench.report.analysis.conclusions import draw_conclusions  # noqa: PLC0415
+    from estbench.report.analysis import Analysis  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
@@ -55,10 +54,13 @@ def build(
     from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
 
-    whole = source if isinstance(source, Results) else load(source)
-    results, wanted = selection.picked(whole), as_formats(formats)
-    tables = all_tables(results, whole)
-    figures = all_figures(results, whole) if wanted - WRITTEN else []
+    wanted = as_formats(formats)
+    if isinstance(source, Analysis):
+        analysis = source
+    else:
+        analysis = Analysis(source if isinstance(source, Results) else load(source))
+    tables = all_tables(analysis)
+    figures = all_figures(analysis) if wanted - WRITTEN else []
     files: dict[str, bytes] = {}
     for table in tables:
         written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
@@ -66,13 +68,12 @@ def build(
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
-        answers = [conclusion.text for conclusion in draw_conclusions(results)]
-        content = encoded(render(results, tables, figures, answers, whole))
+        content = encoded(render(analysis, tables, figures))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
-    files["environment.json"] = (json.dumps(frames.distinct_environments(whole), indent=2) + "\n").encode()
-    files["experiment.json"] = (json.dumps(frames.planned(whole), indent=2) + "\n").encode()
-    folder = ResultsFolder(results.path).report if out is None else GuardedPath(out)
+    files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()
+    files["experiment.json"] = (json.dumps(analysis.whole.planned, indent=2) + "\n").encode()
+    folder = ResultsFolder(analysis.path).report if out is None else GuardedPath(out)
     try:
         write_files(folder, files)
         if out is None:
@@ -82,14 +83,6 @@ def build(
             raise  # no mistake of the user's
         raise EstbenchError(f"cannot write the report into '{folder}': {error.strerror or error}") from None
     return Path(folder / "report.html" if "report.html" in files else folder)
-
-
-def summary(results: Results) -> Table:
-    """The summary table alone, for a terminal; of what was swept, the picked settings."""
-    from estbench.report.analysis.selection import picked  # noqa: PLC0415
-    from estbench.report.tables import summary as table  # noqa: PLC0415  (pandas takes a moment to load)
-
-    return table(picked(results))
 
 
 def _remove_others(folder: GuardedPath, files: dict[str, bytes]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from records import write_results
 
 from estbench.report import build
+from estbench.report.analysis import Analysis
 from estbench.store import load
 
 STATUSES = {("reinforce", 0): "diverged", ("stl", 3): None, ("detached", 1): "failed"}
@@ -24,6 +25,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def results(folder):
     return load(folder)
+
+
+@pytest.fixture(scope="session")
+def analysis(results):
+    return Analysis(results)
 
 
 @pytest.fixture(scope="session")

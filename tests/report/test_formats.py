@@ -8,7 +8,7 @@ from records import behaviour, codes, throughput_rows, write_results
 from estbench.errors import EstbenchError
 from estbench.experiment.spec import experiment_from
 from estbench.report import build
-from estbench.report.analysis.notices import notices
+from estbench.report.analysis import Analysis
 from estbench.report.formats import FORMATS, as_formats, chosen
 from estbench.report.tables import throughput
 from estbench.store import ResultsFolder, load, load_many
@@ -75,8 +75,8 @@ def test_machines_stand_beside_each_other_in_a_merged_report(tmp_path):
     spec = experiment_from(load(b).plan["experiment"] | {"throughput": {"rounds": 5}})
     known = {"reparam": behaviour("reparam")._replace(milliseconds=30.0), "detached": behaviour("detached")}
     ResultsFolder(b).append_throughput(throughput_rows(spec, known, codes(b), "2026-01-01T00:00:00", "m-2"))
-    results = load_many([a, b])
-    table = throughput(results)
+    analysis = Analysis(load_many([a, b]))
+    table = throughput(analysis)
     assert table.data[["machine", "estimator", "rounds"]].to_numpy().tolist() == [
         ["m-1", "reparam", 8],
         ["m-1", "stl", 8],
@@ -88,8 +88,8 @@ def test_machines_stand_beside_each_other_in_a_merged_report(tmp_path):
     assert slow["m-2", "reparam"] > 5 * slow["m-1", "reparam"]
     ratio = table.data.set_index("estimator")["seconds_ratio"]["detached"]
     assert ratio == pytest.approx(behaviour("detached").milliseconds / 30.0, rel=0.1)  # to the reference on m-2
-    assert any("several machines (m-1, m-2)" in notice for notice in notices(results))
-    build(results)
+    assert any("several machines (m-1, m-2)" in notice for notice in analysis.notices)
+    build(analysis)
 
 
 def test_a_report_is_not_written_through_a_link(tmp_path):

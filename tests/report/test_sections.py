@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 import pytest
-from records import write_results
+from records import analyse, write_results
 
 from estbench.errors import EstbenchError
 from estbench.plugins import load_plugin
@@ -18,7 +18,6 @@ from estbench.report.sections import SECTIONS
 from estbench.report.tables import all_tables, register_table
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table
 from estbench.report.tables.registry import TABLES
-from estbench.store import load
 
 KINDS = {"table": (TABLES, register_table), "figure": (FIGURES, register_figure)}
 PLUGIN = """
@@ -27,7 +26,7 @@ from estbench.report.figures import Canvas, Margins, belongs_to, register_figure
 
 @register_figure(section="convergence")
 def draw_steps(source):
-    cells = source.results.cells
+    cells = source.analysis.cells
     cells = cells[cells["problem"] == source.problem]
     canvas = Canvas.single(2.0, Margins(left=0.12, right=0.03, top=0.2, bottom=0.5))
     (axes,) = canvas.panels.flat
@@ -65,14 +64,14 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(path):
-    return load(path)
+def analysis(path):
+    return analyse(path)
 
 
 def register_both(section, **place):
     """Register a figure and a table with one row, called after where they stand."""
 
-    def make_table(results):
+    def make_table(analysis):
         rows = [{"estimator": "reparam", "seed": 0}]
         return build_table(make_table.__name__, f"table of {title}", "", [ESTIMATOR, Field("seed", "seed")], rows)
 
@@ -80,7 +79,7 @@ def register_both(section, **place):
         canvas = Canvas.single(0.5, Margins(0.1, 0.1, 0.1, 0.1))
         canvas.panels[0, 0].set_axis_off()
         words = {"title": f"figure of {title}", "chart": "Empty chart", "alt": title, "caption": "", "reading": ""}
-        yield canvas.finish(name=title, data=source.results.cells[["seed"]], **words)
+        yield canvas.finish(name=title, data=source.analysis.cells[["seed"]], **words)
 
     title = f"{section}_{place.get('order', '')}"
     make_table.__name__, draw.__name__ = f"table_{title}", f"draw_{title}"
@@ -114,15 +113,15 @@ def test_the_page_has_every_section():
 
 
 @pytest.mark.usefixtures("nothing_registered")
-def test_tables_and_figures_show_in_the_section_and_in_the_order_that_they_name(results):
+def test_tables_and_figures_show_in_the_section_and_in_the_order_that_they_name(analysis):
     for key in SECTIONS:
         for place in ({"order": 30}, {}, {"order": 0, "folded": f"All of {key}"}):
             register_both(key, **place)
-    figures, tables = all_figures(results), all_tables(results)
+    figures, tables = all_figures(analysis), all_tables(analysis)
     for items in (figures, tables):
         assert [item.place.section for item in items] == [key for key in SECTIONS for _ in range(3)]
         assert [item.place.order for item in items[:3]] == sorted(item.place.order for item in items[:3])
-    page = render(results, tables, figures)
+    page = render(analysis, tables, figures)
     for key in SECTIONS:
         assert f'<a href="#{key}">' in page
         section = section_of(page, key)
@@ -144,8 +143,9 @@ def made_up():
     """A table of our own, which is gone after the test."""
 
     @register_table(section="throughput")
-    def slowest_rounds(results):
-        rows = results.throughput.groupby("estimator", sort=False)["seconds"].max().reset_index().to_dict("records")
+    def slowest_rounds(analysis):
+        slowest = analysis.results.throughput.groupby("estimator", sort=False)["seconds"].max()
+        rows = slowest.reset_index().to_dict("records")
         fields = [ESTIMATOR, Field("seconds", "slowest round", write="{:.1f} s".format)]
         return build_table("slowest_rounds", "The slowest rounds", "Seconds of a round.", fields, rows)
 
@@ -153,14 +153,11 @@ def made_up():
     del TABLES["slowest_rounds"]
 
 
-def test_every_table_is_made_from_fields_of_its_own(results):
+def test_every_table_is_made_from_fields_of_its_own(analysis):
     """A key that is given twice is an error, so that a table that is made has none."""
-    tables = all_tables(results)
-    assert {table.name for table in tables} == set(TABLES) - {
-        "sensitivity",
-        "gradient_variance_shared",
-        "gradient_variance",
-    }
+    tables = all_tables(analysis)
+    absent = {"sensitivity", "gradient_variance_shared", "gradient_variance"}
+    assert {table.name for table in tables} == set(TABLES) - absent
     for what in ("name", "title"):
         assert len({getattr(table, what) for table in tables}) == len(tables)
     for table in tables:
@@ -177,7 +174,7 @@ def test_a_table_that_is_registered_is_in_the_page_and_among_the_files(tmp_path,
     written = pd.read_csv(path / "report" / "tables" / "slowest_rounds.csv")
     assert list(written.columns) == ["estimator", "seconds"]
     assert list(written["estimator"]) == ["reparam", "stl"]
-    seconds = load(path).throughput.groupby("estimator")["seconds"].max()
+    seconds = analyse(path).results.throughput.groupby("estimator")["seconds"].max()
     assert written["seconds"].tolist() == pytest.approx(seconds[written["estimator"]].tolist())
 
 
@@ -218,13 +215,13 @@ def test_a_name_belongs_to_the_module_that_registered_it_first(kind):
 
 
 @pytest.mark.usefixtures("nothing_registered")
-def test_names_of_tables_and_figures_are_their_own(results):
+def test_names_of_tables_and_figures_are_their_own(analysis):
     register_both("cite")
     (table, figure) = (next(iter(registry.values())).make for registry in (TABLES, FIGURES))
     for make, registry, name in ((table, TABLES, "table_elsewhere"), (figure, FIGURES, "draw_elsewhere")):
         copy = type(make)(make.__code__, make.__globals__, name, closure=make.__closure__)
         KINDS["table" if registry is TABLES else "figure"][1](section="cite")(copy)
     with pytest.raises(EstbenchError, match="the function 'table_elsewhere' makes a table 'table_cite_'"):
-        all_tables(results)
+        all_tables(analysis)
     with pytest.raises(EstbenchError, match="two figures are called 'cite_'"):
-        all_figures(results)
+        all_figures(analysis)

@@ -12,19 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from estbench.report.analysis import frames
-from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable, finished_runs
+from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable
 from estbench.report.analysis.rankings import (
     Ranking,
     describe_budget,
     describe_change_of_winner,
-    find_rankings,
     rank_at_equal_cost,
 )
 from estbench.report.analysis.targets import find_cost_ratio, target_of, times
 from estbench.report.analysis.wording import fixed, format_list, format_p, format_ratio
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Claim, Interval, holm
-from estbench.store import Results, Status
+from estbench.store import Status
 
 
 @dataclass(frozen=True)
@@ -68,39 +67,42 @@ class Comparison(NamedTuple):
     reached: tuple[str, str] = ("", "")  # by how many cells, where some missed the target
 
 
-def draw_conclusions(results: Results) -> list[Conclusion]:
+def draw_conclusions(
+    frames: Frames, runs_of: dict[str, Runs], rankings_of: dict[str, list[Ranking]]
+) -> list[Conclusion]:
     """Return who leads at equal cost, whether the currency matters, and each estimator against the reference."""
-    finished = finished_runs(results)
     conclusions: list[Conclusion] = []
-    for problem, rankings in find_rankings(results).items():
-        conclusions += _name_leaders(problem, rankings, several=len(finished) > 1)
-        change = describe_change_of_winner(problem, rankings, len(finished))
+    for problem, rankings in rankings_of.items():
+        conclusions += _name_leaders(problem, rankings, several=len(runs_of) > 1)
+        change = describe_change_of_winner(problem, rankings, len(runs_of))
         if change:
             conclusions.append(Conclusion(change, "currency", problem, "but no change" not in change))
-    for problem, runs in finished.items():
-        base = frames.reference(results)
+    for problem, runs in runs_of.items():
+        base = frames.reference
         base = base if base in runs else next(iter(runs), None)
         if base is not None:
-            others = [label for label in frames.estimators(results) if label != base]
+            others = [label for label in frames.estimators if label != base]
             pairs = [(base, label) for label in others]
-            conclusions += _compare_pairs(results, problem, runs, pairs, frames.target(results))
+            conclusions += _compare_pairs(frames, problem, runs, pairs, frames.target)
     return conclusions
 
 
-def compare_two(results: Results, first: str, second: str, target: float | None = None) -> list[Conclusion]:
+def compare_two(
+    frames: Frames, runs_of: dict[str, Runs], first: str, second: str, target: float | None = None
+) -> list[Conclusion]:
     """Return the conclusions on two estimators, by final bound and by cost of the target, on every problem.
 
     The target is a test ELBO in nats per example; by default the best that both reached in every finished cell.
     """
     conclusions: list[Conclusion] = []
-    for problem, finished in finished_runs(results).items():
+    for problem, finished in runs_of.items():
         runs = {label: finished[label] for label in (first, second) if label in finished}
-        conclusions += _compare_pairs(results, problem, runs, [(first, second)], target)
+        conclusions += _compare_pairs(frames, problem, runs, [(first, second)], target)
     return conclusions
 
 
 def _compare_pairs(
-    results: Results, problem: str, runs: Runs, pairs: list[tuple[str, str]], target: float | None = None
+    frames: Frames, problem: str, runs: Runs, pairs: list[tuple[str, str]], target: float | None = None
 ) -> list[Conclusion]:
     """Return the conclusions on some pairs of ``runs``.
 
@@ -108,13 +110,11 @@ def _compare_pairs(
     """
     lost = dict.fromkeys(label for pair in pairs for label in pair if label not in runs)
     pairs = [pair for pair in pairs if not lost.keys() & {*pair}]
-    without_bound = [_name_missing_bound(results, problem, label) for label in lost]
+    without_bound = [_name_missing_bound(frames, problem, label) for label in lost]
     if not pairs:
         return without_bound
     claims = rank_at_equal_cost(runs, "step").claims
-    times_of_pairs = [
-        _compare_times(results, problem, {label: runs[label] for label in pair}, target) for pair in pairs
-    ]
+    times_of_pairs = [_compare_times(frames, problem, {label: runs[label] for label in pair}, target) for pair in pairs]
     adjusted = holm([each.claim.p for each in times_of_pairs])
     comparisons = [
         each
@@ -124,17 +124,17 @@ def _compare_pairs(
             timed._replace(claim=timed.claim._replace(p=float(p))),
         )
     ]
-    several = len(frames.problems(results)) > 1
-    conclusions = [_write(results, each, several=several) for each in comparisons]
+    several = len(frames.problems) > 1
+    conclusions = [_write(frames, each, several=several) for each in comparisons]
     return [each for each in conclusions if each is not None] + without_bound
 
 
-def _compare_times(results: Results, problem: str, both: Runs, target: float | None = None) -> Comparison:
+def _compare_times(frames: Frames, problem: str, both: Runs, target: float | None = None) -> Comparison:
     """Compare the cost of the target: in training seconds if all were timed in one place, else in evaluations."""
     first, second = both
     target = target_of(both) if target is None else target
-    currency = "seconds" if "seconds" in comparable(results, both) else "evaluations"
-    costs = times(results, problem, both, currency, target)
+    currency = "seconds" if "seconds" in comparable(frames, both) else "evaluations"
+    costs = times(frames, problem, both, currency, target)
     ours, theirs = costs[first], costs[second]
     missed = any(MISS in seeds.values() for seeds in (ours, theirs))
     reached = (_count_reached(ours), _count_reached(theirs)) if missed else ("", "")
@@ -172,7 +172,7 @@ def _name_leaders(problem: str, rankings: list[Ranking], *, several: bool) -> li
     return conclusions
 
 
-def _write(results: Results, comparison: Comparison, *, several: bool) -> Conclusion | None:
+def _write(frames: Frames, comparison: Comparison, *, several: bool) -> Conclusion | None:
     """Put a comparison into words; None if there is no cost to compare (reached before the first evaluation)."""
     kind, problem, first, second, claim, currency, target, reached = comparison
     interval, p, none = *claim, 0.0 if kind == "bound" else 1.0
@@ -207,7 +207,7 @@ def _write(results: Results, comparison: Comparison, *, several: bool) -> Conclu
             f"{winner} reaches {nats} {format_ratio(size)} times sooner ({CURRENCIES[currency]}) than {loser} "
             f"({_write_evidence(interval.n, low, high, format_ratio)})."
         )
-    text += _name_diverged(results, problem, first, second) if kind == "bound" else ""
+    text += _name_diverged(frames, problem, first, second) if kind == "bound" else ""
     return Conclusion(where + text, kind, problem, shown, first, second, currency, target, interval, p)
 
 
@@ -226,24 +226,24 @@ def _write_not_shown(comparison: Comparison) -> str:
     return f"No difference shown between {first} and {second} in {quantity} ({size}, {evidence}{corrected})."
 
 
-def _name_missing_bound(results: Results, problem: str, label: str) -> Conclusion:
-    counts = _count_cells(results, problem, label)
+def _name_missing_bound(frames: Frames, problem: str, label: str) -> Conclusion:
+    counts = _count_cells(frames, problem, label)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    where = f"On {problem}: " if len(frames.problems(results)) > 1 else ""
+    where = f"On {problem}: " if len(frames.problems) > 1 else ""
     text = f"{where}{label} has no final test ELBO to compare ({ended})."
     return Conclusion(text, "outcome", problem, shown=False, first=label)
 
 
-def _count_cells(results: Results, problem: str, label: str) -> dict[str, int]:
+def _count_cells(frames: Frames, problem: str, label: str) -> dict[str, int]:
     """Return the number of planned cells of an estimator, by status."""
-    planned = frames.cells(results)
+    planned = frames.cells
     cells = planned[(planned["problem"] == problem) & (planned["estimator"] == label)]
     return {str(status): int(count) for status, count in cells["status"].value_counts().items()}
 
 
-def _name_diverged(results: Results, problem: str, first: str, second: str) -> str:
+def _name_diverged(frames: Frames, problem: str, first: str, second: str) -> str:
     """Return a sentence on the cells that diverged: a bound over the others flatters."""
-    counts = {label: _count_cells(results, problem, label).get(Status.DIVERGED, 0) for label in (first, second)}
+    counts = {label: _count_cells(frames, problem, label).get(Status.DIVERGED, 0) for label in (first, second)}
     parts = [
         f"{label} diverged in {count} {'cell' if count == 1 else 'cells'}" for label, count in counts.items() if count
     ]

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import Frames, groups, last_common_step
 from estbench.report.analysis.wording import format_percent
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
-from estbench.store import Results
 
 
 def shares(frame: pd.DataFrame) -> Interval:
@@ -35,18 +34,18 @@ class Shares(NamedTuple):
     endings: list[str]
 
 
-def sentences(results: Results) -> list[Shares]:
+def sentences(frames: Frames) -> list[Shares]:
     """Return one per problem and group that has both parts, at the last checkpoint that all finished cells share."""
-    frame = frames.gradients(results)
-    several = len(frames.problems(results)) > 1
+    frame = frames.gradients()
+    several = len(frames.problems) > 1
     lines = []
-    for problem in frames.problems(results):
+    for problem in frames.problems:
         here = frame[frame["problem"] == problem]
-        step = frames.last_common_step(here)
+        step = last_common_step(here)
         here = here[here["step"] == step]
-        for space, group in frames.groups(here):
+        for space, group in groups(here):
             of_group = here[(here["space"] == space) & (here["group"] == group)]
-            by_label = {label: shares(of_group[of_group["estimator"] == label]) for label in frames.estimators(results)}
+            by_label = {label: shares(of_group[of_group["estimator"] == label]) for label in frames.estimators}
             endings = [f"{label}: {_describe_share(share)}" for label, share in by_label.items() if share.n]
             if endings:
                 where = f" on {problem}" if several else ""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from estbench.certify.record import CertificateStatus
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
 from estbench.store import Status
 
 if TYPE_CHECKING:
-    from estbench.store import Results
+    pass
 
 # Fewer seeds give wide intervals, and the report says so.
 ENOUGH_SEEDS = 5
@@ -25,30 +25,30 @@ CERTIFICATE_WORDS = {
 VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 
 
-def status_line(results: Results) -> str:
+def status_line(frames: Frames) -> str:
     """Return how many cells are done, and how the others ended."""
-    counts = frames.statuses(results)
+    counts = frames.statuses
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
     total = sum(counts.values())
     return f"{counts[Status.DONE]} of {_count(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
 
 
-def notices(results: Results) -> list[str]:
+def describe_limits(frames: Frames) -> list[str]:
     """Return the warnings, each one or two sentences of plain text."""
     return [
-        *_unfinished(results),
-        *_few_seeds(results),
-        *omissions(results),
-        *_timing_places(results),
-        *_provenance(results),
-        *_biased(results),
-        *_uncertified(results),
+        *_unfinished(frames),
+        *_few_seeds(frames),
+        *omissions(frames),
+        *_timing_places(frames),
+        *_provenance(frames),
+        *_biased(frames),
+        *_uncertified(frames),
     ]
 
 
-def uncertified(results: Results) -> list[str]:
+def find_uncertified(frames: Frames) -> list[str]:
     """Return the estimators whose cells were made by code without a passing certificate, each with its status."""
-    statuses = {label: CertificateStatus(frames.certificate(results, label)) for label in frames.estimators(results)}
+    statuses = {label: CertificateStatus(frames.certificate(label)) for label in frames.estimators}
     return [
         f"{label} ({CERTIFICATE_WORDS[status]})"
         for label, status in statuses.items()
@@ -56,17 +56,17 @@ def uncertified(results: Results) -> list[str]:
     ]
 
 
-def _unfinished(results: Results) -> list[str]:
-    frame = frames.cells(results)
+def _unfinished(frames: Frames) -> list[str]:
+    frame = frames.cells
     if not (frame["status"] == Status.DONE).any():
         line = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
-        return [line, *_by_status(results)]
-    return _by_status(results)
+        return [line, *_by_status(frames)]
+    return _by_status(frames)
 
 
-def _by_status(results: Results) -> list[str]:
-    frame = frames.cells(results)
-    several = len(frames.problems(results)) > 1
+def _by_status(frames: Frames) -> list[str]:
+    frame = frames.cells
+    several = len(frames.problems) > 1
     lines = []
     for status, group in frame[frame["status"] != Status.DONE].groupby("status"):
         named = [
@@ -79,8 +79,8 @@ def _by_status(results: Results) -> list[str]:
     return lines
 
 
-def _few_seeds(results: Results) -> list[str]:
-    counts = frames.cells(results).groupby(["problem", "estimator"])["seed"].nunique()
+def _few_seeds(frames: Frames) -> list[str]:
+    counts = frames.cells.groupby(["problem", "estimator"])["seed"].nunique()
     fewest = int(counts.min()) if len(counts) else 0
     if not 0 < fewest < ENOUGH_SEEDS:
         return []
@@ -88,8 +88,8 @@ def _few_seeds(results: Results) -> list[str]:
     return [f"{_count(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
 
 
-def _timing_places(results: Results) -> list[str]:
-    places = frames.places(results, results.records)
+def _timing_places(frames: Frames) -> list[str]:
+    places = frames.places(frames.results.records)
     lines = []
     if len(places) > 1:
         listed = "; ".join(_describe_place(place) for place in sorted(places))
@@ -97,20 +97,20 @@ def _timing_places(results: Results) -> list[str]:
             f"Cells were timed in {len(places)} places, whose seconds are not comparable and are never averaged: "
             f"{listed}."
         )
-    timed = frames.timings_by_machine(results)
+    timed = frames.timings_by_machine
     if timed["machine"].nunique() > 1:
         machines = ", ".join(sorted(set(map(str, timed["machine"]))))
         lines.append(f"Throughput was measured on several machines ({machines}): compare within one machine only.")
     return lines
 
 
-def _describe_place(place: frames.TimingPlace) -> str:
+def _describe_place(place: TimingPlace) -> str:
     device = " ".join(dict.fromkeys([place.device, place.device_name]))
     return f"machine {place.machine}, {device}, {place.threads} threads"
 
 
-def _provenance(results: Results) -> list[str]:
-    known = frames.environments(results)
+def _provenance(frames: Frames) -> list[str]:
+    known = frames.environments
     lines = []
     dirty = sum(
         str(environment.get("uncommitted")).lower() not in {"none", "false", "0", "no", ""} for environment in known
@@ -126,15 +126,15 @@ def _provenance(results: Results) -> list[str]:
     return lines
 
 
-def _biased(results: Results) -> list[str]:
-    named = [label for label in frames.estimators(results) if frames.facts(results, label).get("unbiased") is False]
+def _biased(frames: Frames) -> list[str]:
+    named = [label for label in frames.estimators if frames.facts(label).get("unbiased") is False]
     if not named:
         return []
     return [f"Declared biased: {', '.join(named)}. Little variance says nothing about where a biased gradient leads."]
 
 
-def _uncertified(results: Results) -> list[str]:
-    named = uncertified(results)
+def _uncertified(frames: Frames) -> list[str]:
+    named = find_uncertified(frames)
     if not named:
         return []
     return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import TRAJECTORY, Frames
 from estbench.store import Status
 
 if TYPE_CHECKING:
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from estbench.store import Results
 
 # Different remarks in one list; the others are only counted.
 MOST_REMARKS = 10
 
 
-def omissions(results: Results) -> list[str]:
+def omissions(frames: Frames) -> list[str]:
     """Return sentences that name the finished estimators without a gradient or a speed, and all remarks of cells."""
-    planned = frames.cells(results)
-    done = [label for label in frames.estimators(results) if _is_done(planned, label)]
+    planned = frames.cells
+    done = [label for label in frames.estimators if _is_done(planned, label)]
     lines = []
-    if frames.setting(results, "probe", "replicates", default=0):
-        own = results.gradients[results.gradients["trajectory"] == frames.TRAJECTORY]
+    if frames.setting("probe", "replicates", default=0):
+        own = frames.results.gradients[frames.results.gradients["trajectory"] == TRAJECTORY]
         lines += _absent(done, own[own["statistic"] == "variance"], "value", "gradient variance")
-    if len(results.throughput):
-        lines += _absent(done, results.throughput, "seconds", "throughput")
-    return [*lines, *remarks(results.records.values())]
+    if len(frames.results.throughput):
+        lines += _absent(done, frames.results.throughput, "seconds", "throughput")
+    return [*lines, *remarks(frames.results.records.values())]
 
 
 def remarks(records: Iterable[dict[str, Any]]) -> list[str]:

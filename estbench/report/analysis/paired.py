@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import RUN, Frames, done
 from estbench.stats import Claim, Interval, spanned_claim
-from estbench.store import Results
 
 # The units of a cost: columns of the curves, and their names in words.
 CURRENCIES = {"step": "steps", "evaluations": "evaluations", "seconds": "training seconds"}
@@ -47,26 +46,23 @@ MISS = Span(math.inf, math.inf, math.inf)
 Runs = dict[str, dict[int, Run]]
 
 
-@frames.once
-def finished_runs(results: Results) -> dict[str, Runs]:
+def find_runs(frames: Frames) -> dict[str, Runs]:
     """Return the finished runs of every problem; a run that ended in a NaN has no result and is left out."""
-    frame = frames.done(frames.curves(results))
-    frame = frame[frame["folder"].isin(frames.final_values(results)["folder"])]
-    runs: dict[str, Runs] = {
-        problem: {label: {} for label in frames.estimators(results)} for problem in frames.problems(results)
-    }
-    for _, rows in frame.groupby(frames.RUN, sort=False):
-        problem, estimator, seed = rows[frames.RUN].iloc[0]
+    frame = done(frames.curves())
+    frame = frame[frame["folder"].isin(frames.final_values()["folder"])]
+    runs: dict[str, Runs] = {problem: {label: {} for label in frames.estimators} for problem in frames.problems}
+    for _, rows in frame.groupby(RUN, sort=False):
+        problem, estimator, seed = rows[RUN].iloc[0]
         cost = {currency: rows[currency].to_numpy(dtype=float) for currency in CURRENCIES}
         run = Run(str(rows["folder"].iloc[0]), cost, rows["value"].to_numpy(dtype=float))
         runs[problem][estimator][int(seed)] = run
     return {problem: {label: seeds for label, seeds in each.items() if seeds} for problem, each in runs.items()}
 
 
-def comparable(results: Results, runs: Runs) -> list[str]:
+def comparable(frames: Frames, runs: Runs) -> list[str]:
     """Return the currencies that these runs may be compared in: seconds only if all were timed in one place."""
     folders = [run.folder for seeds in runs.values() for run in seeds.values()]
-    return [each for each in CURRENCIES if each != "seconds" or len(frames.places(results, folders)) == 1]
+    return [each for each in CURRENCIES if each != "seconds" or len(frames.places(folders)) == 1]
 
 
 def find_crossing(run: Run, currency: str, target: float) -> Span:

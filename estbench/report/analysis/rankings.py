@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.paired import (
     ABSENT,
     CURRENCIES,
@@ -16,11 +16,9 @@ from estbench.report.analysis.paired import (
     comparable,
     find_difference,
     find_value,
-    finished_runs,
 )
 from estbench.report.analysis.wording import fixed, format_count
 from estbench.stats import Claim, Interval, holm, spanned_claim
-from estbench.store import Results
 
 
 class Standing(NamedTuple):
@@ -99,12 +97,11 @@ def rank_at_equal_cost(runs: Runs, currency: str) -> Ranking:
     return Ranking(currency, budget, values, claims)
 
 
-@frames.once
-def find_rankings(results: Results) -> dict[str, list[Ranking]]:
+def find_rankings(frames: Frames, runs_of: dict[str, Runs]) -> dict[str, list[Ranking]]:
     """Return one ranking per currency, by problem, for every problem with at least two finished estimators."""
     return {
-        problem: [rank_at_equal_cost(runs, currency) for currency in comparable(results, runs)]
-        for problem, runs in finished_runs(results).items()
+        problem: [rank_at_equal_cost(runs, currency) for currency in comparable(frames, runs)]
+        for problem, runs in runs_of.items()
         if len(runs) > 1
     }
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from estbench.experiment.sweep import family
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import Frames, done
 from estbench.store import Results
 
 if TYPE_CHECKING:
@@ -42,15 +43,44 @@ class Trial(NamedTuple):
         return len(values), sum(values) / len(values) if values else -math.inf
 
 
-def tuned(results: Results) -> list[str]:
-    """Return the swept settings that an estimator is tuned in: of training, and options of estimators."""
+@dataclass(frozen=True)
+class Selection:
+    """The settings of a sweep that were tried, and those that were picked.
+
+    Attributes
+    ----------
+    tuned
+        The swept settings that an estimator is tuned in: of training, and options of estimators.
+    trials
+        Every setting of every estimator on every problem, in the order of the plan; empty if nothing was swept.
+    picked
+        The best trial of each estimator on each problem.
+    """
+
+    tuned: list[str]
+    trials: list[Trial]
+    picked: list[Trial]
+
+    def restrict(self, results: Results) -> Results:
+        """Return the results at only the picked settings; all results if nothing is tuned."""
+        if not self.tuned:
+            return results
+        return _restrict(results, {cell["folder"] for trial in self.picked for cell in trial.cells})
+
+
+def select(results: Results) -> Selection:
+    """Pick the best setting of each estimator on each problem."""
+    names = _find_tuned(results)
+    trials = _find_trials(results, names) if results.sweep else []
+    return Selection(names, trials, _pick(trials))
+
+
+def _find_tuned(results: Results) -> list[str]:
     options = {name for cell in results.plan["cells"] for name in _options(cell["estimator"])}
     return [name for name in results.sweep if name in results.swept or name in options]
 
 
-def trials(results: Results) -> list[Trial]:
-    """Return every setting of every estimator on every problem, in the order of the plan."""
-    names = tuned(results)
+def _find_trials(results: Results, names: list[str]) -> list[Trial]:
     groups: dict[tuple[str, str, HyperparameterSetting], list[dict[str, Any]]] = {}
     for cell in results.plan["cells"]:
         group = cell["problem"]["label"], cell["estimator"]["label"], _setting(cell, names)
@@ -70,25 +100,17 @@ def trials(results: Results) -> list[Trial]:
     ]
 
 
-def picks(all_trials: list[Trial]) -> dict[tuple[str, str], Trial]:
+def _pick(trials: list[Trial]) -> list[Trial]:
     """Return the best trial of each estimator on each problem; of equals, the first in the plan."""
     best: dict[tuple[str, str], Trial] = {}
-    for trial in all_trials:
+    for trial in trials:
         key = trial.problem, trial.estimator
         if key not in best or trial.score > best[key].score:
             best[key] = trial
-    return best
+    return list(best.values())
 
 
-def picked(results: Results) -> Results:
-    """Return the results of only the picked settings; all results if nothing is tuned."""
-    if not tuned(results):
-        return results
-    kept = {cell["folder"] for trial in picks(trials(results)).values() for cell in trial.cells}
-    return restricted(results, kept)
-
-
-def restricted(results: Results, folders: set[str]) -> Results:
+def _restrict(results: Results, folders: set[str]) -> Results:
     """Return the results with only the cells of some folders."""
     return dataclasses.replace(
         results,
@@ -97,25 +119,24 @@ def restricted(results: Results, folders: set[str]) -> Results:
     )
 
 
-def notices(results: Results) -> list[str]:
-    """Return a sentence that says what was picked, and by what; none if nothing is tuned."""
-    if not tuned(results):
+def describe_selection(selection: Selection) -> list[str]:
+    """Return a sentence that says what was picked, and how; none if nothing is tuned."""
+    if not selection.tuned:
         return []
-    picked_trials = picks(trials(results)).values()
-    several = len(frames.problems(results)) > 1
+    several = len({trial.problem for trial in selection.trials}) > 1
     settings = [
-        f"{trial.estimator}{f' on {trial.problem}' if several else ''}: {written(trial.setting)}"
-        for trial in picked_trials
+        f"{trial.estimator}{f' on {trial.problem}' if several else ''}: {describe_setting(trial.setting)}"
+        for trial in selection.picked
         if trial.setting
     ]
     rule = (
         "Each estimator is shown at the setting with the best mean validation ELBO, of those with the most finished "
         "seeds; the test split had no say in it."
     )
-    return [f"Swept: {', '.join(tuned(results))}. {rule} {'; '.join(settings)}."]
+    return [f"Swept: {', '.join(selection.tuned)}. {rule} {'; '.join(settings)}."]
 
 
-def written(setting: HyperparameterSetting) -> str:
+def describe_setting(setting: HyperparameterSetting) -> str:
     """Return a setting in words."""
     return ", ".join(f"{name}={value}" for name, value in setting)
 
@@ -140,6 +161,6 @@ def _finals(results: Results, split: str) -> dict[str, float]:
         groups.setdefault(tuple((name, cell["training"][name]) for name in results.swept), set()).add(cell["folder"])
     values: dict[str, float] = {}
     for folders in groups.values():
-        finals: pd.DataFrame = frames.done(frames.final_values(restricted(results, folders), split=split))
+        finals: pd.DataFrame = done(Frames(_restrict(results, folders)).final_values(split=split))
         values |= dict(zip(finals["folder"], finals["value"].astype(float), strict=True))
     return values

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.paired import (
     ABSENT,
     MISS,
@@ -27,10 +27,9 @@ from estbench.report.analysis.paired import (
     comparable,
     find_crossing,
     find_ratio,
-    finished_runs,
 )
 from estbench.stats import Claim, Interval
-from estbench.store import Results, Status
+from estbench.store import Status
 
 
 class TargetCost(NamedTuple):
@@ -52,17 +51,17 @@ def target_of(runs: Runs, share: float = 1.0) -> float:
     return worst[math.ceil(share * len(worst)) - 1]
 
 
-def times(results: Results, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[int, Span]]:
+def times(frames: Frames, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[int, Span]]:
     """Return the cost of the target by estimator and seed, for all that have an outcome. A diverged cell is a miss."""
     costs = {
         label: {seed: find_crossing(run, currency, target) for seed, run in seeds.items()}
         for label, seeds in runs.items()
     }
-    planned = frames.cells(results)
+    planned = frames.cells
     diverged = planned[(planned["problem"] == problem) & (planned["status"] == Status.DIVERGED)]
     for label, seed in zip(diverged["estimator"], diverged["seed"], strict=True):
         costs.setdefault(label, {})[int(seed)] = MISS
-    return {label: costs[label] for label in frames.estimators(results) if label in costs}
+    return {label: costs[label] for label in frames.estimators if label in costs}
 
 
 def find_cost_ratio(ours: dict[int, Span], theirs: dict[int, Span]) -> Claim:
@@ -81,22 +80,22 @@ def find_median(spans: Iterable[Span]) -> Span:
     return Span(*(float(np.median(column)) for column in values.T))
 
 
-def find_target_costs(results: Results) -> list[TargetCost]:
+def find_target_costs(frames: Frames, runs_of: dict[str, Runs]) -> list[TargetCost]:
     """Return the cost of every target for every estimator, by problem and target.
 
     A problem with fewer than two finished estimators has no targets. The ratio is of training seconds; of evaluations
     if the cells were timed in several places.
     """
-    reference, given = frames.reference(results) or "", frames.target(results)
+    reference, given = frames.reference or "", frames.target
     rows = []
-    for problem, runs in finished_runs(results).items():
+    for problem, runs in runs_of.items():
         if len(runs) < 2:
             continue
-        currencies = comparable(results, runs)
+        currencies = comparable(frames, runs)
         ratio_of = "seconds" if "seconds" in currencies else "evaluations"
         targets = [target_of(runs), target_of(runs, 0.5)] if given is None else [given]
         for target in dict.fromkeys(targets):
-            costs = {currency: times(results, problem, runs, currency, target) for currency in currencies}
+            costs = {currency: times(frames, problem, runs, currency, target) for currency in currencies}
             for estimator, spans in costs[ratio_of].items():
                 rows.append(
                     TargetCost(

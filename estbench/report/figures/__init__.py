@@ -8,14 +8,13 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from estbench.errors import EstbenchError
-from estbench.report.analysis import frames
 from estbench.report.figures.registry import FIGURES, FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure, name_with_problem
 from estbench.report.figures.scaffold import Canvas, Margins
 from estbench.report.figures.style import belongs_to, line_styles, matplotlib_style
 
 if TYPE_CHECKING:
-    from estbench.store import Results
+    from estbench.report.analysis import Analysis
 
 __all__ = [
     "Canvas",
@@ -32,28 +31,21 @@ for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
 
-def all_figures(results: Results, whole: Results | None = None) -> list[RenderedFigure]:
+def all_figures(analysis: Analysis) -> list[RenderedFigure]:
     """Return every figure that the records have data for, in the order of the page.
-
-    Parameters
-    ----------
-    results
-        Of each estimator, the cells at the settings that were picked for it.
-    whole
-        The results with all the settings of a sweep; those of ``results`` if not given.
 
     Raises
     ------
     EstbenchError
         If two figures have the same name, which is that of their files.
     """
-    styles = line_styles(frames.estimators(results))
-    problems = frames.problems(results)
+    styles = line_styles(analysis.estimators)
+    problems = analysis.problems
     figures: dict[str, RenderedFigure] = {}
     with matplotlib_style():
         for registered in FIGURES.in_order():
             for at, problem in enumerate(problems if registered.each_problem else [""]):
-                for drawn in registered.make(FigureSource(results, styles, problem, whole or results)):
+                for drawn in registered.make(FigureSource(analysis, styles, problem)):
                     named = _of_problem(drawn, problem, at) if registered.each_problem and len(problems) > 1 else drawn
                     if named.name in figures:
                         raise EstbenchError(f"two figures are called '{named.name}'; rename that of {registered.name}")

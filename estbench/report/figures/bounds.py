@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import done
 from estbench.report.figures.direct_labels import Label, draw_labels
 from estbench.report.figures.limits import lowest_in_reach, padded
 from estbench.report.figures.registry import FigureSource, register_figure
@@ -90,11 +90,11 @@ class Course(NamedTuple):
 @register_figure(section="convergence")
 def draw_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the test ELBO of one problem against each axis."""
-    curves, planned = frames.curves(source.results), frames.cells(source.results)
+    curves, planned = source.analysis.curves(), source.analysis.cells
     curves = curves[curves["problem"] == source.problem]
     if curves.empty:
         return
-    places = {folder: str(frames.place(source.results, folder)) for folder in curves["folder"].unique()}
+    places = {folder: str(source.analysis.place(folder)) for folder in curves["folder"].unique()}
     curves = curves.assign(place=[places[folder] for folder in curves["folder"]])
     for axis in AXES:
         yield draw_bound(curves, planned[planned["problem"] == source.problem], axis, source.styles)
@@ -183,7 +183,7 @@ def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str) -> 
     rows = curves[curves["estimator"] == label]
     if rows.empty:
         return None
-    finished, stopped = frames.done(rows), rows[rows["status"] != Status.DONE]
+    finished, stopped = done(rows), rows[rows["status"] != Status.DONE]
     enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL
     # Seconds from different places have no mean: the runs are then drawn one by one.
     if x == "seconds" and len(set(finished["place"])) > 1:

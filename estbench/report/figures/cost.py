@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from estbench.report.analysis import frames
+from estbench.report.analysis.frames import groups, last_common_step
 from estbench.report.figures.gradients import describe_bars, select_statistic
 from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure
@@ -42,17 +42,17 @@ PROBE_COSTS = {
 @register_figure(section="variance", order=30)
 def draw_cost(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the variance at the last common checkpoint of one problem, and the variance times its cost."""
-    rows = select_statistic(source.results, source.problem)
-    step = frames.last_common_step(rows)
+    rows = select_statistic(source.analysis, source.problem)
+    step = last_common_step(rows)
     if rows.empty or step is None:
         return
-    space, group = frames.groups(rows)[0]
+    space, group = groups(rows)[0]
     rows = rows[(rows["step"] == step) & (rows["space"] == space) & (rows["group"] == group)]
     variances = {label: _interval(rows[rows["estimator"] == label]) for label in source.styles}
     variances = {label: variance for label, variance in variances.items() if variance.n and variance.value > 0}
     if not variances:
         return
-    evaluations, milliseconds = frames.costs(source.results, source.problem)
+    evaluations, milliseconds = source.analysis.costs(source.problem)
     costs = {
         "variance": dict.fromkeys(variances, 1.0),
         f"variance {TIMES} evaluations": evaluations,
@@ -68,7 +68,7 @@ def draw_cost(source: FigureSource) -> Iterator[RenderedFigure]:
             if label in cost
         ]
     )
-    reference = frames.reference(source.results)
+    reference = source.analysis.reference
     dashed = f" The dashed line is {reference}; the numbers are multiples of it." if reference in variances else ""
     canvas = _draw_panels(data, reference if dashed else None, source.styles)
     title = "Gradient variance against its cost"

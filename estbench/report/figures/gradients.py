@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullLocator
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import TRAJECTORIES, TRAJECTORY, describe_trajectory, groups
 from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from estbench.report.figures.style import LineStyle
-    from estbench.store import Results
 
 
 class Quantity(NamedTuple):
@@ -71,18 +71,18 @@ QUANTITIES = {
 @register_figure(section="variance")
 def draw_gradients(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw each statistic of the gradient on one problem: first at shared weights, then along each own training."""
-    for trajectory in reversed(frames.TRAJECTORIES):
+    for trajectory in reversed(TRAJECTORIES):
         for statistic, quantity in QUANTITIES.items():
-            frame = select_statistic(source.results, source.problem, statistic, trajectory)
+            frame = select_statistic(source.analysis, source.problem, statistic, trajectory)
             if len(frame):
                 yield draw_statistic(frame, quantity, trajectory, source.styles)
 
 
 def select_statistic(
-    results: Results, problem: str, statistic: str = "variance", trajectory: str = frames.TRAJECTORY
+    analysis: Analysis, problem: str, statistic: str = "variance", trajectory: str = TRAJECTORY
 ) -> pd.DataFrame:
     """Return the finite values of one statistic on one problem."""
-    frame = frames.gradients(results, trajectory)
+    frame = analysis.gradients(trajectory)
     return frame[(frame["problem"] == problem) & (frame["statistic"] == statistic)]
 
 
@@ -130,7 +130,7 @@ def draw_statistic(
     for axes in canvas.panels[:, 0]:
         axes.set_ylabel(quantity.axis)
 
-    shared = trajectory != frames.TRAJECTORY
+    shared = trajectory != TRAJECTORY
     title = f"{quantity.title}{f' ({trajectory} trajectory)' if shared else ''}"
     return canvas.finish(
         name=f"{quantity.name}_{trajectory}" if shared else quantity.name,
@@ -145,7 +145,7 @@ def draw_statistic(
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Return the spaces and groups that have a value above zero, for a log scale; all of them if none has."""
-    return frames.groups(frame[frame["value"] > 0]) or frames.groups(frame)
+    return groups(frame[frame["value"] > 0]) or groups(frame)
 
 
 def _lines(rows: pd.DataFrame, quantity: Quantity) -> list[pd.DataFrame]:
@@ -243,14 +243,14 @@ def _counts(seeds: pd.Series[int]) -> str:
 
 def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
     draws = f"from R = {int(frame['replicates'].min())} independent draws"
-    where = frames.describe_trajectory(trajectory, "checkpoints")
+    where = describe_trajectory(trajectory, "checkpoints")
     parts = [f"{quantity.meaning}, {draws}; {where}."]
     log = quantity.over_seeds is log_t_interval
     parts.append(describe_bars(frame, "each has its thin line", log=log))
     if not log:
         parts.append("A band that reaches zero is cut at the axis.")
     panels = _panels(frame)
-    if absent := [group for space, group in frames.groups(frame) if (space, group) not in panels]:
+    if absent := [group for space, group in groups(frame) if (space, group) not in panels]:
         parts.append(f"Not drawn, for it is never above zero: {', '.join(absent)}.")
     zero = frame[(frame["value"] <= 0) & ~frame["group"].isin(absent)]
     if len(zero):
@@ -265,7 +265,7 @@ def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
 
 def _alt(frame: pd.DataFrame, title: str, quantity: Quantity) -> str:
     step = frame["step"].max()
-    space, group = frames.groups(frame)[0]
+    space, group = groups(frame)[0]
     last = frame[(frame["step"] == step) & (frame["space"] == space) & (frame["group"] == group)]
     ends = {str(label): quantity.over_seeds(rows["value"]).value for label, rows in last.groupby("estimator")}
     listed = "; ".join(

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from estbench.report.analysis import frames
-from estbench.report.analysis.paired import CURRENCIES, comparable, finished_runs
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.paired import CURRENCIES, comparable
 from estbench.report.analysis.targets import target_of, times
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
@@ -28,24 +28,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from estbench.report.figures.style import LineStyle
-    from estbench.store import Results
 
 TARGET = "The target is the best bound that at least half of the estimators reached in every finished cell"
 COLUMNS = ("estimator", "currency", "factor", "share")
 Costs = dict[str, list[float]]  # by estimator, one per task
 
 
-def tasks(results: Results, currency: str) -> Costs:
+def tasks(analysis: Analysis, currency: str) -> Costs:
     """Return the costs of the target on the tasks in which all estimators have an outcome.
 
     If no target was given, it is the best bound that half of the estimators reach.
     """
     by_problem = {}
-    given = frames.target(results)
-    for problem, runs in finished_runs(results).items():
-        if len(runs) > 1 and currency in comparable(results, runs):
+    given = analysis.target
+    for problem, runs in analysis.runs.items():
+        if len(runs) > 1 and currency in comparable(analysis, runs):
             target = target_of(runs, 0.5) if given is None else given
-            by_problem[problem] = times(results, problem, runs, currency, target)
+            by_problem[problem] = times(analysis, problem, runs, currency, target)
     labels = list(dict.fromkeys(label for costs in by_problem.values() for label in costs))
     costs: Costs = {label: [] for label in labels}
     for of_problem in by_problem.values():
@@ -69,7 +68,7 @@ def ratios(costs: Costs) -> dict[str, NDArray[np.float64]]:
 @register_figure(section="target", each_problem=False)
 def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the profiles over all problems: one panel for evaluations, one for training seconds."""
-    panels = {name: shares for name in ("evaluations", "seconds") if (shares := ratios(tasks(source.results, name)))}
+    panels = {name: shares for name in ("evaluations", "seconds") if (shares := ratios(tasks(source.analysis, name)))}
     if not panels:
         return
     styles = {label: style for label, style in source.styles.items() if any(label in each for each in panels.values())}
@@ -104,7 +103,7 @@ def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
     title = "Performance profile: cost of the target"
     ends = "; ".join(f"{CURRENCIES[name]}: " + ", ".join(map(_end, each.items())) for name, each in panels.items())
     count = len(next(iter(next(iter(panels.values())).values())))
-    given = frames.target(source.results)
+    given = source.analysis.target
     yield canvas.finish(
         name="profile",
         title=title,

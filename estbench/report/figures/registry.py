@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from estbench.report.sections import Place, Registered, SectionRegistry
 
 if TYPE_CHECKING:
+    from estbench.report.analysis import Analysis
     from estbench.report.figures.rendered import RenderedFigure
     from estbench.report.figures.style import LineStyle
-    from estbench.store import Results
 
 
 class FigureSource(NamedTuple):
-    """The records that a figure is drawn from, and the style of each estimator."""
+    """The analysis that a figure is drawn from, and the style of each estimator."""
 
-    results: Results  # of each estimator, the cells at the settings that were picked for it
+    analysis: Analysis
     styles: dict[str, LineStyle]  # by label, in the order of the plan
     problem: str = ""  # the label of the one problem that is drawn; empty for a figure over all problems
-    whole: Results | None = None  # the results with all the settings of a sweep
 
 
 DrawFigures = Callable[[FigureSource], Iterator["RenderedFigure"]]
@@ -59,14 +58,14 @@ def register_figure(
 
     Examples
     --------
-    >>> from estbench.report.analysis import frames
+    >>> from estbench.report.analysis.frames import done
     >>> from estbench.report.figures import Canvas, Margins
     >>> @register_figure(section="throughput")
     ... def draw_finished(source):
-    ...     cells = frames.done(frames.cells(source.results))
+    ...     cells = done(source.analysis.cells)
     ...     if len(cells):
     ...         canvas = Canvas.single(3.4, Margins(left=0.12, right=0.03, top=0.2, bottom=0.55))
-    ...         canvas.axes[0].hist(cells["step"])
+    ...         canvas.panels[0, 0].hist(cells["step"])
     ...         words = {"title": "Steps", "alt": "A histogram of steps.", "caption": "All cells.", "reading": ""}
     ...         yield canvas.finish(name="finished", data=cells[["step"]], **words)
     >>> FIGURES.pop("draw_finished").place.section

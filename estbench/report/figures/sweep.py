@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from estbench.experiment.sweep import family
-from estbench.report.analysis.selection import Trial, picks, trials, tuned, written
+from estbench.report.analysis.selection import Trial, describe_setting
 from estbench.report.figures.limits import lowest_in_reach, padded
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure, name_with_problem
@@ -47,18 +47,14 @@ Lines = dict[str, list[Tried]]
 @register_figure(section="sensitivity", each_problem=False)
 def draw_sensitivity(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw every swept setting against the final validation ELBO."""
-    results = source.whole or source.results
-    if not results.sweep:
-        return
-    names = tuned(results)
+    selection = source.analysis.selection
     styles: dict[str, LineStyle] = {}
     for label, style in source.styles.items():
-        styles.setdefault(family(label, names), style)
-    all_trials = trials(results)
-    picked = {id(trial) for trial in picks(all_trials).values()}
-    for name in results.sweep:
+        styles.setdefault(family(label, selection.tuned), style)
+    picked = {id(trial) for trial in selection.picked}
+    for name in source.analysis.whole.results.sweep:
         by_problem: dict[str, list[Trial]] = {}
-        for trial in all_trials:
+        for trial in selection.trials:
             by_problem.setdefault(family(trial.problem, [name]), []).append(trial)
         for at, (problem, of_problem) in enumerate(by_problem.items()):
             lines = _lines(name, of_problem, picked)
@@ -183,7 +179,7 @@ def _caption(lines: Lines, low: float) -> str:
     below = [
         f"{label} at {_describe(tried)}" for label, tried in all_tried if tried.bound.n and tried.bound.value < low
     ]
-    none = [f"{label} at {written(tried.trial.setting)}" for label, tried in all_tried if not tried.bound.n]
+    none = [f"{label} at {describe_setting(tried.trial.setting)}" for label, tried in all_tried if not tried.bound.n]
     parts += [f"Off the scale, below: {', '.join(below)}."] if below else []
     parts += [f"No seed is done: {', '.join(none)}."] if none else []
     return " ".join(parts)
@@ -193,7 +189,7 @@ def _data(setting: str, lines: Lines) -> pd.DataFrame:
     rows = [
         {"estimator": label, setting: tried.value, "validation_elbo": bound.value, "low": bound.low, "high": bound.high}
         | {"n": bound.n, "planned": len(tried.trial.cells), "picked": tried.picked}
-        | {"setting": written(tried.trial.setting)}
+        | {"setting": describe_setting(tried.trial.setting)}
         for label, line in lines.items()
         for tried in line
         for bound in (tried.bound,)

@@ -10,7 +10,6 @@ import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
-from estbench.report.analysis import frames
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin, mark_row_labels, show_rows, text_margin
@@ -28,7 +27,7 @@ READING = (
 @register_figure(section="throughput")
 def draw_throughput(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the training speed on one problem."""
-    timings = frames.timings(source.results)
+    timings = source.analysis.timings
     timings = timings[timings["problem"] == source.problem]
     styles = {label: style for label, style in source.styles.items() if label in set(timings["estimator"])}
     if styles:

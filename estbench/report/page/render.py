@@ -15,8 +15,8 @@ from markupsafe import Markup, escape
 from estbench.experiment.sweep import family
 from estbench.options import shortened
 from estbench.references import BIBTEX, LONGEST_ENTRY, read_entry
-from estbench.report.analysis import frames, noise_shares, selection
-from estbench.report.analysis.notices import VERSIONS, notices, status_line, uncertified
+from estbench.report.analysis.frames import TRAJECTORIES, Frames
+from estbench.report.analysis.notices import VERSIONS, status_line
 from estbench.report.figures.style import line_styles
 from estbench.report.page.svg import inline_svg
 from estbench.report.sections import OPTIONAL, SECTIONS
@@ -24,37 +24,18 @@ from estbench.report.tables.base import Table
 from estbench.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    from estbench.report.analysis import Analysis
     from estbench.report.figures.rendered import RenderedFigure
     from estbench.report.tables.base import Entry
-    from estbench.store import Results
 
 # The most that the page prints of where cells ran. Real records have less; a damaged one could have megabytes.
 MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
 
-def render(
-    results: Results,
-    tables: Iterable[Table],
-    figures: Iterable[RenderedFigure],
-    verdicts: Sequence[str] = (),
-    whole: Results | None = None,
-) -> str:
-    """Return the page as HTML; every string from the records is escaped.
-
-    Parameters
-    ----------
-    results
-        Of each estimator, the cells at the settings that were picked for it.
-    tables, figures
-        What the page shows, each at its place.
-    verdicts
-        Sentences that answer the question of the experiment.
-    whole
-        The results with all the settings of a sweep; those of ``results`` if not given.
-    """
-    whole = whole or results
+def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[RenderedFigure]) -> str:
+    """Return the page as HTML, with tables and figures at their places; every string from the records is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -63,63 +44,59 @@ def render(
     shown: list[Table | RenderedFigure] = [*tables, *figures]
     shown.sort(key=lambda item: item.place.order)
     items = {key: [item for item in shown if item.place.section == key] for key in SECTIONS}
-    estimators = frames.estimators(results)
     return environment.from_string(part("template.html.j2")).render(
-        name=frames.setting(results, "name", default=results.path.name),
-        question=frames.setting(results, "question", default=""),
-        expect=frames.setting(results, "expect", default=""),
-        status=status_line(whole),
-        setup=setup(whole),
-        notices=[*selection.notices(whole), *notices(results)],
-        verdicts=list(verdicts),
-        line_styles=line_styles(estimators),
+        analysis=analysis,
+        name=analysis.setting("name", default=analysis.path.name),
+        question=analysis.setting("question", default=""),
+        expect=analysis.setting("expect", default=""),
+        status=status_line(analysis.whole),
+        setup=setup(analysis.whole),
+        line_styles=line_styles(analysis.estimators),
         sections={key: title for key, title in SECTIONS.items() if items[key] or key not in OPTIONAL},
         items=items,
-        probed=any(len(frames.gradients(results, trajectory)) for trajectory in frames.TRAJECTORIES),
-        shares=noise_shares.sentences(results),
-        uncertified=uncertified(results),
+        probed=any(len(analysis.gradients(trajectory)) for trajectory in TRAJECTORIES),
         drawing=inline_svg,
-        owners=lambda table, row: _owners(table, row, estimators),
+        owners=lambda table, row: _owners(table, row, analysis.estimators),
         breakable=_breakable,
         tight=_tight,
-        environment=environment_rows(whole),
-        versions=versions(whole),
-        citations=citations(results),
-        file=f"{_file_name(results)}.toml",
-        spec=spec_toml(whole),
+        environment=environment_rows(analysis.whole),
+        versions=versions(analysis.whole),
+        citations=citations(analysis),
+        file=f"{_file_name(analysis)}.toml",
+        spec=spec_toml(analysis.whole),
         style=Markup(part("report.css")),  # noqa: S704  (our own file)
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
 
 
-def setup(results: Results) -> str:
+def setup(frames: Frames) -> str:
     """Return the protocol in one or two sentences."""
 
     def number(*keys: str) -> str:
-        if keys[-1] in results.swept:
-            return f"{', '.join(map(str, results.sweep[keys[-1]]))} (swept)"
-        value = frames.setting(results, *keys)
+        if keys[-1] in frames.results.swept:
+            return f"{', '.join(map(str, frames.results.sweep[keys[-1]]))} (swept)"
+        value = frames.setting(*keys)
         return f"{value:,}" if isinstance(value, (int, float)) else "?"
 
     counts = {
-        "estimator": len(_families(frames.estimators(results), results)),
-        "problem": len(frames.problems(results)),
-        "seed": frames.cells(results)["seed"].nunique(),
+        "estimator": len(_families(frames.estimators, frames)),
+        "problem": len(frames.problems),
+        "seed": frames.cells["seed"].nunique(),
     }
     listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
-    replicates = frames.setting(results, "probe", "replicates", default=0)
+    replicates = frames.setting("probe", "replicates", default=0)
     probe = f"gradients probed with {replicates} draws" if replicates else "no gradient probe"
     return (
         f"{listed}. Each cell trains for {number('training', 'steps')} steps on minibatches of "
         f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
-        f"{number('evaluation', 'examples')} images per split; {probe}.{_cards(results)}"
+        f"{number('evaluation', 'examples')} images per split; {probe}.{_cards(frames)}"
     )
 
 
-def _cards(results: Results) -> str:
+def _cards(frames: Frames) -> str:
     """Say what the bounds of each problem are bounds on."""
-    problems = [cell["problem"] for cell in results.plan["cells"]]
+    problems = [cell["problem"] for cell in frames.results.plan["cells"]]
     found = {problem["label"]: problem.get("card", "") for problem in problems}
     cards = list(dict.fromkeys(card for card in found.values() if card))
     if len(cards) < 2:
@@ -127,15 +104,15 @@ def _cards(results: Results) -> str:
     return f" Problem cards: {'; '.join(f'{label}: {card}' for label, card in found.items() if card)}."
 
 
-def versions(results: Results) -> str:
+def versions(frames: Frames) -> str:
     """Return the versions that the cells were made with, in one line."""
-    rows = dict(environment_rows(results))
+    rows = dict(environment_rows(frames))
     return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
 
 
-def environment_rows(results: Results) -> list[tuple[str, str]]:
+def environment_rows(frames: Frames) -> list[tuple[str, str]]:
     """Return each fact about where the cells ran, once, with all its values."""
-    known = frames.environments(results)
+    known = frames.environments
     names = dict.fromkeys(name for environment in known for name in environment)
     rows = []
     for name in names:
@@ -147,12 +124,12 @@ def environment_rows(results: Results) -> list[tuple[str, str]]:
     return rows[:MOST_FACTS] + rest
 
 
-def spec_toml(results: Results) -> str:
+def spec_toml(frames: Frames) -> str:
     """Return the resolved experiment as a TOML file that runs all cells of the plan again."""
-    spec = dict(frames.setting(results, default={}))
-    spec["estimators"] = _families(frames.estimators(results), results)
-    spec["problems"] = _families(frames.problems(results), results)
-    spec["seeds"] = sorted({int(seed) for seed in frames.cells(results)["seed"]})
+    spec = dict(frames.setting(default={}))
+    spec["estimators"] = _families(frames.estimators, frames)
+    spec["problems"] = _families(frames.problems, frames)
+    spec["seeds"] = sorted({int(seed) for seed in frames.cells["seed"]})
     lines = [
         f"{key} = {_toml(value)}" for key, value in spec.items() if not isinstance(value, dict) and value is not None
     ]
@@ -166,9 +143,9 @@ def spec_toml(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _families(labels: Iterable[str], results: Results) -> list[str]:
+def _families(labels: Iterable[str], frames: Frames) -> list[str]:
     """Return labels as they were written, without what is swept."""
-    return list(dict.fromkeys(family(label, results.sweep) for label in labels))
+    return list(dict.fromkeys(family(label, frames.results.sweep) for label in labels))
 
 
 def _toml(value: Any) -> str:
@@ -178,9 +155,9 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _file_name(results: Results) -> str:
+def _file_name(frames: Frames) -> str:
     """Return the experiment's name, with only those characters that are safe in a shell."""
-    name = str(frames.setting(results, "name", default="experiment"))
+    name = str(frames.setting("name", default="experiment"))
     return (
         "".join(sign for sign in name if sign.isascii() and (sign.isalnum() or sign in "_-")).lstrip("-")
         or "experiment"
@@ -216,15 +193,15 @@ class Citations(NamedTuple):
     lacking: list[str]
 
 
-def citations(results: Results) -> Citations:
+def citations(frames: Frames) -> Citations:
     """Return the papers that the estimators' records refer to, each once, in the order of their keys.
 
     An estimator that is not part of estbench has its entry in its record. A second entry of the same key is not cited.
     """
     entries: dict[str, str] = {}
     lacking = []
-    for label in frames.estimators(results):
-        facts = frames.facts(results, label)
+    for label in frames.estimators:
+        facts = frames.facts(label)
         key, entry = _read_own_entry(facts.get("bibtex")) or (str(facts.get("reference") or ""), "")
         entry = BIBTEX.get(key, "") if not entry or key in BIBTEX else entry
         if not entry or entries.setdefault(key, entry) != entry:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import done, values_by_seed
 from estbench.report.analysis.paired import ABSENT, pair_values
-from estbench.report.analysis.rankings import find_rankings
 from estbench.report.analysis.wording import NOTHING, fixed, format_difference
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, paired_difference, t_interval
-from estbench.store import Results, Status
+from estbench.store import Status
 
 FINAL = ("num_samples", "examples")
 T_INTERVAL = "In brackets: the 95 % t interval over n seeds; below three seeds there is none."
@@ -37,12 +37,12 @@ class SummaryRow:
 
 
 @register_table(section="summary")
-def summary(results: Results) -> Table:
+def summary(analysis: Analysis) -> Table:
     """Return one row per problem and estimator: final test bounds, the paired difference, time and cost."""
-    reference, bounds = frames.reference(results), _find_bounds(results)
+    reference, bounds = analysis.reference, _find_bounds(analysis)
     fields: list[Field[SummaryRow]] = [
         ESTIMATOR,
-        problem_field(results),
+        problem_field(analysis),
         Field("planned"),
         Field("done", "cells done", entry=lambda row: f"{row.done} of {row.planned}"),
         Field("diverged", "diverged"),
@@ -91,37 +91,35 @@ def summary(results: Results) -> Table:
         "Final test bounds",
         caption,
         fields,
-        _find_rows(results, list(bounds)),
+        _find_rows(analysis, list(bounds)),
         csv_first=("problem", "estimator"),
         blocks=("problem",),
     )
 
 
-def _find_bounds(results: Results) -> dict[str, str]:
+def _find_bounds(analysis: Analysis) -> dict[str, str]:
     """Return the titles of the test bounds that were recorded, by metric."""
-    samples = frames.setting(results, "evaluation", "num_samples", default="K")
+    samples = analysis.setting("evaluation", "num_samples", default="K")
     bounds = {"elbo": "test ELBO", "iwae": f"test IWAE-{samples}"}
-    if len(frames.done(frames.final_values(results, "iwae_final"))):
-        final, images = (frames.setting(results, "evaluation", f"final_{of}", default="?") for of in FINAL)
+    if len(done(analysis.final_values("iwae_final"))):
+        final, images = (analysis.setting("evaluation", f"final_{of}", default="?") for of in FINAL)
         bounds["iwae_final"] = f"test IWAE-{final} on {images} images"
     return bounds
 
 
-def _find_rows(results: Results, metrics: list[str]) -> list[SummaryRow]:
-    reference = frames.reference(results)
-    finals = {metric: frames.done(frames.final_values(results, metric)) for metric in metrics}
-    winners = {problem: rankings[0].winner for problem, rankings in find_rankings(results).items()}
+def _find_rows(analysis: Analysis, metrics: list[str]) -> list[SummaryRow]:
+    reference = analysis.reference
+    finals = {metric: done(analysis.final_values(metric)) for metric in metrics}
+    winners = {problem: rankings[0].winner for problem, rankings in analysis.rankings.items()}
     rows = []
-    for (problem, estimator), group in frames.cells(results).groupby(["problem", "estimator"], sort=False):
-        finished = frames.done(group)
-        values = {
-            metric: frames.values_by_seed(finals[metric], problem=problem, estimator=estimator) for metric in metrics
-        }
+    for (problem, estimator), group in analysis.cells.groupby(["problem", "estimator"], sort=False):
+        finished = done(group)
+        values = {metric: values_by_seed(finals[metric], problem=problem, estimator=estimator) for metric in metrics}
         difference = ABSENT
         if reference is not None and estimator != reference:
-            baseline = frames.values_by_seed(finals["elbo"], problem=problem, estimator=reference)
+            baseline = values_by_seed(finals["elbo"], problem=problem, estimator=reference)
             difference = paired_difference(*pair_values(values["elbo"], baseline))
-        places = len(frames.places(results, finished["folder"]))
+        places = len(analysis.places(finished["folder"]))
         rows.append(
             SummaryRow(
                 problem=str(problem),

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import RUN
 from estbench.report.analysis.wording import fixed, format_count
 from estbench.report.tables.base import Entry, Table
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
-from estbench.store import Results, Status
+from estbench.store import Status
 
 CLOCKS = ("training", "evaluation", "probe")
 
 
 @register_table(section="completion", order=30, folded="Every cell: where it ended and what it took")
-def cells(results: Results) -> Table:
+def cells(analysis: Analysis) -> Table:
     """Return one row per planned cell."""
     fields: list[Field[dict[str, Any]]] = [
         ESTIMATOR,
-        problem_field(results),
+        problem_field(analysis),
         Field("seed", "seed"),
         Field("status", "status", entry=lambda cell: Entry(str(cell["status"]), str(cell["stop_reason"])), text=True),
         Field("stop_reason"),
@@ -39,19 +40,19 @@ def cells(results: Results) -> Table:
         "Cells",
         caption,
         fields,
-        _find_rows(results),
+        _find_rows(analysis),
         csv_first=("problem", "estimator"),
         blocks=("problem", "seed"),
     )
 
 
-def _find_rows(results: Results) -> list[dict[str, Any]]:
+def _find_rows(analysis: Analysis) -> list[dict[str, Any]]:
     """Return the planned cells, each with its final test ELBO and the last one that was finite."""
-    finals = frames.final_values(results).set_index(frames.RUN)
+    finals = analysis.final_values().set_index(RUN)
     unknown: dict[str, Any] = {f"{clock}_seconds": math.nan for clock in CLOCKS}
     rows = []
-    for cell in frames.cells(results).to_dict("records"):
-        run = tuple(cell[key] for key in frames.RUN)
+    for cell in analysis.cells.to_dict("records"):
+        run = tuple(cell[key] for key in RUN)
         last = finals.loc[run] if run in finals.index else None
         elbo, step = (math.nan, 0) if last is None else (float(last["value"]), int(last["step"]))
         final = elbo if cell["status"] == Status.DONE else math.nan

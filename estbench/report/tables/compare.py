@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from estbench.errors import EstbenchError, did_you_mean
-from estbench.report.analysis import frames
-from estbench.report.analysis.paired import CURRENCIES, Runs, comparable, finished_runs, pair_values
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import ROUND, done, groups, last_common_step, values_by_seed
+from estbench.report.analysis.paired import CURRENCIES, Runs, comparable, pair_values
 from estbench.report.analysis.targets import find_cost_ratio, find_median, target_of, times
 from estbench.report.analysis.wording import TIMES, fixed, format_difference, format_rate, significant
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import Field, build_table, problem_field, with_interval
 from estbench.stats import Interval, log_t_interval, paired_difference, paired_ratio, t_interval
-from estbench.store import Results
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ComparedRow:
         return entry if math.isnan(self.comparison.value) else replace(entry, text=f"{TIMES}{entry.text}")
 
 
-def find_labels(results: Results, first: str, second: str) -> tuple[str, str]:
+def find_labels(analysis: Analysis, first: str, second: str) -> tuple[str, str]:
     """Return the labels of two estimators that a user named.
 
     Raises
@@ -48,26 +48,26 @@ def find_labels(results: Results, first: str, second: str) -> tuple[str, str]:
     EstbenchError
         If a name is unknown (the error names the closest one), or if both are the same.
     """
-    known = frames.estimators(results)
+    known = analysis.estimators
     without_spaces = {label.replace(" ", ""): label for label in known}
     labels = []
     for name in (first, second):
         if name.replace(" ", "") not in without_spaces:
-            raise EstbenchError(f"no estimator '{name}' in '{results.path}'; {did_you_mean(name, known)}")
+            raise EstbenchError(f"no estimator '{name}' in '{analysis.path}'; {did_you_mean(name, known)}")
         labels.append(without_spaces[name.replace(" ", "")])
     if labels[0] == labels[1]:
         raise EstbenchError(f"'{labels[0]}' is given twice; name two estimators of: {', '.join(known)}")
     return labels[0], labels[1]
 
 
-def compare(results: Results, first: str, second: str, target: float | None = None) -> Table:
+def compare(analysis: Analysis, first: str, second: str, target: float | None = None) -> Table:
     """Return final test bounds, cost of the target, gradient variance and throughput of two estimators.
 
     The target is a test ELBO in nats per example; by default the best that both reached.
     """
     fields: list[Field[ComparedRow]] = [
         Field("quantity", "quantity", head=True),
-        problem_field(results),
+        problem_field(analysis),
         Field("compared_by"),
         Field("first", first, entry=lambda row: row.write(row.first)),
         Field("second", second, entry=lambda row: row.write(row.second)),
@@ -84,37 +84,37 @@ def compare(results: Results, first: str, second: str, target: float | None = No
         f"{first} against {second}",
         caption,
         fields,
-        list(_find_rows(results, (first, second), target)),
+        list(_find_rows(analysis, (first, second), target)),
         csv_first=("problem", "quantity"),
         blocks=("problem",),
     )
 
 
-def _find_rows(results: Results, labels: tuple[str, str], target: float | None) -> Iterator[ComparedRow]:
-    finished = finished_runs(results)
-    for problem in frames.problems(results):
-        yield from _compare_bounds(results, problem, labels)
+def _find_rows(analysis: Analysis, labels: tuple[str, str], target: float | None) -> Iterator[ComparedRow]:
+    finished = analysis.runs
+    for problem in analysis.problems:
+        yield from _compare_bounds(analysis, problem, labels)
         runs = {label: finished[problem][label] for label in labels if label in finished[problem]}
         if len(runs) == 2:
-            yield from _compare_costs(results, problem, runs, target_of(runs) if target is None else target)
-        yield from _compare_variances(results, problem, labels)
-        yield from _compare_speeds(results, problem, labels)
+            yield from _compare_costs(analysis, problem, runs, target_of(runs) if target is None else target)
+        yield from _compare_variances(analysis, problem, labels)
+        yield from _compare_speeds(analysis, problem, labels)
 
 
-def _compare_bounds(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
-    samples = frames.setting(results, "evaluation", "num_samples", default="K")
+def _compare_bounds(analysis: Analysis, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
+    samples = analysis.setting("evaluation", "num_samples", default="K")
     for metric, title in (("elbo", "final test ELBO"), ("iwae", f"final test IWAE-{samples}")):
-        finals = frames.done(frames.final_values(results, metric))
-        first, second = (frames.values_by_seed(finals, problem=problem, estimator=label) for label in labels)
+        finals = done(analysis.final_values(metric))
+        first, second = (values_by_seed(finals, problem=problem, estimator=label) for label in labels)
         difference = paired_difference(*pair_values(first, second))
         yield ComparedRow(
             problem, title, t_interval(first), t_interval(second), difference, "difference", with_interval(fixed)
         )
 
 
-def _compare_costs(results: Results, problem: str, runs: Runs, target: float) -> Iterator[ComparedRow]:
-    for currency in comparable(results, runs):
-        costs = times(results, problem, runs, currency, target)
+def _compare_costs(analysis: Analysis, problem: str, runs: Runs, target: float) -> Iterator[ComparedRow]:
+    for currency in comparable(analysis, runs):
+        costs = times(analysis, problem, runs, currency, target)
         spans = [costs[label] for label in runs]
         first, second = (Interval(*find_median(by_seed.values()), len(by_seed)) for by_seed in spans)
         yield ComparedRow(
@@ -128,15 +128,15 @@ def _compare_costs(results: Results, problem: str, runs: Runs, target: float) ->
         )
 
 
-def _compare_variances(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
-    frame = frames.gradients(results)
+def _compare_variances(analysis: Analysis, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
+    frame = analysis.gradients()
     frame = frame[(frame["problem"] == problem) & frame["estimator"].isin(labels) & (frame["statistic"] == "variance")]
-    step = frames.last_common_step(frame)
+    step = last_common_step(frame)
     if step is None:
         return
-    for space, group in frames.groups(frame[frame["step"] == step]):
+    for space, group in groups(frame[frame["step"] == step]):
         first, second = (
-            frames.values_by_seed(frame, step=step, space=space, group=group, estimator=label) for label in labels
+            values_by_seed(frame, step=step, space=space, group=group, estimator=label) for label in labels
         )
         yield ComparedRow(
             problem,
@@ -149,16 +149,14 @@ def _compare_variances(results: Results, problem: str, labels: tuple[str, str]) 
         )
 
 
-def _compare_speeds(results: Results, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
-    frame = frames.timings(results)
+def _compare_speeds(analysis: Analysis, problem: str, labels: tuple[str, str]) -> Iterator[ComparedRow]:
+    frame = analysis.timings
     frame = frame[(frame["problem"] == problem) & frame["estimator"].isin(labels)]
     if frame["estimator"].nunique() < 2:
         return
     # Rounds of another session or machine have no partner, and so are never compared.
     first, second = (
-        (timed["batch_size"] / timed["seconds_per_step"])
-        .astype(float)
-        .set_axis(pd.MultiIndex.from_frame(timed[frames.ROUND]))
+        (timed["batch_size"] / timed["seconds_per_step"]).astype(float).set_axis(pd.MultiIndex.from_frame(timed[ROUND]))
         for timed in (frame[frame["estimator"] == label] for label in labels)
     )
     yield ComparedRow(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.wording import NOTHING
 from estbench.report.tables.base import Entry, Table
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
-from estbench.store import Results, Status
+from estbench.store import Status
 from estbench.store.results import MISSING
 
 
@@ -24,14 +24,14 @@ class CompletionRow:
 
 
 @register_table(section="completion")
-def completion(results: Results) -> Table:
+def completion(analysis: Analysis) -> Table:
     """Return one row per problem and estimator, with a column for each seed."""
-    planned = frames.cells(results)
+    planned = analysis.cells
     rows = [
         CompletionRow(str(problem), str(estimator), {cell["seed"]: cell for cell in group.to_dict("records")})
         for (problem, estimator), group in planned.groupby(["problem", "estimator"], sort=False)
     ]
-    fields = [ESTIMATOR, problem_field(results), *(_seed_field(seed) for seed in sorted(set(planned["seed"])))]
+    fields = [ESTIMATOR, problem_field(analysis), *(_seed_field(seed) for seed in sorted(set(planned["seed"])))]
     caption = (
         "How every planned cell ended. Only cells that are done are in a mean; one that diverged is a result and is "
         "counted as such; one that is missing has not been run."

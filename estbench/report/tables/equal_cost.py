@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import CURRENCIES
 from estbench.report.analysis.rankings import (
     NO_STANDING,
     Standing,
     describe_budget,
     describe_change_of_winner,
-    find_rankings,
 )
 from estbench.report.analysis.wording import NOTHING, fixed, format_difference
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
-from estbench.store import Results
 
 
 class EqualCostRow(NamedTuple):
@@ -30,13 +28,13 @@ class EqualCostRow(NamedTuple):
 
 
 @register_table(section="target")
-def equal_cost(results: Results) -> Table:
+def equal_cost(analysis: Analysis) -> Table:
     """Return one row per problem and estimator, with the currencies side by side."""
-    rankings = find_rankings(results)
+    rankings = analysis.rankings
     rows = [
         EqualCostRow(problem, estimator, {each.currency: each.find_standing(estimator) for each in of_problem})
         for problem, of_problem in rankings.items()
-        for estimator in frames.estimators(results)
+        for estimator in analysis.estimators
         if estimator in of_problem[0].spans
     ]
     budgets = "; ".join(
@@ -58,7 +56,7 @@ def equal_cost(results: Results) -> Table:
         "equal_cost",
         "Equal cost",
         caption,
-        [ESTIMATOR, problem_field(results), *(field for currency in CURRENCIES for field in _fields_of(currency))],
+        [ESTIMATOR, problem_field(analysis), *(field for currency in CURRENCIES for field in _fields_of(currency))],
         rows,
         csv_first=("problem", "estimator"),
         blocks=("problem",),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.tables.base import Table
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table
 from estbench.report.tables.registry import register_table
-from estbench.store import Results
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,12 @@ FIELDS: list[Field[DeclaredFacts]] = [
 
 
 @register_table(section="certificates")
-def estimators(results: Results) -> Table:
+def estimators(analysis: Analysis) -> Table:
     """Return one row per estimator whose records hold the facts that it declares."""
     rows = [
-        DeclaredFacts(label, frames.certificate(results, label), facts)
-        for label in frames.estimators(results)
-        if (facts := frames.facts(results, label))
+        DeclaredFacts(label, analysis.certificate(label), facts)
+        for label in analysis.estimators
+        if (facts := analysis.facts(label))
     ]
     caption = "What each estimator says of itself; `estbench check` puts it to the test."
     return build_table("estimators", "The estimators, as they declare themselves", caption, FIELDS, rows)

@@ -9,11 +9,10 @@ from typing import Any, Generic, TypeVar
 import pandas as pd
 
 from estbench.errors import EstbenchError
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import Span
 from estbench.report.tables.base import Column, Entry, Table, format_interval
 from estbench.stats import Interval
-from estbench.store import Results
 
 Row = TypeVar("Row")
 
@@ -83,9 +82,9 @@ class Field(Generic[Row]):
 ESTIMATOR: Field[Any] = Field("estimator", "estimator", head=True)
 
 
-def problem_field(results: Results) -> Field[Any]:
+def problem_field(analysis: Analysis) -> Field[Any]:
     """Return the field of the problem; people see it only if there are several problems."""
-    return Field("problem", "problem" if len(frames.problems(results)) > 1 else "", head=True)
+    return Field("problem", "problem" if len(analysis.problems) > 1 else "", head=True)
 
 
 def with_interval(write: Callable[[float], str], unit: str = "") -> Callable[[Interval], Entry]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import describe_trajectory, groups, last_common_step, values_by_seed
 from estbench.report.analysis.paired import ABSENT, pair_values
 from estbench.report.analysis.wording import NOTHING, TIMES, significant
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, log_t_interval, paired_ratio, t_interval
-from estbench.store import Results
 
 # Shown if they were measured, with their titles.
 OPTIONAL = {
@@ -64,28 +64,28 @@ class GradientRow:
 
 
 @register_table(section="variance")
-def gradient_variance_shared(results: Results) -> Table:
+def gradient_variance_shared(analysis: Analysis) -> Table:
     """Return the statistics of the gradient at the checkpoints of the shared trajectory."""
-    return _build(results, "shared", "gradient_variance_shared", "Gradient variance (shared trajectory)")
+    return _build(analysis, "shared", "gradient_variance_shared", "Gradient variance (shared trajectory)")
 
 
 @register_table(section="variance")
-def gradient_variance(results: Results) -> Table:
+def gradient_variance(analysis: Analysis) -> Table:
     """Return one row per space, group and estimator, each on its own trajectory.
 
     The checkpoint is the last one that all finished cells of a problem share.
     """
-    return _build(results, "own", "gradient_variance", "Gradient variance")
+    return _build(analysis, "own", "gradient_variance", "Gradient variance")
 
 
-def _build(results: Results, trajectory: str, name: str, title: str) -> Table:
-    frame, reference = frames.gradients(results, trajectory), frames.reference(results)
+def _build(analysis: Analysis, trajectory: str, name: str, title: str) -> Table:
+    frame, reference = analysis.gradients(trajectory), analysis.reference
     measured = set(frame["statistic"])
     others = [statistic for statistic in TITLES if statistic in measured or statistic not in OPTIONAL]
-    rows = _find_rows(results, frame, ["variance", *others])
+    rows = _find_rows(analysis, frame, ["variance", *others])
     fields: list[Field[GradientRow]] = [
         ESTIMATOR,
-        problem_field(results),
+        problem_field(analysis),
         GRADIENT_OF,
         Field("space"),
         Field("step"),
@@ -108,7 +108,7 @@ def _build(results: Results, trajectory: str, name: str, title: str) -> Table:
     )
     caption = (
         "Variance: trace of the covariance of the minibatch-mean gradient at frozen weights and one fixed minibatch, "
-        f"from R = {draws} independent draws; {frames.describe_trajectory(trajectory)}, at the last "
+        f"from R = {draws} independent draws; {describe_trajectory(trajectory)}, at the last "
         f"checkpoint that all finished cells share (step {steps}). Times evaluations of f per example and times "
         "milliseconds per training step it is the variance at equal cost. |mean|²: squared norm of the mean gradient. "
         f"Data variance: what drawing the minibatch adds.{bias} The variance and its ratio: geometric mean over n "
@@ -136,26 +136,26 @@ def format_bias_bound(interval: Interval) -> str:
     return NOTHING if math.isnan(interval.value) else f"{significant(100 * interval.value)} %"
 
 
-def _find_rows(results: Results, frame: pd.DataFrame, statistics: Iterable[str]) -> list[GradientRow]:
-    reference = frames.reference(results) or ""
+def _find_rows(analysis: Analysis, frame: pd.DataFrame, statistics: Iterable[str]) -> list[GradientRow]:
+    reference = analysis.reference or ""
     rows = []
-    for problem in frames.problems(results):
+    for problem in analysis.problems:
         of_problem = frame[frame["problem"] == problem]
-        step = frames.last_common_step(of_problem)
+        step = last_common_step(of_problem)
         if step is None:
             continue
-        known_costs = dict(zip(COSTS, frames.costs(results, problem), strict=True))
+        known_costs = dict(zip(COSTS, analysis.costs(problem), strict=True))
         here = of_problem[of_problem["step"] == step]
-        for space, group in frames.groups(here):
+        for space, group in groups(here):
             of_group = here[(here["space"] == space) & (here["group"] == group)]
-            baseline = frames.values_by_seed(of_group, estimator=reference, statistic="variance")
-            for estimator in frames.estimators(results):
+            baseline = values_by_seed(of_group, estimator=reference, statistic="variance")
+            for estimator in analysis.estimators:
                 probed = of_group[of_group["estimator"] == estimator]
                 if probed.empty:
                     continue
                 values = {name: probed[probed["statistic"] == name] for name in statistics}
                 intervals = {name: _over_seeds(name, of_name) for name, of_name in values.items()}
-                variances, of_reference = pair_values(frames.values_by_seed(values["variance"]), baseline)
+                variances, of_reference = pair_values(values_by_seed(values["variance"]), baseline)
                 is_comparable = estimator != reference and len(variances)
                 rows.append(
                     GradientRow(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from estbench.report.analysis import frames
-from estbench.report.analysis.rankings import Ranking, find_rankings
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.rankings import Ranking
 from estbench.report.analysis.wording import NOTHING, format_difference, format_p
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, frame_of, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval
-from estbench.store import Results
 
 
 class PairwiseRow(NamedTuple):
@@ -37,11 +36,11 @@ PAIR_FIELDS: list[Field[Pair]] = [Field(name) for name in Pair._fields]
 
 
 @register_table(section="pairwise")
-def pairwise(results: Results) -> Table:
+def pairwise(analysis: Analysis) -> Table:
     """Return a matrix per problem: final test ELBO of the row's estimator less that of the column's."""
     # At equal steps: the largest budget of steps that all have come to is the last step.
-    rankings = {problem: of_problem[0] for problem, of_problem in find_rankings(results).items()}
-    ranked = [label for label in frames.estimators(results) if any(label in each.spans for each in rankings.values())]
+    rankings = {problem: of_problem[0] for problem, of_problem in analysis.rankings.items()}
+    ranked = [label for label in analysis.estimators if any(label in each.spans for each in rankings.values())]
     rows = [
         PairwiseRow(problem, label, ranking)
         for problem, ranking in rankings.items()
@@ -59,7 +58,7 @@ def pairwise(results: Results) -> Table:
         "Final test ELBO of the row's estimator less that of the column's, in nats per example, paired by seed; in "
         "brackets the 95 % t interval of that one difference, which is not corrected for the number of claims. p is "
         f"adjusted: Holm's correction for all {' or '.join(map(str, sorted(counts)))} pairs"
-        f"{' of a problem' if len(frames.problems(results)) > 1 else ''} keeps the chance of "
+        f"{' of a problem' if len(analysis.problems) > 1 else ''} keeps the chance of "
         "any false claim among them at 5 %, and a star marks the differences that stand (p at most 0.05). Below three "
         "common seeds there is neither."
     )
@@ -67,7 +66,7 @@ def pairwise(results: Results) -> Table:
         "pairwise",
         "Every pair of estimators",
         caption,
-        [ESTIMATOR, problem_field(results), *map(_difference_field, ranked)],
+        [ESTIMATOR, problem_field(analysis), *map(_difference_field, ranked)],
         rows,
         blocks=("problem",),
         data=frame_of(PAIR_FIELDS, pairs),

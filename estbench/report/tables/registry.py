@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from estbench.errors import EstbenchError
+from estbench.report.analysis import Analysis
 from estbench.report.sections import Place, Registered, SectionRegistry
 from estbench.report.tables.base import Table
-from estbench.store import Results
 
-MakeTable = Callable[[Results], Table]
-
-
-@dataclass(frozen=True)
-class RegisteredTable(Registered):
-    """A function that makes a table; of a sweep, from all cells or only from those of the picked settings."""
-
-    of_all_cells: bool
+MakeTable = Callable[[Analysis], Table]
 
 
-TABLES: SectionRegistry[RegisteredTable] = SectionRegistry("table")
+TABLES: SectionRegistry[Registered] = SectionRegistry("table")
 
 
-def register_table(
-    *, section: str, order: int = 20, folded: str = "", of_all_cells: bool = False
-) -> Callable[[MakeTable], MakeTable]:
+def register_table(*, section: str, order: int = 20, folded: str = "") -> Callable[[MakeTable], MakeTable]:
     """Return a decorator that adds a table to every report. The function's name is the table's name.
 
     Parameters
@@ -37,8 +27,6 @@ def register_table(
         The place in its section, from small to large: figures are at 10 and tables at 20, unless they say otherwise.
     folded
         A line that the table is folded behind, for a long table; without one, the table is open.
-    of_all_cells
-        Of a sweep, whether the table is made from all cells and not only from those of the picked settings.
 
     Raises
     ------
@@ -47,11 +35,11 @@ def register_table(
 
     Examples
     --------
-    >>> from estbench.report.analysis import frames
+    >>> from estbench.report.analysis.frames import done
     >>> from estbench.report.tables.fields import ESTIMATOR, Field, build_table
     >>> @register_table(section="summary")
-    ... def finished(results):
-    ...     rows = list(frames.done(frames.cells(results)).itertuples())
+    ... def finished(analysis):
+    ...     rows = list(done(analysis.cells).itertuples())
     ...     fields = [ESTIMATOR, Field("seed", "seed"), Field("step", "steps", write="{:,}".format)]
     ...     return build_table("finished", "Finished cells", "Cells that are done.", fields, rows)
     >>> TABLES.pop("finished").place.section
@@ -59,21 +47,14 @@ def register_table(
     """
 
     def register(make: MakeTable) -> MakeTable:
-        TABLES.add(RegisteredTable(make, Place(section, order, folded), of_all_cells))
+        TABLES.add(Registered(make, Place(section, order, folded)))
         return make
 
     return register
 
 
-def all_tables(results: Results, whole: Results | None = None) -> list[Table]:
+def all_tables(analysis: Analysis) -> list[Table]:
     """Make every registered table that the records have rows for, from the top of the page to its bottom.
-
-    Parameters
-    ----------
-    results
-        The results; of a sweep, those of the picked settings.
-    whole
-        The results with all cells of a sweep. Without a sweep they are ``results``.
 
     Raises
     ------
@@ -82,7 +63,7 @@ def all_tables(results: Results, whole: Results | None = None) -> list[Table]:
     """
     tables = []
     for registered in TABLES.in_order():
-        table = registered.make(whole or results if registered.of_all_cells else results)
+        table = registered.make(analysis)
         if table.name != registered.name:
             raise EstbenchError(
                 f"the function '{registered.name}' makes a table '{table.name}'; give both the same name"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from estbench.report.analysis.selection import picks, trials, tuned
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.wording import NOTHING, fixed
 from estbench.report.tables.base import Table
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, t_interval
-from estbench.store import Results
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,13 @@ class SensitivityRow:
     picked: bool
 
 
-@register_table(section="sensitivity", of_all_cells=True)
-def sensitivity(results: Results) -> Table:
+@register_table(section="sensitivity")
+def sensitivity(analysis: Analysis) -> Table:
     """Return one row per problem, estimator and setting; none if nothing is tuned."""
     fields: list[Field[SensitivityRow]] = [
         ESTIMATOR,
-        problem_field(results),
-        *(_setting_field(name) for name in tuned(results)),
+        problem_field(analysis),
+        *(_setting_field(name) for name in analysis.selection.tuned),
         Field("planned"),
         Field("done", "cells done", entry=lambda row: f"{row.done} of {row.planned}"),
         Field("validation_elbo", "validation ELBO", write=with_interval(fixed)),
@@ -52,15 +51,15 @@ def sensitivity(results: Results) -> Table:
         "Swept settings",
         caption,
         fields,
-        _find_rows(results),
+        _find_rows(analysis),
         csv_first=("problem", "estimator"),
         blocks=("problem", "estimator"),
     )
 
 
-def _find_rows(results: Results) -> list[SensitivityRow]:
-    all_trials = trials(results) if tuned(results) else []
-    picked = {id(trial) for trial in picks(all_trials).values()}
+def _find_rows(analysis: Analysis) -> list[SensitivityRow]:
+    all_trials = analysis.selection.trials if analysis.selection.tuned else []
+    picked = {id(trial) for trial in analysis.selection.picked}
     # All settings of an estimator together, in the order of the plan.
     order = list(dict.fromkeys((trial.problem, trial.estimator) for trial in all_trials))
     return [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import CURRENCIES, Span
-from estbench.report.analysis.targets import TargetCost, find_target_costs
+from estbench.report.analysis.targets import TargetCost
 from estbench.report.analysis.wording import NOTHING, fixed, significant
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
-from estbench.store import Results
 
 UNKNOWN = Span(math.nan, math.nan, math.nan)
 TARGETS = (
@@ -21,9 +20,9 @@ TARGETS = (
 
 
 @register_table(section="target", order=0)
-def time_to_target(results: Results) -> Table:
+def time_to_target(analysis: Analysis) -> Table:
     """Return one row per problem, target and estimator; a problem with fewer than two finished estimators has none."""
-    reference = frames.reference(results)
+    reference = analysis.reference
 
     def write_ratio(row: TargetCost) -> Entry | str:
         if row.estimator == reference:
@@ -32,7 +31,7 @@ def time_to_target(results: Results) -> Table:
 
     fields: list[Field[TargetCost]] = [
         ESTIMATOR,
-        problem_field(results),
+        problem_field(analysis),
         Field("target", "target test ELBO", write=fixed),
         Field("reached", "reached by", entry=lambda row: f"{row.reached} of {row.cells}"),
         Field("cells"),
@@ -42,7 +41,7 @@ def time_to_target(results: Results) -> Table:
     ]
     caption = (
         "Cost of first reaching a test ELBO: median over cells, where a miss (never reached, or diverged) is infinite. "
-        f"{TARGETS if frames.target(results) is None else 'The target was given.'} A crossing lies between two "
+        f"{TARGETS if analysis.target is None else 'The target was given.'} A crossing lies between two "
         "evaluations: the value is on the straight line "
         "between them, and the brackets hold the medians of both. The relative cost is of training seconds (of "
         "evaluations where cells were timed in several places), the geometric mean over seeds paired with the "
@@ -55,7 +54,7 @@ def time_to_target(results: Results) -> Table:
         "Time to target",
         caption,
         fields,
-        find_target_costs(results),
+        analysis.target_costs,
         csv_first=("problem", "target", "estimator"),
         blocks=("problem", "target"),
     )

@@ -6,14 +6,13 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
-from estbench.report.analysis import frames
+from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import ABSENT
 from estbench.report.analysis.wording import bytes_as_mib, format_count, format_rate, significant
 from estbench.report.tables.base import Entry, Table, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, log_t_interval, paired_ratio
-from estbench.store import Results
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class ThroughputRow:
 
 
 @register_table(section="throughput")
-def throughput(results: Results) -> Table:
+def throughput(analysis: Analysis) -> Table:
     """Return one row per problem, machine and estimator: its speed, and the ratio to the reference."""
     fields: list[Field[ThroughputRow]] = [
         ESTIMATOR,
-        problem_field(results),
+        problem_field(analysis),
         Field("examples_per_second", "examples per second", write=with_interval(format_rate, "rounds")),
         Field("milliseconds_per_step", "ms per step", write=with_interval(significant, "rounds")),
         Field("seconds_ratio", "seconds relative to the reference", entry=ThroughputRow.write_ratio),
@@ -65,8 +64,8 @@ def throughput(results: Results) -> Table:
         Field("device", "device", value=lambda row: row.session["device"], entry=ThroughputRow.write_device, text=True),
         *map(_session_field, ("device_name", "threads", "machine", "torch", "session")),
     ]
-    rows = _find_rows(results)
-    references = ", ".join(dict.fromkeys(frames.timings_by_machine(results)["reference"].map(str))) or "none"
+    rows = _find_rows(analysis)
+    references = ", ".join(dict.fromkeys(analysis.timings_by_machine["reference"].map(str))) or "none"
     caption = (
         "Training steps timed alone, in rounds interleaved over the estimators; the latest session of each. Geometric "
         "mean with the 95 % t interval on the log scale over the rounds. The ratio is of seconds per step, paired with "
@@ -84,13 +83,11 @@ def throughput(results: Results) -> Table:
     )
 
 
-def _find_rows(results: Results) -> list[ThroughputRow]:
-    frame = frames.timings_by_machine(results)
+def _find_rows(analysis: Analysis) -> list[ThroughputRow]:
+    frame = analysis.timings_by_machine
     machines = list(dict.fromkeys(frame["machine"]))
     rows = []
-    for problem, machine, estimator in itertools.product(
-        frames.problems(results), machines, frames.estimators(results)
-    ):
+    for problem, machine, estimator in itertools.product(analysis.problems, machines, analysis.estimators):
         here = (frame["problem"] == problem) & (frame["machine"] == machine) & (frame["estimator"] == estimator)
         timed = frame[here]
         if timed.empty:

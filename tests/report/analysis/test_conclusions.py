@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from records import write_results
+from records import analyse, write_results
 
-from estbench.report.analysis.conclusions import compare_two, draw_conclusions
+from estbench.report.analysis.conclusions import compare_two
 from estbench.report.analysis.paired import (
     MISS,
     Run,
@@ -20,9 +20,8 @@ from estbench.report.analysis.paired import (
     find_difference,
     find_ratio,
     find_value,
-    finished_runs,
 )
-from estbench.report.analysis.rankings import describe_change_of_winner, find_rankings, rank_at_equal_cost
+from estbench.report.analysis.rankings import describe_change_of_winner, rank_at_equal_cost
 from estbench.report.analysis.targets import find_median, target_of, times
 from estbench.report.figures import all_figures, profile
 from estbench.report.tables import all_tables, summary
@@ -31,7 +30,6 @@ from estbench.report.tables.equal_cost import equal_cost
 from estbench.report.tables.pairwise import pairwise
 from estbench.report.tables.targets import time_to_target
 from estbench.stats import t_interval
-from estbench.store import load
 
 STEPS = np.array([0.0, 100.0, 200.0, 300.0])
 
@@ -45,10 +43,10 @@ def seeds(*curves, cost=1.0):
     return {seed: run(*curve, cost=cost) for seed, curve in enumerate(curves)}
 
 
-def said(results, kind, **where):
+def said(analysis, kind, **where):
     return [
         verdict
-        for verdict in draw_conclusions(results)
+        for verdict in analysis.conclusions
         if verdict.kind == kind and all(getattr(verdict, name) == value for name, value in where.items())
     ]
 
@@ -118,15 +116,15 @@ def test_the_target_is_the_best_that_all_cells_reached():
         assert all(find_crossing(one, "step", target_of(runs)) != MISS for one in each.values())
 
 
-def test_time_to_target_is_that_of_the_curves(folder, results):
-    table = time_to_target(results).data
+def test_time_to_target_is_that_of_the_curves(folder, analysis):
+    table = time_to_target(analysis).data
     assert set(table["estimator"]) == {"reparam", "stl", "rloo[num_samples=4]", "reinforce[baseline=ema]"} | {
         "reinforce",
         "detached",
     }
     low, high = sorted(set(table["target"]))
-    curves = results.curves.query("split == 'test' and metric == 'elbo'").merge(
-        results.cells[["estimator", "seed", "status"]], on=["estimator", "seed"]
+    curves = analysis.results.curves.query("split == 'test' and metric == 'elbo'").merge(
+        analysis.cells[["estimator", "seed", "status"]], on=["estimator", "seed"]
     )
     best = curves.query("status == 'done'").groupby(["estimator", "seed"])["value"].max().groupby("estimator").min()
     assert low == best.min()
@@ -140,14 +138,14 @@ def test_time_to_target_is_that_of_the_curves(folder, results):
     assert (row["reached"], row["cells"]) == (4, 4)
 
 
-def test_a_diverged_cell_is_a_miss_and_a_missing_one_says_nothing(results):
-    table = time_to_target(results).data
+def test_a_diverged_cell_is_a_miss_and_a_missing_one_says_nothing(analysis):
+    table = time_to_target(analysis).data
     easy = table[table["target"] == table["target"].min()].set_index("estimator")
     assert tuple(easy.loc["reinforce", ["reached", "cells"]]) == (3, 4)
     assert tuple(easy.loc["stl", ["reached", "cells"]]) == (3, 3)
     hard = table[table["target"] == table["target"].max()].set_index("estimator")
     assert hard.loc["reinforce", "step"] == math.inf
-    line = next(row for row in time_to_target(results).rows if row[0].text == "reinforce" and row[2].text == "0 of 4")
+    line = next(row for row in time_to_target(analysis).rows if row[0].text == "reinforce" and row[2].text == "0 of 4")
     assert [entry.text for entry in line[3:6]] == ["missed"] * 3
 
 
@@ -198,9 +196,9 @@ def test_a_change_that_is_not_shown_is_said_to_be_none():
     assert "no change of winner is shown" in describe_change_of_winner("p", of_problem)
 
 
-def test_pairwise_is_scipys_paired_test_with_holm(results):
-    table = pairwise(results)
-    finals = results.curves.query("split == 'test' and metric == 'elbo' and step == 2000").dropna()
+def test_pairwise_is_scipys_paired_test_with_holm(analysis):
+    table = pairwise(analysis)
+    finals = analysis.results.curves.query("split == 'test' and metric == 'elbo' and step == 2000").dropna()
     finals = finals.pivot_table(index="seed", columns="estimator", values="value")
     every = list(itertools.combinations(finals.columns, 2))
     pairs = [pair for pair in every if len(finals[list(pair)].dropna()) >= 3]
@@ -227,8 +225,8 @@ def test_pairwise_is_scipys_paired_test_with_holm(results):
     assert f"Holm's correction for all {len(pairs)} pairs" in table.caption
 
 
-def test_a_star_stands_where_the_corrected_p_value_lets_it(results):
-    table = pairwise(results)
+def test_a_star_stands_where_the_corrected_p_value_lets_it(analysis):
+    table = pairwise(analysis)
     p = table.data.set_index(["estimator", "other"])["p_holm"]
     labels = [column.title for column in table.columns[1:]]
     stars = 0
@@ -245,7 +243,7 @@ def slower(tmp_path_factory):
     """Three estimators, five seeds; evaluated often, so that times are known well."""
     path = tmp_path_factory.mktemp("slower") / "r"
     names = ["reparam", "stl", "rloo[num_samples=4]"]
-    return load(write_results(path, names, 5, evaluation={"every": 20}, replicates=0))
+    return analyse(write_results(path, names, 5, evaluation={"every": 20}, replicates=0))
 
 
 def test_a_verdict_tells_how_much_sooner_with_its_evidence(slower):
@@ -280,13 +278,13 @@ def test_no_winner_where_the_interval_includes_none(tmp_path):
         return frame.assign(value=np.where(frame["step"] == 2000, -120 + noise, frame["value"]))
 
     rewrite(path, "*", level)
-    results = load(path)
-    (bound,) = said(results, "bound")
+    analysis = analyse(path)
+    (bound,) = said(analysis, "bound")
     assert not bound.evidence.excludes(0)
     assert not bound.shown
     assert bound.text.startswith("No difference shown between reparam and stl in final test ELBO (difference ")
-    assert all("no single winner is shown" in verdict.text for verdict in said(results, "leader"))
-    assert not any("*" in entry.text for row in pairwise(results).rows for entry in row)
+    assert all("no single winner is shown" in verdict.text for verdict in said(analysis, "leader"))
+    assert not any("*" in entry.text for row in pairwise(analysis).rows for entry in row)
 
 
 def test_what_does_not_survive_the_correction_is_no_difference():
@@ -303,66 +301,66 @@ def test_what_does_not_survive_the_correction_is_no_difference():
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_below_three_seeds_there_is_no_verdict(tmp_path, count):
-    results = load(write_results(tmp_path / "r", ["reparam", "stl"], count))
-    assert not any(verdict.shown for verdict in draw_conclusions(results))
-    (bound,) = said(results, "bound")
+    analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], count))
+    assert not any(verdict.shown for verdict in analysis.conclusions)
+    (bound,) = said(analysis, "bound")
     assert bound.text.startswith("No verdict on reparam and stl: n = ")
-    assert {"time_to_target", "equal_cost", "pairwise"} <= {table.name for table in all_tables(results)}
+    assert {"time_to_target", "equal_cost", "pairwise"} <= {table.name for table in all_tables(analysis)}
 
 
 def test_the_training_elbo_decides_nothing(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl", "rloo[num_samples=4]"], 4)
-    before = draw_conclusions(load(path))
+    before = analyse(path).conclusions
 
     def flatter(frame):
         return frame.assign(value=np.where(frame["split"] == "test", frame["value"], 1e6))
 
     rewrite(path, "rloo*", flatter)
-    assert [verdict.text for verdict in draw_conclusions(load(path))] == [verdict.text for verdict in before]
+    assert [verdict.text for verdict in analyse(path).conclusions] == [verdict.text for verdict in before]
 
 
 def test_seconds_of_several_machines_are_not_compared(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 4, environments={1: {"machine": "other"}})
-    results = load(path)
-    assert [standing.currency for standing in find_rankings(results)["vae"]] == ["step", "evaluations"]
-    assert not any("second" in verdict.text for verdict in draw_conclusions(results))
-    assert time_to_target(results).data["seconds"].isna().all()
-    assert equal_cost(results).data["seconds_elbo"].isna().all()
-    assert profile.tasks(results, "seconds") == {}
+    analysis = analyse(path)
+    assert [standing.currency for standing in analysis.rankings["vae"]] == ["step", "evaluations"]
+    assert not any("second" in verdict.text for verdict in analysis.conclusions)
+    assert time_to_target(analysis).data["seconds"].isna().all()
+    assert equal_cost(analysis).data["seconds_elbo"].isna().all()
+    assert profile.tasks(analysis, "seconds") == {}
 
 
-def test_divergence_is_named_beside_the_bound_of_the_survivors(results):
-    (bound,) = said(results, "bound", second="reinforce")
+def test_divergence_is_named_beside_the_bound_of_the_survivors(analysis):
+    (bound,) = said(analysis, "bound", second="reinforce")
     assert bound.text.endswith(" Not counted: reinforce diverged in 1 cell.")
 
 
 def test_an_estimator_without_a_bound_is_named(tmp_path):
     lost = {("stl", seed): "diverged" for seed in range(3)}
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, statuses=lost, stops=dict.fromkeys(lost, 800))
-    (verdict,) = draw_conclusions(load(path))
+    (verdict,) = analyse(path).conclusions
     assert verdict.text == "stl has no final test ELBO to compare (3 diverged)."
     assert verdict.kind == "outcome"
 
 
 def test_nothing_done_says_nothing(tmp_path):
     lost = {(label, 0): None for label in ("reparam", "stl")}
-    results = load(write_results(tmp_path / "r", ["reparam", "stl"], 1, statuses=lost, rounds=0))
-    assert draw_conclusions(results) == []
-    assert [table.name for table in all_tables(results)] == ["summary", "completion", "cells"]
+    analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 1, statuses=lost, rounds=0))
+    assert analysis.conclusions == []
+    assert [table.name for table in all_tables(analysis)] == ["summary", "completion", "cells"]
 
 
 def test_a_given_target_may_be_missed(slower):
-    verdict = compare_two(slower, "stl", "rloo[num_samples=4]", target=-124.0)[1]
+    verdict = compare_two(slower, slower.runs, "stl", "rloo[num_samples=4]", target=-124.0)[1]
     assert not verdict.shown
     assert "reached by 5 of 5 cells of stl and by 0 of 5 of rloo" in verdict.text
 
 
 def test_problems_are_judged_one_by_one(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, problems=["vae", "vae[latent=5]"], replicates=0)
-    results = load(path)
-    assert {verdict.problem for verdict in draw_conclusions(results)} == {"vae", "vae[latent=5]"}
-    assert all(verdict.text.startswith(f"On {verdict.problem}") for verdict in draw_conclusions(results))
-    (picture,) = [picture for picture in all_figures(results) if picture.name == "profile"]
+    analysis = analyse(path)
+    assert {verdict.problem for verdict in analysis.conclusions} == {"vae", "vae[latent=5]"}
+    assert all(verdict.text.startswith(f"On {verdict.problem}") for verdict in analysis.conclusions)
+    (picture,) = [picture for picture in all_figures(analysis) if picture.name == "profile"]
     assert "n = 6" in picture.caption
 
 
@@ -373,31 +371,29 @@ def test_profile_ratios_are_to_the_cheapest_of_each_task():
     assert list(found["b"]) == [2, 1, 1, inf, inf]
 
 
-def test_a_profile_counts_what_all_have_an_outcome_for(results):
-    tasks = profile.tasks(results, "evaluations")
+def test_a_profile_counts_what_all_have_an_outcome_for(analysis):
+    tasks = profile.tasks(analysis, "evaluations")
     # stl lacks seed 3 and detached failed at seed 1; reinforce diverged at seed 0, which is an outcome.
     assert {len(costs) for costs in tasks.values()} == {2}
     assert tasks["reinforce"][0] == math.inf
 
 
 def test_the_same_records_give_the_same_words(folder):
-    first, second = load(folder), load(folder)
-    assert repr(draw_conclusions(first)) == repr(draw_conclusions(second))  # NaN is not equal to itself
+    first, second = analyse(folder), analyse(folder)
+    assert repr(first.conclusions) == repr(second.conclusions)  # NaN is not equal to itself
     for name in ("time_to_target", "equal_cost", "pairwise"):
         one, other = ({table.name: table for table in all_tables(each)}[name] for each in (first, second))
         assert one.to_csv() == other.to_csv()
         assert one.to_latex() == other.to_latex()
 
 
-def test_times_keep_the_order_of_the_plan(results):
-    from estbench.report.analysis.frames import estimators
-
-    runs = finished_runs(results)["vae"]
-    assert list(times(results, "vae", runs, "step", -400.0)) == estimators(results)
+def test_times_keep_the_order_of_the_plan(analysis):
+    runs = analysis.runs["vae"]
+    assert list(times(analysis, "vae", runs, "step", -400.0)) == analysis.estimators
 
 
 def test_the_best_is_bold_only_where_it_is_shown(tmp_path):
-    apart = load(write_results(tmp_path / "apart", ["reparam", "detached"], 5))
+    apart = analyse(write_results(tmp_path / "apart", ["reparam", "detached"], 5))
     titles = [column.title for column in summary(apart).columns]
     first, second = (dict(zip(titles, entries, strict=True)) for entries in summary(apart).rows)
     assert [title for title, entry in first.items() if entry.best] == ["test ELBO"]
@@ -405,16 +401,16 @@ def test_the_best_is_bold_only_where_it_is_shown(tmp_path):
     row = first["test ELBO"]
     assert f"**{row.text}**" in summary(apart).to_markdown()
     assert rf"\textbf{{{row.text.replace(MINUS, '$-$')}}}" in summary(apart).to_latex()
-    few = load(write_results(tmp_path / "few", ["reparam", "detached"], 2))
+    few = analyse(write_results(tmp_path / "few", ["reparam", "detached"], 2))
     assert not any(entry.best for table in all_tables(few) for entries in table.rows for entry in entries)
 
 
 def test_a_target_that_is_given_is_the_one_compared(tmp_path):
-    results = load(write_results(tmp_path / "r", ["reparam", "stl"], 3, target=-126))
-    assert set(time_to_target(results).data["target"]) == {-126}
-    assert "The target was given." in time_to_target(results).caption
+    analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 3, target=-126))
+    assert set(time_to_target(analysis).data["target"]) == {-126}
+    assert "The target was given." in time_to_target(analysis).caption
     assert (
         f"{fixed(-126)} nats, was given"
-        in next(each for each in all_figures(results) if each.name == "profile").caption
+        in next(each for each in all_figures(analysis) if each.name == "profile").caption
     )
-    assert {verdict.target for verdict in draw_conclusions(results) if verdict.kind == "time"} == {-126}
+    assert {verdict.target for verdict in analysis.conclusions if verdict.kind == "time"} == {-126}

@@ -5,43 +5,44 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from records import analyse
 
 from estbench.report.analysis.omissions import omissions, remarks
-from estbench.store import load
 
 
 @pytest.fixture
-def results(tiny, tmp_path):
+def analysis(tiny, tmp_path):
     """A finished run of two estimators, whose tables a test may change."""
     import estbench
 
     estbench.run({**tiny, "estimators": ["reparam", "stl"]}, out=tmp_path / "r")
-    found = load(tmp_path / "r")
-    assert len(found.gradients)
+    found = analyse(tmp_path / "r")
+    assert len(found.results.gradients)
     return found
 
 
-def test_nothing_is_said_where_nothing_is_missing(results):
-    assert omissions(results) == []
+def test_nothing_is_said_where_nothing_is_missing(analysis):
+    assert omissions(analysis) == []
 
 
-def test_a_probe_that_is_not_finite_is_named(results):
-    results.gradients.loc[results.gradients["estimator"] == "stl", "value"] = np.nan
-    (line,) = omissions(results)
+def test_a_probe_that_is_not_finite_is_named(analysis):
+    analysis.results.gradients.loc[analysis.results.gradients["estimator"] == "stl", "value"] = np.nan
+    (line,) = omissions(analysis)
     assert "gradient variance of stl" in line
     assert "finite" in line
 
 
-def test_a_probe_that_is_not_there_is_named(results):
-    vars(results)["gradients"] = results.gradients[results.gradients["estimator"] == "reparam"]
-    (line,) = omissions(results)
+def test_a_probe_that_is_not_there_is_named(analysis):
+    frame = analysis.results.gradients
+    vars(analysis.results)["gradients"] = frame[frame["estimator"] == "reparam"]
+    (line,) = omissions(analysis)
     assert "recorded of stl" in line
 
 
-def test_timings_that_are_not_finite_are_named(results):
+def test_timings_that_are_not_finite_are_named(analysis):
     rows = {"estimator": ["reparam", "stl"], "seconds": [1.0, np.inf]}
-    vars(results)["throughput"] = pd.DataFrame(rows)
-    (line,) = omissions(results)
+    vars(analysis.results)["throughput"] = pd.DataFrame(rows)
+    (line,) = omissions(analysis)
     assert "throughput of stl" in line
 
 

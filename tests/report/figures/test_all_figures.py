@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from records import write_results
+from records import analyse, write_results
 
+from estbench.report.analysis import Analysis
 from estbench.report.figures import FigureSource, all_figures
 from estbench.report.figures.bounds import draw_bounds
 from estbench.report.figures.cost import draw_probe
@@ -20,7 +21,6 @@ from estbench.report.figures.direct_labels import avoid_overlap
 from estbench.report.figures.gradients import draw_gradients
 from estbench.report.figures.style import COLOURS, DASHES, MARKERS, line_styles, matplotlib_text, wrap_label
 from estbench.report.page.svg import inline_svg
-from estbench.store import load
 
 NAMES = [
     "elbo_steps",
@@ -34,14 +34,14 @@ NAMES = [
 ]
 
 
-def source_of(results, labels):
-    return FigureSource(results, line_styles(labels), "vae")
+def source_of(analysis, labels):
+    return FigureSource(analysis, line_styles(labels), "vae")
 
 
 @pytest.fixture(scope="module")
-def figures(results):
+def figures(analysis):
     before = dict(mpl.rcParams)
-    made = {figure.name: figure for figure in all_figures(results)}
+    made = {figure.name: figure for figure in all_figures(analysis)}
     assert dict(mpl.rcParams) == before
     return made
 
@@ -83,25 +83,25 @@ def test_failed_and_diverged_runs_are_named_and_do_not_squash_the_others(figures
 def test_an_estimator_without_a_finite_bound_is_named(tmp_path):
     statuses = {("stl", 0): "diverged", ("reinforce", 0): None}
     path = write_results(tmp_path / "r", ["reparam", "stl", "reinforce"], 1, statuses=statuses, stops={("stl", 0): 0})
-    figure = next(draw_bounds(source_of(load(path), ["reparam", "stl", "reinforce"])))
+    figure = next(draw_bounds(source_of(analyse(path), ["reparam", "stl", "reinforce"])))
     assert "No curve: stl (diverged at step 0), reinforce (missing)." in figure.caption
     assert "stl (diverged at step 0)" in figure.alt
 
 
 def test_a_zero_variance_is_said_not_drawn(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0)
-    results = load(path)
-    frame = results.gradients
+    analysis = analyse(path)
+    frame = analysis.results.gradients
     frame.loc[(frame["estimator"] == "detached") & (frame["group"] == "loc"), ["value", "low", "high"]] = 0.0
-    figure = next(draw_gradients(source_of(results, ["reparam", "detached"])))
+    figure = next(draw_gradients(source_of(analysis, ["reparam", "detached"])))
     assert "detached (loc)" in figure.caption
 
 
 def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
-    results = load(write_results(tmp_path / "r", ["reparam", "stl"], 3, rounds=0))
-    frame = results.gradients
+    analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 3, rounds=0))
+    frame = analysis.results.gradients
     frame.loc[frame["group"] == "loc", ["value", "low", "high"]] = 0.0
-    figure = next(draw_gradients(source_of(results, ["reparam", "stl"])))
+    figure = next(draw_gradients(source_of(analysis, ["reparam", "stl"])))
     assert "Not drawn, for it is never above zero: loc." in figure.caption
     assert "loc (params)" not in figure.alt
     assert "log_scale (params)" in figure.alt
@@ -109,22 +109,22 @@ def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
 
 
 def test_a_checkpoint_at_step_zero_is_drawn(tmp_path):
-    results = load(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
-    results.gradients["step"] = results.gradients["step"].replace(1, 0)
-    assert next(draw_gradients(source_of(results, ["reparam"]))).name == "gradient_variance"
+    analysis = analyse(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
+    analysis.results.gradients["step"] = analysis.results.gradients["step"].replace(1, 0)
+    assert next(draw_gradients(source_of(analysis, ["reparam"]))).name == "gradient_variance"
 
 
 def test_problems_have_files_of_their_own(tmp_path):
     problems = ["vae", 'vae[path="../x"]']
     path = write_results(tmp_path / "r", ["reparam"], 1, problems=problems, replicates=0, rounds=0)
-    names = [figure.name for figure in all_figures(load(path))]
+    names = [figure.name for figure in all_figures(analyse(path))]
     assert names == [f"{name}-{end}" for end in ("1-vae", "2-vae-path-x") for name in NAMES[:3]]
 
 
 @pytest.mark.slow
-def test_the_users_settings_do_not_show(results, figures):
+def test_the_users_settings_do_not_show(analysis, figures):
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.hashsalt": "other"}):
-        again = {figure.name: figure.svg for figure in all_figures(results)}
+        again = {figure.name: figure.svg for figure in all_figures(analysis)}
     assert again == {name: figure.svg for name, figure in figures.items()}
 
 
@@ -140,9 +140,9 @@ def test_styles_differ_and_depend_on_the_order_alone():
     assert math.gcd(len(COLOURS), len(DASHES)) == 1
 
 
-def test_the_data_behind_a_curve_are_its_means_and_ends(results, figures):
+def test_the_data_behind_a_curve_are_its_means_and_ends(analysis, figures):
     data = figures["elbo_steps"].data
-    curves = results.curves
+    curves = analysis.results.curves
     values = curves[
         (curves["estimator"] == "reparam")
         & (curves["step"] == 2000)
@@ -160,8 +160,8 @@ def test_the_data_behind_a_curve_are_its_means_and_ends(results, figures):
     assert last["rloo[num_samples=4]"] == 4 * last["reparam"] == 4 * 2000 * 100
 
 
-def test_the_snr_is_a_mean_over_seeds(results, figures):
-    data, frame = figures["gradient_snr"].data, results.gradients
+def test_the_snr_is_a_mean_over_seeds(analysis, figures):
+    data, frame = figures["gradient_snr"].data, analysis.results.gradients
     values = frame[
         (frame["estimator"] == "stl")
         & (frame["step"] == 2000)
@@ -175,15 +175,15 @@ def test_the_snr_is_a_mean_over_seeds(results, figures):
 
 @pytest.mark.slow
 def test_bias_and_the_shared_trajectory_are_drawn_where_there_are_any(tmp_path):
-    results = load(write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0))
-    before = [figure.name for figure in draw_gradients(source_of(results, ["reparam", "detached"]))]
+    analysis = analyse(write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0))
+    before = [figure.name for figure in draw_gradients(source_of(analysis, ["reparam", "detached"]))]
     assert before == ["gradient_variance", "gradient_snr"]
-    frame = results.gradients
+    frame = analysis.results.gradients
     bias = frame[frame["statistic"] == "mean_norm2"].assign(statistic="bias2")
     bias.loc[bias["estimator"] == "reparam", "value"] *= -1
-    results = dataclasses.replace(results)  # one that was not asked yet
+    results = dataclasses.replace(analysis.results)
     results.__dict__["gradients"] = pd.concat([frame, bias, frame.assign(trajectory="shared")], ignore_index=True)
-    figures = {figure.name: figure for figure in all_figures(results)}
+    figures = {figure.name: figure for figure in all_figures(Analysis(results))}
     assert [name for name in figures if name.startswith("gradient")] == [
         "gradient_variance_shared",
         "gradient_snr_shared",

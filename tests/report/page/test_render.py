@@ -15,21 +15,24 @@ from importlib import resources
 
 import pandas as pd
 import pytest
-from records import ENVIRONMENT, ESTIMATORS, write_results
+from records import ENVIRONMENT, ESTIMATORS, analyse, write_results
 
 from estbench.errors import EstbenchError
 from estbench.experiment.spec import experiment_from
 from estbench.references import BIBTEX
 from estbench.report import build
-from estbench.report.analysis.noise_shares import sentences, shares
-from estbench.report.analysis.notices import notices, status_line
+from estbench.report.analysis import Analysis
+from estbench.report.analysis.conclusions import Conclusion
+from estbench.report.analysis.noise_shares import shares
+from estbench.report.analysis.notices import status_line
 from estbench.report.figures import all_figures
 from estbench.report.page.render import render as render_page
 from estbench.report.page.render import spec_toml
+from estbench.report.sections import Place
 from estbench.report.tables import all_tables
 from estbench.report.tables.base import Column, Entry, Table
 from estbench.report.tables.completion import completion
-from estbench.store import load
+from estbench.report.tables.registry import TABLES
 
 FIGURES = [
     "elbo_steps",
@@ -155,15 +158,19 @@ def test_the_sections_stand_in_order(page):
 
 
 @pytest.mark.slow
-def test_what_others_add_has_its_place(results):
-    def table(name):
+def test_what_others_add_has_its_place(analysis):
+    def table(name, place):
         columns = (Column("estimator", numeric=False, head=True), Column("other", numeric=False))
         rows = ((Entry("stl"), Entry("reparam")), (Entry("none"), Entry("none")))
-        return Table(name, f"Title of {name}", "Caption.", pd.DataFrame([{"a": 1}]), columns, rows)
+        return Table(name, f"Title of {name}", "Caption.", pd.DataFrame([{"a": 1}]), columns, rows, place=place)
 
-    more = [table(name) for name in ("time_to_target", "equal_cost", "pairwise")]
-    profile = dataclasses.replace(all_figures(results)[0], name="profile", section="target", title="Title of profile")
-    text = render_page(results, [*all_tables(results), *more], [profile], ["stl <wins>", "reparam loses"])
+    more = [table(name, TABLES[name].place) for name in ("time_to_target", "equal_cost", "pairwise")]
+    place = Place("target", 10)
+    profile = dataclasses.replace(all_figures(analysis)[0], name="profile", place=place, title="Title of profile")
+    analysis = Analysis(analysis.results)
+    words = {"kind": "bound", "problem": "vae", "shown": True}
+    analysis.conclusions = [Conclusion("stl <wins>", **words), Conclusion("reparam loses", **words)]
+    text = render_page(analysis, [*all_tables(analysis), *more], [profile])
     reader = Reader(text)
     sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
     assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]
@@ -176,8 +183,8 @@ def test_what_others_add_has_its_place(results):
     assert owners.count("1 0") == 3  # hidden with stl, and with reparam
 
 
-def test_the_grid_says_how_every_cell_ended(results, page):
-    table = completion(results)
+def test_the_grid_says_how_every_cell_ended(analysis, page):
+    table = completion(analysis)
     rows = {row[0].text: [str(entry) for entry in row[1:]] for row in table.rows}
     assert list(rows) == list(ESTIMATORS)
     assert rows["reinforce"] == ["diverged at step 800", "done", "done", "done"]
@@ -186,8 +193,9 @@ def test_the_grid_says_how_every_cell_ended(results, page):
     assert 'class="text is-diverged" data-value="diverged"' in page
 
 
-def test_the_share_of_the_estimator_is_that_of_the_variances(results):
-    frame = results.gradients[(results.gradients["step"] == 2000) & (results.gradients["group"] == "encoder")]
+def test_the_share_of_the_estimator_is_that_of_the_variances(analysis):
+    frame = analysis.results.gradients
+    frame = frame[(frame["step"] == 2000) & (frame["group"] == "encoder")]
     reparam = frame[frame["estimator"] == "reparam"]
     wide = reparam.pivot_table(index="seed", columns="statistic", values="value")
     expected = (wide["variance"] / (wide["variance"] + wide["data_variance"])).mean()
@@ -198,7 +206,7 @@ def test_the_share_of_the_estimator_is_that_of_the_variances(results):
     assert shares(reparam[reparam["statistic"] != "data_variance"]).n == 0
     below_zero = reparam.assign(value=reparam["value"].where(reparam["statistic"] != "data_variance", -1.0))
     assert shares(below_zero).value == 1
-    told = sentences(results)
+    told = analysis.noise_shares
     assert [share.beginning.split(" gradient")[0] for share in told] == [
         f"Of the noise of the {group}" for group in ("encoder", "decoder", "loc", "log_scale")
     ]
@@ -217,11 +225,11 @@ def test_environments_are_written_once_each(tmp_path):
 
 def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
     path = write_results(tmp_path / "r", TWO, 2, replicates=0, rounds=0)
-    results = load(path)
-    build(results, ["html"])
+    analysis = analyse(path)
+    build(analysis, ["html"])
     written = json.loads((path / "report" / "experiment.json").read_text(encoding="utf-8"))
     assert experiment_from(written["experiment"]).estimators == tuple(TWO)
-    assert written["cells"] == dict(zip(results.cells.folder, results.cells.key, strict=True))
+    assert written["cells"] == dict(zip(analysis.cells.folder, analysis.cells.key, strict=True))
 
 
 def test_the_papers_are_cited(tmp_path, page):
@@ -266,8 +274,8 @@ def test_an_estimators_own_entry_is_cited_from_its_record(tmp_path, bibtex, cite
 
 def test_notices_name_what_is_mixed(tmp_path):
     environments = {1: {"machine": "other", "torch": "2.12.0", "uncommitted": True}}
-    results = load(write_results(tmp_path / "r", TWO, 5, environments=environments, replicates=0, rounds=0))
-    told = " ".join(notices(results))
+    analysis = analyse(write_results(tmp_path / "r", TWO, 5, environments=environments, replicates=0, rounds=0))
+    told = " ".join(analysis.notices)
     assert "2 cells ran from uncommitted code" in told
     assert "different versions of torch: 2.12.0, 2.13.0" in told
     assert "timed in 2 places" in told
@@ -373,13 +381,13 @@ def test_a_plan_without_cells_makes_a_report(tmp_path):
     plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
     plan["cells"] = []
     (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
-    assert status_line(load(path)) == "0 of 0 cells done."
+    assert status_line(analyse(path)) == "0 of 0 cells done."
     assert "The plan has no cells." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
-def test_the_spec_is_toml_that_runs_it_again(results, page):
-    spec = tomllib.loads(spec_toml(results))
-    recorded = results.plan["experiment"]
+def test_the_spec_is_toml_that_runs_it_again(analysis, page):
+    spec = tomllib.loads(spec_toml(analysis))
+    recorded = analysis.results.plan["experiment"]
     assert spec["estimators"] == list(recorded["estimators"])
     assert spec["seeds"] == [0, 1, 2, 3]
     assert spec["probe"] == recorded["probe"]
@@ -389,8 +397,8 @@ def test_the_spec_is_toml_that_runs_it_again(results, page):
 
 def test_strings_of_the_spec_survive_toml(tmp_path):
     question = 'a "quote", a \\ and\na line\x7f\x01 \u4e2d'
-    results = load(write_results(tmp_path / "r", ["reparam"], 1, question=question, replicates=0, rounds=0))
-    assert tomllib.loads(spec_toml(results))["question"] == question
+    analysis = analyse(write_results(tmp_path / "r", ["reparam"], 1, question=question, replicates=0, rounds=0))
+    assert tomllib.loads(spec_toml(analysis))["question"] == question
 
 
 def test_a_folder_without_records_is_an_error(tmp_path):

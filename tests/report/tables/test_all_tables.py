@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from records import ESTIMATORS, behaviour, codes, throughput_rows, write_results
+from records import ESTIMATORS, analyse, behaviour, codes, throughput_rows, write_results
 
-from estbench.report import summary
-from estbench.report.tables import all_tables, cells, gradient_variance, throughput
+from estbench.report.tables import all_tables, cells, gradient_variance, summary, throughput
 from estbench.report.tables.base import Column, Entry, Table, as_csv, fixed, significant
-from estbench.store import ResultsFolder, load
+from estbench.store import ResultsFolder
 from estbench.store.tables import THROUGHPUT, read_rows, write_table
 
 
@@ -64,9 +63,9 @@ def entries(table, estimator):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_summary_has_the_mean_and_t_interval_of_finished_cells(folder, results, estimator):
+def test_summary_has_the_mean_and_t_interval_of_finished_cells(folder, analysis, estimator):
     values = finals(folder)[estimator].dropna()
-    found = row(summary(results), estimator=estimator)
+    found = row(summary(analysis), estimator=estimator)
     low, high = t_ends(values)
     assert found["test_elbo_n"] == found["done"] == len(values)
     assert (found["test_elbo"], found["test_elbo_low"], found["test_elbo_high"]) == pytest.approx(
@@ -78,17 +77,17 @@ def test_summary_has_the_mean_and_t_interval_of_finished_cells(folder, results, 
 @pytest.mark.parametrize(
     ("estimator", "seeds"), [("stl", 3), ("reinforce", 3), ("detached", 3), ("rloo[num_samples=4]", 4)]
 )
-def test_summary_pairs_differences_by_seed(folder, results, estimator, seeds):
+def test_summary_pairs_differences_by_seed(folder, analysis, estimator, seeds):
     both = finals(folder)[[estimator, "reparam"]].dropna()
     differences = both[estimator] - both["reparam"]
-    found = row(summary(results), estimator=estimator)
+    found = row(summary(analysis), estimator=estimator)
     assert found["elbo_difference_n"] == len(differences) == seeds
     assert found["elbo_difference"] == pytest.approx(differences.mean())
     assert (found["elbo_difference_low"], found["elbo_difference_high"]) == pytest.approx(t_ends(differences))
 
 
-def test_summary_counts_the_diverged_beside_n(results):
-    table = summary(results)
+def test_summary_counts_the_diverged_beside_n(analysis):
+    table = summary(analysis)
     assert row(table, estimator="reinforce")["diverged"] == 1
     shown = entries(table, "reinforce")
     assert shown["cells done"].text == "3 of 4"
@@ -99,7 +98,7 @@ def test_summary_counts_the_diverged_beside_n(results):
 
 
 def test_fewer_than_three_seeds_get_no_interval(tmp_path):
-    table = summary(load(write_results(tmp_path / "r", ["reparam", "stl"], 2)))
+    table = summary(analyse(write_results(tmp_path / "r", ["reparam", "stl"], 2)))
     found = row(table, estimator="stl")
     assert math.isnan(found["test_elbo_low"])
     assert math.isnan(found["elbo_difference_high"])
@@ -108,17 +107,17 @@ def test_fewer_than_three_seeds_get_no_interval(tmp_path):
 
 def test_seconds_of_different_machines_are_not_averaged(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, environments={1: {"machine": "other"}})
-    table = summary(load(path))
+    table = summary(analyse(path))
     assert math.isnan(row(table, estimator="stl")["training_seconds"])
     assert entries(table, "stl")["training seconds"].note == "timed in several places"
 
 
 @pytest.mark.parametrize(("space", "group"), [("weights", "encoder"), ("params", "log_scale")])
-def test_gradient_variance_is_a_geometric_mean_with_paired_ratios(folder, results, space, group):
+def test_gradient_variance_is_a_geometric_mean_with_paired_ratios(folder, analysis, space, group):
     frame = read(folder, "gradients.parquet").query("status == 'done' and step == 2000 and statistic == 'variance'")
     frame = frame[(frame["space"] == space) & (frame["group"] == group)]
     logs = np.log(frame.pivot_table(index="seed", columns="estimator", values="value"))
-    table = gradient_variance(results)
+    table = gradient_variance(analysis)
     for estimator in ("stl", "reinforce", "rloo[num_samples=4]"):
         found = row(table, estimator=estimator, space=space, group=group)
         mine = logs[estimator].dropna()
@@ -134,7 +133,7 @@ def test_gradient_variance_is_a_geometric_mean_with_paired_ratios(folder, result
 def test_with_one_seed_the_interval_is_the_probes_own(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1)
     frame = read(path, "gradients.parquet").query("step == 2000 and statistic == 'variance' and group == 'encoder'")
-    table = gradient_variance(load(path))
+    table = gradient_variance(analyse(path))
     found = row(table, space="weights", group="encoder")
     assert (found["variance_low"], found["variance_high"]) == (frame["low"].item(), frame["high"].item())
     assert "within one probe" in table.rows[0][2].note
@@ -145,16 +144,16 @@ def test_gradients_are_compared_at_the_last_checkpoint_all_finished_cells_have(t
     victim = next(iter(sorted(path.glob("cells/stl-*"))))
     frame = pd.read_parquet(victim / "gradients.parquet")
     frame[frame["step"] < 2000].to_parquet(victim / "gradients.parquet", index=False)
-    steps = set(gradient_variance(load(path)).data["step"])
+    steps = set(gradient_variance(analyse(path)).data["step"])
     assert steps == {sorted(set(frame["step"]))[-2]}
 
 
 @pytest.mark.parametrize("estimator", ["stl", "rloo[num_samples=4]"])
-def test_throughput_ratio_is_paired_by_round(folder, results, estimator):
+def test_throughput_ratio_is_paired_by_round(folder, analysis, estimator):
     frame = pd.read_parquet(folder / "throughput.parquet")
     seconds = frame.pivot_table(index="round", columns="estimator", values="seconds") / 20
     logs = np.log(seconds[estimator] / seconds["reparam"])
-    found = row(throughput(results), estimator=estimator)
+    found = row(throughput(analysis), estimator=estimator)
     assert found["seconds_ratio"] == pytest.approx(np.exp(logs.mean()))
     assert (found["seconds_ratio_low"], found["seconds_ratio_high"]) == pytest.approx(np.exp(t_ends(logs)))
     rates = np.log(100 / seconds[estimator])
@@ -168,13 +167,13 @@ def test_throughput_ratio_is_paired_by_round(folder, results, estimator):
 
 def test_throughput_takes_the_latest_session_of_each_and_pools_no_machines(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 1)
-    folder, plan = ResultsFolder(path), load(path)
+    folder, plan = ResultsFolder(path), analyse(path).results
     from estbench.experiment.spec import experiment_from
 
     spec = experiment_from(plan.plan["experiment"])
     slow = behaviour("stl")._replace(milliseconds=50.0)
     folder.append_throughput(throughput_rows(spec, {"stl": slow}, codes(folder.path), "2025-06-01T00:00:00", "m-2"))
-    table = throughput(load(path))
+    table = throughput(analyse(path))
     late, early = row(table, estimator="stl"), row(table, estimator="reparam")
     assert late["machine"] == "m-2"
     assert late["milliseconds_per_step"] > 20
@@ -187,11 +186,11 @@ def test_unknown_memory_is_left_open(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1)
     rows = read_rows(path / "throughput.parquet", THROUGHPUT)
     write_table(path / "throughput.parquet", [{**row, "peak_memory_bytes": None} for row in rows], THROUGHPUT)
-    assert entries(throughput(load(path)), "reparam")["peak memory, MiB"].text == "\N{EN DASH}"
+    assert entries(throughput(analyse(path)), "reparam")["peak memory, MiB"].text == "\N{EN DASH}"
 
 
-def test_cells_that_are_not_done_have_no_final_bound(results):
-    table = cells(results)
+def test_cells_that_are_not_done_have_no_final_bound(analysis):
+    table = cells(analysis)
     diverged = row(table, estimator="reinforce", seed=0)
     assert diverged["status"] == "diverged"
     assert math.isnan(diverged["test_elbo"])
@@ -206,21 +205,21 @@ def test_an_earlier_value_never_stands_in_for_a_last_one_that_is_nan(tmp_path):
     frame = pd.read_parquet(victim / "curves.parquet")
     frame.loc[frame["step"] == 2000, "value"] = math.nan
     frame.to_parquet(victim / "curves.parquet", index=False)
-    found = row(summary(load(path)), estimator="reparam")
+    found = row(summary(analyse(path)), estimator="reparam")
     assert (found["done"], found["test_elbo_n"]) == (3, 2)
 
 
 def test_problems_have_their_own_rows_and_column(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 1, problems=["vae", "vae[latent=5]"])
-    for table in all_tables(load(path)):
+    for table in all_tables(analyse(path)):
         if table.name != "estimators":
             assert set(table.data["problem"]) == {"vae", "vae[latent=5]"}
             assert "problem" in [column.title for column in table.columns]
             assert table.rules
 
 
-def test_csv_holds_the_numbers_exactly(results):
-    table = summary(results)
+def test_csv_holds_the_numbers_exactly(analysis):
+    table = summary(analysis)
     again = pd.read_csv(io.StringIO(table.to_csv()), converters={"test_elbo": float})
     assert list(again["test_elbo"]) == list(table.data["test_elbo"])
 

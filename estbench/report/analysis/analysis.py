@@ -1,0 +1,80 @@
+"""The analysis of a results folder: every number and sentence of a report, each computed once.
+
+Tables, figures, the page and the terminal only read it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
+from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.noise_shares import Shares, sentences
+from estbench.report.analysis.notices import describe_limits, find_uncertified
+from estbench.report.analysis.paired import Runs, find_runs
+from estbench.report.analysis.rankings import Ranking, find_rankings
+from estbench.report.analysis.selection import describe_selection, select
+from estbench.report.analysis.targets import TargetCost, find_target_costs
+from estbench.store import Results
+
+
+class Analysis(Frames):
+    """The analysis of some results; of a sweep, of the settings that were picked for each estimator.
+
+    Attributes
+    ----------
+    results
+        The results at the picked settings: those of a sweep that take part in comparisons.
+    whole
+        The frames of all results, with every setting of a sweep.
+    selection
+        The settings of a sweep that were tried, and those that were picked.
+
+    Examples
+    --------
+    >>> import estbench
+    >>> from estbench.report.analysis import Analysis
+    >>> analysis = Analysis(estbench.load("results/quickstart"))  # doctest: +SKIP
+    >>> analysis.rankings["vae"][0].winner  # doctest: +SKIP
+    'reparam'
+    """
+
+    def __init__(self, whole: Results) -> None:
+        self.whole = Frames(whole)
+        self.selection = select(whole)
+        super().__init__(self.selection.restrict(whole))
+
+    @cached_property
+    def runs(self) -> dict[str, Runs]:
+        """The finished runs of every problem, by estimator and seed."""
+        return find_runs(self)
+
+    @cached_property
+    def rankings(self) -> dict[str, list[Ranking]]:
+        """The rankings at equal cost of every problem, one for each currency."""
+        return find_rankings(self, self.runs)
+
+    @cached_property
+    def target_costs(self) -> list[TargetCost]:
+        """The cost of every target for every estimator."""
+        return find_target_costs(self, self.runs)
+
+    @cached_property
+    def conclusions(self) -> list[Conclusion]:
+        """The answers to the question of the experiment, each with its evidence."""
+        return draw_conclusions(self, self.runs, self.rankings)
+
+    @cached_property
+    def noise_shares(self) -> list[Shares]:
+        """The estimator's share of the noise of a minibatch gradient, in sentences."""
+        return sentences(self)
+
+    @cached_property
+    def uncertified(self) -> list[str]:
+        """The estimators without a passing certificate, each with the reason."""
+        return find_uncertified(self)
+
+    @cached_property
+    def notices(self) -> list[str]:
+        """All that limits what the numbers say."""
+        return [*describe_selection(self.selection), *describe_limits(self)]
