@@ -19,7 +19,7 @@ Gradients = dict[str, Tensor]
 Sampler = Callable[[Estimator, SmallProblem, int], Gradients]  # independent estimates, (count, B, ...) each
 
 
-def draw_gradients(
+def sample_gradients(
     estimator: Estimator,
     problem: SmallProblem,
     *replicates: int,
@@ -38,9 +38,9 @@ def draw_gradients(
     return {name: gradient.view(*replicates, problem.examples, *gradient.shape[1:]) for name, gradient in drawn.items()}
 
 
-def draw_as_in_training(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
+def sample_as_in_training(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
     """Return ``count`` estimates from one plain batch in single precision, (count, B, ...) each in double."""
-    drawn = draw_gradients(estimator, problem, count, plain=True, dtype=torch.float32)
+    drawn = sample_gradients(estimator, problem, count, plain=True, dtype=torch.float32)
     return {name: gradient.double() for name, gradient in drawn.items()}
 
 
@@ -99,7 +99,7 @@ def draw_until(
     moments: RunningMoments,
     estimator: Estimator,
     problem: SmallProblem,
-    sampler: Sampler = draw_gradients,
+    sampler: Sampler = sample_gradients,
 ) -> None:
     """Add draws to the moments, from torch's current random state, until there are ``count``.
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles.gaussian_toy import GAUSSIAN_EXAMPLES, GaussianToy
+from oracles.gaussian_toy import GAUSSIAN_EXAMPLES, GaussianToyOracle
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def toy():
     """Build a toy: ``toy("cosine", "analytic")``."""
 
     def build(cost="quadratic", kl="analytic", rows=None):
-        return GaussianToy(cost, kl, tuple(rows or GAUSSIAN_EXAMPLES[cost]))
+        return GaussianToyOracle(cost, kl, tuple(rows or GAUSSIAN_EXAMPLES[cost]))
 
     return build
 

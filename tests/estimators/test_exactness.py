@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from estbench import estimators
-from estbench.certify.sampling import draw_gradients
+from estbench.certify.sampling import sample_gradients
 from estbench.certify.theory.toys import make_posterior_toy
 from estbench.estimators.score_function import leave_one_out_mean
 
@@ -98,7 +98,7 @@ def test_stl_has_no_variance_where_q_is_the_posterior():
 
     def draw(variant, problem):
         torch.manual_seed(15)
-        drawn = draw_gradients(estimators.create(variant), problem, 500)
+        drawn = sample_gradients(estimators.create(variant), problem, 500)
         return torch.stack([drawn[name] for name in ("loc", "log_scale")])
 
     assert float(draw("stl", posterior).abs().max()) < 1e-12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles.gaussian_toy import GAUSSIAN_COSTS, columns, draw_gradients, make_leaves, make_objective
+from oracles.gaussian_toy import GAUSSIAN_COSTS, columns, make_leaves, make_objective, sample_toy
 from oracles.z_scores import largest_z, z_of_variance
 from torch.distributions import Bernoulli, Independent
 
@@ -121,7 +121,7 @@ def nvil(normalise, steps=4, kl="none"):
 @pytest.mark.parametrize("kl", ["none", "analytic", "sampled"])
 def test_the_normalised_gradient_has_the_direction_and_another_length(kl):
     """By 1 / max(1, sd), the same for all, the KL's part too: sd^2 is the moving average of past squared signals."""
-    plain, normalised = (draw_gradients(nvil(normalise, kl=kl), 5, kl=kl, seed=8) for normalise in (False, True))
+    plain, normalised = (sample_toy(nvil(normalise, kl=kl), 5, kl=kl, seed=8) for normalise in (False, True))
     estimator = nvil(normalise=True, kl=kl)
     spread = float(estimator.spread(make_objective(make_leaves())).sqrt())
     assert spread > 1
@@ -133,11 +133,11 @@ def test_the_normalised_gradient_has_the_direction_and_another_length(kl):
 def test_a_small_spread_is_not_blown_up():
     plain, normalised = nvil(normalise=False), nvil(normalise=True)
     normalised.spread.mean.fill_(0.25 * float(normalised.spread.weight))
-    assert torch.equal(draw_gradients(plain, 5, seed=8)["loc"], draw_gradients(normalised, 5, seed=8)["loc"])
+    assert torch.equal(sample_toy(plain, 5, seed=8)["loc"], sample_toy(normalised, 5, seed=8)["loc"])
 
 
 def test_before_there_is_a_spread_there_is_no_gradient_but_the_decoder_s():
-    found = draw_gradients(nvil(normalise=True, steps=0), 5, kl="analytic")
+    found = sample_toy(nvil(normalise=True, steps=0), 5, kl="analytic")
     assert bool(found["loc"].eq(0).all())
     assert bool(found["k"].ne(0).all())
 
@@ -154,7 +154,7 @@ def test_the_network_learns_from_the_signal_as_it_is():
 def test_the_spread_is_of_the_past():
     estimator = nvil(normalise=True)
     held = estimator.spread.mean.clone()
-    draw_gradients(estimator, 3)
+    sample_toy(estimator, 3)
     assert torch.equal(held, estimator.spread.mean)
     estimator.train()(make_objective(make_leaves(3)))
     assert not torch.equal(held, estimator.spread.mean)

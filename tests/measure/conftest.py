@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles.linear_gaussian import LinearGaussian
+from oracles.linear_gaussian import LinearGaussianOracle
 from scipy import stats
 
 
 @pytest.fixture
 def linear_gaussian():
-    return LinearGaussian
+    return LinearGaussianOracle
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def make_objective(leaves, cost="quadratic", kl="none", names=("loc", "log_scale
     )
 
 
-def draw_gradients(variant, count, cost="quadratic", kl="none", seed=0, **shape):
+def sample_toy(variant, count, cost="quadratic", kl="none", seed=0, **shape):
     """Independent gradients by name, (count, B, D) each, of an estimator in eval mode: given, or created here."""
     estimator = estimators.create(variant) if isinstance(variant, str) else variant
     leaves = make_leaves(count, **shape)
@@ -96,7 +96,7 @@ def draw_gradients(variant, count, cost="quadratic", kl="none", seed=0, **shape)
 
 
 @dataclass(frozen=True)
-class GaussianToy:
+class GaussianToyOracle:
     """L(m, log s, k) = E[f(z; k)] - KL(N(m, s^2) || N(0, 1)), without the KL if it is ``none``; one example a row."""
 
     cost: str

@@ -11,7 +11,7 @@ from torch.distributions import Independent, Normal
 from estbench.problems import Objective, Problem
 
 
-class LinearGaussian(Problem):
+class LinearGaussianOracle(Problem):
     """p(z) = N(0, 1), p(x|z) = N(x; a z + c, 1), q(z|x) = N(w x + b, exp(2 s)), all of one dimension; analytic KL.
 
     Without a learned decoder (``a = 1``, ``c = 0``) every moment of every gradient is a polynomial. The encoder's

@@ -16,7 +16,7 @@ from torch import Tensor
 from estbench.certify.check_result import CheckResult, decide, z_threshold
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import SmallProblem
-from estbench.certify.sampling import Gradients, draw_gradients
+from estbench.certify.sampling import Gradients, sample_gradients
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
@@ -64,8 +64,8 @@ def check_no_memory(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckR
         by_seed: dict[int, Gradients] = {}
         for seed in SEEDS:
             with seeded(seed, CPU):
-                current = draw_gradients(estimator, problem, REPLICATES, plain=plain)
-                following = draw_gradients(estimator, problem, REPLICATES, plain=plain)
+                current = sample_gradients(estimator, problem, REPLICATES, plain=plain)
+                following = sample_gradients(estimator, problem, REPLICATES, plain=plain)
             if not _are_equal(by_seed.setdefault(seed, current), current):
                 message = "in eval mode the same seed gives another gradient after other calls; keep nothing of a call"
                 return decide(False, "", message)
@@ -88,7 +88,7 @@ def check_independent_calls(tested: EstimatorUnderTest, problem: SmallProblem) -
         for seed in (23, 24):
             estimator = tested.prepared(problem).train(training)
             with seeded(seed, CPU):
-                calls = [draw_gradients(estimator, problem, COPIES, plain=training) for _ in range(CALLS)]
+                calls = [sample_gradients(estimator, problem, COPIES, plain=training) for _ in range(CALLS)]
             chains.append([_find_features(call) for call in calls])
         first, second = chains
         pairs = {f"calls {lag} apart": list(zip(first, first[lag:], strict=False)) for lag in LAGS}
@@ -109,7 +109,7 @@ def check_independent_calls(tested: EstimatorUnderTest, problem: SmallProblem) -
 
 def _draw(estimator: Estimator, problem: SmallProblem, seed: int, *, plain: bool) -> Gradients:
     with seeded(seed, CPU):
-        return draw_gradients(estimator, problem, REPLICATES, plain=plain)
+        return sample_gradients(estimator, problem, REPLICATES, plain=plain)
 
 
 def _are_equal(first: Gradients, second: Gradients) -> bool:

@@ -14,9 +14,9 @@ from estbench.certify.sampling import (
     Gradients,
     RunningMoments,
     differentiate,
-    draw_gradients,
     draw_until,
     relative_difference,
+    sample_gradients,
 )
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
@@ -220,7 +220,7 @@ def check_devices(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckRes
     for device in present:
         with seeded(15, torch.device(device)):
             estimator = tested.prepared(problem, torch.float32, device)
-            drawn = draw_gradients(estimator, problem, FEW_REPLICATES, dtype=torch.float32, device=device)
+            drawn = sample_gradients(estimator, problem, FEW_REPLICATES, dtype=torch.float32, device=device)
         wrong = [name for name, g in drawn.items() if g.device.type != device or not g.isfinite().all()]
         if wrong:
             message = f"on {device}: the gradient of {', '.join(wrong)} is on another device, or not finite"
@@ -250,7 +250,7 @@ def check_save_and_load(tested: EstimatorUnderTest, problem: SmallProblem) -> Ch
 
 def _draw(estimator: Estimator, problem: SmallProblem, seed: int, count: int) -> Gradients:
     with seeded(seed, CPU):
-        return draw_gradients(estimator, problem, count)
+        return sample_gradients(estimator, problem, count)
 
 
 def _change_example(problem: SmallProblem, example: int) -> SmallProblem:
@@ -284,7 +284,7 @@ def _draw_moments(tested: EstimatorUnderTest, problem: SmallProblem, spread: Gra
     moments = RunningMoments()
 
     def draw_both(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
-        drawn = draw_gradients(estimator, problem, count)
+        drawn = sample_gradients(estimator, problem, count)
         return {**drawn, **{f"tanh {group}": (drawn[group] / spread[group]).tanh() for group in drawn}}
 
     with seeded(seed, CPU):

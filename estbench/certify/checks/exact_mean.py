@@ -26,7 +26,7 @@ from torch.distributions import Distribution
 from estbench.certify.check_result import CheckResult, decide, describe_deviation, not_applicable
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import NODES, SmallProblem
-from estbench.certify.sampling import Gradients, draw_gradients
+from estbench.certify.sampling import Gradients, sample_gradients
 from estbench.estimators import Estimator
 from estbench.latents import states
 from estbench.randomness import seeded
@@ -108,7 +108,7 @@ def enumerate_moments(estimator: Estimator, problem: SmallProblem) -> ExactMomen
         return sample
 
     try:
-        drawn = draw_gradients(estimator, _replace_sampler(problem, replay), len(probability))
+        drawn = sample_gradients(estimator, _replace_sampler(problem, replay), len(probability))
     except _OtherDrawsError:
         return None
     total = probability.sum(0)
@@ -141,7 +141,7 @@ def _record_draws(estimator: Estimator, problem: SmallProblem) -> list[int] | No
 
     with seeded(0, problem.weights.device):
         before = torch.get_rng_state()
-        draw_gradients(estimator, _replace_sampler(problem, record), 1)
+        sample_gradients(estimator, _replace_sampler(problem, record), 1)
         other_noise = not torch.equal(before, torch.get_rng_state())
     if other_noise or any(len(shape) != 1 for shape in sizes):
         return None

@@ -11,7 +11,7 @@ from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems import small_problems_for
 from estbench.certify.problems.base import SmallProblem
 from estbench.certify.record import CheckOutcome
-from estbench.certify.sampling import Gradients, draw_gradients, relative_difference
+from estbench.certify.sampling import Gradients, relative_difference, sample_gradients
 from estbench.estimators.requirements import ANY, REPARAMETERIZED, families
 from estbench.randomness import seeded
 
@@ -121,4 +121,4 @@ def check_declared_bias(tested: EstimatorUnderTest) -> CheckResult:
 
 def _draw(tested: EstimatorUnderTest, problem: SmallProblem, seed: int) -> Gradients:
     with seeded(seed, problem.weights.device):
-        return draw_gradients(tested.prepared(problem), problem, REPLICATES)
+        return sample_gradients(tested.prepared(problem), problem, REPLICATES)

@@ -18,7 +18,7 @@ from estbench.certify.checks.unbiasedness import compare_means
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import SmallProblem
 from estbench.certify.record import CheckOutcome
-from estbench.certify.sampling import Gradients, RunningMoments, draw_as_in_training, draw_gradients, draw_until
+from estbench.certify.sampling import Gradients, RunningMoments, draw_until, sample_as_in_training, sample_gradients
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
@@ -54,7 +54,7 @@ def check_batch_sizes(tested: EstimatorUnderTest, problem: SmallProblem) -> Chec
         with seeded(25, CPU):
             one_example = problem.select([example])
             estimator = tested.prepared(problem, torch.float32).train(training)
-            draw_until(DRAWS, moments[0], estimator, one_example, draw_as_in_training)
+            draw_until(DRAWS, moments[0], estimator, one_example, sample_as_in_training)
             estimator = tested.prepared(problem, torch.float32).train(training)
             draw_until(DRAWS, moments[1], estimator, one_example, sampler)
         where = f"in batches of {shape}, {'training' if training else 'eval'} mode"
@@ -111,7 +111,7 @@ def _test_mean_effect(tested: EstimatorUnderTest, problem: SmallProblem, *, line
             pair = []
             for each in (constant, 0.0):
                 torch.set_rng_state(state)
-                pair.append(draw_gradients(tested.prepared(problem), _add_constant(problem, each), DRAWS // 4))
+                pair.append(sample_gradients(tested.prepared(problem), _add_constant(problem, each), DRAWS // 4))
             state = torch.get_rng_state()
             moments.add({group: pair[0][group] - pair[1][group] for group in pair[0]})
     zero = RunningMoments()
@@ -128,7 +128,7 @@ def _draw_with_constant(
     tested: EstimatorUnderTest, problem: SmallProblem, constant: float, dtype: torch.dtype
 ) -> Gradients:
     with seeded(27, CPU):
-        return draw_gradients(tested.prepared(problem, dtype), _add_constant(problem, constant), 64, dtype=dtype)
+        return sample_gradients(tested.prepared(problem, dtype), _add_constant(problem, constant), 64, dtype=dtype)
 
 
 def _draw_copies(
@@ -142,7 +142,7 @@ def _draw_copies(
 def _draw_batch(estimator: Estimator, one_example: SmallProblem, shape: tuple[int, ...]) -> Gradients:
     """Return estimates for copies of one example in a batch of this shape, (rows, 1, ...) in double precision."""
     copies = one_example.select([0] * shape[-1])
-    drawn = draw_gradients(estimator, copies, *shape[:-1], dtype=torch.float32)
+    drawn = sample_gradients(estimator, copies, *shape[:-1], dtype=torch.float32)
     return {group: g.double().reshape(-1, 1, *g.shape[len(shape) :]) for group, g in drawn.items()}
 
 

@@ -26,9 +26,9 @@ from estbench.certify.sampling import (
     Gradients,
     RunningMoments,
     Sampler,
-    draw_as_in_training,
-    draw_gradients,
     draw_until,
+    sample_as_in_training,
+    sample_gradients,
 )
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
@@ -72,7 +72,7 @@ def run_bias_tests(
     seed: int = 0,
     most: int = MAX_DRAWS,
     *,
-    sampler: Sampler = draw_gradients,
+    sampler: Sampler = sample_gradients,
     check: str = CHECK,
 ) -> list[BiasTest]:
     """Test the mean gradient of each group on a problem, and return one test a group.
@@ -82,7 +82,7 @@ def run_bias_tests(
     """
     bound = z_threshold(check, coordinates)
     reach = bound + float(stats.norm.ppf(POWER))
-    accuracy = problem.accuracy + (0.0 if sampler is draw_gradients else SINGLE_PRECISION)
+    accuracy = problem.accuracy + (0.0 if sampler is sample_gradients else SINGLE_PRECISION)
     moments = RunningMoments()
     needed = min(FIRST_DRAWS, most)
     with seeded(seed, problem.weights.device):
@@ -126,9 +126,9 @@ def check_unbiased(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckRe
     estimator = tested.prepared(problem, torch.float32).train()
     fully_tested = problem.examples > EXAMPLES or tested.is_representative(problem)
     if not fully_tested and check_exact_mean(tested, problem).outcome is CheckOutcome.PASSED:
-        few = run_bias_tests(estimator, problem, tested.coordinates, most=FIRST_DRAWS, sampler=draw_as_in_training)
+        few = run_bias_tests(estimator, problem, tested.coordinates, most=FIRST_DRAWS, sampler=sample_as_in_training)
         return _summarise(few)
-    result = _summarise(run_bias_tests(estimator, problem, tested.coordinates, sampler=draw_as_in_training))
+    result = _summarise(run_bias_tests(estimator, problem, tested.coordinates, sampler=sample_as_in_training))
     detectable = result.numbers["detectable"]
     if result.outcome is CheckOutcome.PASSED and detectable > problem.detectable + problem.accuracy + SINGLE_PRECISION:
         message = (
@@ -150,7 +150,7 @@ def check_in_a_probe(tested: EstimatorUnderTest, problem: SmallProblem) -> Check
     moments = RunningMoments(), RunningMoments()
     with seeded(21, torch.device("cpu")):
         draw_until(FIRST_DRAWS, moments[0], estimator, problem)
-        draw_until(FIRST_DRAWS, moments[1], tested.prepared(problem, torch.float32), problem, draw_as_in_training)
+        draw_until(FIRST_DRAWS, moments[1], tested.prepared(problem, torch.float32), problem, sample_as_in_training)
     bound = z_threshold(check, tested.coordinates)
     return compare_means(*moments, problem, bound, "in single precision and plain batches")
 
@@ -166,7 +166,7 @@ def check_one_by_one(tested: EstimatorUnderTest, problem: SmallProblem) -> Check
     )
 
     def draw_successively(estimator: Estimator, problem: SmallProblem, count: int) -> Gradients:
-        calls = [draw_as_in_training(estimator, problem, 1) for _ in range(count)]
+        calls = [sample_as_in_training(estimator, problem, 1) for _ in range(count)]
         return {name: torch.cat([call[name] for call in calls]) for name in calls[0]}
 
     return _summarise(

@@ -13,7 +13,7 @@ from estbench.certify.checks.exact_mean import ExactMoments, compare_mean, enume
 from estbench.certify.checks.unbiasedness import run_bias_tests
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import SmallProblem
-from estbench.certify.sampling import Gradients, draw_gradients, variance_with_error
+from estbench.certify.sampling import Gradients, sample_gradients, variance_with_error
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
@@ -114,7 +114,7 @@ def _describe_difference(group: str, variance: Tensor, expected: Tensor, allowed
 def _sample_variance(estimator: Estimator, problem: SmallProblem, count: int) -> tuple[Gradients, Gradients]:
     """Return the variance of every coordinate from ``count`` draws, and its standard error, by group, (B, ...)."""
     with seeded(20, problem.weights.device):
-        chunks = [draw_gradients(estimator, problem, CHUNK) for _ in range(max(1, count // CHUNK))]
+        chunks = [sample_gradients(estimator, problem, CHUNK) for _ in range(max(1, count // CHUNK))]
     variance, error = {}, {}
     for group in chunks[0]:
         variance[group], error[group] = variance_with_error(torch.cat([chunk[group] for chunk in chunks]))

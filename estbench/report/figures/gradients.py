@@ -69,7 +69,7 @@ QUANTITIES = {
 
 
 @register_figure(section="variance")
-def draw_gradients(source: FigureSource) -> Iterator[RenderedFigure]:
+def draw_statistics(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw each statistic of the gradient on one problem: first at shared weights, then along each own training."""
     for trajectory in reversed(TRAJECTORIES):
         for statistic, quantity in QUANTITIES.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.gaussian_toy import columns, make_leaves, make_objective, sample_toy
 from oracles.z_scores import largest_z, z_of_variance
 
 from estbench import estimators
@@ -16,7 +16,7 @@ N = 100_000
 def test_a_pathwise_pair_has_no_variance_for_the_mean_of_a_quadratic():
     """2 (d + s e) averages to 2 d; for log s the part s^2 e^2 stays, of variance 8 s^4."""
     m, s, k = columns()
-    found = draw_gradients("antithetic", N)
+    found = sample_toy("antithetic", N)
     torch.testing.assert_close(found["loc"], (2 * (m - k))[:, None].expand(N, -1, 1), rtol=0, atol=1e-12)
     z = z_of_variance(found["log_scale"][..., 0], 8 * s**4)
     assert float(z.abs().max()) < largest_z(3)
@@ -26,7 +26,7 @@ def test_a_score_function_pair_loses_the_even_part_of_f():
     """8 d^2 for the mean. For s, x = e^2: var[(d^2 + s^2 x)(x - 1) / s] = 2 d^4 / s^2 + 20 d^2 + 74 s^2."""
     m, s, k = columns()
     d = m - k
-    found = draw_gradients("antithetic[base=reinforce]", N)
+    found = sample_toy("antithetic[base=reinforce]", N)
     expected = {"loc": 8 * d**2, "log_scale": s**2 * (2 * d**4 / s**2 + 20 * d**2 + 74 * s**2)}
     for name, variance in expected.items():
         z = z_of_variance(found[name][..., 0], variance)

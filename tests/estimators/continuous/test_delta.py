@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.gaussian_toy import columns, make_leaves, make_objective, sample_toy
 
 from estbench import estimators
 from estbench.certify import run_bias_tests, small_problems_for
@@ -17,7 +17,7 @@ from estbench.estimators.continuous.delta import coefficient, expansion
 def test_it_has_no_variance_on_quadratics(variant, kl):
     """The log-densities of a sampled KL are quadratics too. The estimated coefficient is 1 there."""
     m, s, k = columns()
-    found = draw_gradients(variant, 200, kl=kl)
+    found = sample_toy(variant, 200, kl=kl)
     sampled = kl == "sampled"
     expected = {"loc": 2 * (m - k) - sampled * m, "log_scale": 2 * s**2 - sampled * (s**2 - 1)}
     for name, value in expected.items():
@@ -28,7 +28,7 @@ def test_it_has_no_variance_on_quadratics(variant, kl):
 def test_it_takes_away_most_of_the_variance_of_a_smooth_f():
     """cos(k z) with k s = 1/2: less than a fourth of the plain score function's."""
     rows = ((1.0, 1.0, 0.5), (0.5, 0.25, 2.0))
-    plain, delta = (draw_gradients(variant, 20_000, cost="cosine", rows=rows) for variant in ("reinforce", "delta"))
+    plain, delta = (sample_toy(variant, 20_000, cost="cosine", rows=rows) for variant in ("reinforce", "delta"))
     for name in ("loc", "log_scale"):
         assert bool((delta[name].var(0) < plain[name].var(0) / 4).all())
 

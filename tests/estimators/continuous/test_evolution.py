@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.gaussian_toy import columns, make_leaves, make_objective, sample_toy
 from oracles.z_scores import largest_z, z_of_mean
 
 from estbench import estimators
@@ -31,7 +31,7 @@ def test_the_mean_is_the_gradient_of_the_smoothed_objective(variant, stretch, kl
     Normal directions: E exp(2 c e) = exp(2 c^2). Signs: (exp(2 c) - exp(-2 c)) / (4 c). The KL stays as it is.
     """
     m, s, k = columns()
-    found = draw_gradients(variant, N if "num_samples" not in variant else N // 4, kl=kl)
+    found = sample_toy(variant, N if "num_samples" not in variant else N // 4, kl=kl)
     analytic = kl == "analytic"
     expected = {
         "loc": 2 * (m - k) - analytic * m,
@@ -53,7 +53,7 @@ def test_the_bias_is_found_and_grows_with_the_square_of_the_step(variant):
     s = columns()[1]
     order = {"es": 2.0, "spsa": 4 / 6}[variant]
     for step in (0.1, 0.2):
-        drawn = draw_gradients(f"{variant}[step={step}]", N)["log_scale"][..., 0]
+        drawn = sample_toy(f"{variant}[step={step}]", N)["log_scale"][..., 0]
         # What comes after the leading order, c^4, is below 0.7 of its square for both.
         error = drawn.std(0) / math.sqrt(N) * largest_z(12) + 2 * s**2 * 0.7 * (order * step**2) ** 2
         assert bool(((drawn.mean(0) - 2 * s**2) - 2 * s**2 * order * step**2).abs().lt(error).all())

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracles.gaussian_toy import columns, draw_gradients, make_leaves, make_objective
+from oracles.gaussian_toy import columns, make_leaves, make_objective, sample_toy
 from oracles.z_scores import largest_z, z_of_mean, z_of_variance
 from scipy import stats
 
@@ -21,14 +21,14 @@ def test_the_variance_on_quadratics_is_the_closed_form():
     """(16 / pi - 4) d^2 for the mean, and s^2 (4 d^2 + 4 s^2) for log s."""
     m, s, k = columns()
     d = m - k
-    found = draw_gradients("measure-valued", N)
+    found = sample_toy("measure-valued", N)
     for name, expected in {"loc": (16 / math.pi - 4) * d**2, "log_scale": s**2 * (4 * d**2 + 4 * s**2)}.items():
         assert float(z_of_variance(found[name][..., 0], expected).abs().max()) < largest_z(6)
 
 
 def test_the_coupled_phases_of_the_mean_have_no_variance_where_f_is_even_about_it():
     rows = ((1.0, 1.3, 1.0), (-2.0, 0.4, -2.0))
-    found = draw_gradients("measure-valued", 1000, rows=rows)
+    found = sample_toy("measure-valued", 1000, rows=rows)
     assert float(found["loc"].abs().max()) < 1e-12
     assert float(found["log_scale"].var(0).min()) > 0.1
 
@@ -48,7 +48,7 @@ def phases(cost, m, s, k):
 @pytest.mark.parametrize("cost", ["cosine", "exponential"])
 def test_mean_and_variance_elsewhere_are_those_by_quadrature(cost):
     rows = ((1.0, 1.0, 0.5), (-0.4, 0.8, 2.0), (0.3, 0.6, 1.0))
-    found = draw_gradients("measure-valued", N, cost=cost, rows=rows)
+    found = sample_toy("measure-valued", N, cost=cost, rows=rows)
     for name, drawn in found.items():
         if name == "k":
             continue

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from oracles.gaussian_toy import columns, draw_gradients
+from oracles.gaussian_toy import columns, sample_toy
 from oracles.z_scores import largest_z, z_of_mean
 
 from estbench import estimators
@@ -71,7 +71,7 @@ def test_the_variance_over_scrambles_is_far_below_that_of_as_many_independent_po
     """
     m, s, k = columns()
     n = 20_000
-    found = draw_gradients("rqmc[num_points=8]", n)
+    found = sample_toy("rqmc[num_points=8]", n)
     for name, independent in {"loc": 4 * s**2, "log_scale": s**2 * (4 * (m - k) ** 2 + 8 * s**2)}.items():
         drawn = found[name][..., 0]
         fourth = (drawn - drawn.mean(0)).pow(4).mean(0)
@@ -81,7 +81,7 @@ def test_the_variance_over_scrambles_is_far_below_that_of_as_many_independent_po
 
 def test_more_points_fall_faster_than_their_number():
     """From 4 to 64 points the variance of the mean's gradient falls by more than 16^1.5 (a smooth f: up to N^3)."""
-    few, many = (draw_gradients(f"rqmc[num_points={count}]", 5000, cost="cosine")["loc"].var(0) for count in (4, 64))
+    few, many = (sample_toy(f"rqmc[num_points={count}]", 5000, cost="cosine")["loc"].var(0) for count in (4, 64))
     assert float((few / many).min()) > math.pow(16, 1.5)
 
 

@@ -12,7 +12,7 @@ from oracles.enumeration import DECODER, EXPONENTIAL, QUADRATIC, Enumerated, est
 
 from estbench import estimators
 from estbench.certify import run_bias_tests
-from estbench.certify.sampling import draw_gradients
+from estbench.certify.sampling import sample_gradients
 from estbench.estimators.discrete import arsm
 from estbench.randomness import seeded
 
@@ -79,7 +79,7 @@ def test_averaging_over_reference_categories_lowers_the_variance(problem):
     variances = []
     for name in ("ars", "arsm"):
         with seeded(0, torch.device("cpu")):
-            logits = draw_gradients(estimators.create(name), problem, 20_000)["logits"]
+            logits = sample_gradients(estimators.create(name), problem, 20_000)["logits"]
         variances.append(logits.var(0).sum())
     assert variances[1] < 0.8 * variances[0]
 

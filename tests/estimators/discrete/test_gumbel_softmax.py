@@ -9,7 +9,7 @@ from torch.distributions import RelaxedOneHotCategorical, kl_divergence
 
 from estbench import estimators
 from estbench.certify import run_bias_tests
-from estbench.certify.sampling import draw_gradients
+from estbench.certify.sampling import sample_gradients
 from estbench.estimators._noise import gumbel_perturbed, gumbel_perturbed_given_argmax
 from estbench.estimators.discrete.gapped import gapped_logits
 from estbench.estimators.discrete.gumbel_softmax import concrete_log_density
@@ -47,9 +47,9 @@ def test_averaging_over_the_noise_given_the_sample_keeps_the_mean_and_lowers_the
     replicates = 20_000
     torch.manual_seed(0)
     plain, averaged = (
-        draw_gradients(estimators.create(f"{name}[temperature={temperature}]"), problem, replicates)["logits"].flatten(
-            1
-        )
+        sample_gradients(estimators.create(f"{name}[temperature={temperature}]"), problem, replicates)[
+            "logits"
+        ].flatten(1)
         for name in ("st-gumbel", "gumbel-rao")
     )
 

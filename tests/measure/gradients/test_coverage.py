@@ -13,7 +13,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from oracles.linear_gaussian import LinearGaussian
+from oracles.linear_gaussian import LinearGaussianOracle
 from scipy import stats
 
 from estbench import estimators, problems
@@ -173,7 +173,7 @@ def test_the_probe_s_intervals_hold_what_many_replicates_find(variant, path, rep
 @pytest.mark.parametrize("replicates", [50, 100])
 def test_the_heaviest_tails_of_one_example_on_the_loop_path(replicates):
     """Plain score function of -(x - z)^2 / 2 at one example, in the space of the parameters: closed forms."""
-    problem, x = LinearGaussian(), torch.tensor([[1.5]]).double()
+    problem, x = LinearGaussianOracle(), torch.tensor([[1.5]]).double()
     estimator = estimators.create("reinforce").eval()
     params = problem.encode(x)
     m, s = (float(params[name].detach()) for name in ("loc", "log_scale"))

@@ -18,7 +18,7 @@ from estbench.report.figures import FigureSource, all_figures
 from estbench.report.figures.bounds import draw_bounds
 from estbench.report.figures.cost import draw_probe
 from estbench.report.figures.direct_labels import avoid_overlap
-from estbench.report.figures.gradients import draw_gradients
+from estbench.report.figures.gradients import draw_statistics
 from estbench.report.figures.style import COLOURS, DASHES, MARKERS, line_styles, matplotlib_text, wrap_label
 from estbench.report.page.svg import inline_svg
 
@@ -93,7 +93,7 @@ def test_a_zero_variance_is_said_not_drawn(tmp_path):
     analysis = analyse(path)
     frame = analysis.results.gradients
     frame.loc[(frame["estimator"] == "detached") & (frame["group"] == "loc"), ["value", "low", "high"]] = 0.0
-    figure = next(draw_gradients(source_of(analysis, ["reparam", "detached"])))
+    figure = next(draw_statistics(source_of(analysis, ["reparam", "detached"])))
     assert "detached (loc)" in figure.caption
 
 
@@ -101,7 +101,7 @@ def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
     analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 3, rounds=0))
     frame = analysis.results.gradients
     frame.loc[frame["group"] == "loc", ["value", "low", "high"]] = 0.0
-    figure = next(draw_gradients(source_of(analysis, ["reparam", "stl"])))
+    figure = next(draw_statistics(source_of(analysis, ["reparam", "stl"])))
     assert "Not drawn, for it is never above zero: loc." in figure.caption
     assert "loc (params)" not in figure.alt
     assert "log_scale (params)" in figure.alt
@@ -111,7 +111,7 @@ def test_a_gradient_that_never_varies_has_no_panel(tmp_path):
 def test_a_checkpoint_at_step_zero_is_drawn(tmp_path):
     analysis = analyse(write_results(tmp_path / "r", ["reparam"], 3, rounds=0))
     analysis.results.gradients["step"] = analysis.results.gradients["step"].replace(1, 0)
-    assert next(draw_gradients(source_of(analysis, ["reparam"]))).name == "gradient_variance"
+    assert next(draw_statistics(source_of(analysis, ["reparam"]))).name == "gradient_variance"
 
 
 def test_problems_have_files_of_their_own(tmp_path):
@@ -176,7 +176,7 @@ def test_the_snr_is_a_mean_over_seeds(analysis, figures):
 @pytest.mark.slow
 def test_bias_and_the_shared_trajectory_are_drawn_where_there_are_any(tmp_path):
     analysis = analyse(write_results(tmp_path / "r", ["reparam", "detached"], 3, rounds=0))
-    before = [figure.name for figure in draw_gradients(source_of(analysis, ["reparam", "detached"]))]
+    before = [figure.name for figure in draw_statistics(source_of(analysis, ["reparam", "detached"]))]
     assert before == ["gradient_variance", "gradient_snr"]
     frame = analysis.results.gradients
     bias = frame[frame["statistic"] == "mean_norm2"].assign(statistic="bias2")
