@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -25,12 +25,11 @@ MOST_BARS = 8
 
 
 class LineProgress(Listener):
-    """One plain line per event; ``after_cell`` is called after a cell's record was written."""
+    """One plain line per event."""
 
     plan: Plan  # of the run, once it has begun
 
-    def __init__(self, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
-        self.after_cell = after_cell
+    def __init__(self) -> None:
         self.total = 0
         self.names: dict[str, str] = {}
         self.ended: Counter[Status] = Counter()
@@ -63,8 +62,6 @@ class LineProgress(Listener):
         left = f"; {self.left()} left" if going_on else ""
         text = f" [{self.ended.total()}/{self.total}] {self.names[cell.key]} in {seconds:.1f} s{reason}{left}"
         console().print(Text.assemble((str(outcome.status), colour), line(text)), soft_wrap=True)
-        if self.after_cell is not None:
-            self.after_cell(folder)
 
     def noted(self, remark: str) -> None:
         say(remark)
@@ -84,8 +81,8 @@ class LineProgress(Listener):
 class BarProgress(LineProgress):
     """The same lines above live bars: one for all cells, and one for each of some running cells."""
 
-    def __init__(self, progress: Progress, after_cell: Callable[[ResultsFolder], None] | None = None) -> None:
-        super().__init__(after_cell)
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
         self.progress = progress
         self.cells: TaskID | None = None
         self.bars: dict[str, TaskID] = {}
@@ -137,12 +134,12 @@ def name_cells(plan: Plan) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def progress_listener(after_cell: Callable[[ResultsFolder], None] | None = None) -> Iterator[LineProgress]:
+def progress_listener() -> Iterator[LineProgress]:
     """Return a listener for standard output: live bars on a terminal, lines elsewhere."""
     if not console().is_terminal:
-        yield LineProgress(after_cell)
+        yield LineProgress()
         return
     words, left = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[left]}"))
     columns = (words, BarColumn(), MofNCompleteColumn(), left)
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
-        yield BarProgress(progress, after_cell)
+        yield BarProgress(progress)

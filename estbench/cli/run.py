@@ -48,7 +48,6 @@ from estbench.errors import EstbenchError
 )
 @click.option("--force", is_flag=True, help="Compute the cells again.")
 @click.option("--keep-checkpoints", is_flag=True, help="Keep each finished cell's last checkpoint.")
-@click.option("--live", is_flag=True, help="Rebuild the report after each cell; its page refreshes itself meanwhile.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and compute nothing.")
 def command(
     experiment: str,
@@ -68,7 +67,6 @@ def command(
     timeout: float | None,
     force: bool,
     keep_checkpoints: bool,
-    live: bool,
     dry_run: bool,
 ) -> int:
     """Train what is missing of an experiment, measure, and write a report.
@@ -90,10 +88,7 @@ def command(
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
 
-    import contextlib
-
     from estbench.cli.console import print_table, say
-    from estbench.cli.live import live_report
     from estbench.cli.progress import progress_listener
     from estbench.execution import plan_of, run
     from estbench.plugins import load_plugin
@@ -107,9 +102,7 @@ def command(
         for plugin in plugins:
             load_plugin(plugin)
         return _print_plan(plan_of(chosen), out)
-    workers = jobs is not None or cluster is not None or slurm is not None
-    drawing = live_report(beside_workers=workers) if live else contextlib.nullcontext()
-    with drawing as rebuild, progress_listener(rebuild) as listener:
+    with progress_listener() as listener:
         results = run(
             chosen,
             out,

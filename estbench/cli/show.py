@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from estbench.options import BaseOptions
 
 
 @click.command()
@@ -29,10 +32,10 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     name = name.partition("[")[0]
     experiments = shipped_experiments()
     if name in ESTIMATORS.names():
-        _print_entry(describe_estimator(name))
+        _print_entry(describe_estimator(name), ESTIMATORS.get(name).Options)
         _print_certificates(name)
     elif name in PROBLEMS.names():
-        _print_entry(describe_problem(name))
+        _print_entry(describe_problem(name), PROBLEMS.get(name).Options)
     elif name in DATASETS.names():
         _print_entry({"name": name, "kind": "dataset", "documentation": describe_dataset(name)})
     elif name in experiments:
@@ -44,23 +47,25 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
         )
 
 
-def _print_entry(entry: dict[str, Any]) -> None:
+def _print_entry(entry: dict[str, Any], options_model: type[BaseOptions] | None = None) -> None:
     from estbench.cli.console import say
     from estbench.estimators import BIBTEX
 
     documentation, options = entry.pop("documentation"), entry.pop("options", {})
     _say_all(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n\n")
-    if options:
+    if options_model is not None and options:
         say("options and their defaults:")
         for option, default in options.items():
-            say(f"  {option} = {default}")
+            description = options_model.model_fields[option].description
+            say(f"  {option} = {default}" + (f"    ({description})" if description else ""))
         say("")
-    reference = entry.pop("reference", None)
+    reference, own_entry = entry.pop("reference", None), entry.pop("bibtex", None)
     for fact, value in entry.items():
         shown = ", ".join(value) if isinstance(value, list) else value
         say(f"{fact.replace('_', ' ')}: {shown}")
-    if reference in BIBTEX:
-        _say_all(f"\n{BIBTEX[reference]}")
+    citation = own_entry or BIBTEX.get(str(reference))
+    if citation:
+        _say_all(f"\n{citation}")
 
 
 def _say_all(text: str) -> None:

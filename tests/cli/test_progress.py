@@ -70,23 +70,3 @@ def test_bars_count_those_that_run_and_show_some_of_them(cells, capsys, clock):
         bars.cell_ended(cell, Outcome(Status.DONE), None)
     assert bars.progress.tasks[0].fields["left"] == ""
     assert len(bars.progress.tasks) == 1
-
-
-def test_a_live_report_beside_workers_takes_a_tenth_of_the_time(tmp_path, monkeypatch, clock):
-    from estbench.cli import live
-    from estbench.store import ResultsFolder
-
-    drawn = []
-
-    def draw(path, refresh):
-        drawn.append(clock[0])
-        clock[0] += 2
-        return True
-
-    monkeypatch.setattr(live, "_drawn", draw)
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    with live.live_report(beside_workers=True) as rebuild:
-        for _ in range(100):
-            rebuild(ResultsFolder(tmp_path))
-            clock[0] += 1
-    assert drawn == [100.0, 122.0, 144.0, 166.0, 188.0]

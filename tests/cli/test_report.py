@@ -1,4 +1,4 @@
-"""``estbench report`` and ``estbench run --live`` as a user calls them."""
+"""``estbench report`` as a user calls it."""
 
 from __future__ import annotations
 
@@ -147,54 +147,3 @@ def test_a_watch_outlives_a_folder_that_cannot_be_read_just_now(estbench, pair, 
     assert "2 of 2 cells done." in said
     assert "not rebuilt: cannot read 'a/experiment.json'" in said
     assert REFRESH not in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_a_live_run_draws_after_each_cell(estbench, here, tiny_file, monkeypatch):
-    from estbench.cli import live
-
-    drawn, draw = [], live._drawn
-
-    def noted(path, refresh):
-        done = draw(path, refresh)
-        text = (path / "report" / "report.html").read_text(encoding="utf-8")
-        drawn.append((refresh is not None, REFRESH in text, "1 of 2 cells done; 1 missing." in text))
-        return done
-
-    monkeypatch.setattr(live, "_drawn", noted)
-    code, said, errors = estbench("run", tiny_file, "--out", "r", "--seeds", 2, "--live")
-    assert (code, errors) == (0, "")
-    assert drawn == [(True, True, True), (True, True, False)]
-    assert said.count("live report: r/report/report.html") == 1
-    text = (here / "r" / "report" / "report.html").read_text(encoding="utf-8")
-    assert "2 of 2 cells done." in text
-    assert REFRESH not in text
-
-
-@pytest.mark.usefixtures("quick_report")
-def test_a_live_run_that_is_cut_short_leaves_a_page_that_rests(estbench, here, tiny_file, monkeypatch):
-    from estbench.cli import live
-
-    drawn = []
-
-    def stopped(path, refresh):
-        drawn.append(refresh)
-        if len(drawn) == 1:
-            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C while the report is drawn: the run takes note
-        return True
-
-    monkeypatch.setattr(live, "_drawn", stopped)
-    assert estbench("run", tiny_file, "--out", "r", "--seeds", 2, "--live").code == 130
-    assert drawn == [5, None]
-    assert len([*here.glob("r/cells/*/cell.json")]) == 1
-
-
-@pytest.mark.usefixtures("quick_report")
-def test_a_live_report_that_cannot_be_drawn_stops_no_run(estbench, here, tiny_file, monkeypatch):
-    from estbench.cli import live
-
-    monkeypatch.setattr(live, "_drawn", lambda path, refresh: False)
-    code, said, errors = estbench("run", tiny_file, "--out", "r", "--live")
-    assert code == 0
-    assert "done [1/1]" in said
-    assert "the live report could not be drawn; training" in errors
