@@ -1,8 +1,9 @@
-"""Plugins: Python files that register estimators, problems or datasets. No other code from outside is run.
+"""Plugins: Python files that register estimators, problems, datasets, tables or figures.
 
-A plugin may import modules and packages of its folder, relatively or by name. They belong to this plugin, so two
-plugins in two folders may each have a ``utils.py``. ``sys.path`` is not changed. A module of the folder comes before an
-installed one, except for Python's standard library, estbench and the packages that estbench uses.
+No other code from outside is run. A plugin may import modules and packages of its folder, relatively or by name. They
+belong to this plugin, so two plugins in two folders may each have a ``utils.py``. ``sys.path`` is not changed. A module
+of the folder comes before an installed one, except for Python's standard library, estbench and the packages that
+estbench uses.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def _interval(_context: click.Context, _option: click.Parameter, value: float) -
     metavar="SECONDS",
     help="How often --watch looks.",
 )
+@plugin_option
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files, too: tensorboard/ in the report.")
 def command(
     folders: tuple[str, ...],
@@ -52,6 +54,7 @@ def command(
     formats: str | None,
     target: float | None,
     interval: float,
+    plugins: tuple[str, ...],
     *,
     open_page: bool,
     watch: bool,
@@ -63,9 +66,12 @@ def command(
     counts once if they agree on it; conflicting cells and different protocols are refused. Timings of
     different machines stay apart. report/ holds only the chosen formats; in --out nothing is removed.
 
+    A plugin may add tables and figures of its own, with register_table and register_figure.
+
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
     from estbench.cli.console import print_table, say
+    from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
     from estbench.report.formats import as_formats
@@ -78,6 +84,9 @@ def command(
     chosen = as_formats(None if formats is None else formats.split(","))
     if open_page and "html" not in chosen:
         raise EstbenchError("--open has no page to open; add html to --format")
+
+    for plugin in plugins:
+        load_plugin(plugin)
 
     def make(refresh: int | None = None) -> tuple[Analysis, Path]:
         results = load_many(folders)

@@ -42,6 +42,27 @@ def test_out_is_where_it_goes(estbench, pair):
     assert not (pair / "a" / "report").exists()
 
 
+PLUGIN = """
+from estbench.report.tables import register_table
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table
+
+
+@register_table(section="completion")
+def steps(analysis):
+    rows = analysis.cells.to_dict("records")
+    return build_table("steps", "Steps of each cell", "", [ESTIMATOR, Field("step", "steps", write=str)], rows)
+"""
+
+
+def test_a_plugin_adds_a_table(pair):
+    """In a process of its own, whose registry nobody else sees."""
+    (pair / "steps.py").write_text(PLUGIN, encoding="utf-8")
+    arguments = ["report", "a", "--plugin", "steps.py", "--format", "html,md"]
+    subprocess.run([sys.executable, "-m", "estbench", *arguments], cwd=pair, check=True, timeout=120)
+    assert "Steps of each cell" in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "2000" in (pair / "a" / "report" / "tables" / "steps.md").read_text(encoding="utf-8")
+
+
 def test_conflicting_folders_are_refused(refused, pair):
     for record in (pair / "b").glob("cells/reparam-*/cell.json"):
         told = json.loads(record.read_text(encoding="utf-8"))
@@ -125,7 +146,7 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
     finally:
         watching.kill()
     assert (watching.returncode, errors) == (0, "")
-    assert "watching; Ctrl-C ends it. report: r/report/report.html" in said
+    assert "report: r/report/report.html" in said
     assert page_says("2 of 2 cells done.")
     assert not page_says(REFRESH)
 
