@@ -35,7 +35,7 @@ class CheckOutcome(StrEnum):
 
 
 class CertificateStatus(StrEnum):
-    """What the certificates say about an estimator with its options."""
+    """The status of an estimator with its options, from its certificates."""
 
     PASSED = "passed"
     FAILED = "failed"

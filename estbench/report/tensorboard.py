@@ -1,8 +1,8 @@
 """Curves and gradient statistics as TensorBoard event files, one run per cell.
 
 Tags are ``<split>/<metric>`` and ``gradients/<trajectory>/<space>/<group>/<statistic>``. The wall time of an event is
-the cell's start plus its *training* seconds, so TensorBoard's relative axis shows training time alone; nothing comes
-from this machine or this moment, and the same records give the same bytes.
+the cell's start plus its *training* seconds, so TensorBoard's relative axis shows only training time. Nothing
+depends on this machine or this moment: the same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Kit(NamedTuple):
 def write_events(results: Results, folder: str | PathLike[str]) -> Path:
     """Write ``folder/<cell>/events.out.tfevents.0.estbench`` for every cell with a record; return the folder.
 
-    A file whose content is the same is left alone, for TensorBoard may be reading it; those of other cells go.
+    A file with the same content is not written again, because TensorBoard may be reading it; files of other cells are
+    removed.
     """
     folder, kit = guarded(folder), _kit()
     run_of = [*RUN, *results.swept]
@@ -91,7 +92,7 @@ def _encoded(kit: Kit, scalars: list[tuple[int, float, list[tuple[str, float]]]]
 
 
 def _kit() -> Kit:
-    """What writes events, from the package tensorboard alone: no torch, no TensorFlow."""
+    """Return the classes of the package tensorboard that write events; they need no torch and no TensorFlow."""
     try:
         from tensorboard.compat.proto.event_pb2 import Event  # noqa: PLC0415  (an optional extra)
         from tensorboard.compat.proto.summary_pb2 import Summary  # noqa: PLC0415
@@ -104,7 +105,7 @@ def _kit() -> Kit:
 
 
 def _started(record: dict[str, Any]) -> float:
-    """When the cell began, in seconds since the epoch; the epoch itself where the record does not say."""
+    """Return when the cell began, in seconds since the epoch; 0 if the record does not say."""
     try:
         return datetime.fromisoformat(record["started"]).timestamp()
     except (KeyError, TypeError, ValueError):

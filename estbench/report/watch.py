@@ -1,4 +1,4 @@
-"""A report that keeps up with a run: when to build it again, and a page that loads itself anew meanwhile."""
+"""A report of a run in progress: when to build it again, and a page that loads itself again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Marks = tuple[tuple[str, int, int], ...]
 
 
 def marks(folders: Iterable[str | Path]) -> Marks:
-    """What changes when a cell ends, a plan grows or a timing comes in: files with their times and sizes."""
+    """Return the files that change when a cell ends, a plan grows or a timing is added, with their times and sizes."""
     from estbench.store import ResultsFolder  # noqa: PLC0415  (pyarrow takes a moment to load)
 
     found = []
@@ -48,5 +48,5 @@ def changes(
 
 
 def refreshing(page: bytes, seconds: int = REFRESH) -> bytes:
-    """The page with the request to load it again after some seconds."""
+    """Return the page with the request to load it again after some seconds."""
     return page.replace(b"<head>", f'<head>\n<meta http-equiv="refresh" content="{seconds}">'.encode(), 1)

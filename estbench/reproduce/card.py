@@ -29,7 +29,7 @@ STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Expectation(Frozen):
-    """What one measured quantity should be.
+    """The value or the range that a measured quantity should have.
 
     ``equals``: its whole interval lies within ``tolerance`` of ``value``. ``less`` and ``greater``: its whole interval
     lies on that side of ``value``. So an interval that is too wide never counts as a success.

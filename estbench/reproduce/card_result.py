@@ -62,7 +62,7 @@ class CardResult:
 
 
 class StoredExpectation(Frozen):
-    """What is kept of an expectation."""
+    """An expectation and its outcome, as they are stored."""
 
     quantity: str
     expected: str

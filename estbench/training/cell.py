@@ -51,7 +51,7 @@ def run_cell(
     (``interrupted`` says so) and what ``on_step`` raises pass. What goes wrong with the folder (a full disk) is
     raised, because it concerns them all. A cell that takes more than ``timeout`` seconds stops between two steps, as
     ``timeout``; one that hangs ends its process if ``exit_if_hung``, and the next process calls ``record_failure``.
-    ``execution`` says where it ran, for its record. ``remark`` is told what is worth a line in the cell's log.
+    ``execution`` says where it ran, for its record. ``remark`` is called with each line for the cell's log.
     ``ready`` is called first, and fails as the cell does. Settings of the process that the cell changed are put back.
     """
     folder.reopen(cell)

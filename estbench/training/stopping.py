@@ -77,10 +77,10 @@ class Deadline:
 
     @contextlib.contextmanager
     def enforced(self, evidence: GuardedPath, *, exit_if_hung: bool) -> Iterator[None]:
-        """Within, a cell that overstays and does not stop leaves its stack in ``evidence``.
+        """Enforce the deadline in this block: a cell that does not stop writes its stack to ``evidence``.
 
-        With ``exit_if_hung`` its process then ends, even where native code holds the GIL. Without, which is for a
-        process that has other things to do, people are told, and have to end it themselves.
+        With ``exit_if_hung`` the process then ends, even if native code holds the GIL. Without it, for a process that
+        has other work, a warning asks the user to end the process.
         """
         if self.seconds is None:
             yield

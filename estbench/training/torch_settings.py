@@ -54,7 +54,7 @@ def contents(name: str, *containers: Any, imported: bool = False) -> Setting:
 
 
 def torch_settings() -> list[Setting]:
-    """The table; modes come first, for the others may be looked at through them."""
+    """Return all settings. Modes come first, because they may change how the others are read."""
     cuda, core = torch.backends.cuda, torch._C  # noqa: SLF001
     hooks = [(each, [name for name in vars(each) if name.startswith("_global")]) for each in (modules, optimizers)]
     return [

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 class Axis(NamedTuple):
-    """What the bounds are drawn against: a column of the curves."""
+    """An x axis of the bounds: a column of the curves."""
 
     column: str
     name: str  # of the figure
     title: str
     label: str
-    point: str  # how a reader is told of one value of it
+    point: str  # the words for one of its values
     reading: str
 
 

@@ -220,7 +220,7 @@ def _points(line: pd.DataFrame, group: str) -> list[Point]:
 
 
 def describe_bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
-    """Say what dots and bars are, by how many seeds there are; ``two`` is said of estimators with two seeds."""
+    """Describe the dots and bars, which depend on the number of seeds; ``two`` describes estimators with two seeds."""
     seeds = frame.groupby("estimator", sort=False)["seed"].nunique()
     parts = []
     if (seeds >= FEWEST_FOR_AN_INTERVAL).any():

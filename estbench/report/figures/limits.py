@@ -1,4 +1,4 @@
-"""Limits of axes in which the curves that matter can be told apart."""
+"""Limits of axes that show the differences between the curves that matter."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ def _draw_line(axes: Axes, line: list[Tried], scale: Scale, style: LineStyle) ->
 
 
 def _limits(lines: Lines) -> tuple[float, float]:
-    """Return limits in which the better settings can be told apart, however far below a failed one lies."""
+    """Return limits that show the differences of the better settings, however far below a failed one lies."""
     bounds = [tried.bound for line in lines.values() for tried in line if tried.bound.n]
     values = [bound.value for bound in bounds]
     best, low = max(values), min(values)

@@ -1,4 +1,4 @@
-"""What it costs to reach a test ELBO."""
+"""The cost of reaching a test ELBO."""
 
 from __future__ import annotations
 
