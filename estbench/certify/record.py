@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parents[1] / "certificates.json"
 
 
 class CheckOutcome(StrEnum):
-    """How a check ended; a check that was not applicable, or could not decide, never counts as passed."""
+    """The end of a check. One that does not apply, or could not decide, never counts as passed."""
 
     PASSED = "passed"
     FAILED = "failed"

@@ -1,6 +1,6 @@
-"""How commands print: tables for people, one plain line per event where nobody is watching.
+"""Output of commands: tables for people, one plain line per event where nobody is watching.
 
-Everything that leaves goes through here, and strings of others (names, reasons, paths) are made visible on their way.
+All output goes through here, and hidden characters in strings of others (names, reasons, paths) are made visible.
 """
 
 from __future__ import annotations

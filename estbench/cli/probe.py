@@ -180,7 +180,7 @@ def _facts(measured: list[Probed]) -> dict[str, Any]:
 
 
 def _remarks(measured: list[Probed]) -> list[str]:
-    """How the weights were measured, and what to distrust."""
+    """Return sentences about how the weights were measured, and what to distrust."""
     lines = []
     for each in measured:
         why = f" ({each.moments.reason})" if each.moments.reason else ""

@@ -1,4 +1,4 @@
-"""How the cells of a run are computed, and the listener that is called when something happens."""
+"""The settings of a run, and the listener that is called when something happens."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, and why if it was not simply done; ``remarks`` are on measurements that it lacks."""
+    """The end of a run: its status, the reason if it is not done, and remarks on measurements that it lacks."""
 
     status: Status
     reason: str = ""
@@ -130,10 +130,10 @@ def take_finite_steps(state: State, steps: int) -> None:
 
 
 def _pause(interrupted: Callable[[], bool], at: float) -> Callable[[], bool]:
-    """Whether to look up from taking steps: asked to stop, or past a time of the monotonic clock."""
+    """Return whether to interrupt taking steps: a stop was asked for, or a time of the monotonic clock has passed."""
     return lambda: interrupted() or time.monotonic() >= at
 
 
 def interruption(state: State) -> Outcome:
-    """The outcome of a run that was asked to stop, and left a checkpoint."""
+    """Return the outcome of a run that was asked to stop, and left a checkpoint."""
     return Outcome(Status.INTERRUPTED, f"stopped at step {state.step}; run again to resume")

@@ -79,7 +79,7 @@ RC: dict[str, Any] = {
 
 
 class LineStyle(NamedTuple):
-    """How one estimator is drawn, in every figure."""
+    """The colour, dashes and marker of one estimator, in every figure."""
 
     colour: str
     dash: tuple[float, ...] | str

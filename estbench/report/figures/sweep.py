@@ -1,4 +1,4 @@
-"""How much the final bound depends on what was swept: one figure per swept setting and problem."""
+"""The dependence of the final bound on the swept settings: one figure per setting and problem."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast each estimator trains."""
+"""The training speed of each estimator."""
 
 from __future__ import annotations
 

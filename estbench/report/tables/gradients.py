@@ -1,4 +1,4 @@
-"""How noisy each estimator's gradient is."""
+"""The noise of each estimator's gradient."""
 
 from __future__ import annotations
 

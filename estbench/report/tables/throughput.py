@@ -1,4 +1,4 @@
-"""How fast each estimator trains, and in how much memory."""
+"""The training speed and the memory of each estimator."""
 
 from __future__ import annotations
 
