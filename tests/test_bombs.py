@@ -185,7 +185,7 @@ def attempts(folder):
 
 
 TOML = "from estbench.execution import plan_of as p; from estbench.experiment import read_experiment as r; p(r(path))"
-LOGS = "from estbench.execution.slurm import last_words; last_words(GuardedPath(path))"
+LOGS = "from estbench.execution.slurm import last_error_line; last_error_line(GuardedPath(path))"
 STATUS = "from estbench import cli; assert cli._exit_code(['status', str(path)]) in {0, 1, 2}"
 # By its name: how it is made, how it is read, and what comes of it.
 BOMBS = {
