@@ -124,12 +124,23 @@ def _as_seeds(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# Texts about results, which an experiment has only after it was run.
+TEXTS = ("answer", "surprise", "limits")
+
+
 class Experiment(Frozen):
-    """The content of an experiment file; ``question`` and ``expect`` are for people and change no result."""
+    """The content of an experiment file.
+
+    ``question``, ``expect``, ``answer``, ``surprise`` and ``limits`` are for people: the report shows them, and they
+    change no result.
+    """
 
     name: str = "experiment"
     question: str = ""
     expect: str = ""
+    answer: str = Field(default="", description="what its results say, in one or two sentences")
+    surprise: tuple[str, ...] = Field(default=(), description="what was not expected")
+    limits: tuple[str, ...] = Field(default=(), description="what its results do not show")
     target: float | None = Field(
         default=None, description="test ELBO whose cost the report compares; by default, one that all have reached"
     )
@@ -143,6 +154,10 @@ class Experiment(Frozen):
     sweep: dict[str, tuple[Value, ...]] = Field(
         default={}, description="settings of training, or options, with several values; one cell for each"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_texts(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if value or name not in TEXTS}
 
     @field_validator("name")
     @classmethod

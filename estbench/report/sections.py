@@ -14,14 +14,14 @@ from estbench.errors import EstbenchError, did_you_mean
 
 # A section's key, which is its id in the page, and its title in the page's navigation; in the order of the page.
 SECTIONS = {
-    "summary": "Summary",
-    "completion": "Completion",
+    "answer": "Answer",
+    "convergence": "Curves",
+    "variance": "Gradients",
+    "throughput": "Speed and memory",
+    "target": "Cost of a bound",
+    "pairwise": "All pairs",
     "sensitivity": "Sensitivity",
-    "convergence": "Convergence",
-    "variance": "Gradient",
-    "throughput": "Throughput and memory",
-    "target": "Time to target",
-    "pairwise": "Pairwise",
+    "completion": "Runs",
     "certificates": "Certificates",
     "provenance": "Environment",
     "reproduce": "Reproduce",

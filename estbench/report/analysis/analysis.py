@@ -9,6 +9,7 @@ from functools import cached_property
 
 from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
 from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.leaderboard import Leaderboard, build_leaderboard, find_contenders
 from estbench.report.analysis.noise_shares import Shares, sentences
 from estbench.report.analysis.notices import describe_limits, find_uncertified
 from estbench.report.analysis.paired import Runs, find_runs
@@ -50,19 +51,29 @@ class Analysis(Frames):
         return find_runs(self)
 
     @cached_property
+    def contenders(self) -> dict[str, Runs]:
+        """The same without the estimators of which a run collapsed."""
+        return {problem: find_contenders(runs) for problem, runs in self.runs.items()}
+
+    @cached_property
+    def leaderboards(self) -> list[Leaderboard]:
+        """The estimators of every problem, best first."""
+        return [build_leaderboard(self, problem, runs) for problem, runs in self.runs.items()]
+
+    @cached_property
     def rankings(self) -> dict[str, list[Ranking]]:
-        """The rankings at equal cost of every problem, one for each currency."""
-        return find_rankings(self, self.runs)
+        """The rankings of contenders at equal cost, one for each currency, by problem."""
+        return find_rankings(self, self.contenders)
 
     @cached_property
     def target_costs(self) -> list[TargetCost]:
         """The cost of every target for every estimator."""
-        return find_target_costs(self, self.runs)
+        return find_target_costs(self, self.runs, self.contenders)
 
     @cached_property
     def conclusions(self) -> list[Conclusion]:
         """The answers to the question of the experiment, each with its evidence."""
-        return draw_conclusions(self, self.runs, self.rankings)
+        return draw_conclusions(self.leaderboards, self.rankings)
 
     @cached_property
     def noise_shares(self) -> list[Shares]:

@@ -1,28 +1,25 @@
-"""Conclusions in words, each with its evidence. No winner is named if the interval includes "no difference".
+"""Conclusions in words, each with its evidence. No winner is named if an interval includes "no difference".
 
-All are about the test bound of finished cells. A pair is compared in two ways: by its final bounds, and by the cost of
-reaching the best bound that both reached. P-values are corrected for the number of comparisons (Holm): those of bounds
-for all pairs of the problem, those of times for all that are made.
+All are about the final test bounds of finished runs, paired by seed. Every contender is compared with the leader, and
+the p-values are corrected for these comparisons (Holm). Two estimators that a user names are also compared by the cost
+of reaching the best bound that both reached.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from estbench.report.analysis.answer import begin, describe_ends, describe_gap, write_answer
 from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.leaderboard import Leaderboard
 from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable
-from estbench.report.analysis.rankings import (
-    Ranking,
-    describe_budget,
-    describe_change_of_winner,
-    rank_at_equal_cost,
-)
+from estbench.report.analysis.rankings import Ranking, describe_change_of_leader, rank_at_equal_cost
 from estbench.report.analysis.targets import find_cost_ratio, target_of, times
 from estbench.report.analysis.wording import fixed, format_list, format_p, format_ratio
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Claim, Interval, holm
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, Claim, Interval
 from estbench.store import Status
 
 
@@ -33,8 +30,8 @@ class Conclusion:
     Attributes
     ----------
     kind
-        ``leader`` (who is ahead at equal cost), ``currency`` (the leader changes with it), ``outcome`` (there is no
-        bound to compare), ``bound`` (``evidence`` is first less second, in nats per example) or ``time`` (``evidence``
+        ``leader`` (who is best), ``outcome`` (runs that collapsed, diverged or have no bound), ``currency`` (the leader
+        changes with it), ``bound`` (``evidence`` is first less second, in nats per example) or ``time`` (``evidence``
         is the cost of first over that of second).
     shown
         Whether the evidence is enough.
@@ -67,23 +64,33 @@ class Comparison(NamedTuple):
     reached: tuple[str, str] = ("", "")  # by how many cells, where some missed the target
 
 
-def draw_conclusions(
-    frames: Frames, runs_of: dict[str, Runs], rankings_of: dict[str, list[Ranking]]
-) -> list[Conclusion]:
-    """Return who leads at equal cost, whether the currency matters, and each estimator against the reference."""
+def draw_conclusions(boards: Iterable[Leaderboard], rankings_of: dict[str, list[Ranking]]) -> list[Conclusion]:
+    """Return for each problem who is best, what went wrong, whether the currency matters, and every gap to the best."""
+    boards = list(boards)
     conclusions: list[Conclusion] = []
-    for problem, rankings in rankings_of.items():
-        conclusions += _name_leaders(problem, rankings, several=len(runs_of) > 1)
-        change = describe_change_of_winner(problem, rankings, len(runs_of))
+    for board in boards:
+        problem, contenders = board.problem, board.contenders
+        where = problem if len(boards) > 1 else ""
+        leader = contenders[0].estimator if contenders else ""
+        decided = len(contenders) > 1 and all(entrant.is_behind for entrant in contenders[1:])
+        conclusions.append(Conclusion(write_answer(board, where), "leader", problem, decided, leader))
+        conclusions += [Conclusion(text, "outcome", problem, shown=True) for text in describe_ends(board, where)]
+        change = describe_change_of_leader(rankings_of.get(problem, []))
         if change:
-            conclusions.append(Conclusion(change, "currency", problem, "but no change" not in change))
-    for problem, runs in runs_of.items():
-        base = frames.reference
-        base = base if base in runs else next(iter(runs), None)
-        if base is not None:
-            others = [label for label in frames.estimators if label != base]
-            pairs = [(base, label) for label in others]
-            conclusions += _compare_pairs(frames, problem, runs, pairs, frames.target)
+            conclusions.append(Conclusion(begin(where, change), "currency", problem, "significant" not in change))
+        conclusions += [
+            Conclusion(
+                begin(where, describe_gap(contenders[0], entrant)),
+                "bound",
+                problem,
+                entrant.is_behind,
+                leader,
+                entrant.estimator,
+                evidence=entrant.gap.interval,
+                p=entrant.gap.p,
+            )
+            for entrant in contenders[1:]
+        ]
     return conclusions
 
 
@@ -92,41 +99,23 @@ def compare_two(
 ) -> list[Conclusion]:
     """Return the conclusions on two estimators, by final bound and by cost of the target, on every problem.
 
-    The target is a test ELBO in nats per example; by default the best that both reached in every finished cell.
+    The target is a test bound in nats per example; by default the best that both reached in every finished cell.
     """
-    conclusions: list[Conclusion] = []
+    several = len(frames.problems) > 1
+    conclusions: list[Conclusion | None] = []
     for problem, finished in runs_of.items():
         runs = {label: finished[label] for label in (first, second) if label in finished}
-        conclusions += _compare_pairs(frames, problem, runs, [(first, second)], target)
-    return conclusions
-
-
-def _compare_pairs(
-    frames: Frames, problem: str, runs: Runs, pairs: list[tuple[str, str]], target: float | None = None
-) -> list[Conclusion]:
-    """Return the conclusions on some pairs of ``runs``.
-
-    P-values of bounds are corrected for all pairs of ``runs``, as in the pairwise table; those of times for ``pairs``.
-    """
-    lost = dict.fromkeys(label for pair in pairs for label in pair if label not in runs)
-    pairs = [pair for pair in pairs if not lost.keys() & {*pair}]
-    without_bound = [_name_missing_bound(frames, problem, label) for label in lost]
-    if not pairs:
-        return without_bound
-    claims = rank_at_equal_cost(runs, "step").claims
-    times_of_pairs = [_compare_times(frames, problem, {label: runs[label] for label in pair}, target) for pair in pairs]
-    adjusted = holm([each.claim.p for each in times_of_pairs])
-    comparisons = [
-        each
-        for pair, timed, p in zip(pairs, times_of_pairs, adjusted, strict=True)
-        for each in (
-            Comparison("bound", problem, *pair, claims[pair]),
-            timed._replace(claim=timed.claim._replace(p=float(p))),
-        )
-    ]
-    several = len(frames.problems) > 1
-    conclusions = [_write(frames, each, several=several) for each in comparisons]
-    return [each for each in conclusions if each is not None] + without_bound
+        lost = [label for label in (first, second) if label not in runs]
+        if lost:
+            conclusions += [_name_missing_bound(frames, problem, label) for label in lost]
+            continue
+        claim = rank_at_equal_cost(runs, "step").claims[first, second]
+        comparisons = [
+            Comparison("bound", problem, first, second, claim),
+            _compare_times(frames, problem, runs, target),
+        ]
+        conclusions += [_write(frames, each, several=several) for each in comparisons]
+    return [conclusion for conclusion in conclusions if conclusion is not None]
 
 
 def _compare_times(frames: Frames, problem: str, both: Runs, target: float | None = None) -> Comparison:
@@ -143,33 +132,6 @@ def _compare_times(frames: Frames, problem: str, both: Runs, target: float | Non
 
 def _count_reached(spans: dict[int, Span]) -> str:
     return f"{sum(span != MISS for span in spans.values())} of {len(spans)}"
-
-
-def _name_leaders(problem: str, rankings: list[Ranking], *, several: bool) -> list[Conclusion]:
-    """Return one sentence for all currencies that have the same leader and the same rivals."""
-    groups: dict[tuple[str, ...], list[Ranking]] = {}
-    for ranking in rankings:
-        groups.setdefault((ranking.leader, *ranking.rivals), []).append(ranking)
-    conclusions = []
-    for (leader, *rivals), same in groups.items():
-        budgets = format_list([describe_budget(ranking) for ranking in same])
-        where = f"On {problem}, at" if several else "At"
-        others = len(same[0].spans) - 1
-        if not rivals:
-            count = "the other estimator" if others == 1 else f"each of the {others} other estimators"
-            largest = max(each.claims[leader, label].p for each in same for label in each.spans if label != leader)
-            text = (
-                f"{where} equal cost ({budgets}) {leader} has the highest test ELBO, ahead of {count} "
-                f"(paired by seed, {_format_largest_p(largest)} after Holm's correction)."
-            )
-        else:
-            text = (
-                f"{where} equal cost ({budgets}) no single winner is shown: {leader} has the highest mean test ELBO, "
-                f"but no difference to {format_list(rivals)} is shown."
-            )
-        currencies = ",".join(ranking.currency for ranking in same)
-        conclusions.append(Conclusion(text, "leader", problem, not rivals, leader, currency=currencies))
-    return conclusions
 
 
 def _write(frames: Frames, comparison: Comparison, *, several: bool) -> Conclusion | None:
@@ -198,7 +160,7 @@ def _write(frames: Frames, comparison: Comparison, *, several: bool) -> Conclusi
         winner, loser = (first, second) if above else (second, first)
         size, low, high = interval[:3] if above else (-interval.value, -interval.high, -interval.low)
         evidence = _write_evidence(interval.n, low, high, fixed)
-        text = f"{winner} ends {fixed(size)} nats of test ELBO above {loser} ({evidence})."
+        text = f"{winner} ends {fixed(size)} nats above {loser} ({evidence})."
     else:
         sooner = interval.value < 1
         winner, loser = (first, second) if sooner else (second, first)
@@ -216,21 +178,20 @@ def _write_not_shown(comparison: Comparison) -> str:
     interval, p = claim
     write: Callable[[float], str]
     if kind == "bound":
-        quantity, write, none = "final test ELBO", fixed, 0.0
+        quantity, write = "final test bound", fixed
         size = f"difference {fixed(interval.value, sign=True)} nats"
     else:
-        quantity, write, none = f"{CURRENCIES[currency]} to reach {fixed(target)} nats", format_ratio, 1.0
+        quantity, write = f"{CURRENCIES[currency]} to reach {fixed(target)} nats", format_ratio
         size = f"ratio {format_ratio(interval.value)}"
-    corrected = f"; not after correction for the number of comparisons, {format_p(p)}" * interval.excludes(none)
     evidence = _write_evidence(interval.n, interval.low, interval.high, write)
-    return f"No difference shown between {first} and {second} in {quantity} ({size}, {evidence}{corrected})."
+    return f"No difference shown between {first} and {second} in {quantity} ({size}, {evidence}, {format_p(p)})."
 
 
 def _name_missing_bound(frames: Frames, problem: str, label: str) -> Conclusion:
     counts = _count_cells(frames, problem, label)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     where = f"On {problem}: " if len(frames.problems) > 1 else ""
-    text = f"{where}{label} has no final test ELBO to compare ({ended})."
+    text = f"{where}{label} has no final test bound to compare ({ended})."
     return Conclusion(text, "outcome", problem, shown=False, first=label)
 
 
@@ -252,8 +213,3 @@ def _name_diverged(frames: Frames, problem: str, first: str, second: str) -> str
 
 def _write_evidence(n: int, low: float, high: float, write: Callable[[float], str]) -> str:
     return f"n = {n}, 95 % {write(low)} to {write(high)}"
-
-
-def _format_largest_p(p: float) -> str:
-    """Return a bound of several p-values."""
-    return format_p(p) if p < 0.001 else format_p(p).replace("=", "at most")

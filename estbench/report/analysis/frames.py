@@ -183,6 +183,20 @@ class Frames:
         return {self.place(folder) for folder in folders}
 
     @once
+    def metric(self, problem: str) -> str:
+        """Return the bound that estimators of a problem are judged by: ``elbo``, or ``iwae`` if they ascend L_K."""
+        for cell in self.results.plan["cells"]:
+            if get_nested(cell, "problem", "label") == problem:
+                samples = get_nested(cell, "problem", "options", "importance_samples", default=1)
+                return "iwae" if isinstance(samples, int) and samples > 1 else "elbo"
+        return "elbo"
+
+    def name_bound(self, problem: str) -> str:
+        """Return the name of that bound: ELBO, or IWAE with the number of samples of the evaluation."""
+        samples = self.setting("evaluation", "num_samples", default="K")
+        return "ELBO" if self.metric(problem) == "elbo" else f"IWAE-{samples}"
+
+    @once
     def curves(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
         """Return the finite values of one bound, with the status and folder of their cell."""
         frame = self.results.curves

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from estbench.report.analysis.frames import RUN, Frames, done
+from estbench.report.analysis.frames import Frames, done
 from estbench.stats import Claim, Interval, spanned_claim
 
 # The units of a cost: columns of the curves, and their names in words.
@@ -26,11 +26,16 @@ ABSENT = Interval(math.nan, math.nan, math.nan, 0)
 
 
 class Run(NamedTuple):
-    """The test ELBO of one finished cell, at its evaluations."""
+    """The test bound of one finished cell, at its evaluations: that by which its problem is judged."""
 
     folder: str
     cost: dict[str, NDArray[np.float64]]  # by currency, ascending
     value: NDArray[np.float64]  # in nats per example
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it ended below its own bound before training."""
+        return bool(self.cost["step"][0] == 0 and self.value[-1] < self.value[0])
 
 
 class Span(NamedTuple):
@@ -48,14 +53,14 @@ Runs = dict[str, dict[int, Run]]
 
 def find_runs(frames: Frames) -> dict[str, Runs]:
     """Return the finished runs of every problem; a run that ended in a NaN has no result and is left out."""
-    frame = done(frames.curves())
-    frame = frame[frame["folder"].isin(frames.final_values()["folder"])]
     runs: dict[str, Runs] = {problem: {label: {} for label in frames.estimators} for problem in frames.problems}
-    for _, rows in frame.groupby(RUN, sort=False):
-        problem, estimator, seed = rows[RUN].iloc[0]
-        cost = {currency: rows[currency].to_numpy(dtype=float) for currency in CURRENCIES}
-        run = Run(str(rows["folder"].iloc[0]), cost, rows["value"].to_numpy(dtype=float))
-        runs[problem][estimator][int(seed)] = run
+    for problem in frames.problems:
+        frame, finals = frames.curves(frames.metric(problem)), frames.final_values(frames.metric(problem))
+        frame = done(frame[(frame["problem"] == problem) & frame["folder"].isin(finals["folder"])])
+        for _, rows in frame.groupby(["estimator", "seed"], sort=False):
+            cost = {currency: rows[currency].to_numpy(dtype=float) for currency in CURRENCIES}
+            run = Run(str(rows["folder"].iloc[0]), cost, rows["value"].to_numpy(dtype=float))
+            runs[problem][str(rows["estimator"].iloc[0])][int(rows["seed"].iloc[0])] = run
     return {problem: {label: seeds for label, seeds in each.items() if seeds} for problem, each in runs.items()}
 
 
@@ -82,7 +87,7 @@ def find_crossing(run: Run, currency: str, target: float) -> Span:
 
 
 def find_value(run: Run, currency: str, budget: float) -> Span:
-    """Return the test ELBO of a run at a cost that it has come to, in nats per example."""
+    """Return the test bound of a run at a cost that it has come to, in nats per example."""
     cost = run.cost[currency]
     at = min(int(np.searchsorted(cost, budget)), len(cost) - 1)
     if at == 0 or cost[at] <= budget:

@@ -20,6 +20,9 @@ from estbench.report.analysis.paired import (
 from estbench.report.analysis.wording import fixed, format_count
 from estbench.stats import Claim, Interval, holm, spanned_claim
 
+# The words for one unit of a cost.
+PER = {"step": "step", "evaluations": "evaluation", "seconds": "second"}
+
 
 class Standing(NamedTuple):
     """The place of one estimator in a ranking."""
@@ -112,20 +115,18 @@ def describe_budget(ranking: Ranking) -> str:
     return f"{amount} {CURRENCIES[ranking.currency]}"
 
 
-def describe_change_of_winner(problem: str, rankings: list[Ranking], problems: int = 1) -> str:
-    """Return a sentence that says that the leader depends on the currency, and whether that is shown.
-
-    Without such a change the sentence is empty. ``problems`` is the number of problems in the report.
-    """
-    if len({ranking.leader for ranking in rankings}) < 2:
+def describe_change_of_leader(rankings: list[Ranking]) -> str:
+    """Return a sentence that says that the leader depends on the currency, and whether that is shown; empty if not."""
+    leaders: dict[str, list[str]] = {}
+    for ranking in rankings:
+        leaders.setdefault(ranking.leader, []).append(PER[ranking.currency])
+    if len(leaders) < 2:
         return ""
-    leaders = ", ".join(f"{each.leader} at equal {CURRENCIES[each.currency]}" for each in rankings)
     is_shown = any(
         one.is_ahead(one.leader, other.leader) and other.is_ahead(other.leader, one.leader)
         for one, other in itertools.combinations(rankings, 2)
         if one.leader != other.leader
     )
-    where = f"On {problem} the" if problems > 1 else "The"
-    if is_shown:
-        return f"{where} winner changes with the currency: {leaders}."
-    return f"{where} highest mean changes with the currency ({leaders}), but no change of winner is shown."
+    listed = ", ".join(f"{leader} per {' and '.join(ways)}" for leader, ways in leaders.items())
+    text = f"The best mean depends on how cost is counted: {listed}."
+    return text if is_shown else f"{text} Not all of these leads are significant."

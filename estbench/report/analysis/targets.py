@@ -1,9 +1,7 @@
 """Time to target: the cost of reaching a test ELBO, in steps, evaluations and training seconds.
 
-Unless a target is given, it is *the best bound that every estimator reached*: the highest value that the test ELBO of
-every finished cell came to at some evaluation, so the minimum over cells of the maximum over steps. It is taken over
-single cells and not over means of seeds, so that all of them reach it. A second target is the one that at least half
-of the estimators reached.
+Unless a target is given, the targets are 1, 5 and 20 nats below the best mean final bound of a contender. A target that
+some run had met before training compares nothing and is left out.
 
 A cell that diverged is a miss, whatever it had reached before. A miss is infinite and takes part in the median. Cells
 that failed, were stopped or are missing have no outcome and are left out. The cost of a crossing is a span: see
@@ -80,7 +78,20 @@ def find_median(spans: Iterable[Span]) -> Span:
     return Span(*(float(np.median(column)) for column in values.T))
 
 
-def find_target_costs(frames: Frames, runs_of: dict[str, Runs]) -> list[TargetCost]:
+# Nats below the best mean final bound.
+GAPS = (1.0, 5.0, 20.0)
+
+
+def find_targets(runs: Runs, contenders: Runs, gaps: Iterable[float] = GAPS) -> list[float]:
+    """Return the targets at these distances from the best that no run had met before training."""
+    means = [sum(float(run.value[-1]) for run in seeds.values()) / len(seeds) for seeds in contenders.values()]
+    if not means:
+        return []
+    starts = [float(run.value[0]) for seeds in runs.values() for run in seeds.values() if run.cost["step"][0] == 0]
+    return [max(means) - gap for gap in gaps if max(means) - gap > max(starts, default=-math.inf)]
+
+
+def find_target_costs(frames: Frames, runs_of: dict[str, Runs], contenders_of: dict[str, Runs]) -> list[TargetCost]:
     """Return the cost of every target for every estimator, by problem and target.
 
     A problem with fewer than two finished estimators has no targets. The ratio is of training seconds; of evaluations
@@ -93,8 +104,8 @@ def find_target_costs(frames: Frames, runs_of: dict[str, Runs]) -> list[TargetCo
             continue
         currencies = comparable(frames, runs)
         ratio_of = "seconds" if "seconds" in currencies else "evaluations"
-        targets = [target_of(runs), target_of(runs, 0.5)] if given is None else [given]
-        for target in dict.fromkeys(targets):
+        targets = find_targets(runs, contenders_of[problem]) if given is None else [given]
+        for target in targets:
             costs = {currency: times(frames, problem, runs, currency, target) for currency in currencies}
             for estimator, spans in costs[ratio_of].items():
                 rows.append(

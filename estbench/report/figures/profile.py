@@ -16,7 +16,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import CURRENCIES, comparable
-from estbench.report.analysis.targets import target_of, times
+from estbench.report.analysis.targets import find_targets, times
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, legend_below
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from estbench.report.figures.style import LineStyle
 
-TARGET = "The target is the best bound that at least half of the estimators reached in every finished cell"
+# Nats below the best mean final bound: the first that no run had met before training.
+PROFILE_GAPS = (5.0, 1.0)
+TARGET = "The target is 5 nats below the best mean final bound (1 nat, if that was met before training)"
 COLUMNS = ("estimator", "currency", "factor", "share")
 Costs = dict[str, list[float]]  # by estimator, one per task
 
@@ -37,14 +39,15 @@ Costs = dict[str, list[float]]  # by estimator, one per task
 def tasks(analysis: Analysis, currency: str) -> Costs:
     """Return the costs of the target on the tasks in which all estimators have an outcome.
 
-    If no target was given, it is the best bound that half of the estimators reach.
+    If no target was given, it is the nearest of the table's targets that is at least 5 nats below the best.
     """
     by_problem = {}
     given = analysis.target
     for problem, runs in analysis.runs.items():
         if len(runs) > 1 and currency in comparable(analysis, runs):
-            target = target_of(runs, 0.5) if given is None else given
-            by_problem[problem] = times(analysis, problem, runs, currency, target)
+            targets = find_targets(runs, analysis.contenders[problem], gaps=PROFILE_GAPS) if given is None else [given]
+            for target in targets[:1]:
+                by_problem[problem] = times(analysis, problem, runs, currency, target)
     labels = list(dict.fromkeys(label for costs in by_problem.values() for label in costs))
     costs: Costs = {label: [] for label in labels}
     for of_problem in by_problem.values():

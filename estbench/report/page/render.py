@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from estbench.report.figures.rendered import RenderedFigure
     from estbench.report.tables.base import Entry
 
+# Texts of the experiment file that stand beside the answer, with their titles.
+AUTHORS = {"surprise": "What surprised", "limits": "What this does not show"}
 # The most that the page prints of where cells ran. Real records have less; a damaged one could have megabytes.
 MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
@@ -49,6 +51,9 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
         name=analysis.setting("name", default=analysis.path.name),
         question=analysis.setting("question", default=""),
         expect=analysis.setting("expect", default=""),
+        answers=_read_texts(analysis, "answer"),
+        authors=[(title, texts) for key, title in AUTHORS.items() if (texts := _read_texts(analysis, key))],
+        details=[each for each in analysis.conclusions if each.kind in {"currency", "bound"}],
         status=status_line(analysis.whole),
         setup=setup(analysis.whole),
         line_styles=line_styles(analysis.estimators),
@@ -68,6 +73,13 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+
+
+def _read_texts(frames: Frames, key: str) -> list[str]:
+    """Return a text or the list of texts of the experiment file; a record may hold anything."""
+    value = frames.setting(key, default=())
+    texts = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []
+    return [text for text in texts if isinstance(text, str) and text]
 
 
 def setup(frames: Frames) -> str:

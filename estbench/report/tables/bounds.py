@@ -36,7 +36,7 @@ class SummaryRow:
     wins: bool  # shown to be better than every other estimator
 
 
-@register_table(section="summary")
+@register_table(section="answer", order=40, folded="All bounds, differences to the reference, seconds")
 def summary(analysis: Analysis) -> Table:
     """Return one row per problem and estimator: final test bounds, the paired difference, time and cost."""
     reference, bounds = analysis.reference, _find_bounds(analysis)

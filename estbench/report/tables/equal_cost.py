@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from estbench.report.analysis import Analysis
+from estbench.report.analysis.answer import begin
 from estbench.report.analysis.paired import CURRENCIES
 from estbench.report.analysis.rankings import (
     NO_STANDING,
     Standing,
     describe_budget,
-    describe_change_of_winner,
+    describe_change_of_leader,
 )
 from estbench.report.analysis.wording import NOTHING, fixed, format_difference
 from estbench.report.tables.base import Entry, Table, format_interval
@@ -42,7 +43,9 @@ def equal_cost(analysis: Analysis) -> Table:
         for problem, of_problem in rankings.items()
     )
     changes = [
-        describe_change_of_winner(problem, of_problem, len(rankings)) for problem, of_problem in rankings.items()
+        begin(problem if len(rankings) > 1 else "", change)
+        for problem, of_problem in rankings.items()
+        if (change := describe_change_of_leader(of_problem))
     ]
     caption = (
         "Test ELBO, mean nats per example over the finished cells, at the largest budget that all of them have come to "
@@ -50,7 +53,7 @@ def equal_cost(analysis: Analysis) -> Table:
         "and the 95 % t interval takes both in. The leader has the highest mean; the differences to it are paired by "
         "seed. A star: shown to be behind, p at most 0.05 after Holm's correction for all pairs of estimators. A star "
         "at the leader, and bold: ahead of every other. Seconds are compared within one machine only. "
-        + " ".join(filter(None, changes))
+        + " ".join(changes)
     ).rstrip()
     return build_table(
         "equal_cost",
