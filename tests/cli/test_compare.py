@@ -30,7 +30,7 @@ def test_compare_shows_both_and_says_who_wins(estbench, compared):
     assert "n = 8 rounds" in said
     bound, time = said.splitlines()[-2:]
     assert bound.startswith("reparam ends ")
-    assert f"of test ELBO above {RLOO} (n = 4, 95 % " in bound
+    assert f"nats above {RLOO} (n = 4, 95 % " in bound
     assert " times sooner (training seconds) than " in time
 
 
@@ -80,7 +80,7 @@ def test_partial_records_do_not_crash(estbench, here):
     write_results(here / "r", ["reparam", "stl"], 2, statuses=lost, rounds=0, replicates=0)
     code, said, errors = estbench("compare", "r", "reparam", "stl")
     assert (code, errors) == (0, "")
-    assert "stl has no final test ELBO to compare (2 missing)." in said
+    assert "stl has no final test bound to compare (2 missing)." in said
     assert "nan" not in said
     assert math.isfinite(
         json.loads(estbench("compare", "r", "reparam", "stl", "--json").out)["comparisons"][0]["first"]

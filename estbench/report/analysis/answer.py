@@ -48,7 +48,8 @@ def describe_ends(board: Leaderboard, where: str = "") -> list[str]:
                 sentences.append(begin(where, f"{text} It takes no part in the ranking."))
             elif name in {"diverged", "without a bound"}:
                 verb = "diverged" if name == "diverged" else "ended without a finite bound"
-                sentences.append(begin(where, f"{entrant.estimator} {verb} {seeds}; its mean is over the others."))
+                mean = "; its mean is over the others" if entrant.bound.n else ""
+                sentences.append(begin(where, f"{entrant.estimator} {verb} {seeds}{mean}."))
     return sentences
 
 

@@ -70,7 +70,9 @@ def ratios(costs: Costs) -> dict[str, NDArray[np.float64]]:
 
 @register_figure(section="target", each_problem=False)
 def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
-    """Draw the profiles over all problems: one panel for evaluations, one for training seconds."""
+    """Draw the profiles over several problems: one panel for evaluations, one for training seconds."""
+    if len(source.analysis.problems) < 2:
+        return  # the seeds of one problem make a staircase of a few steps
     panels = {name: shares for name in ("evaluations", "seconds") if (shares := ratios(tasks(source.analysis, name)))}
     if not panels:
         return

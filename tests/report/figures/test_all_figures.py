@@ -23,6 +23,7 @@ from estbench.report.figures.style import COLOURS, DASHES, MARKERS, line_styles,
 from estbench.report.page.svg import inline_svg
 
 NAMES = [
+    "final_bounds",
     "elbo_steps",
     "elbo_evaluations",
     "elbo_seconds",
@@ -30,7 +31,6 @@ NAMES = [
     "gradient_snr",
     "variance_cost",
     "throughput",
-    "profile",
 ]
 
 
