@@ -6,6 +6,7 @@ All output goes through here, and hidden characters in strings of others (names,
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -20,10 +21,14 @@ from rich.text import Text
 from estbench.visible import visible
 
 if TYPE_CHECKING:
+    from estbench.report.analysis import Analysis
     from estbench.report.tables.base import Table
 
 # Wide enough that nothing is folded in a file or a pipe.
 UNWATCHED_WIDTH = 200
+# From this width on, the answer is printed with all of its columns and intervals; below it, with these.
+WIDE = 130
+NARROW = ("rank", "estimator", "problem", "test", "behind", "time")
 
 
 class CleanConsole(Console):
@@ -39,7 +44,9 @@ class CleanConsole(Console):
 def console(*, stderr: bool = False) -> Console:
     """The console on standard output or standard error; it takes strings as they are, without any markup."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else UNWATCHED_WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    unwatched = int(columns) if columns.isdecimal() and int(columns) else UNWATCHED_WIDTH
+    width = None if stream.isatty() else unwatched
     return CleanConsole(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
@@ -69,6 +76,26 @@ def print_json(data: Any) -> None:
     """Print plain data for programs."""
     text = json.dumps(data, indent=2).replace("\x7f", "\\u007f")  # all other controls are escaped already
     sys.stdout.write(f"{text}\n")
+
+
+def print_answer(analysis: Analysis) -> None:
+    """Print who is best and what went wrong, below the estimators by rank; a narrow terminal has fewer columns."""
+    from estbench.report.tables import ranking
+
+    table = ranking(analysis)
+    narrow = console().width < WIDE
+    shown = [at for at, column in enumerate(table.columns) if not narrow or column.title.startswith(NARROW)]
+    grid = RichTable(title=_block(analysis.path.name), title_justify="left")
+    for at in shown:
+        column = table.columns[at]
+        grid.add_column(_block(column.title), justify="right" if column.numeric else "left", overflow="fold")
+    for row in table.rows:
+        texts = [row[at].text.replace("[", "\n[") if narrow else str(row[at]) for at in shown]
+        grid.add_row(*map(_block, texts))
+    console().print(grid)
+    for conclusion in analysis.conclusions:
+        if conclusion.kind in {"leader", "outcome"}:
+            say(conclusion.text)
 
 
 def print_table(table: Table) -> None:

@@ -70,12 +70,11 @@ def command(
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
-    from estbench.cli.console import print_table, say
+    from estbench.cli.console import print_answer, say
     from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
     from estbench.report.formats import as_formats
-    from estbench.report.tables import summary
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
 
@@ -108,7 +107,7 @@ def command(
         say(f"watching; press Ctrl-C to stop. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         analysis, page = make()
-    print_table(summary(analysis))
+    print_answer(analysis)
     say(f"report: {page}")
 
 

@@ -88,14 +88,13 @@ def command(
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
 
-    from estbench.cli.console import print_table, say
+    from estbench.cli.console import print_answer, say
     from estbench.cli.progress import progress_listener
     from estbench.execution import plan_of, run
     from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
     from estbench.report.analysis.omissions import omissions
-    from estbench.report.tables import summary
     from estbench.store import Status
 
     if dry_run:
@@ -120,7 +119,7 @@ def command(
         )
     analysis = Analysis(results)
     page = build(analysis)
-    print_table(summary(analysis))
+    print_answer(analysis)
     for sentence in omissions(analysis):
         say(sentence)
     say(f"report: {page}")

@@ -25,14 +25,20 @@ def write_answer(board: Leaderboard, where: str = "") -> str:
     if not others:
         seeds = f" ({_count(leader.bound.n, 'seed')})"
         return begin(where, f"{leader.estimator} ended at {fixed(leader.bound.value, 1)} nats{seeds}.")
-    if min(entrant.pairs for entrant in others) < FEWEST_FOR_AN_INTERVAL:
+    tested = [entrant for entrant in others if entrant.pairs >= FEWEST_FOR_AN_INTERVAL]
+    if not tested:
         return begin(where, _list_values(contenders))
-    rivals = [entrant for entrant in others if not entrant.is_behind]
-    beaten = [entrant for entrant in others if entrant.is_behind]
-    if not rivals:
-        return begin(where, f"{leader.estimator} is best: {_write_lead(beaten)}.")
-    text = f"{leader.estimator} has the best mean. {_write_rivals(rivals)}"
-    return begin(where, text + (f" {_write_rest(beaten)}" if beaten else ""))
+    rivals = [entrant for entrant in tested if not entrant.is_behind]
+    beaten = [entrant for entrant in tested if entrant.is_behind]
+    if rivals:
+        sentences = [f"{leader.estimator} has the best mean.", _write_rivals(rivals)]
+        sentences += [_write_rest(beaten)] if beaten else []
+    else:
+        sentences = [f"{leader.estimator} is best: {_write_lead(beaten)}."]
+    few = [entrant.estimator for entrant in others if entrant.pairs < FEWEST_FOR_AN_INTERVAL]
+    if few:
+        sentences.append(f"Too few seeds to compare: {format_list(few)}.")
+    return begin(where, " ".join(sentences))
 
 
 def describe_ends(board: Leaderboard, where: str = "") -> list[str]:

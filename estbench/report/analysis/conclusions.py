@@ -72,7 +72,7 @@ def draw_conclusions(boards: Iterable[Leaderboard], rankings_of: dict[str, list[
         problem, contenders = board.problem, board.contenders
         where = problem if len(boards) > 1 else ""
         leader = contenders[0].estimator if contenders else ""
-        decided = len(contenders) > 1 and all(entrant.is_behind for entrant in contenders[1:])
+        decided = board.winner is not None
         conclusions.append(Conclusion(write_answer(board, where), "leader", problem, decided, leader))
         conclusions += [Conclusion(text, "outcome", problem, shown=True) for text in describe_ends(board, where)]
         change = describe_change_of_leader(rankings_of.get(problem, []))

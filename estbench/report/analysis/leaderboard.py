@@ -73,6 +73,12 @@ class Leaderboard(NamedTuple):
         """The estimators that have a rank, best first."""
         return [entrant for entrant in self.entrants if entrant.rank is not None]
 
+    @property
+    def winner(self) -> str | None:
+        """The leader if every other contender is shown to be behind it; None otherwise."""
+        leader, others = self.contenders[:1], self.contenders[1:]
+        return leader[0].estimator if others and all(other.is_behind for other in others) else None
+
 
 def find_contenders(runs: Runs) -> Runs:
     """Return the runs of the estimators of which none has collapsed."""

@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 from estbench.report.tables.bounds import summary
 from estbench.report.tables.cells import cells
 from estbench.report.tables.gradients import gradient_variance
+from estbench.report.tables.ranking import ranking
 from estbench.report.tables.registry import all_tables, register_table
 from estbench.report.tables.throughput import throughput
 
@@ -13,4 +14,4 @@ from estbench.report.tables.throughput import throughput
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
-__all__ = ["all_tables", "cells", "gradient_variance", "register_table", "summary", "throughput"]
+__all__ = ["all_tables", "cells", "gradient_variance", "ranking", "register_table", "summary", "throughput"]

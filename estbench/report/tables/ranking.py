@@ -20,6 +20,7 @@ class RankingRow(NamedTuple):
     problem: str
     bound_name: str
     entrant: Entrant
+    wins: bool
 
     @property
     def estimator(self) -> str:
@@ -32,7 +33,7 @@ def ranking(analysis: Analysis) -> Table:
     """Return one row per problem and estimator, best first; those without a rank stand last."""
     boards = analysis.leaderboards
     rows = [
-        RankingRow(board.problem, analysis.name_bound(board.problem), entrant)
+        RankingRow(board.problem, analysis.name_bound(board.problem), entrant, entrant.estimator == board.winner)
         for board in boards
         for entrant in board.entrants
     ]
@@ -99,7 +100,7 @@ def _write_bound(row: RankingRow) -> Entry:
     if not bound.n:
         return Entry(NOTHING)
     ends = "" if math.isnan(bound.low) else f"[{fixed(bound.low, 1)}, {fixed(bound.high, 1)}]"
-    return Entry(fixed(bound.value, 1), ends, best=row.entrant.rank == 1)
+    return Entry(fixed(bound.value, 1), ends, best=row.wins)
 
 
 def _write_gap(row: RankingRow) -> Entry:

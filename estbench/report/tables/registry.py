@@ -37,13 +37,13 @@ def register_table(*, section: str, order: int = 20, folded: str = "") -> Callab
     --------
     >>> from estbench.report.analysis.frames import done
     >>> from estbench.report.tables.fields import ESTIMATOR, Field, build_table
-    >>> @register_table(section="summary")
+    >>> @register_table(section="completion")
     ... def finished(analysis):
     ...     rows = list(done(analysis.cells).itertuples())
     ...     fields = [ESTIMATOR, Field("seed", "seed"), Field("step", "steps", write="{:,}".format)]
     ...     return build_table("finished", "Finished cells", "Cells that are done.", fields, rows)
     >>> TABLES.pop("finished").place.section
-    'summary'
+    'completion'
     """
 
     def register(make: MakeTable) -> MakeTable:
