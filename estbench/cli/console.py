@@ -6,7 +6,6 @@ All output goes through here, and hidden characters in strings of others (names,
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -44,9 +43,7 @@ class CleanConsole(Console):
 def console(*, stderr: bool = False) -> Console:
     """The console on standard output or standard error; it takes strings as they are, without any markup."""
     stream = sys.stderr if stderr else sys.stdout
-    columns = os.environ.get("COLUMNS", "")
-    unwatched = int(columns) if columns.isdecimal() and int(columns) else UNWATCHED_WIDTH
-    width = None if stream.isatty() else unwatched
+    width = None if stream.isatty() else UNWATCHED_WIDTH
     return CleanConsole(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
