@@ -109,9 +109,10 @@ def _write_gap(row: RankingRow) -> Entry:
         return Entry("best")
     if math.isnan(gap.value):
         return Entry(NOTHING)
-    star = " *" if row.entrant.rank is not None and row.entrant.is_behind else ""
-    p = "" if math.isnan(row.entrant.gap.p) or row.entrant.rank is None or star else format_p(row.entrant.gap.p)
-    return Entry(fixed(gap.value, 2 if gap.value < 10 else 1) + star, p)
+    note = ""
+    if row.entrant.rank is not None and not math.isnan(row.entrant.gap.p):
+        note = "*" if row.entrant.is_behind else format_p(row.entrant.gap.p)
+    return Entry(fixed(gap.value, 2 if gap.value < 10 else 1), note)
 
 
 def _write_seeds(row: RankingRow) -> str:
