@@ -170,7 +170,7 @@ def test_what_others_add_has_its_place(analysis):
     text = render_page(analysis, [*all_tables(analysis), *more], [profile])
     reader = Reader(text)
     sections = [attributes["id"] for attributes in reader.named("section") if "id" in attributes]
-    assert sections[4:8] == ["throughput", "target", "pairwise", "certificates"]
+    assert sections[3:6] == ["throughput", "target", "pairwise"]
     places = [text.index(f"<caption>Title of {name}") for name in ("time_to_target", "equal_cost", "pairwise")]
     assert places == sorted(places)
     assert places[0] < text.index("<h3>Title of profile</h3>") < places[1]
