@@ -3,11 +3,11 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from estbench.report.tables.bounds import summary
 from estbench.report.tables.cells import cells
 from estbench.report.tables.gradients import gradient_variance
 from estbench.report.tables.ranking import ranking
 from estbench.report.tables.registry import all_tables, register_table
+from estbench.report.tables.summary import summary
 from estbench.report.tables.throughput import throughput
 
 # Every module in this folder registers its tables when it is imported.
