@@ -33,6 +33,7 @@ from estbench.report.tables import all_tables
 from estbench.report.tables.base import Column, Entry, Table
 from estbench.report.tables.completion import completion
 from estbench.report.tables.registry import TABLES
+from estbench.store import load
 
 FIGURES = [
     "final_bounds",
@@ -152,6 +153,21 @@ def test_the_sections_stand_in_order(page):
         "reproduce",
         "cite",
     ]
+
+
+def test_the_authors_texts_stand_with_the_answer(tmp_path):
+    texts = {"answer": "stl <b>wins</b>.", "surprise": ["By a lot."], "limits": ["One dataset.", "One rate."]}
+    path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0, **texts)
+    page = build(path, ["html"]).read_text(encoding="utf-8")
+    answer = page.partition('<section id="answer">')[2].partition("</section>")[0]
+    places = [answer.index(text) for text in ("stl &lt;b&gt;wins&lt;/b&gt;.", "By a lot.", "One dataset.", "One rate.")]
+    assert places == sorted(places)
+    assert answer.index("What surprised") < places[1] < answer.index("What this does not show") < places[2]
+    assert load(path).plan["experiment"]["limits"] == texts["limits"]
+
+
+def test_an_experiment_without_such_texts_records_none(results):
+    assert not {"answer", "surprise", "limits"} & results.plan["experiment"].keys()
 
 
 @pytest.mark.slow
