@@ -140,6 +140,23 @@ def test_styles_differ_and_depend_on_the_order_alone():
     assert math.gcd(len(COLOURS), len(DASHES)) == 1
 
 
+def luminance(colour):
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_every_colour_has_a_contrast_of_three_to_one_on_white(colour):
+    assert 1.05 / (luminance(colour) + 0.05) >= 3
+
+
+def test_fonts_of_a_pdf_are_true_type(figures):
+    content = figures["throughput"].files(["pdf"])["pdf"]
+    assert b"/Type3" not in content
+    assert b"/TrueType" in content or b"/CIDFontType2" in content
+
+
 def test_the_data_behind_a_curve_are_its_means_and_ends(analysis, figures):
     data = figures["elbo_steps"].data
     curves = analysis.results.curves
