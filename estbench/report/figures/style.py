@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# The colours of Okabe and Ito without their yellow, three dark ones of Tol; the light ones are darkened until each has a
-# contrast of 3 to 1 on white.
+# The colours of Okabe and Ito without their yellow, and three dark ones of Tol. The light ones are darkened until each
+# has a contrast of 3 to 1 on white.
 COLOURS = (
     "#0072B2",
     "#D55E00",
