@@ -19,11 +19,12 @@ NOT_IMPORTED = {"mlxtend"}
 def imported_packages() -> set[str]:
     modules: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
+        beside = {each.stem for each in path.parent.glob("_*.py")}  # what a study imports from its own folder
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
-                modules |= {alias.name.partition(".")[0] for alias in node.names}
+                modules |= {alias.name.partition(".")[0] for alias in node.names} - beside
             elif isinstance(node, ast.ImportFrom) and node.module:
-                modules.add(node.module.partition(".")[0])
+                modules |= {node.module.partition(".")[0]} - beside
     return {NAMES.get(name, name).replace("_", "-") for name in modules - sys.stdlib_module_names - {"estbench"}}
 
 

@@ -1,4 +1,4 @@
-"""How the signal-to-noise ratio of a gradient changes with the number of importance samples."""
+"""The signal-to-noise ratio of a gradient against the number of importance samples."""
 
 from __future__ import annotations
 
