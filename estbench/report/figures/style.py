@@ -74,7 +74,6 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "svg.fonttype": "path",
-    "pdf.fonttype": 42,  # TrueType: several venues refuse Type 3
     "svg.hashsalt": "estbench",
     "figure.facecolor": "white",
 }

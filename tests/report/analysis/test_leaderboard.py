@@ -12,6 +12,8 @@ import scipy.stats
 from records import analyse, write_results
 
 from estbench.report import build
+from estbench.report.analysis.leaderboard import build_leaderboard
+from estbench.report.analysis.paired import CURRENCIES, Run
 from estbench.report.analysis.wording import MINUS, NOTHING
 from estbench.report.tables.ranking import ranking
 from estbench.store import load
@@ -173,3 +175,50 @@ def test_a_multi_sample_problem_is_judged_by_its_own_bound(tmp_path):
     values = analysis.results.curves.query("split == 'test' and metric == 'iwae' and step == 2000")
     expected = values.groupby("estimator")["value"].mean()
     assert {each.estimator: each.bound.value for each in board.entrants} == pytest.approx(expected.to_dict())
+
+
+class Nothing:
+    """Frames of estimators without measurements."""
+
+    reference = None
+    timings = pd.DataFrame(columns=["problem", "estimator", "seconds_per_step", "reference_seconds_per_step"])
+
+    def __init__(self, labels):
+        self.estimators = labels
+        self.cells = pd.DataFrame({"problem": "p", "estimator": labels, "status": "done"})
+
+    def gradients(self, trajectory):
+        return pd.DataFrame(columns=["problem", "estimator", "seed", "step", "space", "group", "statistic", "value"])
+
+    def costs(self, problem):
+        return {}, {}
+
+    def facts(self, label):
+        return {}
+
+    def metric(self, problem):
+        return "elbo"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "most_stars"), [(2, 0.05), (6, 0.10), (10, 0.125)])
+def test_how_often_equal_estimators_are_told_apart(count, most_stars):
+    """A best one is named in at most 5 % of experiments, but stars are more frequent: the data choose the best.
+
+    The one-sided false-alarm rate of each of the six comparisons is 0.1 %.
+    """
+    rng, experiments, seeds = np.random.default_rng(count), 400, 5
+    labels = [f"e{at}" for at in range(count)]
+    cost = {currency: np.array([0.0, 1.0]) for currency in CURRENCIES}
+    named = starred = 0
+    for _ in range(experiments):
+        finals = rng.normal(size=(count, seeds)) + rng.normal(size=seeds)
+        runs = {
+            label: {seed: Run("", cost, np.array([-100.0, value])) for seed, value in enumerate(values)}
+            for label, values in zip(labels, finals, strict=True)
+        }
+        board = build_leaderboard(Nothing(labels), "p", runs)
+        named += board.winner is not None
+        starred += any(entrant.is_behind for entrant in board.contenders)
+    for times, most in ((named, 0.05), (starred, most_stars)):
+        assert scipy.stats.binomtest(times, experiments, most, "greater").pvalue > 0.001

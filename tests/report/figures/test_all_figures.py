@@ -151,12 +151,6 @@ def test_every_colour_has_a_contrast_of_three_to_one_on_white(colour):
     assert 1.05 / (luminance(colour) + 0.05) >= 3
 
 
-def test_fonts_of_a_pdf_are_true_type(figures):
-    content = figures["throughput"].files(["pdf"])["pdf"]
-    assert b"/Type3" not in content
-    assert b"/TrueType" in content or b"/CIDFontType2" in content
-
-
 def test_the_data_behind_a_curve_are_its_means_and_ends(analysis, figures):
     data = figures["elbo_steps"].data
     curves = analysis.results.curves
