@@ -15,7 +15,7 @@ from estbench.cli.options import json_option
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option(
-    "--target", type=float, metavar="NATS", help="The test ELBO to reach; by default the best that both reached."
+    "--target", type=float, metavar="NATS", help="The test bound to reach; by default the best that both reached."
 )
 @json_option
 def command(folder: str, first: str, second: str, target: float | None, *, as_json: bool) -> None:

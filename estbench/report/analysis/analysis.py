@@ -33,11 +33,20 @@ class Analysis(Frames):
 
     Examples
     --------
+    >>> import tempfile
     >>> import estbench
     >>> from estbench.report.analysis import Analysis
-    >>> analysis = Analysis(estbench.load("results/quickstart"))  # doctest: +SKIP
-    >>> analysis.rankings["vae"][0].winner  # doctest: +SKIP
-    'reparam'
+    >>> experiment = {
+    ...     "estimators": ["reparam"],
+    ...     "problems": ["vae[dataset=digits,hidden=[4],latent_size=2]"],
+    ...     "training": {"steps": 2},
+    ...     "probe": {"replicates": 0},
+    ...     "throughput": {"rounds": 0},
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     analysis = Analysis(estbench.run(experiment, out=folder))
+    ...     [entrant.estimator for entrant in analysis.leaderboards[0].contenders]
+    ['reparam']
     """
 
     def __init__(self, whole: Results) -> None:

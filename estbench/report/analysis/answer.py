@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from estbench.report.analysis.leaderboard import Entrant, Leaderboard
-from estbench.report.analysis.wording import fixed, format_list, format_p
+from estbench.report.analysis.wording import count_noun, fixed, format_list, format_p
 from estbench.stats import FEWEST_FOR_AN_INTERVAL
 
 # Estimators that a sentence names one by one; more are given as a range.
@@ -23,7 +23,7 @@ def write_answer(board: Leaderboard, where: str = "") -> str:
         return begin(where, "No run has a final bound yet.")
     leader, others = contenders[0], contenders[1:]
     if not others:
-        seeds = f" ({_count(leader.bound.n, 'seed')})"
+        seeds = f" ({count_noun(leader.bound.n, 'seed')})"
         return begin(where, f"{leader.estimator} ended at {fixed(leader.bound.value, 1)} nats{seeds}.")
     tested = [entrant for entrant in others if entrant.pairs >= FEWEST_FOR_AN_INTERVAL]
     if not tested:
@@ -47,7 +47,7 @@ def describe_ends(board: Leaderboard, where: str = "") -> list[str]:
     for entrant in board.entrants:
         total = entrant.bound.n + sum(count for name, count in entrant.ended.items() if name != "collapsed")
         for name, count in entrant.ended.items():
-            seeds = f"in {count} of {_count(total, 'seed')}"
+            seeds = f"in {count} of {count_noun(total, 'seed')}"
             if name == "collapsed":
                 below = f" ({fixed(board.start, 0)} nats)" if math.isfinite(board.start) else ""
                 text = f"{entrant.estimator} collapsed: {seeds} it ended below its bound before training{below}."
@@ -62,7 +62,7 @@ def describe_ends(board: Leaderboard, where: str = "") -> list[str]:
 def describe_gap(leader: Entrant, entrant: Entrant) -> str:
     """Return how far a contender is behind the leader, with the evidence."""
     gap, p = entrant.gap
-    seeds = f"behind in {entrant.behind} of {_count(entrant.pairs, 'seed')}"
+    seeds = f"behind in {entrant.behind} of {count_noun(entrant.pairs, 'seed')}"
     if gap.n < FEWEST_FOR_AN_INTERVAL:
         return f"{entrant.estimator} ended {_size(gap.value)} below {leader.estimator} ({seeds})."
     evidence = f"95 % {fixed(gap.low, 1)} to {fixed(gap.high, 1)}, {seeds}, {format_p(p)}"
@@ -79,7 +79,7 @@ def describe_gap(leader: Entrant, entrant: Entrant) -> str:
 def _write_lead(beaten: Sequence[Entrant]) -> str:
     """Return the distance to the next contender, with the seeds won, and the range of the others."""
     first, rest = beaten[0], beaten[1:]
-    won = f"in {first.behind} of {_count(first.pairs, 'seed')}"
+    won = f"in {first.behind} of {count_noun(first.pairs, 'seed')}"
     lead = f"{_size(first.gap.interval.value)} ahead of {first.estimator} ({won})"
     if not rest:
         return lead
@@ -96,14 +96,14 @@ def _write_rivals(rivals: Sequence[Entrant]) -> str:
     sentences = []
     if len(unclear) == 1:
         (one,) = unclear
-        seeds = f"behind in {one.behind} of {_count(one.pairs, 'seed')}"
+        seeds = f"behind in {one.behind} of {count_noun(one.pairs, 'seed')}"
         sentences.append(f"{one.estimator} may be as good: {_size(one.gap.interval.value)} behind, {seeds}.")
     elif unclear:
         names = format_list([entrant.estimator for entrant in unclear])
         sentences.append(f"{names} may be as good: {_range(unclear)} behind.")
     sentences += [
         f"{each.estimator} is {_size(each.gap.interval.value)} behind in {each.behind} of "
-        f"{_count(each.pairs, 'seed')}, which is not significant after correction ({format_p(each.gap.p)})."
+        f"{count_noun(each.pairs, 'seed')}, which is not significant after correction ({format_p(each.gap.p)})."
         for each in varying
     ]
     return " ".join(sentences)
@@ -123,7 +123,7 @@ def _list_values(contenders: Sequence[Entrant]) -> str:
     count = min(entrant.pairs for entrant in contenders[1:])
     named = [f"{entrant.estimator} {fixed(entrant.bound.value, 1)}" for entrant in contenders[: MOST_NAMED + 1]]
     more = f", and {len(contenders) - len(named)} more" if len(contenders) > len(named) else ""
-    seeds = _count(count, "common seed") if count != 1 else "One seed"
+    seeds = count_noun(count, "common seed") if count != 1 else "One seed"
     return f"{seeds}: {', '.join(named)}{more} nats; {SEEDS} gives intervals."
 
 
@@ -140,10 +140,6 @@ def _size(nats: float) -> str:
 def _digits(nats: float) -> int:
     """Return the decimals that a reader compares: two below 10 nats, one below 100, none above."""
     return 2 if abs(nats) < 10 else 1 if abs(nats) < 100 else 0
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def begin(where: str, text: str) -> str:

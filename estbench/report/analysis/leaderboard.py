@@ -5,9 +5,9 @@ is no contender: it is shown, but it cannot lead, sets no target and does not st
 compared either, because to leave out only the runs that went wrong would favour an unreliable estimator.
 
 P-values are corrected for the k - 1 comparisons with the leader (Holm). The data choose the leader, which this does not
-correct for: of equal estimators one is named best in at most 5 % of experiments, but some other one is shown to be
-behind in about 10 % of them (six to ten estimators, five seeds; a slow test). The table of all pairs has no such
-effect.
+correct for. A slow test with equal estimators and five seeds holds: one is named best in at most 5 % of experiments,
+and some other one is shown to be behind in at most 10 % (six estimators) or 12.5 % (ten). The table of all pairs is
+corrected for all pairs, and so for this too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from estbench.report.analysis.frames import Frames, done, last_common_step
 from estbench.report.analysis.paired import ABSENT, LEVEL, Runs, pair_values
-from estbench.stats import Claim, Interval, holm, log_t_interval, paired_difference, paired_ratio, t_interval, t_p_value
+from estbench.stats import Claim, Interval, holm, log_t_interval, paired_ratio, spanned_claim, t_interval
 from estbench.store import Status
 
 
@@ -134,10 +134,8 @@ def _planned(frames: Frames, problem: str) -> set[str]:
 
 
 def _find_gap(best: dict[int, float], other: dict[int, float]) -> Claim:
-    seeds = [seed for seed in best if seed in other]
-    first, second = [best[seed] for seed in seeds], [other[seed] for seed in seeds]
-    differences = [one - two for one, two in zip(first, second, strict=True)]
-    return Claim(paired_difference(first, second), t_p_value(differences))
+    differences = [best[seed] - other[seed] for seed in best if seed in other]
+    return spanned_claim(differences, differences, differences)
 
 
 def _find_variances(frames: Frames, problem: str) -> tuple[str, dict[str, Interval]]:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from estbench.certify.record import CertificateStatus
 from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
+from estbench.report.analysis.wording import count_noun
 from estbench.store import Status
-
-if TYPE_CHECKING:
-    pass
 
 # Fewer seeds give wide intervals, and the report says so.
 ENOUGH_SEEDS = 5
@@ -30,7 +26,11 @@ def status_line(frames: Frames) -> str:
     counts = frames.statuses
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
     total = sum(counts.values())
-    return f"{counts[Status.DONE]} of {_count(total, 'cell')} done" + (f"; {', '.join(others)}" if others else "") + "."
+    return (
+        f"{counts[Status.DONE]} of {count_noun(total, 'cell')} done"
+        + (f"; {', '.join(others)}" if others else "")
+        + "."
+    )
 
 
 def describe_limits(frames: Frames) -> list[str]:
@@ -75,7 +75,7 @@ def _by_status(frames: Frames) -> list[str]:
             for cell in group.to_dict("records")
         ]
         shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
-        lines.append(f"{_count(len(named), 'cell')} {status}: {shown}. Not in any mean.")
+        lines.append(f"{count_noun(len(named), 'cell')} {status}: {shown}. Not in any mean.")
     return lines
 
 
@@ -85,7 +85,7 @@ def _few_seeds(frames: Frames) -> list[str]:
     if not 0 < fewest < ENOUGH_SEEDS:
         return []
     effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
-    return [f"{_count(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+    return [f"{count_noun(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
 
 
 def _timing_places(frames: Frames) -> list[str]:
@@ -117,7 +117,7 @@ def _provenance(frames: Frames) -> list[str]:
     )
     if dirty:
         lines.append(
-            f"{_count(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
+            f"{count_noun(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
         )
     for name in VERSIONS:
         versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
@@ -138,7 +138,3 @@ def _uncertified(frames: Frames) -> list[str]:
     if not named:
         return []
     return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

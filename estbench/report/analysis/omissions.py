@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from estbench.report.analysis.frames import TRAJECTORY, Frames
+from estbench.report.analysis.wording import count_noun
 from estbench.store import Status
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def remarks(records: Iterable[dict[str, Any]]) -> list[str]:
         texts = {_text(remark) for remark in noted if isinstance(remark, dict)} if isinstance(noted, list) else ()
         for text in sorted(texts):
             cells[text] = cells.get(text, 0) + 1
-    lines = [f"{text} ({count} cell{'' if count == 1 else 's'})." for text, count in cells.items()]
+    lines = [f"{text} ({count_noun(count, 'cell')})." for text, count in cells.items()]
     more = [f"{len(lines) - MOST_REMARKS} further remarks are in the records."] if len(lines) > MOST_REMARKS else []
     return lines[:MOST_REMARKS] + more
 

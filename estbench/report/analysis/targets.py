@@ -43,10 +43,9 @@ class TargetCost(NamedTuple):
     ratio_of: str  # the currency of the ratio
 
 
-def target_of(runs: Runs, share: float = 1.0) -> float:
-    """Return the best bound that this share of the estimators reached, in each of their finished cells."""
-    worst = sorted((min(float(run.value.max()) for run in seeds.values()) for seeds in runs.values()), reverse=True)
-    return worst[math.ceil(share * len(worst)) - 1]
+def target_of(runs: Runs) -> float:
+    """Return the best bound that every estimator reached, in each of its finished cells."""
+    return min(float(run.value.max()) for seeds in runs.values() for run in seeds.values())
 
 
 def times(frames: Frames, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[int, Span]]:

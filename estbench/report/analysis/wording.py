@@ -41,6 +41,11 @@ def format_count(value: Any) -> str:
     return NOTHING if pd.isna(value) else f"{int(value):,}"
 
 
+def count_noun(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless it is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def format_difference(value: float) -> str:
     """Return a difference with its sign."""
     return fixed(value, sign=True)

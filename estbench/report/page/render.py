@@ -17,6 +17,7 @@ from estbench.options import shortened
 from estbench.references import BIBTEX, LONGEST_ENTRY, read_entry
 from estbench.report.analysis.frames import TRAJECTORIES, Frames
 from estbench.report.analysis.notices import VERSIONS, status_line
+from estbench.report.analysis.wording import count_noun
 from estbench.report.figures.style import line_styles
 from estbench.report.page.svg import inline_svg
 from estbench.report.sections import OPTIONAL, SECTIONS
@@ -96,7 +97,7 @@ def setup(frames: Frames) -> str:
         "problem": len(frames.problems),
         "seed": frames.cells["seed"].nunique(),
     }
-    listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
+    listed = ", ".join(count_noun(count, noun) for noun, count in counts.items())
     replicates = frames.setting("probe", "replicates", default=0)
     probe = f"gradients probed with {replicates} draws" if replicates else "no gradient probe"
     return (

@@ -63,7 +63,7 @@ def find_labels(analysis: Analysis, first: str, second: str) -> tuple[str, str]:
 def compare(analysis: Analysis, first: str, second: str, target: float | None = None) -> Table:
     """Return final test bounds, cost of the target, gradient variance and throughput of two estimators.
 
-    The target is a test ELBO in nats per example; by default the best that both reached.
+    The target is a test bound in nats per example; by default the best that both reached.
     """
     fields: list[Field[ComparedRow]] = [
         Field("quantity", "quantity", head=True),

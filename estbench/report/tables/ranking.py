@@ -80,13 +80,13 @@ def _write_caption(analysis: Analysis, rows: list[RankingRow], *, shared: bool) 
     counts = sorted({row.entrant.bound.n for row in rows if row.entrant.rank is not None})
     seeds = f"n = {' or '.join(map(str, counts))} seeds" if counts else "no finished seeds"
     where = "at the same weights" if shared else "each at its own weights"
-    reference = f"those of {analysis.reference}" if analysis.reference else "the reference, which is not here"
+    relative = f"are relative to those of {analysis.reference}" if analysis.reference else "have no reference here"
     return (
         f"Mean final test bound in nats per example, higher is better ({seeds}; in brackets the 95 % t interval, from "
         "three seeds on). The gap to the best is paired by seed; a star: significantly behind the best, p at most 0.05 "
         "after Holm's correction for the comparisons with the best. An estimator with a run that ended below its own "
         "bound before training has collapsed and has no rank. Gradient variance (last common checkpoint, "
-        f"{where}) and time per step are relative to {reference}; evaluations are decoder calls, one latent sample of "
+        f"{where}) and time per step {relative}; evaluations are decoder calls, one latent sample of "
         "one image, per image and step."
     )
 

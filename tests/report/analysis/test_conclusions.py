@@ -110,7 +110,6 @@ def test_a_miss_takes_part_in_the_median():
 def test_the_target_is_the_best_that_all_cells_reached():
     runs = {"a": seeds((-9, -5, -4, -3), (-9, -2, -8, -8)), "b": seeds((-9, -6, -5, -7)), "c": seeds((-9, -8, -7, -6))}
     assert target_of(runs) == -6
-    assert target_of(runs, 0.5) == -5
     assert target_of({"a": runs["a"]}) == -3
     for each in runs.values():
         assert all(find_crossing(one, "step", target_of(runs)) != MISS for one in each.values())
