@@ -24,7 +24,8 @@ def write_answer(board: Leaderboard, where: str = "") -> str:
     leader, others = contenders[0], contenders[1:]
     if not others:
         seeds = f" ({count_noun(leader.bound.n, 'seed')})"
-        return begin(where, f"{leader.estimator} ended at {fixed(leader.bound.value, 1)} nats{seeds}.")
+        more = "" if leader.bound.n >= FEWEST_FOR_AN_INTERVAL else f"; {SEEDS} gives intervals"
+        return begin(where, f"{leader.estimator} ended at {fixed(leader.bound.value, 1)} nats{seeds}{more}.")
     tested = [entrant for entrant in others if entrant.pairs >= FEWEST_FOR_AN_INTERVAL]
     if not tested:
         return begin(where, _list_values(contenders))
@@ -47,7 +48,7 @@ def describe_ends(board: Leaderboard, where: str = "") -> list[str]:
     for entrant in board.entrants:
         total = entrant.bound.n + sum(count for name, count in entrant.ended.items() if name != "collapsed")
         for name, count in entrant.ended.items():
-            seeds = f"in {count} of {count_noun(total, 'seed')}"
+            seeds = f"in {count} of {total} seeds" if total > 1 else "in its only seed"
             if name == "collapsed":
                 below = f" ({fixed(board.start, 0)} nats)" if math.isfinite(board.start) else ""
                 text = f"{entrant.estimator} collapsed: {seeds} it ended below its bound before training{below}."

@@ -78,7 +78,8 @@ def ranking(analysis: Analysis) -> Table:
 
 def _write_caption(analysis: Analysis, rows: list[RankingRow], *, shared: bool) -> str:
     counts = sorted({row.entrant.bound.n for row in rows if row.entrant.rank is not None})
-    seeds = f"n = {' or '.join(map(str, counts))} seeds" if counts else "no finished seeds"
+    noun = "seed" if counts == [1] else "seeds"
+    seeds = f"n = {' or '.join(map(str, counts))} {noun}" if counts else "no finished seeds"
     where = "at the same weights" if shared else "each at its own weights"
     relative = f"are relative to those of {analysis.reference}" if analysis.reference else "have no reference here"
     return (

@@ -135,6 +135,14 @@ def test_the_answer_is_one_sentence_or_two(request, situation):
     assert ("collapsed" in " ".join(outcomes)) == ("collapse" in name)
 
 
+def test_a_collapse_of_the_only_seed_reads_as_such(tmp_path):
+    analysis = analyse(write(tmp_path / "r", {A: [-124.3], B: [-586.0]}))
+    texts = [each.text.replace(MINUS, "-") for each in analysis.conclusions]
+    assert texts[0] == "reparam ended at -124.3 nats (1 seed); --seeds 5 gives intervals."
+    assert texts[1].startswith("stl collapsed: in its only seed it ended below its bound before training")
+    assert "(n = 1 seed;" in ranking(analysis).caption
+
+
 def test_a_gap_is_never_called_no_difference_where_the_interval_excludes_zero(situation):
     analysis, _ = situation
     for conclusion in analysis.conclusions:
