@@ -191,6 +191,7 @@ def test_failed_cells_are_warned_of_where_nobody_listens(tiny, tmp_path, evil):
 
 
 def test_what_is_defined_in_a_notebook_is_refused_for_workers(tiny, tmp_path, evil):
+    pytest.importorskip("distributed")
     from estbench import estimators
 
     estbench.run({**tiny, "estimators": ["torch"], "training": {"steps": 1, "batch_size": 4}}, tmp_path, plugins=[evil])

@@ -93,7 +93,7 @@ CHANGES = {
     "the working directory": lambda: os.chdir("/"),
     "the umask": lambda: os.umask(0o777),
     "the locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8"),
-    "signal handlers": lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    "signal handlers": lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
     "timers": lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 1000),
     "processor affinity": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     # Functions that are replaced, added and removed.
