@@ -162,7 +162,7 @@ def curve_rows(cell: Cell, known: Behaviour, stop: int, *, diverged: bool = Fals
     rows = []
     # The best learning rate is the default.
     end = known.elbo - 4 * math.log10(cell.training.learning_rate / 1e-3) ** 2
-    for step in sorted({*range(0, stop + 1, cell.evaluation.every), stop}):
+    for step in sorted({*(at for at in cell.evaluation.steps(last) if at <= stop), stop}):
         elbo = end + (START - end) * math.exp(-7 * math.sqrt(step / last))
         elbo += (offset + float(own.normal(0, 0.25))) * step / last
         if diverged and step == stop:

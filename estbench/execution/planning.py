@@ -127,7 +127,7 @@ def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambd
         weights, evaluations = known[pair]
         training, evaluation, probe = cell.training, cell.evaluation, cell.probe
         gradients = (training.steps + probe.points * probe.replicates) * training.batch_size * evaluations * BACKWARD
-        bounds = (training.steps / evaluation.every + 1) * SPLITS * evaluation.examples * evaluation.num_samples
+        bounds = len(evaluation.steps(training.steps)) * SPLITS * evaluation.examples * evaluation.num_samples
         return weights * (gradients + bounds)
 
     return sorted(cells, key=cost, reverse=True)

@@ -9,6 +9,7 @@ from estbench.experiment.spec import (
     Throughput,
     Training,
     find_experiment,
+    log_spaced,
     read_experiment,
 )
 
@@ -23,6 +24,7 @@ __all__ = [
     "Training",
     "content_hash",
     "find_experiment",
+    "log_spaced",
     "make_plan",
     "read_experiment",
     "stream_seed",

@@ -2,8 +2,8 @@
 
 A cell has the same key on every machine, in whatever order its options were written. A cell has one integer seed, from
 which the seed of each stream is derived: ``init`` (initial weights), ``data`` (order and binarisation), ``evaluation``,
-``probe`` and ``noise`` (the draws of the estimator). Only ``noise`` has the estimator as an axis, so two estimators
-with the same seed start from bit-equal weights and see bit-equal minibatches.
+``probe``, ``pictures`` and ``noise`` (the draws of the estimator). Only ``noise`` has the estimator as an axis, so two
+estimators with the same seed start from bit-equal weights and see bit-equal minibatches.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import json
 from typing import Any, Literal
 
 # Raised when the shape or the meaning of a record changes; records of any other schema are refused.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-Stream = Literal["init", "data", "evaluation", "probe", "noise"]
+Stream = Literal["init", "data", "evaluation", "probe", "pictures", "noise"]
 
 
 def content_hash(data: Any) -> str:

@@ -29,6 +29,18 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Value = bool | int | float | str
 
 
+def log_spaced(first: int, last: int, points: int) -> list[int]:
+    """Return whole numbers with equal ratios from ``first`` to ``last``; the same number only once.
+
+    >>> log_spaced(1, 1000, 4)
+    [1, 10, 100, 1000]
+    >>> log_spaced(10, 2000, 1)
+    [2000]
+    """
+    ratio = last / first
+    return sorted({*(round(first * ratio ** (at / (points - 1))) for at in range(points - 1)), last})
+
+
 class Training(Frozen):
     """The training of every cell: on minibatches, for a fixed number of steps."""
 
@@ -51,16 +63,41 @@ class Training(Frozen):
         return math.cos(math.pi / 2 * step / self.steps) if self.schedule == "cosine" else 1.0
 
 
+# The first evaluation after step 0 is at this part of the run.
+FIRST_EVALUATION = 1 / 200
+
+
 class Evaluation(Frozen):
     """When and how the bounds are computed; every estimator is evaluated with the same draws."""
 
-    every: Count = Field(default=400, description="steps between evaluations; step 0 and the last are always evaluated")
-    num_samples: Annotated[int, Field(ge=2, le=MOST_DRAWS)] = Field(default=64, description="K of the IWAE bound")
+    points: Count = Field(
+        default=20, description="evaluations after step 0, log-spaced from 1/200 of the run to the last step"
+    )
+    every: Count | None = Field(
+        default=None, description="steps between evaluations in place of points; step 0 and the last are evaluated, too"
+    )
+    num_samples: Annotated[int, Field(ge=2, le=MOST_DRAWS)] = Field(
+        default=16,
+        description="draws of each image; K of the IWAE bound, if the problem's objective has no K of its own",
+    )
     examples: Count = Field(default=500, description="images per split, at most")
     final_num_samples: int = Field(
         default=0, ge=0, le=MOST_DRAWS, description="K of a tighter IWAE bound at the end; 0 for none"
     )
     final_examples: Count = Field(default=100, description="images per split for the tighter bound")
+    pictures: bool = Field(default=True, description="whether a run ends with pictures: reconstructions and samples")
+
+    def steps(self, last: int) -> list[int]:
+        """Return the steps that are evaluated in a run of ``last`` steps, in their order."""
+        if self.every is not None:
+            return sorted({*range(0, last, self.every), last})
+        return [0, *log_spaced(max(1, round(last * FIRST_EVALUATION)), last, self.points)]
+
+    @model_serializer(mode="wrap")
+    def _one_schedule(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the schedule that is not in use, so that no key of a cell depends on it."""
+        idle = "every" if self.every is None else "points"
+        return {name: value for name, value in dump(self).items() if name != idle}
 
 
 class Probe(Frozen):

@@ -7,6 +7,7 @@ from estbench.measure.gradients.bias import Reference, exact_reference
 from estbench.measure.gradients.draws import draw_gradients
 from estbench.measure.gradients.moments import Moments
 from estbench.measure.gradients.probe import estimated_reference, probe
+from estbench.measure.pictures import pictures
 from estbench.measure.timing import Clocks, measure_throughput, synchronize
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "exact_reference",
     "frozen",
     "measure_throughput",
+    "pictures",
     "probe",
     "synchronize",
 ]

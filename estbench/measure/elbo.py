@@ -4,17 +4,24 @@ r"""Bounds on log p(x), with the same draws for every estimator.
     IWAE-K    = E_q[log (1/K) sum_k w_k],         log w = log p(x, z) - log q(z|x)
                                                   (Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519)
 
-Both come from the same K draws per example. The KL is in closed form if there is one, whichever KL the problem trains
-with, and sampled otherwise. They are the true bounds even if training ascends something else: a weighted KL.
+Both come from the same draws per example. The KL is in closed form if there is one, whichever KL the problem trains
+with, and sampled otherwise. They are the true bounds even if training ascends something else: a weighted KL. The ELBO
+is also given in its two parts, and the latents that carry information are counted: unit u is active if
+
+    Var_x(E_q(z|x)[z_u]) > 0.01                   (Burda et al., section 5.2)
+
+over the examples; a unit with several categories is active if one of them is. Of several layers, the first counts.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
 from estbench.measure.frozen import frozen
@@ -26,14 +33,25 @@ from estbench.randomness import seeded
 ROWS = {"cpu": 1024, "cuda": 65_536}
 
 
+# A latent is active if the variance of its posterior mean over the examples is above this.
+ACTIVE_VARIANCE = 0.01
+
+
 class ElboEstimate(NamedTuple):
-    """The mean of both bounds over examples, in nats per example; higher is better."""
+    """The mean of both bounds over examples, in nats per example (higher is better), and what the ELBO is made of.
+
+    ``elbo`` = ``reconstruction`` - ``kl``, where the reconstruction is E_q[log p(x|z)]. ``active_units`` is the number
+    of latents that carry information; None if the mean of q is not known.
+    """
 
     elbo: float
     iwae: float
+    reconstruction: float
+    kl: float
+    active_units: int | None
 
 
-def evaluate_elbo(problem: Problem, x: Tensor, num_samples: int, seed: int) -> ElboEstimate:
+def evaluate_elbo(problem: Problem, x: Tensor, num_samples: int, seed: int, *, own_bound: bool = False) -> ElboEstimate:
     """Estimate the ELBO and the IWAE bound of a problem.
 
     The draws depend only on ``seed``. Torch's random state is left as it was, and so is the problem, which is measured
@@ -49,6 +67,9 @@ def evaluate_elbo(problem: Problem, x: Tensor, num_samples: int, seed: int) -> E
         K, the draws of each example, at least 1.
     seed
         The seed of the draws.
+    own_bound
+        Whether the IWAE bound is that of the problem's objective, if this is a multi-sample bound: then it has its K,
+        and ``num_samples`` is rounded up to a multiple of K.
 
     Raises
     ------
@@ -67,17 +88,39 @@ def evaluate_elbo(problem: Problem, x: Tensor, num_samples: int, seed: int) -> E
     if num_samples < 1 or len(x) == 0:
         raise EstbenchError(f"bounds take at least one draw and one observation, got {num_samples} and {len(x)}")
     rows = ROWS.get(problem.device.type, ROWS["cpu"])
-    examples = max(1, rows // num_samples)
-    elbo = x.new_zeros((), dtype=torch.float64)
-    iwae = elbo.clone()
+    sums = x.new_zeros(3, dtype=torch.float64)
+    means: list[Tensor | None] = []
     with frozen(problem), seeded(seed, problem.device), torch.inference_mode():
-        for batch in torch.split(x, examples):
+        own = problem(x[:1]).importance_samples if own_bound else 1
+        draws = math.ceil(num_samples / own) * own
+        K = own if own > 1 else draws
+        for batch in torch.split(x, max(1, rows // draws)):
             objective = problem(batch)
             pieces = [
-                objective.bound_terms(objective.q.sample((min(rows, num_samples - start),)))
-                for start in range(0, num_samples, rows)
+                objective.bound_terms(objective.q.sample((min(rows, draws - start),)))
+                for start in range(0, draws, rows)
             ]
-            terms, log_weights = (torch.cat(parts).double() for parts in zip(*pieces, strict=True))
-            elbo += terms.mean(0).sum()
-            iwae += (log_weights.logsumexp(0) - math.log(num_samples)).sum()
-    return ElboEstimate(float(elbo) / len(x), float(iwae) / len(x))
+            elbo, log_weight, log_likelihood = (torch.cat(parts).double() for parts in zip(*pieces, strict=True))
+            bound = log_weight.view(-1, K, len(batch)).logsumexp(1).mean(0) - math.log(K)
+            sums += torch.stack([elbo.mean(0).sum(), bound.sum(), log_likelihood.mean(0).sum()])
+            means.append(_mean(objective.q))
+    elbo_mean, iwae, reconstruction = (sums / len(x)).tolist()
+    return ElboEstimate(elbo_mean, iwae, reconstruction, reconstruction - elbo_mean, _active_units(means))
+
+
+def _mean(q: Distribution) -> Tensor | None:
+    """Return the mean of q, (B, D) or (B, D, C); None if it is not known."""
+    try:
+        return q.mean
+    except (NotImplementedError, AttributeError):
+        return None
+
+
+def _active_units(means: Sequence[Tensor | None]) -> int | None:
+    known = [mean for mean in means if mean is not None]
+    if len(known) < len(means):
+        return None
+    variance = torch.cat(known).double().var(0, correction=0)
+    if variance.dim() > 1:  # the categories of a unit, one of which is enough
+        variance = variance.flatten(1).amax(1)
+    return int((variance > ACTIVE_VARIANCE).sum())

@@ -101,6 +101,15 @@ class HierarchicalVAE(Problem):
 
         return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, x)
 
+    def decode(self, z: Tensor) -> Tensor:
+        """Return E[x|b1], (N, D) to (N, X)."""
+        return self.decoder(self._coded(z)).sigmoid()  # type: ignore[no-any-return]
+
+    def sample_prior(self, count: int) -> Tensor:
+        """Draw bits b1 from p(b2) p(b1|b2), (count, D)."""
+        second = self.family.family(self._prior_parameters()).sample((count,))
+        return self.family.family({"logits": self.second_decoder(self._coded(second))}).sample()
+
     def _second_objective(self, bits: Tensor) -> Objective:
         """Return E_{q(b2|b1)}[log p(b1|b2)] - KL(q(b2|b1) || p(b2)) at bits b1, (S, *R, B, D), relaxed or not."""
         params, prior = {"logits": self.second_encoder(self._coded(bits))}, self._prior_parameters()

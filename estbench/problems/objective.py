@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,18 @@ from estbench.latents import closed_form_kl, frozen, log_densities, states, with
 # The most values of q, or K-tuples of them, for an exact sum: 12 bits.
 ENUMERABLE = 4096
 Family = Callable[[Mapping[str, Tensor]], Distribution]
+
+
+class BoundTerms(NamedTuple):
+    """Terms of the true bounds at samples of q, in nats, (S, *R, B) each.
+
+    ``elbo`` has the ELBO as its mean, ``log_likelihood`` that of its first part, E_q[log p(x|z)];
+    ``log_weight`` is log p(x, z) - log q(z|x).
+    """
+
+    elbo: Tensor
+    log_weight: Tensor
+    log_likelihood: Tensor
 
 
 class Objective:
@@ -193,18 +206,17 @@ class Objective:
         self._check_member("log_weight")
         return self._with_densities(self._count(z), z, q)
 
-    def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return two terms of the true bounds at samples of q, (S, *R, B) each: the ELBO's, and log importance weights.
+    def bound_terms(self, z: Tensor) -> BoundTerms:
+        """Return the terms of the true bounds at samples of q, (S, *R, B, D).
 
-        The mean of the first is the ELBO.
-        The KL in the first is in closed form wherever torch has one, whichever KL training uses, with any weight.
+        The KL in the ELBO's is in closed form wherever torch has one, whichever KL training uses, with any weight.
         """
         log_likelihood = self._count(z)
         q, p = self.q, self._p
         log_q, log_p = log_densities(q, p, z)
         log_weight = log_likelihood + log_p - log_q
         kl = closed_form_kl(q, p)
-        return (log_weight if kl is None else log_likelihood - kl), log_weight
+        return BoundTerms(log_weight if kl is None else log_likelihood - kl, log_weight, log_likelihood)
 
     def exact(self) -> Tensor:
         """Return L itself, (*R, B), without sampling noise: in closed form, or as a sum over all values of q.

@@ -120,6 +120,14 @@ class Problem(nn.Module):
         """Return the weights by part: ``encoder``, ``decoder`` and, if it is learned, ``prior``."""
         raise NotImplementedError
 
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean images of latents, (N, D) to (N, X), for pictures; a problem without images leaves it out."""
+        raise NotImplementedError
+
+    def sample_prior(self, count: int) -> Tensor:
+        """Draw latents for ``decode`` from p(z), (count, D); a problem without images leaves it out."""
+        raise NotImplementedError
+
     def forward(self, x: Tensor) -> Objective:
         """Return the objective for observations x, (B, X)."""
         return self.objective(self.encode(x), x)

@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
 from estbench.latents import states
-from estbench.problems.objective import ENUMERABLE, Family, Objective
+from estbench.problems.objective import ENUMERABLE, BoundTerms, Family, Objective
 
 
 class TwoLayerObjective(Objective):
@@ -84,16 +84,17 @@ class TwoLayerObjective(Objective):
         self.evaluations += second.evaluations
         return self._count(z) + weight - (q or self.q).log_prob(z)
 
-    def bound_terms(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def bound_terms(self, z: Tensor) -> BoundTerms:
         """Return terms of the true bounds, (S, *R, B) each, with one draw of z2 for each z1; see ``Objective``.
 
         The entropy of q(z1|x) and the KL of the second layer are in closed form.
         """
         second = self.second(z)
-        value, weight = (term.squeeze(0) for term in second.bound_terms(second.q.sample((1,))))
+        value, weight, _ = (term.squeeze(0) for term in second.bound_terms(second.q.sample((1,))))
         self.evaluations += second.evaluations
         log_likelihood = self._count(z)
-        return log_likelihood + value - self.kl(), log_likelihood + weight - self.q.log_prob(z)
+        log_weight = log_likelihood + weight - self.q.log_prob(z)
+        return BoundTerms(log_likelihood + value - self.kl(), log_weight, log_likelihood)
 
     def exact(self) -> Tensor:
         """Return L as a sum over all values of both layers, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``."""

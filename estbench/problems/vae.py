@@ -172,8 +172,7 @@ class VAE(Problem):
         analytic = self.options.kl == "analytic" and self.family.closed_form_kl
 
         def log_likelihood(z: Tensor) -> Tensor:
-            inputs = self.family.flat(z)
-            outputs = self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)
+            outputs = self._outputs(z)
             if self.log_sigma is not None:
                 return grey_log_likelihood(outputs, self.log_sigma, x)
             return pixel_log_likelihood(outputs, x)
@@ -187,6 +186,20 @@ class VAE(Problem):
             (lambda: self.family.kl(params, prior)) if analytic else None,
             self.options.importance_samples,
         )
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return E[x|z], (N, D) to (N, X)."""
+        outputs = self._outputs(z)
+        return outputs if self.log_sigma is not None else outputs.sigmoid()
+
+    def sample_prior(self, count: int) -> Tensor:
+        """Draw latents from p(z), (count, D), or (count, D, C)."""
+        return self.family.family(self.prior_parameters()).sample((count,))
+
+    def _outputs(self, z: Tensor) -> Tensor:
+        """Return what the decoder makes of latents, (*B, D) to (*B, X): logits of pixels, or grey pixels."""
+        inputs = self.family.flat(z)
+        return self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)  # type: ignore[no-any-return]
 
     def prior_parameters(self) -> dict[str, Tensor]:
         """Return the parameters of p(z) by name, each (D,), or (D, C)."""

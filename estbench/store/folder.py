@@ -20,7 +20,16 @@ from estbench.options import validated
 from estbench.store.files import fit_to_limits, read_json, schema_header, write_json, write_text
 from estbench.store.plan_file import FOLDER, check_folder_name, format_plan, read_cells
 from estbench.store.status import Status
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, is_cut_short, read_arrow, read_rows, write_table
+from estbench.store.tables import (
+    CURVES,
+    GRADIENTS,
+    PICTURES,
+    THROUGHPUT,
+    is_cut_short,
+    read_arrow,
+    read_rows,
+    write_table,
+)
 
 TABLES = {"curves.parquet": CURVES, "gradients.parquet": GRADIENTS}
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -207,8 +216,9 @@ class ResultsFolder:
         self,
         cell: Cell,
         record: dict[str, Any],
-        curves: Sequence[dict[str, Any]],
-        gradients: Sequence[dict[str, Any]],
+        curves: Sequence[dict[str, Any]] = (),
+        gradients: Sequence[dict[str, Any]] = (),
+        pictures: Sequence[dict[str, Any]] = (),
         *,
         keep_checkpoint: bool,
     ) -> None:
@@ -218,6 +228,9 @@ class ResultsFolder:
             (workspace / name).unlink()
         write_table(workspace / "curves.parquet", curves, CURVES)
         write_table(workspace / "gradients.parquet", gradients, GRADIENTS)
+        (workspace / "pictures.parquet").unlink(missing_ok=True)
+        if pictures:
+            write_table(workspace / "pictures.parquet", pictures, PICTURES)
         write_json(workspace / "cell.json", fit_to_limits(record, (RECORD_BYTES, RECORD_PARTS), uncut="cell"))
         if not keep_checkpoint:
             (workspace / "checkpoint.pt").unlink(missing_ok=True)

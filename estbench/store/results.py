@@ -12,7 +12,7 @@ from estbench.experiment.sweep import swept_training
 from estbench.guarded import GuardedPath
 from estbench.limits import RECORDS_BYTES, TABLES_BYTES, Budget
 from estbench.store.folder import ResultsFolder
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow
+from estbench.store.tables import CURVES, GRADIENTS, PICTURES, THROUGHPUT, read_arrow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +65,11 @@ class Results:
         return self._collect("gradients.parquet", GRADIENTS)
 
     @cached_property
+    def pictures(self) -> pd.DataFrame:
+        """One row per picture of a trained model: its kind, number, shape and pixels; see ``estbench.measure``."""
+        return self._collect("pictures.parquet", PICTURES, optional=True)
+
+    @cached_property
     def throughput(self) -> pd.DataFrame:
         """One row per timed round; a round that is in several folders counts once.
 
@@ -106,13 +111,18 @@ class Results:
         """Return the folder with a cell's files."""
         return self.homes.get(folder, ResultsFolder(self.path).cells / folder)
 
-    def _collect(self, file: str, schema: pa.Schema) -> pd.DataFrame:
-        """Return one table of all cells; concatenated in Arrow, because a thousand small data frames are slow."""
+    def _collect(self, file: str, schema: pa.Schema, *, optional: bool = False) -> pd.DataFrame:
+        """Return one table of all cells; concatenated in Arrow, because a thousand small data frames are slow.
+
+        A cell may lack a table that is ``optional``.
+        """
         import numpy as np
         import pandas as pd
         import pyarrow as pa
 
         cells = [cell for cell in self.plan["cells"] if cell["folder"] in self.records]
+        if optional:
+            cells = [cell for cell in cells if (self.home(cell["folder"]) / file).exists()]
         tables, budget = [], Budget(TABLES_BYTES)
         for cell in cells:
             tables.append(read_arrow(self.home(cell["folder"]) / file, schema))

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 # The codecs of tables by their numbers in Parquet: uncompressed, snappy. Both bound the size of an unpacked page.
 CODECS = {0, 1}
-PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY"}
+PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY", pa.binary(): "BYTE_ARRAY"}
 
-# One row per step, split and metric. ``seconds`` is training time only; ``value`` is mean nats per example for
-# ``elbo`` and ``iwae``.
+# One row per step, split and metric. ``seconds`` is training time only; ``value`` is mean nats per example,
+# and a number of latents for the metric ``active_units``.
 CURVES = pa.schema(
     [
         ("step", pa.int64()),
@@ -48,6 +48,17 @@ GRADIENTS = pa.schema(
         ("low", pa.float64()),
         ("high", pa.float64()),
         ("replicates", pa.int64()),
+    ]
+)
+
+# One row per picture of a trained model. ``shape`` is written 28x28 or 3x32x32; ``pixels`` has a byte for each of its
+# pixels, by rows.
+PICTURES = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("number", pa.int64()),
+        ("shape", pa.string()),
+        ("pixels", pa.binary()),
     ]
 )
 
@@ -102,7 +113,7 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
         with guarded(path).open() as file, guarded(path).named(ReadError):
             TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
             _check_codecs(read_codecs(file))
-            texts = [field.name for field in schema if field.type == pa.string()]
+            texts = [field.name for field in schema if field.type in {pa.string(), pa.binary()}]
             opened = pq.ParquetFile(
                 file,
                 read_dictionary=texts,

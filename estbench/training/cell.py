@@ -143,7 +143,7 @@ def run_cell(
         remark(line)
     outcome = replace(outcome, remarks=lines)
     record = _record(cell, outcome, clocks, device, started, failure, execution) | details | {"remarks": remarks}
-    tables = (state.curves, state.gradients) if state else ([], [])
+    tables = (state.curves, state.gradients, state.pictures) if state else ([], [], [])
     keep = keep_checkpoint or outcome.status in {Status.INTERRUPTED, Status.TIMEOUT}
     try:
         folder.commit(cell, record, *tables, keep_checkpoint=keep)
@@ -151,7 +151,7 @@ def run_cell(
         failure = failure_of(error)
         outcome = Outcome(Status.FAILED, failure.reason)
         record = _record(cell, outcome, clocks, device, started, failure, execution)
-        folder.commit(cell, record, [], [], keep_checkpoint=False)
+        folder.commit(cell, record, keep_checkpoint=False)
     return outcome
 
 
@@ -171,7 +171,7 @@ def record_failure(
     failure = Failure(outcome.status.value, outcome.reason, stack)
     (folder.workspace(cell) / HANG_TRACEBACK).unlink(missing_ok=True)
     record = _record(cell, outcome, Clocks(device), device, datetime.now(UTC), failure, execution)
-    folder.commit(cell, record, [], [], keep_checkpoint=outcome.status is Status.TIMEOUT)
+    folder.commit(cell, record, keep_checkpoint=outcome.status is Status.TIMEOUT)
 
 
 def _record(

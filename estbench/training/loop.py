@@ -22,6 +22,7 @@ from estbench.training.measuring import (
     probe_batch,
     probe_own,
     probe_steps,
+    take_pictures,
 )
 from estbench.training.state import State
 
@@ -85,6 +86,8 @@ def train(
                 saved = time.monotonic()
             if stopping:
                 return interruption(state)
+        with clocks("evaluation"):
+            take_pictures(state, observations["test"])
     except DivergedError as error:
         return Outcome(Status.DIVERGED, str(error))
     return Outcome(Status.DONE)

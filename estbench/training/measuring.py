@@ -9,8 +9,8 @@ from torch import Tensor
 
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
-from estbench.experiment import Cell, stream_seed
-from estbench.measure import Reference, estimated_reference, evaluate_elbo, exact_reference, frozen, probe
+from estbench.experiment import Cell, log_spaced, stream_seed
+from estbench.measure import Reference, estimated_reference, evaluate_elbo, exact_reference, frozen, pictures, probe
 from estbench.options import BaseOptions
 from estbench.problems import PROBLEMS, Problem
 from estbench.registry import Resolved
@@ -23,17 +23,14 @@ SPLITS = ("train", "validation", "test")
 
 
 def evaluation_steps(state: State) -> set[int]:
-    """Step 0, every so many, and the last."""
-    last = state.cell.training.steps
-    return {*range(0, last, state.cell.evaluation.every), last}
+    """Return the steps at which the bounds are evaluated."""
+    return {*state.cell.evaluation.steps(state.cell.training.steps)}
 
 
 def probe_steps(state: State) -> set[int]:
-    """Log-spaced from the first step to the last."""
-    last, points = state.cell.training.steps, state.cell.probe.points
-    if state.cell.probe.replicates == 0:
-        return set()
-    return {last, *(round(last ** (index / (points - 1))) for index in range(points - 1))}
+    """Return the steps of the probe, log-spaced from the first to the last; none without a probe."""
+    protocol = state.cell.probe
+    return {*log_spaced(1, state.cell.training.steps, protocol.points)} if protocol.replicates else set()
 
 
 def evaluation_observations(state: State) -> dict[str, Tensor]:
@@ -52,8 +49,10 @@ def evaluate(state: State, observations: dict[str, Tensor], training_seconds: fl
     protocol = state.cell.evaluation
     for split, x in observations.items():
         with attempt(state, f"{split} bounds", x):
-            found = evaluate_elbo(state.problem, x, protocol.num_samples, _seed(state, split))
+            found = evaluate_elbo(state.problem, x, protocol.num_samples, _seed(state, split), own_bound=True)
             for metric, value in found._asdict().items():
+                if value is None:
+                    continue
                 if not math.isfinite(value):
                     raise DivergedError(f"the {split} {metric} is not finite at step {state.step}")
                 _add(state, training_seconds, split, metric, value)
@@ -65,6 +64,14 @@ def evaluate(state: State, observations: dict[str, Tensor], training_seconds: fl
             with attempt(state, f"final {split} bound", x):
                 found = evaluate_elbo(state.problem, x, protocol.final_num_samples, _seed(state, split))
                 _add(state, training_seconds, split, "iwae_final", found.iwae)
+
+
+def take_pictures(state: State, observations: Tensor) -> None:
+    """Keep pictures of the trained model, if it makes images: see ``estbench.measure.pictures``."""
+    if state.cell.evaluation.pictures:
+        with attempt(state, "pictures"):
+            seed = stream_seed(0, "pictures", dataset=state.problem.data.name)
+            state.pictures = pictures(state.problem, observations, seed)
 
 
 def probe_own(state: State, batch: Tensor) -> None:

@@ -57,6 +57,7 @@ class State:
         self.curves: Rows = []
         self.gradients: Rows = []
         self.remarks: Rows = []
+        self.pictures: Rows = []
 
     @property
     def examples(self) -> int:
