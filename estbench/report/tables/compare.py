@@ -71,7 +71,7 @@ def compare(analysis: Analysis, first: str, second: str, target: float | None = 
         Field("compared_by"),
         Field("first", first, entry=lambda row: row.write(row.first)),
         Field("second", second, entry=lambda row: row.write(row.second)),
-        Field("comparison", "first less, or over, second", entry=ComparedRow.write_comparison),
+        Field("comparison", "difference (1\N{MINUS SIGN}2) or ratio (1/2)", entry=ComparedRow.write_comparison),
     ]
     caption = (
         "Differences are of nats per example; ratios carry a times sign. Both are paired, by seed or by timed round, "
