@@ -58,5 +58,6 @@ def _of_problem(figure: RenderedFigure, problem: str, at: int) -> RenderedFigure
         figure,
         name=name_with_problem(figure.name, problem, at),
         title=f"{figure.title}: {problem}",
+        group=f"{figure.group}: {problem}" if figure.group else "",
         alt=f"Problem {problem}. {figure.alt}",
     )

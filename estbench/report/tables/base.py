@@ -91,6 +91,8 @@ class Table:
     rows: tuple[tuple[Entry, ...], ...]
     rules: frozenset[int] = frozenset()
     place: Place = NOWHERE  # in the page, for a registered table
+    group: str = ""  # the title of several views of the same thing, of which the page shows one at a time
+    tab: str = ""  # the word for this view
 
     def to_csv(self) -> str:
         """Return the raw numbers, at full precision."""
