@@ -372,12 +372,11 @@ def _focus(courses: list[Course]) -> tuple[float, float]:
 
 
 def _gap_limits(courses: list[Course]) -> tuple[float, float]:
-    """Return limits of a log axis that hold every gap, down to ``SMALLEST_GAP``."""
+    """Return limits of a log axis that hold the gap at the end of every curve but the leader's."""
     rows = pd.concat([part["value"] for course in courses for part in (course.mean, course.single, course.stopped)])
-    means = [rows["value"].mean() for course in courses for _, rows in course.mean.groupby("step")]
-    shown = [*(value for value in means if value > 0), *rows[rows > 0]] or [1.0]
-    low = max(SMALLEST_GAP, 0.7 * min((value for value in means if value > 0), default=min(shown)))
-    return low, max(1.4 * max(shown), 2 * low)
+    ends = [course.end for course in courses if course.end > SMALLEST_GAP]
+    low = 0.5 * min(ends, default=1.0)
+    return low, max(1.4 * float(rows.max()), 2 * low)
 
 
 def _caption(courses: list[Course], outside: set[str], view: View) -> str:

@@ -52,14 +52,14 @@ def draw_pareto(source: FigureSource) -> Iterator[RenderedFigure]:
         3.2 + legend.height,
         columns=len(panels),
         margins=Margins(left=0.1, right=0.02, top=0.15, bottom=0.55),
-        gaps=(0.28, None),
+        gaps=(0.32, None),
         legend=legend,
     )
     bound = source.analysis.name_bound(source.problem)
     where = {"shared": " at the same weights", "own": " at its own weights"}.get(board.trajectory, "")
     axis_of = {
         "bound": f"nats below the best test {bound}",
-        "variance": f"encoder-gradient variance, {TIMES} {source.analysis.reference}'s{where}",
+        "variance": f"gradient variance of the encoder\n{where.strip()}, {TIMES} {source.analysis.reference}'s",
     }
     reference = source.analysis.reference
     cost_label = f"time per step, {TIMES} {reference}'s" if timed else "decoder evaluations per example and step"
@@ -75,7 +75,7 @@ def draw_pareto(source: FigureSource) -> Iterator[RenderedFigure]:
                 if math.isfinite(place.low):
                     axes.plot([place.cost] * 2, [place.low, place.high], color=style.colour, linewidth=1.4)
                 axes.plot([place.cost], [place.value], style.marker, color=style.colour, markersize=7)
-            words = f"{cost_label} {significant(place.cost)}; {axis_of[name]} {_write(name, place.value)}"
+            words = f"{cost_label} {significant(place.cost)}; {_write(name, place.value)}"
             canvas.add_points(axes, style, [(place.cost, place.value, words)])
             rows.append({"panel": name, "estimator": label, **place._asdict(), "on_front": label in front})
         axes.set(xscale="log", yscale="log", xlabel=cost_label, ylabel=axis_of[name])
@@ -128,14 +128,17 @@ def _place_variances(board: Leaderboard, costs: dict[str, float]) -> dict[str, P
 
 
 def _write(name: str, value: float) -> str:
-    return f"{fixed(value)} nats" if name == "bound" else f"{significant(value)} {TIMES}"
+    return f"{fixed(value)} nats below the best" if name == "bound" else f"{significant(value)} {TIMES} the variance"
 
 
 def _label_axes(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axis.set_minor_formatter(NullFormatter())
     low, high = axes.get_xlim()
     if high / low < 12:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0), numticks=12))
+    low, high = axes.get_ylim()
+    if high / low < 1e4:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.yaxis.set_major_locator(LogLocator(numticks=6))

@@ -182,7 +182,8 @@ class Canvas:
         width, height = self.figure.get_size_inches() * 72
         area = axes.get_position()
         ends = (area.x0 * width, height - area.y1 * height, area.x1 * width, height - area.y0 * height)
-        return Box(*(round(float(end), 1) for end in ends), curves)
+        left, top, right, bottom = (round(float(end), 1) for end in ends)
+        return Box(left, top, right, bottom, curves)
 
     def _locate(self, axes: Axes, style: LineStyle, points: Iterable[Point], panel: int) -> list[Series]:
         """Return where points are drawn in the finished figure, without those outside the axes."""

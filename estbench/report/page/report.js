@@ -157,9 +157,15 @@
       const listed = values(...found);
       const at = Math.max(0, listed.findIndex(([one]) => one === found[0]));
       const from = Math.max(0, Math.min(at - (MOST_LINES >> 1), listed.length - MOST_LINES));
+      // Words are "place: value". What is at one place says it once.
+      const where = (words) => words.slice(0, words.indexOf(": ") + 2);
+      const common = where(series[found[0]][1][found[1]][2]);
+      if (listed.length > 1) output.append(make("span", { textContent: common }));
       for (const [one, point] of listed.slice(from, from + MOST_LINES)) {
         const row = make("span", { className: one === found[0] ? "now" : "" });
-        row.append(make("b", { textContent: label(series[one][0]) }), ` ${series[one][1][point][2]}`);
+        const words = series[one][1][point][2];
+        const rest = listed.length > 1 && where(words) === common ? words.slice(common.length) : words;
+        row.append(make("b", { textContent: label(series[one][0]) }), ` ${rest}`);
         output.append(row);
       }
       if (listed.length > MOST_LINES) output.append(make("span", { textContent: `${listed.length - MOST_LINES} more` }));

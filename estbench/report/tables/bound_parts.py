@@ -39,8 +39,8 @@ def bound_parts(analysis: Analysis) -> Table:
         Field("active_units", "active units", write=with_interval(lambda units: fixed(units, 1))),
     ]
     caption = (
-        "Nats per example on the test split at the end of training: ELBO = reconstruction - KL. A unit is active if the "
-        "variance of its posterior mean over the images is above 0.01. In brackets: the 95 % t interval over seeds."
+        "Nats per example on the test split at the end of training: ELBO = reconstruction - KL. A unit is active if "
+        "the variance of its posterior mean over the images is above 0.01. In brackets: the 95 % t interval over seeds."
     )
     return build_table(
         "bound_parts",
