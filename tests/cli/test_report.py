@@ -30,7 +30,7 @@ def test_several_folders_make_one_page(estbench, pair):
     assert (code, errors) == (0, "")
     assert "report: a/report/report.html" in said
     assert "stl" in said
-    assert "3 of 3 cells done." in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "3 of 3 runs done." in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
     assert not (pair / "b" / "report").exists()
 
 
@@ -136,10 +136,10 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
         return page.is_file() and words in page.read_text(encoding="utf-8")
 
     try:
-        wait_for(lambda: page_says("1 of 2 cells done; 1 missing."))
+        wait_for(lambda: page_says("1 of 2 runs done; 1 missing."))
         assert page_says(REFRESH)
         write_results(here / "r", ["reparam"], 2, **LIGHT)
-        wait_for(lambda: page_says("2 of 2 cells done."))
+        wait_for(lambda: page_says("2 of 2 runs done."))
         assert page_says(REFRESH)
         os.kill(watching.pid, signal.SIGINT)
         said, errors = watching.communicate(timeout=60)
@@ -147,7 +147,7 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
         watching.kill()
     assert (watching.returncode, errors) == (0, "")
     assert "report: r/report/report.html" in said
-    assert page_says("2 of 2 cells done.")
+    assert page_says("2 of 2 runs done.")
     assert not page_says(REFRESH)
 
 
@@ -165,6 +165,6 @@ def test_a_watch_outlives_a_folder_that_cannot_be_read_just_now(estbench, pair, 
     monkeypatch.setattr(watch, "changes", looks)
     code, said, errors = estbench("report", "--watch", "a", "--format", "html")
     assert (code, errors) == (0, "")
-    assert "2 of 2 cells done." in said
+    assert "2 of 2 runs done." in said
     assert "not rebuilt: cannot read 'a/experiment.json'" in said
     assert REFRESH not in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")

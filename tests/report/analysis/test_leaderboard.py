@@ -179,7 +179,7 @@ def test_a_multi_sample_problem_is_judged_by_its_own_bound(tmp_path):
     analysis = analyse(path)
     (board,) = analysis.leaderboards
     assert board.metric == "iwae"
-    assert "IWAE-64" in [column.title for column in ranking(analysis).columns][2]
+    assert "IWAE-5" in [column.title for column in ranking(analysis).columns][2]
     values = analysis.results.curves.query("split == 'test' and metric == 'iwae' and step == 2000")
     expected = values.groupby("estimator")["value"].mean()
     assert {each.estimator: each.bound.value for each in board.entrants} == pytest.approx(expected.to_dict())
