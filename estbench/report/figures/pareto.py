@@ -86,7 +86,8 @@ def draw_pareto(source: FigureSource) -> Iterator[RenderedFigure]:
         name="pareto",
         title="What a step gives for what it costs",
         chart="Scatter plots on log scales",
-        alt=f"{' and '.join(panels)} against the cost of a step. No other beats in both, cheapest first: {fronts}.",
+        alt=f"{' and '.join(panels)} against the {cost_label}. {_spell_out(panels)}. "
+        f"Not beaten by another in both, cheapest first: {fronts}.",
         caption=f"Contenders only. Bars: 95 % t intervals. The leader stands at {SMALLEST_GAP:g} nats, because its own "
         "gap has no place on a log axis. Grey line: the estimators that no other beats in both cost and quality.",
         reading="How to read it: towards the lower left is better. Off the grey line, another estimator is at least as "
@@ -125,6 +126,17 @@ def _place_variances(board: Leaderboard, costs: dict[str, float]) -> dict[str, P
         for entrant in board.contenders
         if entrant.variance.n and entrant.variance.value > 0
     }
+
+
+def _spell_out(panels: dict[str, dict[str, Place]]) -> str:
+    """Name each estimator with its cost and its values."""
+    labels = dict.fromkeys(label for places in panels.values() for label in places)
+    parts = []
+    for label in labels:
+        found = {name: places[label] for name, places in panels.items() if label in places}
+        values = ", ".join(_write(name, place.value) for name, place in found.items())
+        parts.append(f"{label} at {significant(next(iter(found.values())).cost)}: {values}")
+    return "; ".join(parts)
 
 
 def _write(name: str, value: float) -> str:
