@@ -10,8 +10,10 @@ from estbench.report.analysis.wording import significant
 from estbench.stats import Interval
 
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+# Between a value and the factor of an interval that is on the log scale.
+TIMES_OVER = "\N{MULTIPLICATION SIGN}/\N{DIVISION SIGN}"
 POWER = re.compile(r"(.*\d)e(\N{MINUS SIGN}?\d+)")
-# An interval whose two sides differ by more than this share of its width is never written with a plus-minus sign.
+# An interval whose two sides differ by more than this share of its width is not written with a plus-minus sign.
 MOST_ASYMMETRY = 0.2
 
 
@@ -76,6 +78,8 @@ def format_interval(interval: Interval, write: Callable[[float], str], unit: str
     >>> entry = format_interval(Interval(-121.04, -121.36, -120.72, 5), "{:.1f}".format)
     >>> str(entry), entry.short, entry.n
     ('-121.0 [-121.4, -120.7]', '-121.0 ± 0.3', 5)
+    >>> format_interval(Interval(4.0, 2.0, 8.0, 5), "{:.1f}".format).short
+    '4.0 ×/÷ 2'
     """
     text = write(interval.value)
     if not interval.low <= interval.high:  # NaN: there is no interval
@@ -83,7 +87,12 @@ def format_interval(interval: Interval, write: Callable[[float], str], unit: str
     note = f"[{write(interval.low)}, {write(interval.high)}]"
     half = (interval.high - interval.low) / 2
     lopsided = abs(interval.low + interval.high - 2 * interval.value) > MOST_ASYMMETRY * 2 * half
-    short = f"{text} {note}" if lopsided else _write_plus_minus(text, half)
+    if not lopsided:
+        short = _write_plus_minus(text, half)
+    elif interval.low > 0:
+        short = f"{text} {TIMES_OVER} {max(interval.high / interval.value, interval.value / interval.low):.3g}"
+    else:
+        short = f"{text} {note}"
     return Entry(text, note, short=short, n=interval.n, unit=unit)
 
 

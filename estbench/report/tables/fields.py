@@ -14,7 +14,7 @@ from estbench.report.analysis.paired import Span
 from estbench.report.analysis.wording import describe_common_problem, short_problems
 from estbench.report.tables.base import Table
 from estbench.report.tables.condense import find_constant, say_counts_once
-from estbench.report.tables.entry import PLUS_MINUS, Column, Entry, format_interval
+from estbench.report.tables.entry import PLUS_MINUS, TIMES_OVER, Column, Entry, format_interval
 from estbench.stats import Interval
 
 Row = TypeVar("Row")
@@ -193,8 +193,11 @@ def build_table(
     constant, same = find_constant(columns, entries, kept)
     seen = [at for at in range(len(shown)) if at not in constant]
     remarks = [shown[at].remark for at in seen]
-    has_halves = any(PLUS_MINUS in entry.short for row in entries for entry in row)
-    halves = f"{PLUS_MINUS}: half of the 95 % interval." if has_halves else ""
+    intervals = [
+        f"{sign}: {meaning} of the 95 % interval."
+        for sign, meaning in {PLUS_MINUS: "half", TIMES_OVER: "the factor"}.items()
+        if any(sign in entry.short for row in entries for entry in row)
+    ]
     return Table(
         name,
         title,
@@ -203,5 +206,5 @@ def build_table(
         tuple(columns[at] for at in seen),
         tuple(tuple(row[at] for at in seen) for row in entries),
         frozenset(at for at in range(1, len(places)) if places[at] != places[at - 1]),
-        short_caption=" ".join(filter(None, [short_caption, counts, halves])),
+        short_caption=" ".join(filter(None, [short_caption, counts, *intervals])),
     )

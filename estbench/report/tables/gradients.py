@@ -40,7 +40,11 @@ BELOW_ZERO = "An unbiased estimate of a number that is never negative may fall b
 RANGES = {"snr": (0.0, math.inf), "cosine": (-1.0, 1.0)}
 COSTS = {"evaluations": "evaluations", "milliseconds": "ms"}
 GRADIENT_OF: Field[Any] = Field(
-    "group", "gradient of", entry=lambda row: f"{row.group} ({row.space})", text=True, short="gradient of"
+    "group",
+    "gradient of",
+    entry=lambda row: Entry(f"{row.group} ({row.space})", short=row.group),
+    text=True,
+    short="of",
 )
 
 
@@ -81,7 +85,7 @@ def gradient_variance(analysis: Analysis) -> Table:
 
     The checkpoint is the last one that all finished runs of a problem share.
     """
-    return _build(analysis, "own", "gradient_variance", "Gradient variance at the weights of each estimator's training")
+    return _build(analysis, "own", "gradient_variance", "Gradient variance at each estimator's own weights")
 
 
 def _build(analysis: Analysis, trajectory: str, name: str, title: str) -> Table:
@@ -147,7 +151,7 @@ def _build(analysis: Analysis, trajectory: str, name: str, title: str) -> Table:
         csv_first=("problem", "space", "group", "estimator", "step", "variance", *others),
         blocks=("problem", "space", "group"),
         csv_rows=every,
-        short_caption=f"Gradient variance of one minibatch after {steps} steps, {describe_trajectory(trajectory)}.",
+        short_caption=f"One fixed minibatch, after {steps} steps.",
     )
 
 

@@ -6,6 +6,7 @@ type, whether intervals stand below their values, and where titles are broken; n
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -34,6 +35,7 @@ SIGNS = {
     NOTHING: "--",
     TIMES: r"$\times$",
     PLUS_MINUS: r"$\pm$",
+    "÷": r"$\div$",
     "²": "$^2$",
     "Δ": r"$\Delta$",
 }
@@ -42,7 +44,7 @@ POINTS = 72.27  # of an inch
 # The text of a page of a conference paper, and one of the two columns of another.
 TEXT_WIDTH, COLUMN_WIDTH = 5.5 * POINTS, 3.3 * POINTS
 MOST_SHORT_COLUMNS = 5
-MOST_LINES = 48  # of a page; a longer table is divided
+MOST_LINES = 40  # of a page; a longer table is divided
 GAP = 6.0  # points between two columns
 # The size of the small print by that of the text, and their widths in points: small type is wider than its name says.
 SMALLER = {"footnotesize": "scriptsize", "scriptsize": "tiny"}
@@ -53,11 +55,21 @@ POWER = re.compile(rf"(\d(?:\.\d+)?|\))e({MINUS})?(\d+)")
 def write_latex(
     name: str, caption: str, columns: Sequence[Column], rows: Sequence[Sequence[Entry]], rules: Iterable[int]
 ) -> str:
-    """Return a table as wide as a page: on one line where it fits, else with intervals below their values."""
-    grids = [_Grid(columns, rows, *how) for how in (("footnotesize", 1), ("footnotesize", 2), ("scriptsize", 2))]
-    grid = next((grid for grid in grids if grid.least <= TEXT_WIDTH), grids[-1])
-    wide = grid.width > TEXT_WIDTH
-    return _write("table*", r"\textwidth" if wide else "", grid, name, caption, rules)
+    """Return a table as wide as a page: on one line where it fits, else with intervals below their values.
+
+    If it does not fit in small type either, the last columns that are not in the short form are left out.
+    """
+    kept = list(range(len(columns)))
+    while True:
+        part = [columns[at] for at in kept], [[row[at] for at in kept] for row in rows]
+        grids = [_Grid(*part, *how) for how in (("footnotesize", 1), ("footnotesize", 2), ("scriptsize", 2))]
+        grid = next((grid for grid in grids if grid.least <= TEXT_WIDTH), grids[-1])
+        spare = [at for at in kept if columns[at].numeric and not columns[at].short]
+        if grid.least <= TEXT_WIDTH or not spare or len(kept) < MOST_SHORT_COLUMNS:
+            break
+        kept.remove(spare[-1])
+    written = _write("table*", r"\textwidth" if grid.width > TEXT_WIDTH else "", grid, name, caption, rules)
+    return _name_left_out([column.title for at, column in enumerate(columns) if at not in kept], written)
 
 
 def write_short_latex(
@@ -75,8 +87,7 @@ def write_short_latex(
         if grid.least <= COLUMN_WIDTH:
             break
     written = _write("table", r"\columnwidth", grid, f"{name}-short", caption, rules)
-    left_out = [titles[at].title for at in chosen if at not in kept]
-    return f"% Left out: {escape_latex(', '.join(left_out))}.\n{written}" if left_out else written
+    return _name_left_out([titles[at].title for at in chosen if at not in kept], written)
 
 
 class _Grid:
@@ -119,6 +130,16 @@ class _Grid:
             return max(value, note)
         return value + (note + 3 if note else 0)
 
+    def count_lines(self, width: float) -> list[int]:
+        """Return the lines of each row in a table of this width; a name that does not fit is broken."""
+        broken = [at for at in range(len(self.columns)) if self.is_broken(at)]
+        room = (width - self.width + sum(self.widths[at] for at in broken)) / max(len(broken), 1)
+        points, counts = SIZES[self.size], []
+        for row in self.rows:
+            wraps = [math.ceil(1.2 * _measure(str(row[at]), points) / max(room, 1.0)) for at in broken]
+            counts.append(max([1, *wraps]) + self.lines - 1)
+        return counts
+
     def write_rows(self, broken: bool) -> list[str]:
         """Return the rows; with two lines, the small print of numbers is in a row of its own below them."""
         written = []
@@ -145,8 +166,8 @@ class _Grid:
 
 def _write(kind: str, width: str, grid: _Grid, name: str, caption: str, rules: Iterable[int]) -> str:
     """Return the environments of a table, one for each part of a long one; ``width`` is that of broken columns."""
-    rows, each = grid.write_rows(bool(width)), MOST_LINES // grid.lines
-    parts = [range(start, min(start + each, len(rows))) for start in range(0, len(rows), each)] or [range(0)]
+    rows = grid.write_rows(bool(width))
+    parts = _divide(grid.count_lines(COLUMN_WIDTH if kind == "table" else TEXT_WIDTH))
     kinds = [
         "r" if column.numeric else r">{\raggedright\arraybackslash}X" if width and grid.is_broken(at) else "l"
         for at, column in enumerate(grid.columns)
@@ -182,9 +203,25 @@ def _write(kind: str, width: str, grid: _Grid, name: str, caption: str, rules: I
     return "\n".join(texts) + "\n"
 
 
+def _divide(lines: Sequence[int]) -> list[range]:
+    """Return the rows of each part of a table that has no more lines than a page; ``lines`` are those of each row."""
+    starts, total = [0], 0
+    for at, count in enumerate(lines):
+        if total + count > MOST_LINES:
+            starts.append(at)
+            total = 0
+        total += count
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)]
+
+
 def _write_title(lines: Sequence[str], side: str) -> str:
     escaped = [escape_latex(line) for line in lines]
     return rf"\shortstack[{side}]{{" + r"\\".join(escaped) + "}" if len(lines) > 1 else "".join(escaped)
+
+
+def _name_left_out(titles: Sequence[str], written: str) -> str:
+    """Return the text of a table below a comment that names the columns that it would have if it were wider."""
+    return f"% Left out: {escape_latex(', '.join(titles))}.\n{written}" if titles else written
 
 
 def escape_latex(text: str) -> str:
