@@ -48,6 +48,8 @@ class Table:
         The entries that people read; a row in ``rules`` starts a new block.
     place
         Where a registered table stands in the page.
+    group, tab
+        The title of several views of the same thing, of which the page shows one at a time, and the word for this one.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Table:
     rules: frozenset[int] = frozenset()
     place: Place = NOWHERE
     short_caption: str = ""
+    group: str = ""
+    tab: str = ""
 
     def files(self) -> dict[str, str]:
         """Return the text of each file of the table, by the ending of its name."""

@@ -38,6 +38,8 @@ NOT_NEGATIVE = {"mean_norm2", "data_variance", "bias2"}
 BELOW_ZERO = "An unbiased estimate of a number that is never negative may fall below zero; it is shown as 0."
 # What a statistic can be; an unbiased estimate is not bound to it.
 RANGES = {"snr": (0.0, math.inf), "cosine": (-1.0, 1.0)}
+# The word for each trajectory, where the page shows one at a time.
+TABS = {"shared": "same weights", "own": "own weights"}
 COSTS = {"evaluations": "evaluations", "milliseconds": "ms"}
 GRADIENT_OF: Field[Any] = Field(
     "group",
@@ -142,7 +144,7 @@ def _build(analysis: Analysis, trajectory: str, name: str, title: str) -> Table:
         BELOW_ZERO if below else "",
         without,
     ]
-    return build_table(
+    table = build_table(
         name,
         title,
         " ".join(filter(None, sentences)),
@@ -153,6 +155,7 @@ def _build(analysis: Analysis, trajectory: str, name: str, title: str) -> Table:
         csv_rows=every,
         short_caption=f"One fixed minibatch, after {steps} steps.",
     )
+    return replace(table, group="Gradient variance", tab=TABS[trajectory])
 
 
 def leave_out_constant_groups(
