@@ -14,7 +14,7 @@ from estbench.report.analysis.notices import describe_limits, find_uncertified
 from estbench.report.analysis.paired import Runs, find_runs
 from estbench.report.analysis.rankings import Ranking, find_rankings
 from estbench.report.analysis.selection import describe_selection, select
-from estbench.report.analysis.targets import TargetCost, find_target_costs
+from estbench.report.analysis.targets import Crossing, TargetCost, find_crossings, find_target_costs
 from estbench.store import Results
 
 
@@ -78,9 +78,14 @@ class Analysis(Frames):
         return find_rankings(self, self.contenders)
 
     @cached_property
+    def crossings(self) -> list[Crossing]:
+        """The cost of every target for every run."""
+        return find_crossings(self, self.runs, self.contenders)
+
+    @cached_property
     def target_costs(self) -> list[TargetCost]:
         """The cost of every target for every estimator."""
-        return find_target_costs(self, self.runs, self.contenders)
+        return find_target_costs(self, self.crossings)
 
     @cached_property
     def conclusions(self) -> list[Conclusion]:

@@ -37,6 +37,8 @@ def draw_bound_parts(source: FigureSource) -> Iterator[RenderedFigure]:
     if "kl" not in frames or (frames["kl"]["value"] == 0).all():  # a problem without a KL
         return
     styles = {label: style for label, style in source.styles.items() if label in set(frames["kl"]["estimator"])}
+    board = source.analysis.leaderboard(source.problem)
+    contenders = [entrant.estimator for entrant in board.contenders] if board else []
     legend = legend_above(styles)
     canvas = Canvas.grid(
         2.6 + legend.height,
@@ -63,8 +65,7 @@ def draw_bound_parts(source: FigureSource) -> Iterator[RenderedFigure]:
         axes.set(title=title, xlabel="training step (log scale)", xscale="log")
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_minor_locator(NullLocator())
-        if metric == "reconstruction":
-            axes.set_ylim(bottom=_lowest(frame))
+        _limit(axes, frame[frame["estimator"].isin(contenders)], metric)
     canvas.panels[0, 0].set_ylabel("nats per example")
     data = pd.concat(drawn, ignore_index=True)
     ends = data[data["step"] == data["step"].max()]
@@ -75,7 +76,7 @@ def draw_bound_parts(source: FigureSource) -> Iterator[RenderedFigure]:
         chart="Line charts",
         alt=f"Parts of the test ELBO along training, from step {data['step'].min():,}. At the end: {spelt}.",
         caption="Means over finished runs on the test split: ELBO = reconstruction - KL, with the reconstruction "
-        "E_q[log p(x|z)]. A unit is active if the variance of its posterior mean over the images is above 0.01.",
+        "E_q[log p(x|z)]. Axes are set by the estimators of which no run collapsed. A unit is active if the variance of its posterior mean over the images is above 0.01.",
         reading="How to read it: a KL near zero and no active units mean that the latents say nothing about the image "
         "(posterior collapse), however good the bound is.",
         data=data[["part", "estimator", "step", "value", "low", "high", "n"]],
@@ -106,9 +107,15 @@ def _draw_line(axes: Axes, means: pd.DataFrame, style: LineStyle) -> None:
     axes.plot(means["step"].iloc[-1:], means["value"].iloc[-1:], style.marker, color=style.colour)
 
 
-def _lowest(frame: pd.DataFrame) -> float:
-    """Return a lower limit that keeps the ends apart: a run that collapsed far below may leave the panel."""
-    ends = frame.groupby("estimator")["value"].last()
-    best, typical = float(ends.max()), float(ends.median())
-    start = float(frame["value"].min())
-    return max(start, best - 4 * max(best - typical, 10.0))
+def _limit(axes: Axes, contenders: pd.DataFrame, metric: str) -> None:
+    """Set limits by the contenders: a run that collapsed may leave the panel."""
+    if contenders.empty:
+        return
+    low, high = float(contenders["value"].min()), float(contenders["value"].max())
+    if metric == "reconstruction":  # all start far below
+        ends = contenders.groupby("estimator")["value"].last()
+        low = max(low, high - 4 * max(float(ends.max() - ends.median()), 10.0))
+    else:
+        low = min(low, 0.0)
+    pad = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - pad, high + pad)

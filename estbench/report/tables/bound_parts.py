@@ -8,6 +8,7 @@ from estbench.report.analysis import Analysis
 from estbench.report.analysis.frames import done, values_by_seed
 from estbench.report.analysis.wording import fixed
 from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, t_interval
@@ -33,10 +34,10 @@ def bound_parts(analysis: Analysis) -> Table:
     fields: list[Field[BoundParts]] = [
         ESTIMATOR,
         problem_field(analysis),
-        Field("elbo", "test ELBO", write=with_interval(fixed)),
-        Field("reconstruction", "reconstruction", write=with_interval(fixed)),
-        Field("kl", "KL", write=with_interval(fixed)),
-        Field("active_units", "active units", write=with_interval(lambda units: fixed(units, 1))),
+        Field("elbo", "test ELBO", write=with_interval(fixed), best="high", short="ELBO", keep=True),
+        Field("reconstruction", "reconstruction", write=with_interval(fixed), best="high", short="rec.", keep=True),
+        Field("kl", "KL", write=with_interval(fixed), best="low", short="KL", keep=True),
+        Field("active_units", "active units", write=_write_units, best="high", short="active", keep=True),
     ]
     caption = (
         "Nats per example on the test split at the end of training: ELBO = reconstruction - KL. A unit is active if "
@@ -51,6 +52,11 @@ def bound_parts(analysis: Analysis) -> Table:
         csv_first=("problem", "estimator"),
         blocks=("problem",),
     )
+
+
+def _write_units(units: Interval) -> Entry:
+    """Return the entry of a mean number of latents."""
+    return format_interval(units, lambda value: fixed(value, 1))
 
 
 def _find_rows(analysis: Analysis) -> list[BoundParts]:
