@@ -76,7 +76,8 @@ def draw_bound_parts(source: FigureSource) -> Iterator[RenderedFigure]:
         chart="Line charts",
         alt=f"Parts of the test ELBO along training, from step {data['step'].min():,}. At the end: {spelt}.",
         caption="Means over finished runs on the test split: ELBO = reconstruction - KL, with the reconstruction "
-        "E_q[log p(x|z)]. Axes are set by the estimators of which no run collapsed. A unit is active if the variance of its posterior mean over the images is above 0.01.",
+        "E_q[log p(x|z)]. The axes are set by the estimators of which no run collapsed. A unit is active if the "
+        "variance of its posterior mean over the images is above 0.01.",
         reading="How to read it: a KL near zero and no active units mean that the latents say nothing about the image "
         "(posterior collapse), however good the bound is.",
         data=data[["part", "estimator", "step", "value", "low", "high", "n"]],
