@@ -126,7 +126,7 @@ def test_problems_have_files_of_their_own(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, problems=problems, replicates=0, rounds=0)
     names = [figure.name for figure in all_figures(analyse(path))]
     drawn = ["elbo_steps", "elbo_seconds", "elbo_gap", "iwae_steps", "bound_parts", "pictures"]  # all cost the same
-    ends = ("1-vae", "2-vae-path-x")
+    ends = ("1-path-default", "2-path-x")
     in_order = [f"{name}-{end}" for names in (drawn[:4], drawn[4:5], drawn[5:]) for end in ends for name in names]
     assert names == in_order
 
