@@ -208,7 +208,7 @@ def test_what_others_add_has_its_place(analysis):
 
 def test_the_grid_says_how_every_cell_ended(analysis, page):
     table = completion(analysis)
-    rows = {row[0].text: [str(entry) for entry in row[1:]] for row in table.rows}
+    rows = {row[0].text: [str(entry) for entry in row[-4:]] for row in table.rows}
     assert list(rows) == [entrant.estimator for entrant in analysis.leaderboards[0].entrants]
     assert rows["reinforce"] == ["diverged at step 800", "done", "done", "done"]
     assert rows["stl"] == ["done", "done", "done", "missing"]
