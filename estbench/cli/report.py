@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
+from click.core import ParameterSource
 
 from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError
@@ -131,7 +132,7 @@ def _check_options(context: click.Context) -> None:
         each.opts[0]
         for each in context.command.params
         if each.name not in {"folders", "index", "open_page"}
-        and context.get_parameter_source(str(each.name)) is click.core.ParameterSource.COMMANDLINE
+        and context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE
     ]
     if given:
         raise EstbenchError(f"--index has no use for {', '.join(given)}; leave it out")

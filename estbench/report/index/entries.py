@@ -90,7 +90,7 @@ def read_entry(folder: GuardedPath) -> Entry:
     done, planned = sum(len(each["cells"]) for each in source.environments), len(source.planned["cells"])
     page = folder / "report" / "report.html"
     return Entry(
-        place="/".join(folder.parts),
+        place=visible("/".join(folder.parts)),
         name=_text(experiment.get("name")) or visible(folder.name),
         question=_text(experiment.get("question")),
         answers=[
@@ -150,7 +150,8 @@ def _read_boards(rows: Iterable[Mapping[str, str]]) -> Iterator[Leaderboard]:
 
 def _read_entrant(row: Mapping[str, str]) -> Entrant:
     def interval(name: str) -> Interval:
-        return Interval(*(_number(row[f"{name}{end}"]) for end in ("", "_low", "_high")), int(row[f"{name}_n"]))
+        value, low, high = (_number(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+        return Interval(value, low, high, int(row[f"{name}_n"]))
 
     remarks = (row.get("remarks") or "").split(", ")
     ends = [match for each in remarks if (match := ENDED.fullmatch(each))]

@@ -85,5 +85,5 @@ def _make_square(entrant: Entrant, board: Leaderboard) -> Square:
         return Square("1", [f"{fixed(entrant.bound.value, 1)} nats", *ends], kind)
     gap = entrant.gap.interval.value
     star = "*" if entrant.is_behind else ""
-    behind = [] if math.isnan(gap) else [f"{fixed(gap, 2 if gap < 10 else 1)} behind{star}"]
-    return Square(str(entrant.rank), [*behind, *ends], "behind")
+    behind = "no common seed" if math.isnan(gap) else f"{fixed(gap, 2 if gap < 10 else 1)} behind{star}"
+    return Square(str(entrant.rank), [behind, *ends], "behind")
