@@ -27,6 +27,7 @@ from estbench.report.page.svg import inline_svg
 from estbench.reproduce.card import ReproductionCard
 from estbench.reproduce.card_result import CardResult, StoredCardResult
 from estbench.reproduce.figure import draw
+from estbench.reproduce.studies import Panel
 from estbench.reproduce.tables import table
 from estbench.store.files import encoded, read_json, write_files, write_json
 
@@ -39,6 +40,7 @@ def write_result(result: CardResult, folder: Path, environment: dict[str, Any]) 
         **result.as_dict(),
         "axes": list(result.measured.axes) if result.measured else ["", ""],
         "log_axes": list(result.measured.log_axes) if result.measured else [False, False],
+        "panels": {name: panel.model_dump(mode="json") for name, panel in _panels(result).items()},
         "environment": environment,
     }
     path = GuardedPath(folder) / "cards" / f"{result.card.name}.json"
@@ -47,6 +49,10 @@ def write_result(result: CardResult, folder: Path, environment: dict[str, Any]) 
         write_json(path, _finite(content))
     except OSError as error:
         raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
+
+
+def _panels(result: CardResult) -> dict[str, Panel]:
+    return result.measured.panels if result.measured else {}
 
 
 def read_results(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
