@@ -40,7 +40,7 @@ class StudyResult:
 
     ``quantities`` are by the names that a card's expectations use. ``points`` are made by ``figure_point``; ``axes``
     are the labels of x and value, and ``log_axes`` says which of the two are logarithmic. A panel whose values are of
-    another kind has its own y axis in ``panels``.
+    another kind has its own y axis in ``panels``. ``bars`` says what the bars of the figure are.
     """
 
     quantities: dict[str, Interval]
@@ -48,6 +48,7 @@ class StudyResult:
     axes: tuple[str, str] = ("", "")
     log_axes: tuple[bool, bool] = (False, False)
     panels: dict[str, Panel] = field(default_factory=dict)
+    bars: str = "95 % intervals"
 
 
 @dataclass(frozen=True)
