@@ -13,7 +13,6 @@ from click.exceptions import Exit
 from estbench._version import __version__
 from estbench.cli import streams
 from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError, did_you_mean
-from estbench.visible import visible
 
 COMMANDS = {
     "run": "train what is missing, measure, and write a report",
@@ -22,7 +21,7 @@ COMMANDS = {
     "compare": "two estimators side by side, with intervals and a verdict in words",
     "check": "test estimators: the certificate",
     "new": "write a new estimator and its test, to start from",
-    "status": "planned, done, diverged, failed, missing: one line per cell",
+    "status": "planned, done, diverged, failed, missing: one line per run",
     "merge": "merge results folders, of several machines for example, into a new one",
     "clean": "remove files that killed runs left behind; asks first",
     "data": "list, fetch and verify the files of datasets",
@@ -67,7 +66,7 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 some cell failed, 2 misuse, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 some run failed, 2 misuse, 130 interrupted."""
     streams.prepare()
     code = _exit_code(arguments)
     if arguments is None:  # the process is this command's own
@@ -86,7 +85,7 @@ def _exit_code(arguments: list[str] | None) -> int:
     except EstbenchError as error:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; finished cells are saved, run again (without --force) to resume", 130)
+        return _complain("interrupted; finished runs are saved, run again (without --force) to resume", 130)
     except (SystemExit, GeneratorExit) as error:  # no command raises one; click does after it has shown its help
         if isinstance(error, SystemExit) and isinstance(error.__context__, (click.ClickException, Exit)):
             return 2
@@ -102,11 +101,13 @@ def _exit_code(arguments: list[str] | None) -> int:
             raise
         where = f" '{error.filename}'" if error.filename else ""
         doing = "read" if isinstance(error, ReadError) else "write"
-        return _complain(f"cannot {doing}{where}: {error.strerror}; finished cells are saved, run again to resume", 1)
+        return _complain(f"cannot {doing}{where}: {error.strerror}; finished runs are saved, run again to resume", 1)
     return outcome if isinstance(outcome, int) else 0
 
 
 def _complain(message: str, code: int) -> int:
-    """One line on standard error."""
-    click.echo(f"Error: {visible(' '.join(message.split()))}", err=True)
+    """One line on standard error; a terminal shows it as several, broken at blanks."""
+    from estbench.cli.console import say
+
+    say(f"Error: {' '.join(message.split())}", stderr=True)
     return code

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option, plugin_option
 from estbench.errors import EstbenchError
+
+CERTIFICATE = (
+    Column("check", keep=True),
+    Column("outcome", keep=True),
+    Column("problems", "number", 1),
+    Column("closest call"),
+)
 
 if TYPE_CHECKING:
     from estbench.certify.record import Certificate
@@ -87,7 +95,7 @@ def _print_certificate(certificate: Certificate, *, brief: bool) -> None:
             (check.name, str(check.outcome), str(check.num_problems or ""), check.evidence)
             for check in certificate.condensed().checks
         ]
-        print_rows(certificate.label, ("check", "outcome", "problems", "evidence (of the worst)"), rows)
+        print_rows(certificate.label, CERTIFICATE, rows)
         for line in certificate.complaints():
             say(line)
     say(f"{certificate.label}: {certificate.outcome}, {certificate.seconds:.1f} s")

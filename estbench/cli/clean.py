@@ -6,16 +6,19 @@ from pathlib import Path
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.errors import EstbenchError
+
+FILES = (Column("bytes", "number", keep=True), Column("path", keep=True), Column("reason"))
 
 
 @click.command()
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(folder: str, *, yes: bool) -> None:
-    """Remove files that killed runs left behind, and unfinished cells that are in no plan.
+    """Remove files that killed runs left behind, and unfinished runs that are in no plan.
 
-    Finished cells stay, planned or not. So do checkpoints that a run can resume from, and whatever changed in the
+    Finished runs stay, planned or not. So do checkpoints that a run can resume from, and whatever changed in the
     last ten minutes.
     """
     from estbench.cli.console import print_rows, say
@@ -28,8 +31,8 @@ def command(folder: str, *, yes: bool) -> None:
         say("nothing to remove")
         return
     with one_run(Path(folder), lambda line: say(line, stderr=True)):
-        rows = [(str(each.path), each.why, f"{each.size:,}") for each in removable]
-        print_rows(f"removable files in {folder}", ("path", "reason", "bytes"), rows)
+        rows = [(f"{each.size:,}", str(each.path), each.why) for each in removable]
+        print_rows(f"removable files in {folder}", FILES, rows)
         if not (yes or _confirm(len(removable))):
             say("nothing removed")
             return

@@ -19,7 +19,7 @@ from estbench.cli.options import json_option
 )
 @json_option
 def command(folder: str, first: str, second: str, target: float | None, *, as_json: bool) -> None:
-    """Compare two estimators of a results folder: paired differences with intervals, and a verdict in words."""
+    """Compare two estimators of a results folder: a verdict in words, and paired differences with intervals."""
     from estbench.cli.console import print_json, print_table, say
     from estbench.errors import EstbenchError
     from estbench.report.analysis import Analysis
@@ -38,9 +38,11 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
         answer = {"folder": folder, "first": first, "second": second, "comparisons": table.data.to_dict("records")}
         print_json(_plain({**answer, "verdicts": verdicts}))
         return
-    print_table(table)
     for conclusion in conclusions:
         say(conclusion.text)
+    say("")
+    order = (table.columns[-1].title, first, second)
+    print_table(table, order, group="problem", elsewhere="--json", unit="seed")
 
 
 def _plain(value: Any) -> Any:

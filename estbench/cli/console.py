@@ -6,32 +6,47 @@ All output goes through here, and hidden characters in strings of others (names,
 from __future__ import annotations
 
 import json
+import math
+import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.style import StyleType
-from rich.table import Table as RichTable
 from rich.text import Text
 
+from estbench.cli.layout import Column, Kind, Layout, lay_out, wrap, wrap_name
 from estbench.visible import visible
 
 if TYPE_CHECKING:
     from estbench.report.analysis import Analysis
-    from estbench.report.tables.base import Table
+    from estbench.report.tables.base import Column as TableColumn
+    from estbench.report.tables.base import Entry, Table
 
-# Wide enough that nothing is folded in a file or a pipe.
+# Wide enough that nothing is folded in a file or a pipe, unless COLUMNS says how wide that is.
 UNWATCHED_WIDTH = 200
-# From this width on, the answer is printed with all of its columns and intervals; below it, with these.
-WIDE = 130
-NARROW = ("rank", "estimator", "problem", "test", "behind", "time")
+# Longer lines of prose are hard to read.
+PROSE_WIDTH = 100
+# The columns of the answer, from the most important one on; the others come after them.
+ANSWER = ("rank", "estimator", "problem", "test", "behind", "time", "remarks", "seeds", "gradient", "evaluations")
+# So many of them are never left out.
+ANSWER_ALWAYS = 6
+PLUS_MINUS, TIMES = "\N{PLUS-MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
+# An interval is less important than the columns in these many places after its value, in tenths of a place.
+LESS = 35
+# The number of seeds, or of other units, at the end of an entry's small print.
+COUNT = re.compile(r"(?:^|, )n = (?P<n>\d+)(?: (?P<unit>\w+))?(?P<few> < 3: no interval)?$")
 
 
 class CleanConsole(Console):
-    """A console on which no string steers the terminal; those of tables and bars pass here, too."""
+    """A console on which no string steers the terminal; those of bars pass here, too."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Rendered pieces: control codes of the console itself, and text that has none."""
@@ -42,14 +57,19 @@ class CleanConsole(Console):
 @cache
 def console(*, stderr: bool = False) -> Console:
     """The console on standard output or standard error; it takes strings as they are, without any markup."""
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else UNWATCHED_WIDTH
+    width = None if _has_width(stderr=stderr) else UNWATCHED_WIDTH
     return CleanConsole(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
+def _has_width(*, stderr: bool) -> bool:
+    """Whether lines have to fit: on a terminal, and wherever COLUMNS gives a number."""
+    stream = sys.stderr if stderr else sys.stdout
+    return stream.isatty() or os.environ.get("COLUMNS", "").isdigit()
+
+
 def say(text: str, *, stderr: bool = False, style: StyleType = "") -> None:
-    """Print one line, never folded."""
-    console(stderr=stderr).print(line(text, style), soft_wrap=True)
+    """Print one line; on a terminal, a long one is wrapped at blanks."""
+    _print(fold(visible(text), stderr=stderr), style, stderr=stderr)
 
 
 def line(text: str, style: StyleType = "") -> Text:
@@ -57,16 +77,84 @@ def line(text: str, style: StyleType = "") -> Text:
     return Text(visible(text), style)
 
 
-def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> None:
-    """Print a table of plain strings; a string may have several lines."""
-    table = RichTable(
-        title=_block(title), title_justify="left", caption=_block(caption) or None, caption_justify="left"
-    )
-    for column in columns:
-        table.add_column(_block(column), overflow="fold")
-    for row in rows:
-        table.add_row(*map(_block, row))
-    console().print(table)
+def fold(text: str, *, stderr: bool = False, hang: str = "") -> list[str]:
+    """Return a line as the lines that fit the terminal; elsewhere it stays one."""
+    return wrap(text, console(stderr=stderr).width, hang) if _has_width(stderr=stderr) else [text]
+
+
+def print_prose(text: str) -> None:
+    """Print a text of several paragraphs: these are filled again, and indented lines stay lines."""
+    width = min(console().width, PROSE_WIDTH)
+    paragraph: list[str] = []
+    for each in [*visible(text, keep="\n").splitlines(), ""]:
+        begins = not each.strip() or each[0] == " " or each.startswith((">>>", "...", "---", "- ", "@", "}"))
+        if begins and paragraph:
+            _print(wrap(" ".join(paragraph), width))
+            paragraph = []
+        if not begins:
+            paragraph.append(each)
+        else:
+            _print(wrap(each, width, "  "))
+
+
+def print_rows(
+    title: str,
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    *,
+    caption: str = "",
+    group: str = "",
+    elsewhere: str = "",
+) -> None:
+    """Print a table of plain strings.
+
+    Parameters
+    ----------
+    title, caption
+        The line above, and the sentences below.
+    columns, rows
+        The entries, each in one line.
+    group
+        The title of a column whose entries stand above their rows, once for each of them.
+    elsewhere
+        Where a reader finds the columns that do not fit; for example ``--json``.
+    """
+    clean = [[visible(" ".join(text.splitlines())) for text in row] for row in rows]
+    columns = [column._replace(title=visible(column.title)) for column in columns]
+    width = console().width
+    blocks: dict[str, list[int]] = {"": [*range(len(clean))]}
+    at = next((at for at, column in enumerate(columns) if group and column.title == group), None)
+    if at is not None and len({row[at] for row in clean}) > 1:
+        blocks = {}
+        for number, row in enumerate(clean):
+            blocks.setdefault(row.pop(at), []).append(number)
+        del columns[at]
+    layout = lay_out(columns, clean, width)
+    if title:
+        _print(wrap(visible(title), width), "bold")
+    _print(layout.head, "bold")
+    lines = [line for lines in (layout.head, *layout.rows) for line in lines]
+    _print([RULE * min(width, max(map(cell_len, lines), default=0))], "dim")
+    for name, numbers in blocks.items():
+        if name:
+            if numbers[0]:
+                _print([""])
+            _print(wrap_name(name, width), "underline")
+        for number in numbers:
+            _print(layout.rows[number])
+    _print_notes(layout, caption, elsewhere)
+
+
+def _print_notes(layout: Layout, caption: str, elsewhere: str) -> None:
+    """Print below a table what its columns do not show, and its caption."""
+    notes = []
+    if layout.same:
+        notes.append(f"in all rows: {'; '.join(f'{title} {entry}' for title, entry in layout.same.items())}")
+    if layout.left_out:
+        also = f", and in {elsewhere}" if elsewhere else ""
+        notes.append(f"left out: {'; '.join(layout.left_out)} (shown from {layout.needed} columns on{also})")
+    for note in [*notes, *([visible(caption)] if caption else [])]:
+        _print(wrap(note, min(console().width, PROSE_WIDTH)), "dim" if note in notes else "")
 
 
 def print_json(data: Any) -> None:
@@ -75,31 +163,129 @@ def print_json(data: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def print_table(
+    table: Table, order: Sequence[str] = (), *, group: str = "", elsewhere: str = "", unit: str = ""
+) -> None:
+    """Print one of the report's tables.
+
+    An interval stands in a column of its own, which is left out before any value; what most entries say about n stands
+    below the table, once.
+
+    Parameters
+    ----------
+    table
+        The table.
+    order
+        How the titles of its columns begin, from the most important one on; other columns come after them. Columns that
+        name the rows are never left out.
+    group, elsewhere
+        As in ``print_rows``.
+    unit
+        What n counts, if an entry does not say it.
+    """
+    notes, counted = _count_once(table, unit)
+    columns: list[Column] = []
+    entries: list[list[str]] = []  # by column
+    for at, column in enumerate(table.columns):
+        importance = _importance(column.title, at, order)
+        kind = _kind(column, [row[at].text for row in table.rows])
+        texts, ends = [row[at].text for row in table.rows], [row[at] for row in notes]
+        intervals = any(end.startswith("[") for end in ends)
+        if not intervals:
+            texts = [f"{text} {end}".rstrip() for text, end in zip(texts, ends, strict=True)]
+        columns.append(Column(column.title, kind, 0 if column.head else 10 * importance + 1, keep=column.head))
+        entries.append(texts)
+        if intervals:
+            columns.append(Column(f"interval of {column.title}", "number", 10 * importance + LESS, head="interval"))
+            entries.append(ends)
+    rows = [*zip(*entries, strict=True)]
+    print_rows(table.title, columns, rows, caption=f"{counted}{table.caption}", group=group, elsewhere=elsewhere)
+
+
+def _kind(column: TableColumn, texts: Sequence[str]) -> Kind:
+    if not column.head:
+        return "number" if column.numeric else "text"
+    return "text" if any(" " in text for text in texts) else "name"
+
+
+def _importance(title: str, at: int, order: Sequence[str]) -> int:
+    starts = [start for start in order if title.startswith(start)]
+    return order.index(max(starts, key=len)) if starts else len(order) + at
+
+
+def _count_once(table: Table, unit: str) -> tuple[list[list[str]], str]:
+    """Return the small print of every entry without the n that most of them share, and the sentence that says it."""
+    notes = [[entry.note for entry in row] for row in table.rows]
+    found = [COUNT.search(note) for row in notes for note in row if note]
+    counts = Counter((match["n"], match["unit"] or unit, bool(match["few"])) for match in found if match)
+    if not counts:
+        return notes, ""
+    common, times = counts.most_common(1)[0]
+    if 2 * times <= len(found):
+        return notes, ""
+
+    def shorten(note: str) -> str:
+        match = COUNT.search(note)
+        said = match and (match["n"], match["unit"] or unit, bool(match["few"])) == common
+        return note[: match.start()] if match and said else note
+
+    n, noun, few = common
+    counted = f"{n} {noun}{'' if n == '1' or noun.endswith('s') else 's'}" if noun else f"n = {n}"
+    said = f"{counted}: intervals need 3" if few else counted
+    return [[shorten(note) for note in row] for row in notes], f"{said[0].upper()}{said[1:]}. "
+
+
 def print_answer(analysis: Analysis) -> None:
-    """Print who is best and what went wrong, below the estimators by rank; a narrow terminal has fewer columns."""
+    """Print the estimators by rank, and then who is best and what went wrong."""
     from estbench.report.tables import ranking
 
     table = ranking(analysis)
-    narrow = console().width < WIDE
-    shown = [at for at, column in enumerate(table.columns) if not narrow or column.title.startswith(NARROW)]
-    grid = RichTable(title=_block(analysis.path.name), title_justify="left")
-    for at in shown:
-        column = table.columns[at]
-        grid.add_column(_block(column.title), justify="right" if column.numeric else "left", overflow="fold")
-    for row in table.rows:
-        texts = [row[at].text.replace("[", "\n[") if narrow else str(row[at]) for at in shown]
-        grid.add_row(*map(_block, texts))
-    console().print(grid)
+    columns = [
+        Column(
+            column.title,
+            _kind(column, [row[at].text for row in table.rows]),
+            rank if (rank := _importance(column.title, at, ANSWER)) >= ANSWER_ALWAYS else 0,
+            keep=rank < ANSWER_ALWAYS - 1,
+        )
+        for at, column in enumerate(table.columns)
+    ]
+    rows = [
+        [
+            _write_half_width(table, at, entry) if column.title.startswith("test") else str(entry)
+            for column, entry in zip(table.columns, row, strict=True)
+        ]
+        for at, row in enumerate(table.rows)
+    ]
+    caption = _explain_answer(table, analysis.reference)
+    print_rows(analysis.path.name, columns, rows, caption=caption, group="problem", elsewhere="the report")
     for conclusion in analysis.conclusions:
         if conclusion.kind in {"leader", "outcome"}:
             say(conclusion.text)
 
 
-def print_table(table: Table) -> None:
-    """Print one of the report's tables."""
-    rows = [[f"{visible(entry.text)}\n{visible(entry.note)}".rstrip() for entry in row] for row in table.rows]
-    print_rows(table.title, [column.title for column in table.columns], rows, table.caption)
+def _explain_answer(table: Table, reference: str | None) -> str:
+    """Return what the signs of the answer mean, of those that it has."""
+    signs = {sign for row in table.rows for entry in row for sign in (*entry.text, *entry.note)}
+    counts = sorted(
+        {int(n) for n, low in zip(table.data["bound_n"], table.data["bound_low"], strict=True) if math.isfinite(low)}
+    )
+    parts = []
+    if counts:
+        seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        parts.append(f"{PLUS_MINUS} half of the 95 % interval over {seeds} seeds")
+    if "*" in signs:
+        parts.append("* significantly behind the best (p at most 0.05, corrected)")
+    if TIMES in signs and reference:
+        parts.append(f"{TIMES} relative to {reference}")
+    return "; ".join(parts)
 
 
-def _block(text: str) -> Text:
-    return Text(visible(text, keep="\n"))
+def _write_half_width(table: Table, at: int, entry: Entry) -> str:
+    """Return a bound with half the width of its interval, which takes less room than both ends."""
+    low, high = (float(table.data[f"bound_{end}"].iloc[at]) for end in ("low", "high"))
+    half = (high - low) / 2
+    return entry.text if math.isnan(half) else f"{entry.text} {PLUS_MINUS} {half:,.{1 if half >= 0.05 else 3}f}"
+
+
+def _print(lines: Sequence[str], style: StyleType = "", *, stderr: bool = False) -> None:
+    console(stderr=stderr).print(Text("\n".join(lines), style), soft_wrap=True)

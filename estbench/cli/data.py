@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option
 from estbench.errors import EstbenchError
+
+DATASETS_COLUMNS = (Column("name", keep=True), Column("card"), Column("files", keep=True))
+FILES_COLUMNS = (Column("file", keep=True), Column("status", keep=True), Column("digest"))
 
 if TYPE_CHECKING:
     from estbench.datasets.files import DataFile
@@ -38,7 +42,7 @@ def list_datasets(*, as_json: bool) -> None:
         print_json({"folder": str(data_folder()), "datasets": entries})
         return
     rows = [(entry["name"], entry["card"], _summarise(entry["files"])) for entry in entries]
-    print_rows("datasets", ("name", "card", "files"), rows)
+    print_rows("datasets", DATASETS_COLUMNS, rows)
     say(f"folder: {data_folder()} (set {DATA_DIR} to choose another)")
 
 
@@ -82,9 +86,8 @@ def verify(names: tuple[str, ...]) -> int:
     from estbench.datasets.files import data_folder
 
     states = {file.name: (file.state(), file.digest.split(":")[0]) for file in _files(names)}
-    print_rows(
-        f"files in {data_folder()}", ("file", "status", "digest"), [(name, *state) for name, state in states.items()]
-    )
+    rows = [(name, *state) for name, state in states.items()]
+    print_rows(f"files in {data_folder()}", FILES_COLUMNS, rows)
     bad = sum(state != "verified" for state, _ in states.values())
     say(f"{len(states) - bad} of {len(states)} verified")
     return 1 if bad else 0

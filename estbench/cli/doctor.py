@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option
 
 
@@ -35,8 +36,9 @@ def command(*, as_json: bool) -> int:
     if as_json:
         print_json([diagnosis._asdict() for diagnosis in diagnoses])
     else:
-        marks = {True: "ok", False: "BROKEN", None: ""}
-        print_rows("doctor", ("check", "", "found"), [(f.check, marks[f.ok], f.found) for f in diagnoses])
+        marks = {True: "ok: ", False: "BROKEN: ", None: ""}
+        rows = [(each.check, f"{marks[each.ok]}{each.found}") for each in diagnoses]
+        print_rows("", (Column("check"), Column("found")), rows)
     return 1 if any(diagnosis.ok is False for diagnosis in diagnoses) else 0
 
 

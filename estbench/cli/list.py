@@ -7,18 +7,35 @@ from typing import Any
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option, plugin_option
 
+# Those that have a rank are facts, from the most important one on.
+COLUMNS = (
+    Column("name", keep=True),
+    Column("unbiased", rank=1),
+    Column("requires", rank=3),
+    Column("latents", rank=3),
+    Column("evaluations", rank=2),
+    Column("certificate", rank=4),
+    Column("bounds", rank=5),
+    Column("differentiable f", rank=6),
+    Column("family", rank=7),
+    Column("reference", rank=8),
+    Column("summary", keep=True),
+    Column("question", keep=True),
+)
 KINDS = ("estimators", "problems", "datasets", "experiments")
 
 
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(KINDS))
+@click.option("--long", is_flag=True, help="Also print the facts about each.")
 @plugin_option
 @json_option
-def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> None:
+def command(kind: str | None, plugins: tuple[str, ...], *, long: bool, as_json: bool) -> None:
     """Name what there is: estimators, problems, datasets, ready experiments."""
-    from estbench.cli.console import print_json, print_rows
+    from estbench.cli.console import print_json, print_rows, say
     from estbench.plugins import load_plugin
 
     for plugin in plugins:
@@ -28,8 +45,12 @@ def command(kind: str | None, plugins: tuple[str, ...], *, as_json: bool) -> Non
         print_json(wanted)
         return
     for name, entries in wanted.items():
-        columns = list(entries[0]) if entries else ["name"]
-        print_rows(name, columns, [[_text(entry[column]) for column in columns] for entry in entries])
+        columns = [column for column in COLUMNS if entries and column.title in entries[0] and (long or not column.rank)]
+        ordered = sorted(entries, key=lambda entry: str(entry["name"]))
+        rows = [[_text(entry[column.title]) for column in columns] for entry in ordered]
+        print_rows(name, columns, rows, elsewhere="--json")
+    if not long and kind in {None, "estimators"}:
+        say("--long adds what each requires and costs; `estbench show NAME` explains one")
 
 
 def _estimators() -> list[dict[str, Any]]:

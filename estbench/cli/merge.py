@@ -11,7 +11,7 @@ import rich_click as click
 def command(folders: tuple[str, ...], out: str) -> None:
     """Merge results folders (of several machines, for example) into a new one; they stay as they are.
 
-    A cell that several folders hold counts once if they agree on its status and numbers. Cells that they do
+    A run that several folders hold counts once if they agree on its status and numbers. Runs that they do
     not agree on are all listed, and nothing is written; different protocols are refused. Timings keep
     their machine.
     """

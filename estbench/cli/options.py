@@ -20,20 +20,20 @@ plugin_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 _EXECUTION = (
-    click.option("--jobs", type=int, metavar="N", help="So many cells at a time, in worker processes."),
+    click.option("--jobs", type=int, metavar="N", help="So many runs at a time, in worker processes."),
     click.option(
         "--cluster", metavar="ADDRESS", help="A running dask cluster: tcp://HOST:PORT, or its scheduler file."
     ),
     click.option("--slurm", type=click.Path(), metavar="FILE.toml", help="Jobs of SLURM, as the file says."),
     click.option(
-        "--threads", type=int, metavar="N", help="Threads of each cell.  [default: cores, divided among the cells]"
+        "--threads", type=int, metavar="N", help="Threads of each run.  [default: cores, divided among the runs]"
     ),
     click.option(
-        "--timeout", type=float, metavar="SECONDS", help="The longest that a cell may take; it ends as `timeout`."
+        "--timeout", type=float, metavar="SECONDS", help="The longest that a run may take; it ends as `timeout`."
     ),
 )
 
 
 def execution_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where cells run, and how long."""
+    """Add the options on where cells run, and how long."""
     return reduce(lambda decorated, option: option(decorated), reversed(_EXECUTION), command)

@@ -11,6 +11,9 @@ import rich_click as click
 from estbench.cli.options import json_option, plugin_option
 from estbench.errors import EstbenchError
 
+# The columns of the table, from the most important one on.
+IMPORTANT = ("variance over", "variance", "SNR", "bias", "cosine", "variance \N{MULTIPLICATION SIGN}", "data variance")
+
 if TYPE_CHECKING:
     import torch
 
@@ -126,7 +129,7 @@ def command(
         rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
         print_json({"rows": rows, **_facts(measured), "failed": [asdict(each) for each in failed]})
     elif measured:
-        print_table(probe.table(frame))
+        print_table(probe.table(frame), IMPORTANT, group="gradient of", elsewhere="--json")
         for line in [*describe_probe(frame), *_remarks(measured)]:
             say(line)
     if out and measured:

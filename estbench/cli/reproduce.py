@@ -7,8 +7,10 @@ from pathlib import Path
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option
 
+CARDS = (Column("name", keep=True), Column("tier"), Column("claim", keep=True))
 TIERS = ("seconds", "minutes", "gpu", "cluster")
 
 
@@ -47,7 +49,7 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
         if as_json:
             print_json([card.model_dump(mode="json") for card in listed])
         else:
-            print_rows("cards", ["name", "tier", "claim"], [[card.name, card.tier, card.claim] for card in listed])
+            print_rows("cards", CARDS, [[card.name, card.tier, card.claim] for card in listed])
         return 0
     chosen = find_cards(cards, tiers or TIERS[:1])
     if not chosen:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from estbench.cli.options import execution_options, plugin_option
 from estbench.errors import EstbenchError
+
+if TYPE_CHECKING:
+    from estbench.cli.progress import LineProgress
+    from estbench.experiment import Cell
+    from estbench.store import Results
+
+# Runs without a result that are named for each reason; the others are counted.
+MOST_NAMED = 3
 
 
 @click.command(no_args_is_help=False)
@@ -46,8 +54,8 @@ from estbench.errors import EstbenchError
     metavar="KEY=VALUE",
     help="Override a setting; for example training.learning_rate=3e-4.",
 )
-@click.option("--force", is_flag=True, help="Compute the cells again.")
-@click.option("--keep-checkpoints", is_flag=True, help="Keep each finished cell's last checkpoint.")
+@click.option("--force", is_flag=True, help="Compute finished runs again.")
+@click.option("--keep-checkpoints", is_flag=True, help="Keep the last checkpoint of each finished run.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and compute nothing.")
 def command(
     experiment: str,
@@ -72,7 +80,7 @@ def command(
     """Train what is missing of an experiment, measure, and write a report.
 
     EXPERIMENT is a TOML file or the name of a ready experiment (`estbench list experiments`); without
-    one it is the quickstart. A second run computes nothing; a changed one computes only the new cells.
+    one it is the quickstart. A second run computes nothing; a changed one computes only what is new.
     """
     from estbench.experiment import find_experiment, read_experiment
     from estbench.experiment.spec import parse_override
@@ -95,7 +103,6 @@ def command(
     from estbench.report import build
     from estbench.report.analysis import Analysis
     from estbench.report.analysis.omissions import omissions
-    from estbench.store import Status
 
     if dry_run:
         for plugin in plugins:
@@ -123,18 +130,37 @@ def command(
     for sentence in omissions(analysis):
         say(sentence)
     say(f"report: {page}")
-    # Cells that failed in other runs are in the table; the exit code is about the cells of this one.
+    return 1 if _name_failures(results, listener) else 0
+
+
+def _name_failures(results: Results, listener: LineProgress) -> bool:
+    """Name the cells of this run that have no result, each reason once; return whether there are some.
+
+    Cells that failed in earlier runs are in the table; the exit code is about the cells of this one.
+    """
+    from estbench.cli.console import say
+    from estbench.report.analysis.wording import count_noun
+    from estbench.store import Status
+
     ended = results.cells.set_index("key")
-    bad = 0
+    failures: dict[tuple[str, str], list[Cell]] = {}
     for cell in listener.plan:
-        status = ended["status"].get(cell.key, "missing")
+        status = str(ended["status"].get(cell.key, "missing"))
         if status not in {Status.DONE, Status.DIVERGED}:
-            bad += 1
-            reason = ended["stop_reason"].get(cell.key, "")
-            say(f"{status}: {listener.names[cell.key]}: {reason} ({cell.folder})", stderr=True, style="red")
-    if bad:
-        say(f"{bad} of {len(listener.plan)} runs have no result; run again to compute them", stderr=True)
-    return 1 if bad else 0
+            failures.setdefault((status, str(ended["stop_reason"].get(cell.key, ""))), []).append(cell)
+    for (status, reason), cells in failures.items():
+        named = "; ".join(listener.names[cell.key] for cell in cells[:MOST_NAMED])
+        more = f" and {len(cells) - MOST_NAMED} more" if len(cells) > MOST_NAMED else ""
+        say(f"{status}: {named}{more}: {reason} (see {cells[0].folder})", stderr=True, style="red")
+    lost = sum(map(len, failures.values()))
+    if lost:
+        them = "it" if lost == 1 else "them"
+        say(
+            f"{lost:,} of {count_noun(len(listener.plan), 'run')} {'has' if lost == 1 else 'have'} no result; "
+            f"run again to compute {them}",
+            stderr=True,
+        )
+    return bool(lost)
 
 
 def _seeds(text: str) -> Any:
@@ -149,7 +175,9 @@ def _print_plan(plan: Any, out: str | None) -> int:
     from pathlib import Path
 
     from estbench.cli.console import print_rows, say
+    from estbench.cli.layout import Column
     from estbench.experiment.sweep import swept_training
+    from estbench.report.analysis.wording import count_noun
     from estbench.store import ResultsFolder
 
     folder = ResultsFolder(out or Path("results") / plan.experiment.name)
@@ -165,6 +193,13 @@ def _print_plan(plan: Any, out: str | None) -> int:
         )
         for cell in plan
     ]
-    print_rows(f"plan of {plan.experiment.name}", ("estimator", "problem", *swept, "seed", "key", "status"), rows)
-    say(f"{len(plan)} cells of {plan.experiment.training.steps} steps; nothing was computed")
+    columns = (
+        Column("estimator", "name", keep=True),
+        Column("problem", "name"),
+        *(Column(name, "number") for name in (*swept, "seed")),
+        Column("key", keep=True),
+        Column("status", keep=True),
+    )
+    print_rows(f"plan of {plan.experiment.name}", columns, rows, group="problem")
+    say(f"{count_noun(len(plan), 'run')} of {plan.experiment.training.steps:,} steps; nothing was computed")
     return 0

@@ -39,7 +39,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     elif name in DATASETS.names():
         _print_entry({"name": name, "kind": "dataset", "documentation": describe_dataset(name)})
     elif name in experiments:
-        _say_all(experiments[name].read_text(encoding="utf-8"))
+        _print_lines(experiments[name].read_text(encoding="utf-8"))
     else:
         known = [*ESTIMATORS.names(), *PROBLEMS.names(), *DATASETS.names(), *experiments]
         raise EstbenchError(
@@ -48,27 +48,27 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
 
 
 def _print_entry(entry: dict[str, Any], options_model: type[BaseOptions] | None = None) -> None:
-    from estbench.cli.console import say
+    from estbench.cli.console import print_prose
     from estbench.estimators import BIBTEX
 
     documentation, options = entry.pop("documentation"), entry.pop("options", {})
-    _say_all(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n\n")
+    print_prose(f"{entry.pop('name')} ({entry.pop('kind')})\n\n{documentation}\n\n")
     if options_model is not None and options:
-        say("options and their defaults:")
+        lines = ["options and their defaults:"]
         for option, default in options.items():
             description = options_model.model_fields[option].description
-            say(f"  {option} = {default}" + (f"    ({description})" if description else ""))
-        say("")
+            lines.append(f"  {option} = {default}" + (f"    ({description})" if description else ""))
+        print_prose("\n".join([*lines, ""]))
     reference, own_entry = entry.pop("reference", None), entry.pop("bibtex", None)
     for fact, value in entry.items():
-        shown = ", ".join(value) if isinstance(value, list) else value
-        say(f"{fact.replace('_', ' ')}: {shown}")
+        print_prose(f"{fact.replace('_', ' ')}: {', '.join(value) if isinstance(value, list) else value}")
     citation = own_entry or BIBTEX.get(str(reference))
     if citation:
-        _say_all(f"\n{citation}")
+        _print_lines(f"\n{citation}")
 
 
-def _say_all(text: str) -> None:
+def _print_lines(text: str) -> None:
+    """Print a file or a BibTeX entry as it is: it is there to be copied."""
     from estbench.cli.console import say
 
     for each in text.splitlines():
@@ -79,14 +79,15 @@ def _print_certificates(name: str) -> None:
     """Print the certificates of an estimator, with its defaults and with the other options that it declares."""
     from estbench.certify import variants
     from estbench.certify.record import certificate_status, find_certificates
-    from estbench.cli.console import say
+    from estbench.cli.console import print_prose
     from estbench.estimators import ESTIMATORS
     from estbench.source import fingerprint
 
     source = fingerprint(ESTIMATORS.get(name))
-    _say_all("\ncertificates (estbench check):")
+    lines = ["", "certificates (estbench check):"]
     for label in variants(name):
-        say(f"  {label}: {certificate_status(label, source)}")
+        lines.append(f"  {label}: {certificate_status(label, source)}")
         valid = [each for each in find_certificates(label) if each.fingerprint == source]
-        for check in valid[0].condensed().checks if valid and label == name else ():
-            say(f"    {check.name}: {check.outcome}; {check.evidence}")
+        checks = valid[0].condensed().checks if valid and label == name else ()
+        lines += [f"    {check.name}: {check.outcome}; {check.evidence}" for check in checks]
+    print_prose("\n".join(lines))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from estbench.cli.layout import Column
 from estbench.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 # With more cells than this, one line counts all cells of an estimator on a problem.
 MOST_LINES = 500
-# The columns of every cell; all others are swept settings.
+# The fields of every cell; all others are swept settings.
 NAMED = ("status", "estimator", "problem", "seed", "step", "steps", "stop_reason", "remarks", "folder", "key")
 NO_RECORD: dict[str, Any] = {}
 STARTED = "started: it is running, or was stopped (run again to resume)"
@@ -24,9 +25,9 @@ STARTED = "started: it is running, or was stopped (run again to resume)"
 @click.argument("folder", type=click.Path(), metavar="DIR")
 @json_option
 def command(folder: str, *, as_json: bool) -> None:
-    """Show the planned cells of a results folder and how far they are: one line per cell.
+    """Show the planned runs of a results folder and how far they are: one line per run.
 
-    More than 500 cells are counted by problem and estimator; --json names each of them.
+    More than 500 runs are counted by problem and estimator; --json names each of them.
     """
     from estbench.cli.console import print_json, print_rows, say
     from estbench.store import ResultsFolder
@@ -36,10 +37,8 @@ def command(folder: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": folder, "counts": counts, "cells": cells})
         return
-    if len(cells) > MOST_LINES:
-        print_rows(f"cells of {folder}", ("estimator", "problem", "cells"), _grouped(cells))
-    else:
-        print_rows(f"cells of {folder}", *_one_by_one(cells))
+    columns, rows = (_grouped if len(cells) > MOST_LINES else _one_by_one)(cells)
+    print_rows(f"runs of {folder}", columns, rows, group="problem", elsewhere="--json")
     if any(cell["remarks"] for cell in cells):
         from estbench.report.analysis.omissions import remarks
 
@@ -96,13 +95,19 @@ def _read(folder: ResultsFolder, name: str, *, thorough: bool) -> tuple[str, str
     return str(record.get("status", "missing")), str(record.get("stop_reason", "")), record
 
 
-def _one_by_one(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _one_by_one(cells: list[dict[str, Any]]) -> tuple[list[Column], list[list[str]]]:
     """Return columns and rows with one line per cell."""
     swept = [name for name in (cells[0] if cells else {}) if name not in NAMED]
-    columns = ["status", "estimator", "problem", *swept, "seed", "step", "why"]
+    columns = [
+        Column("status", keep=True),
+        Column("estimator", "name", keep=True),
+        Column("problem", "name"),
+        *(Column(name, "number") for name in (*swept, "seed", "step")),
+        Column("reason"),
+    ]
     rows = [
         [
-            *(str(cell[name]) for name in columns[:-2]),
+            *(str(cell[name]) for name in ("status", "estimator", "problem", *swept, "seed")),
             f"{cell['step']}/{cell['steps']}",
             cell["stop_reason"],
         ]
@@ -111,11 +116,13 @@ def _one_by_one(cells: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]
     return columns, rows
 
 
-def _grouped(cells: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def _grouped(cells: list[dict[str, Any]]) -> tuple[list[Column], list[list[str]]]:
+    """Return columns and rows with one line per estimator and problem."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for cell in cells:
         counts[cell["estimator"], cell["problem"]][cell["status"]] += 1
-    return [(estimator, problem, _list_counts(statuses)) for (estimator, problem), statuses in counts.items()]
+    columns = [Column("estimator", "name", keep=True), Column("problem", "name"), Column("runs", keep=True)]
+    return columns, [[*names, _list_counts(statuses)] for names, statuses in counts.items()]
 
 
 def _list_counts(counts: Counter[str]) -> str:

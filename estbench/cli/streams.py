@@ -18,6 +18,7 @@ PLAIN = {
     "\N{GREEK CAPITAL LETTER DELTA}": "Delta",
     "\N{SUPERSCRIPT TWO}": "^2",
     "\N{HORIZONTAL ELLIPSIS}": "...",
+    "\N{BOX DRAWINGS LIGHT HORIZONTAL}": "-",
 }
 DESCRIPTORS = {"stdout": 1, "stderr": 2}
 

@@ -42,6 +42,9 @@ class Listener:
     def cell_started(self, cell: Cell) -> None:
         """A cell begins, or resumes from its checkpoint; called again if its worker died."""
 
+    def phase(self, cell: Cell, name: str) -> None:
+        """A cell does something else from now on: ``training``, ``evaluation``, ``probe`` or ``writing``."""
+
     def stepped(self, cell: Cell, step: int) -> None:
         """A cell has reached ``step``."""
 
@@ -53,3 +56,6 @@ class Listener:
 
     def timing(self, labels: list[str]) -> None:
         """Throughput is about to be measured for these estimators."""
+
+    def timed(self, done: int, rounds: int) -> None:
+        """So many rounds of the throughput are measured, of so many."""

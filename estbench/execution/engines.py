@@ -204,7 +204,7 @@ def _checked(client: Client, address: str, device: str) -> tuple[str, int]:
         raise EstbenchError(f"the cluster at '{address}' has no workers; start some with --nthreads 1") from None
     if any(worker["nthreads"] != 1 for worker in _workers(client).values()):
         raise EstbenchError(
-            f"workers at '{address}' have several threads, and cells would share torch's random state; "
+            f"workers at '{address}' have several threads, and runs would share torch's random state; "
             "start them with --nthreads 1"
         )
     try:

@@ -37,7 +37,7 @@ def compute_here(
             apart = True
             listener.noted(
                 f"a plugin left threads running ({', '.join(threads)}), which may draw random numbers: from now on "
-                "each cell is computed in its own process"
+                "each run is computed in its own process"
             )
         yield (
             cell,
@@ -46,6 +46,7 @@ def compute_here(
                 config,
                 interrupted=interrupted,
                 on_step=lambda step, cell=cell: listener.stepped(cell, step),  # type: ignore[misc]
+                on_phase=lambda name, cell=cell: listener.phase(cell, name),  # type: ignore[misc]
                 begun=lambda cell=cell: listener.cell_started(cell),  # type: ignore[misc]
             ),
         )
@@ -61,17 +62,18 @@ def compute(
     *,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
+    on_phase: Callable[[str], None],
     begun: Callable[[], None],
     ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Compute a cell here, as ``execute`` does, or in a fresh process if a plugin's threads still run in this one."""
     while threads_left():
-        outcome = _in_fresh_process(cell, config, interrupted, on_step, begun)
+        outcome = _in_fresh_process(cell, config, interrupted, on_step, on_phase, begun)
         if outcome is not None:
             return outcome
         if interrupted():
             return Outcome(Status.INTERRUPTED, "its process ended first; run again to resume")
-    return execute(cell, config, interrupted=interrupted, on_step=on_step, begun=begun, ready=ready)
+    return execute(cell, config, interrupted=interrupted, on_step=on_step, on_phase=on_phase, begun=begun, ready=ready)
 
 
 def _in_fresh_process(
@@ -79,6 +81,7 @@ def _in_fresh_process(
     config: RunConfig,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
+    on_phase: Callable[[str], None],
     begun: Callable[[], None],
 ) -> Outcome | None:
     """Return the outcome of a cell; None if its process died (the count of its tries will end it)."""
@@ -103,6 +106,8 @@ def _in_fresh_process(
                 begun()
             elif kind == "step":
                 on_step(value)
+            elif kind == "phase":
+                on_phase(value)
             elif kind == "outcome":
                 outcome: Outcome = value
                 return outcome
@@ -128,6 +133,7 @@ def _child(pipe: Connection, record: dict[str, Any], config: RunConfig) -> None:
                 config,
                 interrupted=interrupted,
                 on_step=lambda step: pipe.send(("step", step)),
+                on_phase=lambda name: pipe.send(("phase", name)),
                 begun=lambda: pipe.send(("begun", None)),
                 ready=lambda: load_plugins(config.plugins),
             )

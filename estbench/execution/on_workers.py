@@ -26,8 +26,8 @@ from estbench.training import Outcome
 POLL_SECONDS = 0.2
 # A worker that dies before it has even begun a cell leaves no marker; this many such deaths end the run.
 DEATHS = 5 * TRIES
-NO_WORKERS = "no worker is left; finished cells are saved, see the logs of the others, and run again to resume"
-SCHEDULER_LOST = "lost the dask scheduler; finished cells are saved, run again to resume"
+NO_WORKERS = "no worker is left; finished runs are saved, see the logs of the others, and run again to resume"
+SCHEDULER_LOST = "lost the dask scheduler; finished runs are saved, run again to resume"
 
 
 def compute_on_workers(
@@ -101,7 +101,7 @@ def compute_on_workers(
             begun.discard(cell.key)
             if deaths[cell.key] > DEATHS:
                 raise ConnectionError(
-                    f"workers die before they begin the cell '{cell.folder}'; see their logs, and run again to resume"
+                    f"workers die before they begin the run '{cell.folder}'; see their logs, and run again to resume"
                 )
             waiting.appendleft(cell)
     except CommClosedError:
@@ -122,7 +122,9 @@ def _report_progress(event: dict[str, Any], cells: Iterable[Cell], begun: set[st
     cell = next((cell for cell in cells if cell.key == event["key"]), None)
     if cell is None:
         return
-    if event["step"] == 0:
+    if "phase" in event:
+        listener.phase(cell, event["phase"])
+    elif event["step"] == 0:
         begun.add(cell.key)
         listener.cell_started(cell)
     else:
@@ -143,7 +145,7 @@ def _outcome(future: Future, client: Client) -> Outcome | None:
         return None
     if isinstance(error, OSError | EstbenchError):
         raise error
-    raise EstbenchError(f"a worker cannot run cells: {type(error).__name__}: {error}") from error
+    raise EstbenchError(f"a worker cannot compute runs: {type(error).__name__}: {error}") from error
 
 
 def _check_scheduler(client: Client) -> None:

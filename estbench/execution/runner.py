@@ -146,7 +146,7 @@ def run(
                 time_throughput(plan, training_examples, folder, here, listener, interrupts, force=force)
             elif untimed(plan, training_examples, folder, force=force):
                 listener.noted(
-                    "throughput is only measured on a quiet machine: run again without a cluster; finished cells are "
+                    "throughput is only measured on a quiet machine: run again without a cluster; finished runs are "
                     "not computed again"
                 )
             if interrupts():
@@ -204,7 +204,7 @@ def _warn(failures: Mapping[str, str], planned: int) -> None:
     """Warn of cells that failed, with the reason of each; for callers without a listener."""
     named = "".join(f"\n  {folder}: {visible(reason)}" for folder, reason in [*failures.items()][:MOST_NAMED])
     more = f"\n  and {len(failures) - MOST_NAMED} more" if len(failures) > MOST_NAMED else ""
-    warnings.warn(f"{len(failures)} of {planned} cells have no result:{named}{more}", EstbenchWarning, stacklevel=4)
+    warnings.warn(f"{len(failures)} of {planned} runs have no result:{named}{more}", EstbenchWarning, stacklevel=4)
 
 
 def _load(plugin: Path, listener: Listener) -> None:

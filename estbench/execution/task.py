@@ -34,6 +34,7 @@ def execute(
     *,
     interrupted: Callable[[], bool],
     on_step: Callable[[int], None],
+    on_phase: Callable[[str], None] = lambda _name: None,
     begun: Callable[[], None] = lambda: None,
     ready: Callable[[], None] = lambda: None,
 ) -> Outcome:
@@ -67,6 +68,7 @@ def execute(
                 device,
                 interrupted=interrupted,
                 on_step=on_step,
+                on_phase=on_phase,
                 keep_checkpoint=config.keep_checkpoints,
                 timeout=config.timeout,
                 exit_if_hung=config.exit_if_hung or config.engine != "in-process",

@@ -54,7 +54,8 @@ def time_throughput(
                 with seeded(stream_seed(0, "noise"), device), isolated():
                     seed_generators(stream_seed(0, "noise"))
                     runners = {label: _runner(cell, states, device, interrupted) for label, cell in contenders.items()}
-                    rows = measure_throughput(runners, protocol.rounds, protocol.steps, device, interrupted)
+                    counted = _count_rounds(protocol.rounds, listener, interrupted)
+                    rows = measure_throughput(runners, protocol.rounds, protocol.steps, device, counted)
                     costs = {label: state.evaluations_per_example for label, state in states.items()}
                 break
             except _CannotBeTimedError as error:
@@ -73,6 +74,17 @@ def time_throughput(
         rows = [{"evaluations_per_example": costs[row["estimator"]], **row} for row in rows]
         rows += [{"estimator": label} for label in diverged]
         folder.append_throughput({**shared, "code": code[row["estimator"]], **row} for row in rows)
+
+
+def _count_rounds(rounds: int, listener: Listener, interrupted: Callable[[], bool]) -> Callable[[], bool]:
+    """Return a function that is asked before each round, outside the clock: the listener hears of the rounds."""
+    done = itertools.count()
+
+    def ask() -> bool:
+        listener.timed(next(done), rounds)
+        return interrupted()
+
+    return ask
 
 
 class _CannotBeTimedError(Exception):

@@ -51,7 +51,7 @@ def work(record: dict[str, Any], config: RunConfig) -> Outcome:
     cell = cell_from_record(record)
     if cell.key != record["key"]:
         raise EstbenchError(
-            f"estbench {__version__} on {platform.node()} computes another key for the cell '{cell.folder}'; "
+            f"estbench {__version__} on {platform.node()} computes another key for the run '{cell.folder}'; "
             "install the same version there"
         )
     known = cell.estimator.name in ESTIMATORS.names() and cell.problem.name in PROBLEMS.names()
@@ -78,6 +78,7 @@ def work(record: dict[str, Any], config: RunConfig) -> Outcome:
             config,
             interrupted=lambda: TERMINATED.is_set() or config.run in STOPPED,
             on_step=report,
+            on_phase=lambda name: worker.log_event(config.run, {"key": cell.key, "phase": name}),
             begun=lambda: worker.log_event(config.run, {"key": cell.key, "step": 0}),
             ready=ready,
         )

@@ -41,6 +41,8 @@ class Clocks:
         The device that is synchronised at both ends of a clock.
     seconds
         The seconds so far, by clock; zero if None.
+    begins
+        Called with the name of a clock before it starts.
 
     Examples
     --------
@@ -53,13 +55,20 @@ class Clocks:
     (True, 0.0)
     """
 
-    def __init__(self, device: torch.device, seconds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        seconds: Mapping[str, float] | None = None,
+        begins: Callable[[str], None] = lambda _name: None,
+    ) -> None:
         self.device = device
+        self.begins = begins
         self.seconds = dict.fromkeys(NAMES, 0.0) | dict(seconds or {})
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
         """Run one clock; the device is synchronised at both ends, so that each counts its own work."""
+        self.begins(name)
         synchronize(self.device)
         start = time.perf_counter()
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -45,6 +46,7 @@ def run_cell(
     *,
     interrupted: Callable[[], bool] = lambda: False,
     on_step: Callable[[int], None] = lambda _step: None,
+    on_phase: Callable[[str], None] = lambda _name: None,
     keep_checkpoint: bool = False,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     timeout: float | None = None,
@@ -56,11 +58,12 @@ def run_cell(
     """Compute a cell, from its checkpoint where there is one, and commit its record to ``folder``.
 
     Whatever is raised inside the cell is its outcome, ``failed``, and never stops the others; only a signal to stop
-    (``interrupted`` says so) and what ``on_step`` raises pass. What goes wrong with the folder (a full disk) is
-    raised, because it concerns them all. A cell that takes more than ``timeout`` seconds stops between two steps, as
-    ``timeout``; one that hangs ends its process if ``exit_if_hung``, and the next process calls ``record_failure``.
-    ``execution`` says where it ran, for its record. ``remark`` is called with each line for the cell's log.
-    ``ready`` is called first, and fails as the cell does. Settings of the process that the cell changed are put back.
+    (``interrupted`` says so) and what ``on_step`` or ``on_phase`` raises pass. What goes wrong with the folder (a full
+    disk) is raised, because it concerns them all. A cell that takes more than ``timeout`` seconds stops between two
+    steps, as ``timeout``; one that hangs ends its process if ``exit_if_hung``, and the next process calls
+    ``record_failure``. ``on_phase`` is called with the name of a clock when another one starts. ``execution`` says
+    where it ran, for its record. ``remark`` is called with each line for the cell's log. ``ready`` is called first,
+    and fails as the cell does. Settings of the process that the cell changed are put back.
     """
     folder.reopen(cell)
     workspace = folder.workspace(cell)
@@ -73,13 +76,26 @@ def run_cell(
     failure: Failure | None = None
     details: dict[str, Any] = {}
     passed: list[BaseException] = []
+    phase = ""
 
     def stop() -> bool:
         return interrupted() or deadline()
 
     def stepped(step: int) -> None:
-        try:
+        with passing():
             on_step(step)
+
+    def begins(name: str) -> None:
+        nonlocal phase
+        if name != phase:
+            phase = name
+            with passing():
+                on_phase(name)
+
+    @contextlib.contextmanager
+    def passing() -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             passed.append(error)
             raise
@@ -96,7 +112,7 @@ def run_cell(
             spent = state.restore(checkpoint)
             if spent is None and checkpoint.exists():
                 remark("its checkpoint is damaged or of another cell and is not used: it starts again")
-            clocks = Clocks(device, spent)
+            clocks = Clocks(device, spent, begins)
             with clocks("probe"):
                 probed = probe_shared(state, folder.trajectories, stop)
             if probed:
