@@ -103,8 +103,8 @@ def summary(analysis: Analysis) -> Table:
 
 def _find_bounds(analysis: Analysis) -> dict[str, str]:
     """Return the titles of the test bounds that were recorded, by metric."""
-    samples = analysis.setting("evaluation", "num_samples", default="K")
-    bounds = {"elbo": "test ELBO", "iwae": f"test IWAE-{samples}"}
+    names = {analysis.name_bound(problem, "iwae") for problem in analysis.problems}
+    bounds = {"elbo": "test ELBO", "iwae": f"test {names.pop() if len(names) == 1 else 'IWAE-K'}"}
     if len(done(analysis.final_values("iwae_final"))):
         final, images = (analysis.setting("evaluation", f"final_{of}", default="?") for of in FINAL)
         bounds["iwae_final"] = f"test IWAE-{final} on {images} images"
