@@ -81,6 +81,7 @@ def write_results(
     environments: Mapping[int, dict[str, Any]] | None = None,
     replicates: int = 100,
     rounds: int = 8,
+    shared: bool = False,
     final_num_samples: int = 0,
     **experiment: Any,
 ) -> Path:
@@ -88,7 +89,8 @@ def write_results(
 
     ``statuses`` and ``stops`` give the outcome of (estimator, seed) where it is not ``done`` at the last step: a status
     (``None`` for a missing cell) and the step at which the cell ended. ``labels`` overrides how variants are
-    called, ``environments`` changes the environment by seed.
+    called, ``environments`` changes the environment by seed. With ``shared``, gradients are also measured at the
+    checkpoints of a neutral run, where all estimators have the same decoder gradient.
     """
     labels, statuses, stops = labels or {}, statuses or {}, stops or {}
     spec = experiment_from(
@@ -145,7 +147,14 @@ def write_results(
             cell,
             record,
             curve_rows(cell, known, stop, diverged=diverged),
-            gradient_rows(cell, known, stop) if replicates else [],
+            [
+                row
+                for trajectory in (("own", "shared") if shared else ("own",))
+                for row in gradient_rows(cell, known, stop, trajectory)
+            ]
+            if replicates
+            else [],
+            picture_rows(cell) if status == Status.DONE else [],
             keep_checkpoint=False,
         )
     if rounds:
@@ -176,20 +185,37 @@ def curve_rows(cell: Cell, known: Behaviour, stop: int, *, diverged: bool = Fals
         for split, better in (("train", 1.0), ("validation", -0.5), ("test", 0.0)):
             rows.append({**x, "split": split, "metric": "elbo", "value": elbo + better})
             rows.append({**x, "split": split, "metric": "iwae", "value": elbo + better + 4})
+            kl = 20 * step / last
+            rows.append({**x, "split": split, "metric": "reconstruction", "value": elbo + better + kl})
+            rows.append({**x, "split": split, "metric": "kl", "value": kl})
+            rows.append({**x, "split": split, "metric": "active_units", "value": float(round(18 * step / last))})
         if step == last and cell.evaluation.final_num_samples:
             rows.append({**x, "split": "test", "metric": "iwae_final", "value": elbo + 6})
     return rows
 
 
-def gradient_rows(cell: Cell, known: Behaviour, stop: int) -> list[dict[str, Any]]:
+def picture_rows(cell: Cell, side: int = 4) -> list[dict[str, Any]]:
+    """A few tiny images: the same originals for all, reconstructions and samples of the estimator's own."""
+    same, own = _rng("pictures"), _rng(cell.seed, cell.estimator.label, "pictures")
+    kinds = {"original": same, "reconstruction": own, "sample": own}
+    return [
+        {"kind": kind, "number": number, "shape": f"{side}x{side}", "pixels": rng.bytes(side * side)}
+        for kind, rng in kinds.items()
+        for number in range(3)
+    ]
+
+
+def gradient_rows(cell: Cell, known: Behaviour, stop: int, trajectory: str = "own") -> list[dict[str, Any]]:
     """Variances that fall along the run, at log-spaced checkpoints up to where the cell stopped."""
-    rng = _rng(cell.seed, cell.estimator.label, "probe")
+    own = (cell.estimator.label, "probe") if trajectory == "own" else ("probe", trajectory)
+    rng = _rng(cell.seed, *own)
     R = cell.probe.replicates
     steps = np.unique(np.geomspace(1, cell.training.steps, cell.probe.points).round().astype(int))
     rows = []
     for step in (int(step) for step in steps if step <= stop):
         for (space, group), factor in GROUPS.items():
-            variance = known.variance * factor * (1 + step) ** -0.3 * math.exp(rng.normal(0, 0.15))
+            size = 0.2 if trajectory == "shared" and group == "decoder" else known.variance
+            variance = size * factor * (1 + step) ** -0.3 * math.exp(rng.normal(0, 0.15))
             statistics = {
                 "variance": (variance, 1.15),
                 "mean_norm2": (0.02 * factor, 1.3),
@@ -198,7 +224,7 @@ def gradient_rows(cell: Cell, known: Behaviour, stop: int) -> list[dict[str, Any
             }
             for statistic, (value, spread) in statistics.items():
                 low, high = value / spread, value * spread
-                where = {"step": step, "trajectory": "own", "space": space, "group": group}
+                where = {"step": step, "trajectory": trajectory, "space": space, "group": group}
                 rows.append(
                     {**where, "statistic": statistic, "value": value, "low": low, "high": high, "replicates": R}
                 )

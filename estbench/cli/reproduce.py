@@ -59,7 +59,7 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     from estbench.measure.environment import choose_device
     from estbench.reproduce import run_card
     from estbench.reproduce.results import write_page, write_result
-    from estbench.reproduce.tables import short_line, table
+    from estbench.reproduce.tables import checks_table, count_outcomes, pair_claims, short_line
 
     environment = describe_environment(choose_device("cpu"))
     results = []
@@ -73,6 +73,8 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     if as_json:
         print_json([result.as_dict() for result in results])
     else:
-        print_table(table(chosen, [result.as_dict() for result in results]))
+        claims = pair_claims(chosen, results)
+        print_table(checks_table(claims))
+        say(count_outcomes(claims))
         say(f"page: {page}")
     return 0 if all(result.as_expected for result in results) else 1

@@ -28,8 +28,9 @@ def build(
 ) -> Path:
     """Write ``report/`` in a results folder and return the path of the page.
 
-    It holds report.html, tables/*.{csv,md,tex}, figures/*.{svg,png,pdf,csv} and, for readers who have only the report,
-    environment.json (where its cells ran) and experiment.json (the resolved experiment, with the key of each cell).
+    It holds report.html, tables/*.{csv,md,tex,short.tex} (the last for a column of an article),
+    figures/*.{svg,png,pdf,csv} and, for readers who have only the report, environment.json (where its cells ran) and
+    experiment.json (the resolved experiment, with the key of each cell).
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
 
@@ -63,8 +64,7 @@ def build(
     figures = all_figures(analysis) if wanted - WRITTEN else []
     files: dict[str, bytes] = {}
     for table in tables:
-        written = {"csv": table.to_csv(), "md": table.to_markdown(), "tex": table.to_latex()}
-        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in written.items()}
+        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
     for figure in figures:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:

@@ -16,6 +16,7 @@ from estbench.errors import EstbenchError, did_you_mean
 SECTIONS = {
     "answer": "Answer",
     "convergence": "Curves",
+    "pictures": "Pictures",
     "variance": "Gradients",
     "throughput": "Speed and memory",
     "target": "Cost of a bound",
@@ -28,7 +29,7 @@ SECTIONS = {
     "cite": "Cite",
 }
 # Sections that are left out if nothing stands in them; the others say then why they are empty.
-OPTIONAL = frozenset({"sensitivity", "target", "pairwise"})
+OPTIONAL = frozenset({"sensitivity", "target", "pairwise", "pictures"})
 
 
 class Place(NamedTuple):

@@ -2,11 +2,12 @@
 
 from estbench.reproduce.card import Expectation, ReproductionCard, find_cards, read_card, shipped_cards
 from estbench.reproduce.card_result import CardResult, run_card
-from estbench.reproduce.studies import Study, StudyResult, figure_point, load_study, study
+from estbench.reproduce.studies import Panel, Study, StudyResult, figure_point, load_study, study
 
 __all__ = [
     "CardResult",
     "Expectation",
+    "Panel",
     "ReproductionCard",
     "Study",
     "StudyResult",

@@ -23,6 +23,7 @@ from estbench.toml_files import read_toml
 Tier = Literal["seconds", "minutes", "gpu", "cluster"]
 # Shortest first; the first two are what a machine without an accelerator can be asked for.
 TIERS: tuple[Tier, ...] = ("seconds", "minutes", "gpu", "cluster")
+Verdict = Literal["reproduced", "contradicted", "undecided"]
 Text = Field(min_length=1)
 # A file beside the card, and no path to anywhere else; names with a leading underscore are those of helpers.
 STUDY_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -32,7 +33,7 @@ class Expectation(Frozen):
     """The value or the range that a measured quantity should have.
 
     ``equals``: its whole interval lies within ``tolerance`` of ``value``. ``less`` and ``greater``: its whole interval
-    lies on that side of ``value``. So an interval that is too wide never counts as a success.
+    lies on that side of ``value``. So an interval that is too wide is no success, and no failure either.
     """
 
     quantity: str = Text
@@ -47,8 +48,16 @@ class Expectation(Frozen):
             raise ValueError("relation = 'equals' needs a tolerance, and the other relations take none")
         return self
 
-    def verdict(self, measured: Interval) -> str:
-        """Return ``reproduced``, ``contradicted``, or ``undecided`` if the interval reaches over the boundary."""
+    def verdict(self, measured: Interval) -> Verdict:
+        """Return what the measured interval says of the claim.
+
+        ``reproduced`` if all of the interval agrees, ``contradicted`` if none of it does, and ``undecided`` if it holds
+        values of both kinds or is not finite. A number without sampling error is an interval of one value.
+
+        >>> claim = Expectation(quantity="ratio", relation="less", value=1.0, source="the claim")
+        >>> claim.verdict(Interval(0.97, 0.94, 1.01, 5))
+        'undecided'
+        """
         if not all(map(math.isfinite, measured[:3])):
             return "undecided"
         low, high = self.accepted
@@ -88,8 +97,8 @@ class ReproductionCard(Frozen):
     deviations: tuple[str, ...]
     computed: str = Field(min_length=1, description="how the quantities are computed")
     tier: Tier
-    reproduces: bool = True
-    finding: str = Field(default="", description="what was found instead, if the claim does not reproduce")
+    verdict: Verdict = Field(default="reproduced", description="the verdict that is foreseen")
+    finding: str = Field(default="", description="what was found, if that is not what is claimed")
     study: str = Field(description="the name, without .py, of the Python file beside the card that computes it")
     options: dict[str, Any] = Field(default_factory=dict)
     expect: tuple[Expectation, ...] = Field(min_length=1)
@@ -113,8 +122,10 @@ class ReproductionCard(Frozen):
     def _consistent(self) -> ReproductionCard:
         if self.paper not in BIBTEX:
             raise ValueError(f"unknown paper '{self.paper}'; {did_you_mean(self.paper, BIBTEX)}")
-        if not self.reproduces and not self.finding:
-            raise ValueError("a claim that does not reproduce needs a finding: what was found instead")
+        if (self.verdict != "reproduced") != bool(self.finding):
+            raise ValueError(
+                "'finding' says what was found where the verdict is 'contradicted' or 'undecided', and only there"
+            )
         return self
 
 
@@ -125,8 +136,8 @@ class JudgedExpectation(NamedTuple):
     measured: Interval
 
     @property
-    def verdict(self) -> str:
-        """``reproduced``, ``contradicted`` or ``undecided``."""
+    def verdict(self) -> Verdict:
+        """The verdict of this expectation alone."""
         return self.expectation.verdict(self.measured)
 
 

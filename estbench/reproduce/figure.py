@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,72 +11,95 @@ from matplotlib.ticker import MaxNLocator
 
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Legend
-from estbench.report.figures.style import INK, WIDTH, line_styles, matplotlib_style, matplotlib_text, text_width
+from estbench.report.figures.style import (
+    INK,
+    SOFT,
+    WIDTH,
+    line_styles,
+    matplotlib_style,
+    matplotlib_text,
+    text_width,
+)
+from estbench.reproduce.studies import Panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from estbench.report.figures.style import LineStyle
+    from estbench.reproduce.card_result import CardResult
+    from estbench.reproduce.studies import StudyResult
 
 HEIGHT = 2.7  # inches of a row of panels
 ACROSS = 3  # panels, at most
+TICKS = {1: 8, 2: 5, 3: 4}  # of an x axis, at most, by the panels across
 SAMPLE = 0.65  # inches that a legend's line takes, with the room around it
 LEGEND_ROW = 0.22  # inches
 DECADES = 20  # a logarithmic axis over less than this has hardly a label
 
 
-def draw(outcome: dict[str, Any]) -> RenderedFigure | None:
+def draw(result: CardResult) -> RenderedFigure | None:
     """Draw a panel for each value of ``panel`` and a line for each series; return None for a card without points."""
-    frame = pd.DataFrame(outcome["points"])
-    if frame.empty:
+    if result.measured is None or not result.measured.points:
         return None
-    card = outcome["card"]
-    theory = " Dashes: what theory says." if "expected" in frame and bool(frame["expected"].notna().any()) else ""
+    frame, card = pd.DataFrame(result.measured.points), result.card
     with matplotlib_style():
-        return draw_panels(frame, outcome["axes"], outcome["log_axes"]).finish(
-            name=card["name"],
-            title=card["claim"],
-            alt=f"{card['claim']} Series: {', '.join(map(str, frame['series'].unique()))}.",
-            caption=f"{card['computed']} Points: measured; bars: 95 % intervals.{theory}",
-            reading=f"Paper: {card['paper']}, {card['where']}.",
+        return draw_panels(frame, result.measured).finish(
+            name=card.name,
+            title=card.claim,
+            alt=f"{card.claim} Panels: {_list(frame['panel'])}. Series: {_list(frame['series'])}.",
+            caption=_explain(frame, result.measured),
+            reading="",
             data=frame,
         )
 
 
-def draw_panels(frame: pd.DataFrame, labels: tuple[str, str], logs: tuple[bool, bool]) -> Canvas:
+def draw_panels(frame: pd.DataFrame, measured: StudyResult) -> Canvas:
     """Draw the points of a card.
 
     Parameters
     ----------
     frame
         One row per point: ``panel``, ``series``, ``x``, ``value``, ``low``, ``high`` and, if known, ``expected``.
-    labels, logs
-        Of the x axis and the y axis: what they are called, and whether they are logarithmic.
+    measured
+        The result that they are of, which says what the axes are called and which of them are logarithmic.
     """
-    panels = list(dict.fromkeys(frame["panel"]))
-    rows = math.ceil(len(panels) / ACROSS)
-    columns = math.ceil(len(panels) / rows)  # 2 x 2, not 3 and 1
+    kinds = {name: _panel(str(name), measured) for name in dict.fromkeys(frame["panel"])}
+    rows = math.ceil(len(kinds) / ACROSS)
+    columns = math.ceil(len(kinds) / rows)  # 2 x 2, not 3 and 1
     styles = line_styles(dict.fromkeys(frame["series"]))
     legend = Legend(styles, _legend_columns(list(styles)), row=LEGEND_ROW)
     canvas = Canvas.grid(HEIGHT * rows + 0.3 + legend.height, rows, columns, margins=None, legend=legend)
-    for place, axes in enumerate(canvas.panels.flat):
-        if place >= len(panels):
-            axes.set_visible(False)
-            continue
-        points = frame[frame["panel"] == panels[place]]
+    own_labels = len({kind.label for kind in kinds.values()}) > 1
+    places = list(canvas.panels.flat)
+    for axes in places[len(kinds) :]:
+        axes.set_visible(False)
+    for place, (axes, (name, kind)) in enumerate(zip(places, kinds.items(), strict=False)):
+        points = frame[frame["panel"] == name]
+        if kind.level is not None:
+            axes.axhline(kind.level, color=SOFT, linewidth=1.2)
         for label, of_series in points.groupby("series", sort=False):
             _draw_series(axes, of_series.sort_values("x"), styles[str(label)])
-        axes.set_title(matplotlib_text(str(panels[place])))
-        axes.set_xlabel(matplotlib_text(labels[0]), color=INK)
-        if place % columns == 0:
-            axes.set_ylabel(matplotlib_text(labels[1]), color=INK)
-        if logs[0] and points["x"].min() > 0 and points["x"].max() > DECADES * points["x"].min():
-            axes.set_xscale("log")
-        elif (points["x"] % 1 == 0).all():
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if logs[1]:
+        axes.set_title(matplotlib_text(str(name)))
+        axes.set_xlabel(matplotlib_text(measured.axes[0]), color=INK)
+        if own_labels or place % columns == 0:
+            axes.set_ylabel(matplotlib_text(kind.label), color=INK)
+        if kind.log:
             axes.set_yscale("log")
+        _scale_x(axes, points["x"], log=measured.log_axes[0], ticks=TICKS[columns])
     return canvas
+
+
+def _panel(name: str, measured: StudyResult) -> Panel:
+    """Return what is said of a panel by itself, or else of all of them."""
+    return measured.panels.get(name, Panel(label=measured.axes[1], log=measured.log_axes[1]))
+
+
+def _scale_x(axes: Axes, x: pd.Series[float], *, log: bool, ticks: int) -> None:
+    """Make an axis logarithmic if it spans enough for labels; else give it few enough ticks that none touch."""
+    if log and x.min() > 0 and x.max() > DECADES * x.min():
+        axes.set_xscale("log")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10], integer=bool((x % 1 == 0).all())))
 
 
 def _draw_series(axes: Axes, points: pd.DataFrame, style: LineStyle) -> None:
@@ -90,11 +113,29 @@ def _draw_series(axes: Axes, points: pd.DataFrame, style: LineStyle) -> None:
         color=style.colour,
         marker=style.marker,
         linestyle="none" if expected else style.linestyle,
-        markersize=3.5,
+        markersize=4.5,
+        markerfacecolor="none",  # lines that lie on each other are seen by their markers
         elinewidth=1.0,
     )
     if expected:
         axes.plot(points["x"], points["expected"], color=style.colour, linestyle="--", linewidth=1.1)
+
+
+def _explain(frame: pd.DataFrame, measured: StudyResult) -> str:
+    """Say what is drawn: bars, dashes and grey lines only where there are some."""
+    said = ["Markers: measured."]
+    if bool((frame["high"] > frame["low"]).any()):
+        said.append(f"Bars: {measured.bars}.")
+    if "expected" in frame and bool(frame["expected"].notna().any()):
+        said.append("Dashes: what theory says.")
+    levels = dict.fromkeys(f"{panel.level:g}" for panel in measured.panels.values() if panel.level is not None)
+    if levels:
+        said.append(f"Grey line: {' or '.join(levels)}, which the claim is about.")
+    return " ".join(said)
+
+
+def _list(names: pd.Series[str]) -> str:
+    return ", ".join(map(str, dict.fromkeys(names)))
 
 
 def _legend_columns(labels: list[str]) -> int:

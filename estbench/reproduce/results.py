@@ -1,8 +1,9 @@
-"""Results of cards on disk: one JSON document per card, and a table, figures and a page made from them all.
+"""Results of cards on disk: one JSON document per card, and tables, figures and a page made from them all.
 
 results/reproductions/
   cards/<name>.json           the card as it was, its result, the environment
-  reproductions.{csv,md,tex}  the table
+  reproductions.csv           every check, in full precision
+  reproductions.{md,tex}      the claims with their outcomes; every check (md)
   figures/<name>.{svg,png,pdf,csv}
   reproductions.html          everything on one page
 """
@@ -11,23 +12,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup
 
 from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath
 from estbench.options import validated
-from estbench.report.figures.rendered import RenderedFigure
-from estbench.report.page.render import part
-from estbench.report.page.svg import inline_svg
 from estbench.reproduce.card import ReproductionCard
 from estbench.reproduce.card_result import CardResult, StoredCardResult
 from estbench.reproduce.figure import draw
-from estbench.reproduce.tables import table
+from estbench.reproduce.page import render
+from estbench.reproduce.studies import StudyResult
+from estbench.reproduce.tables import checks_table, claims_table, count_outcomes, names_table, pair_claims
 from estbench.store.files import encoded, read_json, write_files, write_json
 
 PAGE = "reproductions.html"
@@ -35,10 +32,13 @@ PAGE = "reproductions.html"
 
 def write_result(result: CardResult, folder: Path, environment: dict[str, Any]) -> None:
     """Write one result; it takes the place of an earlier one of the same card."""
+    measured = result.measured or StudyResult({})
     content = {
         **result.as_dict(),
-        "axes": list(result.measured.axes) if result.measured else ["", ""],
-        "log_axes": list(result.measured.log_axes) if result.measured else [False, False],
+        "axes": list(measured.axes),
+        "log_axes": list(measured.log_axes),
+        "panels": {name: panel.model_dump(mode="json") for name, panel in measured.panels.items()},
+        "bars": measured.bars,
         "environment": environment,
     }
     path = GuardedPath(folder) / "cards" / f"{result.card.name}.json"
@@ -49,7 +49,7 @@ def write_result(result: CardResult, folder: Path, environment: dict[str, Any]) 
         raise EstbenchError(f"cannot write '{path}': {error.strerror or error}; choose another --out") from None
 
 
-def read_results(folder: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+def read_results(folder: Path, warn: Callable[[str], None]) -> list[CardResult]:
     """Read the results that a folder holds, by card; ``warn`` of a file that is none, or is of an earlier estbench."""
     results = []
     for path in (GuardedPath(folder) / "cards").iterdir():
@@ -62,50 +62,30 @@ def read_results(folder: Path, warn: Callable[[str], None]) -> list[dict[str, An
     return results
 
 
-def _read_result(path: GuardedPath) -> dict[str, Any]:
+def _read_result(path: GuardedPath) -> CardResult:
     data = read_json(path, "reproduce it again, or delete it")
     stored = {name: data[name] for name in StoredCardResult.model_fields if name in data}
-    result = validated(StoredCardResult, stored, f"'{path}'").model_dump(mode="json", exclude_unset=True)
-    if path.stem != result["card"]["name"]:
-        raise EstbenchError(f"'{path}' is of the card {result['card']['name']!r}")
+    result = validated(StoredCardResult, stored, f"'{path}'").as_result()
+    if path.stem != result.card.name:
+        raise EstbenchError(f"'{path}' is of the card {result.card.name!r}")
     return result
 
 
-def write_page(cards: Sequence[ReproductionCard], folder: Path, warn: Callable[[str], None]) -> Path:
-    """Write the table, the figures and the page of all results in a folder; return the page."""
-    results = read_results(folder, warn)
-    summary = table(cards, results)
-    pictures = {result["card"]["name"]: draw(result) for result in results}
+def write_page(cards: Iterable[ReproductionCard], folder: Path, warn: Callable[[str], None]) -> Path:
+    """Write the tables, the figures and the page of these cards and of all results in a folder; return the page."""
+    claims = pair_claims(cards, read_results(folder, warn))
+    table, checks = claims_table(claims), checks_table(claims)
+    pictures = {claim.card.name: draw(claim.result) for claim in claims if claim.result}
     files = {
-        "reproductions.csv": encoded(summary.to_csv()),
-        "reproductions.md": encoded(summary.to_markdown()),
-        "reproductions.tex": encoded(summary.to_latex()),
-        PAGE: encoded(_page(cards, results, summary, pictures)),
+        "reproductions.csv": encoded(checks.to_csv()),
+        "reproductions.md": encoded(f"{count_outcomes(claims)}\n\n{table.to_markdown()}\n{checks.to_markdown()}"),
+        "reproductions.tex": encoded(names_table(claims).to_latex()),
+        PAGE: encoded(render(claims, pictures)),
     }
     for picture in filter(None, pictures.values()):
         files |= {f"figures/{picture.name}.{ending}": content for ending, content in picture.files().items()}
     write_files(GuardedPath(folder), files)
     return folder / PAGE
-
-
-def _page(
-    cards: Sequence[ReproductionCard],
-    results: Sequence[dict[str, Any]],
-    summary: Any,
-    pictures: dict[str, RenderedFigure | None],
-) -> str:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        style=Markup(part("report.css")),  # noqa: S704  (our own file)
-        cards=cards,
-        results={result["card"]["name"]: result for result in results},
-        table=summary,
-        pictures=pictures,
-        drawing=inline_svg,
-    )
 
 
 def _finite(value: Any) -> Any:

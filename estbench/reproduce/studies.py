@@ -16,10 +16,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from estbench.errors import EstbenchError
-from estbench.options import BaseOptions, validated
+from estbench.options import BaseOptions, Frozen, validated
 from estbench.plugins import load_plugin
 from estbench.reproduce.card import ReproductionCard
 from estbench.stats import Interval
+
+
+class Panel(Frozen):
+    """A panel of a card's figure whose values are not those of the other panels.
+
+    ``label`` and ``log`` are of its y axis. ``level`` is a value that the claim is about, such as a ratio of one: it is
+    drawn as a grey line.
+    """
+
+    label: str
+    log: bool = False
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,16 @@ class StudyResult:
     """The quantities that a study computed, and the points of its figure.
 
     ``quantities`` are by the names that a card's expectations use. ``points`` are made by ``figure_point``; ``axes``
-    are the labels of x and value, and ``log_axes`` says which of the two are logarithmic.
+    are the labels of x and value, and ``log_axes`` says which of the two are logarithmic. A panel whose values are of
+    another kind has its own y axis in ``panels``. ``bars`` says what the bars of the figure are.
     """
 
     quantities: dict[str, Interval]
     points: list[dict[str, Any]] = field(default_factory=list)
     axes: tuple[str, str] = ("", "")
     log_axes: tuple[bool, bool] = (False, False)
+    panels: dict[str, Panel] = field(default_factory=dict)
+    bars: str = "95 % intervals"
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,8 @@ def read_json(
     ``limits`` of its bytes and parts. ``remedy`` is the end of the message: what the user can do.
     """
     try:
-        text = _bounded(path, *limits, budget)
-        data = json.loads(text)
+        data = read_any_json(path, limits, budget)
         version = int(data["schema"])
-        if "\\ud" in text.lower():
-            data = without_surrogates(data)  # no file and no table can hold them
         if version == SCHEMA_VERSION:
             return dict(data)
     except (LinkError, TooLargeError, ReadError):
@@ -113,6 +110,15 @@ def read_json(
         f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
         f"upgrade estbench to {data.get('estbench', f'a version that reads schema {version}')}"
     )
+
+
+def read_any_json(
+    path: str | PathLike[str], limits: tuple[Limit, Limit] = (JSON_BYTES, JSON_PARTS), budget: Budget | None = None
+) -> Any:
+    """Return what a JSON document without a schema holds; errors of its syntax are those of ``json.loads``."""
+    text = _bounded(path, *limits, budget)
+    data = json.loads(text)
+    return without_surrogates(data) if "\\ud" in text.lower() else data  # no file and no table can hold them
 
 
 def _bounded(path: str | PathLike[str], size: Limit, parts: Limit, budget: Budget | None) -> str:

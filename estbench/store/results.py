@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ class Results:
         return frame
 
 
-def load(path: str | Path) -> Results:
+def load(path: str | PathLike[str]) -> Results:
     """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or has another schema."""
     folder = ResultsFolder(path)
     plan = folder.read_plan()

@@ -12,9 +12,11 @@ from estbench.experiment import Cell, Experiment, make_plan, stream_seed
 from estbench.measure import probe
 from estbench.options import BaseOptions, validated
 from estbench.problems import PROBLEMS
-from estbench.reproduce import StudyResult, figure_point, study
+from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import log_t_interval, paired_ratio
 from estbench.training import evaluation_batch, start_run, take_steps
+
+RATIO = Panel(label="ratio of the variances", log=True, level=1.0)
 
 
 class DisarmVariancesOptions(BaseOptions):
@@ -53,17 +55,18 @@ def disarm_variances(options: DisarmVariancesOptions) -> StudyResult:
         for estimator, step, variance in _measure(cell, options):
             variances.setdefault((estimator, step), []).append(variance)
     *others, last = options.estimators
-    quantities = {
-        f"{last} / {other}, step {step}": paired_ratio(variances[last, step], variances[other, step])
-        for other in others
-        for step in options.checkpoints
-    }
     points = [
         figure_point("encoder", estimator, step, log_t_interval(values))
         for (estimator, step), values in variances.items()
     ]
-    axes = (f"step of the run that {options.guide} trains", "variance of the minibatch gradient")
-    return StudyResult(quantities, points, axes, (False, True))
+    quantities = {}
+    for other in others:
+        for step in options.checkpoints:
+            ratio = paired_ratio(variances[last, step], variances[other, step])
+            quantities[f"{last} / {other}, step {step}"] = ratio
+            points.append(figure_point("ratio", f"{last} / {other}", step, ratio))
+    axes = (f"step of the run of {options.guide}", "variance of the minibatch gradient")
+    return StudyResult(quantities, points, axes, (False, True), {"ratio": RATIO})
 
 
 def _measure(cell: Cell, options: DisarmVariancesOptions) -> Iterator[tuple[str, int, float]]:

@@ -15,10 +15,14 @@ from estbench.experiment import stream_seed
 from estbench.latents import CategoricalLatents
 from estbench.measure import draw_gradients
 from estbench.options import BaseOptions
-from estbench.reproduce import StudyResult, figure_point, study
+from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import Interval, jackknife_interval
 
 CHUNK = 20_000  # replicates of one call
+PANELS = {
+    "squared bias": Panel(label="squared bias of the gradient", log=True),
+    "variance": Panel(label="variance of one estimate", log=True),
+}
 PROBLEM = random_problem(CategoricalLatents(2, 3), decoder, 3064, analytic_kl=True)
 
 
@@ -51,7 +55,7 @@ def gumbel_softmax_temperature(options: GumbelSoftmaxTemperatureOptions) -> Stud
     points = []
     for name in options.estimators:
         moments = [_measure(name, temperature, options.replicates) for temperature in options.temperatures]
-        for statistic in ("squared bias", "variance"):
+        for statistic in PANELS:
             values = [each[statistic] for each in moments]
             ratios = [_ratio(high, low) for low, high in itertools.pairwise(values)]
             label = f"{name}: {statistic}, one temperature to the next lower"
@@ -61,7 +65,7 @@ def gumbel_softmax_temperature(options: GumbelSoftmaxTemperatureOptions) -> Stud
                 figure_point(statistic, name, temperature, value)
                 for temperature, value in zip(options.temperatures, values, strict=True)
             ]
-    return StudyResult(quantities, points, ("temperature", "of the gradient"), (True, True))
+    return StudyResult(quantities, points, ("temperature", ""), (True, True), PANELS)
 
 
 def _measure(name: str, temperature: float, replicates: int) -> dict[str, Interval]:

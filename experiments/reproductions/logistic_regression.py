@@ -14,11 +14,12 @@ from estbench.measure import draw_gradients
 from estbench.options import BaseOptions
 from estbench.problems import Problem
 from estbench.randomness import seeded
-from estbench.reproduce import StudyResult, figure_point, study
+from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import Interval, log_t_interval, paired_ratio
 
 # Rows (replicates x runs x evaluations) of one call: each row of a regression holds all of its data.
 ROWS = 3000
+RATIO = Panel(label="ratio of the variances", log=True, level=1.0)
 Parameters = dict[str, Tensor]  # (runs, D) each
 
 
@@ -64,7 +65,15 @@ def logistic_regression(options: LogisticRegressionOptions) -> StudyResult:
         for estimator, by_name in at.items()
         for name, values in by_name.items()
     ]
-    return StudyResult(quantities, points, ("training steps", "variance of one estimate"), (True, True))
+    panels = {f"ratio, d/d {name}": RATIO for name in names}
+    if len(options.compare) == 1:  # the ratios of several pairs would hide each other
+        pair = " / ".join(*options.compare)
+        points += [
+            figure_point(f"ratio, d/d {name}", pair, step, quantities[f"{name}: {pair}, step {step}"])
+            for name in names
+            for step in variances
+        ]
+    return StudyResult(quantities, points, ("training steps", "variance of one estimate"), (True, True), panels)
 
 
 def _train(options: LogisticRegressionOptions, problem: Problem) -> list[tuple[int, Parameters]]:

@@ -48,7 +48,7 @@ def reinmax_polynomials(options: ReinMaxPolynomialsOptions) -> StudyResult:
                 span = Interval(float(biases.median()), float(biases.min()), float(biases.max()), len(biases))
                 points.append(figure_point(family, variant, degree, span))
     axes = ("degree of f", "|mean - exact| / |exact|")
-    return StudyResult(quantities, points, axes, (False, True))
+    return StudyResult(quantities, points, axes, (False, True), bars="from the smallest to the largest of the problems")
 
 
 def find_biases(variant: str, family: str, degree: int, problems: int) -> Tensor:

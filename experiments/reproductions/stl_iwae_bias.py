@@ -16,7 +16,7 @@ from estbench.experiment import stream_seed
 from estbench.latents import NormalLatents
 from estbench.measure import draw_gradients
 from estbench.options import BaseOptions
-from estbench.reproduce import StudyResult, figure_point, study
+from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import Interval, normal_quantile
 
 CHUNK = 50_000  # replicates of one call
@@ -24,6 +24,10 @@ CHUNK = 50_000  # replicates of one call
 NOISE = torch.linspace(-12, 12, 1201, dtype=torch.float64)
 LOG_T = torch.linspace(-45, 75, 1201, dtype=torch.float64)
 PARAMETERS: tuple[Literal["loc", "log_scale"], ...] = ("loc", "log_scale")
+PANELS = {
+    **{f"bias, d/d {name}": Panel(label="mean of the estimates / exact", level=1.0) for name in PARAMETERS},
+    **{f"noise, d/d {name}": Panel(label="variance of one estimate", log=True) for name in PARAMETERS},
+}
 
 
 class StlIwaeBiasOptions(BaseOptions):
@@ -57,12 +61,13 @@ def stl_iwae_bias(options: StlIwaeBiasOptions) -> StudyResult:
                 variances[variant, name] = SampleVariance.from_draws(draws[name])
                 ratio = _mean_over(draws[name], exact[name])
                 quantities[f"{variant}, K = {k}, {name}: mean / exact"] = ratio
-                points.append(figure_point(f"d/d {name}", variant, k, ratio))
+                points.append(figure_point(f"bias, d/d {name}", variant, k, ratio))
+                points.append(figure_point(f"noise, d/d {name}", variant, k, variances[variant, name].interval))
         first, second = options.compare
         for name in PARAMETERS:
             ratio = variances[first, name].ratio(variances[second, name])
             quantities[f"K = {k}, {name}: variance of {first} / {second}"] = ratio
-    return StudyResult(quantities, points, ("K", "mean of the estimates / exact gradient"), (True, False))
+    return StudyResult(quantities, points, ("K", ""), (True, False), PANELS)
 
 
 def one_latent(x: float, loc: float, scale: float, k: int) -> SmallProblem:

@@ -14,11 +14,15 @@ from estbench.experiment import Cell, Experiment, make_plan, stream_seed
 from estbench.measure import draw_gradients
 from estbench.options import BaseOptions, validated
 from estbench.problems import PROBLEMS, bernoulli_toy_variance
-from estbench.reproduce import StudyResult, figure_point, study
+from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import Interval, log_t_interval, t_interval
 from estbench.training import start_run, take_steps
 
-COST, NOISE = "expected cost left", "variance of one estimate"
+PANELS = {
+    "expected cost left": Panel(label="share of the cost at the start", log=True),
+    "noise of one estimate": Panel(label="variance / that of REINFORCE, same theta", log=True, level=1.0),
+}
+COST, NOISE = PANELS
 Curve = list[tuple[float, float, float]]  # at each checkpoint: cost left, variance, REINFORCE's variance
 
 
@@ -58,13 +62,14 @@ def toy_training(options: ToyTrainingOptions) -> StudyResult:
     for estimator, runs in curves.items():
         costs, variances, references = np.moveaxis(np.array(runs), -1, 0)  # each (seeds, 1 + points)
         quantities[f"{estimator}: cost left"] = t_interval(costs[:, -1])
+        ratios = variances / references
         with np.errstate(divide="ignore"):  # the geometric mean with a zero is zero
-            ratios = np.exp(np.log(variances[:, 1:] / references[:, 1:]).mean(1))
-        quantities[f"{estimator}: variance / that of REINFORCE"] = log_t_interval(ratios)
+            means = np.exp(np.log(ratios[:, 1:]).mean(1))
+        quantities[f"{estimator}: variance / that of REINFORCE"] = log_t_interval(means)
         for index, step in enumerate(_steps(options)):
             points.append(figure_point(COST, estimator, step, t_interval(costs[:, index])))
-            points.append(figure_point(NOISE, estimator, step, log_t_interval(variances[:, index])))
-    return StudyResult(quantities, points, ("step", "expected cost left, of 1; variance"), (False, True))
+            points.append(figure_point(NOISE, estimator, step, log_t_interval(ratios[:, index])))
+    return StudyResult(quantities, points, axes=("step", ""), panels=PANELS)
 
 
 def _train(cell: Cell, options: ToyTrainingOptions) -> Curve:

@@ -30,7 +30,7 @@ def test_several_folders_make_one_page(estbench, pair):
     assert (code, errors) == (0, "")
     assert "report: a/report/report.html" in said
     assert "stl" in said
-    assert "3 of 3 cells done." in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "3 of 3 runs done." in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")
     assert not (pair / "b" / "report").exists()
 
 
@@ -75,6 +75,48 @@ def test_conflicting_folders_are_refused(refused, pair):
 def test_different_protocols_are_refused(refused, pair):
     write_results(pair / "c", ["stl"], 1, training={"steps": 7}, **LIGHT)
     assert "training.steps is 2000 in 'a' and 7 in 'c'" in refused("report", "a", "c")
+
+
+def test_an_index_lists_every_report_below(estbench, pair):
+    write_results(pair / "c", ["reparam"], 1, name="third", **LIGHT)
+    (pair / "c" / "experiment.json").write_text("{", encoding="utf-8")
+    code, said, errors = estbench("report", "--index", ".")
+    assert (code, said) == (0, "index of 2 experiments: index.html\n")
+    assert errors.startswith("Warning: left out: c: cannot read")
+    page = (pair / "index.html").read_text(encoding="utf-8")
+    assert "2 experiments" in page
+    assert not (pair / "a" / "report").exists()
+
+
+def test_an_index_is_opened(estbench, pair, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert estbench("report", "--index", "--open", ".").code == 0
+    assert opened == [(pair / "index.html").resolve().as_uri()]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["--out", "x"],
+        ["--format", "html"],
+        ["--target", "-100"],
+        ["--watch"],
+        ["--interval", "2"],
+        ["--tensorboard"],
+        ["--plugin", "mine.py"],
+    ],
+    ids=lambda given: given[0],
+)
+def test_an_index_refuses_options_of_one_report(refused, pair, given):
+    assert f"no use for {given[0]}" in refused("report", "--index", ".", *given)
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"), [(["a", "b"], "one folder"), (["nowhere"], "no folder"), (["a/cells"], "no report below")]
+)
+def test_an_index_of_nothing_is_refused(refused, pair, folders, said):
+    assert said in refused("report", "--index", *folders)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +178,10 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
         return page.is_file() and words in page.read_text(encoding="utf-8")
 
     try:
-        wait_for(lambda: page_says("1 of 2 cells done; 1 missing."))
+        wait_for(lambda: page_says("1 of 2 runs done; 1 missing."))
         assert page_says(REFRESH)
         write_results(here / "r", ["reparam"], 2, **LIGHT)
-        wait_for(lambda: page_says("2 of 2 cells done."))
+        wait_for(lambda: page_says("2 of 2 runs done."))
         assert page_says(REFRESH)
         os.kill(watching.pid, signal.SIGINT)
         said, errors = watching.communicate(timeout=60)
@@ -147,7 +189,7 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
         watching.kill()
     assert (watching.returncode, errors) == (0, "")
     assert "report: r/report/report.html" in said
-    assert page_says("2 of 2 cells done.")
+    assert page_says("2 of 2 runs done.")
     assert not page_says(REFRESH)
 
 
@@ -165,6 +207,6 @@ def test_a_watch_outlives_a_folder_that_cannot_be_read_just_now(estbench, pair, 
     monkeypatch.setattr(watch, "changes", looks)
     code, said, errors = estbench("report", "--watch", "a", "--format", "html")
     assert (code, errors) == (0, "")
-    assert "2 of 2 cells done." in said
+    assert "2 of 2 runs done." in said
     assert "not rebuilt: cannot read 'a/experiment.json'" in said
     assert REFRESH not in (pair / "a" / "report" / "report.html").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from estbench import EstbenchError, estimators, problems
-from estbench.experiment import Cell, find_experiment, make_plan, read_experiment
+from estbench.experiment import Cell, Evaluation, find_experiment, make_plan, read_experiment
 from estbench.experiment.plan import cell_from_record
 from estbench.experiment.spec import experiment_from
 from estbench.registry import Resolved
@@ -29,8 +30,8 @@ def test_the_keys_of_the_quickstart_are_the_same_for_ever():
     plan = make_plan(
         read_experiment(find_experiment("quickstart")), estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve
     )
-    assert [cell.key for cell in plan] == ["c46ce7ffdbe080cb447d4e9f5f6fab3c78c5d7a51f60bad1658d21920ea1e985"]
-    assert plan.cells[0].folder == "reparam-vae-s0-c46ce7ff"
+    assert [cell.key for cell in plan] == ["7cedbbb169382ad2066b5bcba0fca614b7864f4d67bf5ab8d42814abecdf56ff"]
+    assert plan.cells[0].folder == "reparam-vae-s0-7cedbbb1"
 
 
 def test_a_plan_is_every_problem_with_every_seed_and_every_estimator(tiny):
@@ -73,16 +74,55 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
             "optimizer": "sgd",
             "schedule": "cosine",
         },
-        "evaluation": {"every": 11, "num_samples": 3, "examples": 21, "final_num_samples": 5, "final_examples": 7},
+        "evaluation": {
+            "every": 11,
+            "num_samples": 3,
+            "examples": 21,
+            "final_num_samples": 5,
+            "final_examples": 7,
+            "pictures": False,
+        },
         "probe": {"replicates": 4, "points": 3, "shared": "stl", "reference": "exact", "path": "loop"},
     }
     cell = planned(tiny).cells[0]
     keys = [cell.key]
     for part, settings in changes.items():
-        dependent = {"tracking_steps", "reference_replicates", "source"}  # of the probe: idle here
+        dependent = {"tracking_steps", "reference_replicates", "source", "points"} - set(settings)  # idle here
         assert set(settings) == set(type(getattr(cell, part)).model_fields) - dependent, "a setting is not tested"
         keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
     assert len(set(keys)) == len(keys)
+
+
+def test_of_two_schedules_of_evaluation_the_one_in_use_counts(tiny):
+    def key(**evaluation):
+        return planned({**tiny, "evaluation": evaluation}).cells[0].key
+
+    assert key(every=10, points=7) == key(every=10) != key(every=11)
+    assert key(points=7) != key(points=8)
+
+
+@pytest.mark.parametrize(
+    ("last", "settings", "steps"),
+    [
+        (2000, {"points": 4}, [0, 10, 58, 342, 2000]),
+        (2000, {"points": 1}, [0, 2000]),
+        (3, {"points": 20}, [0, 1, 2, 3]),
+        (1, {}, [0, 1]),
+        (10, {"every": 4}, [0, 4, 8, 10]),
+        (10, {"every": 400}, [0, 10]),
+    ],
+)
+def test_evaluations_are_log_spaced_or_at_equal_distances(last, settings, steps):
+    assert Evaluation(**settings).steps(last) == steps
+
+
+@pytest.mark.parametrize("last", [100, 1000, 100_000])
+def test_twenty_evaluations_have_nearly_equal_ratios(last):
+    steps = Evaluation().steps(last)[1:]
+    ratios = [after / before for before, after in itertools.pairwise(steps) if before >= 20]
+    assert len(steps) <= 20
+    assert max(ratios) < 1.4
+    assert steps[-1] == last
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_a_report_of_a_sweep_says_how_it_chose(tmp_path):
     page = build(path, ["html", "csv", "svg"]).read_text()
     assert "Swept: learning_rate. Each estimator is shown at the setting with the best mean validation ELBO" in page
     assert "the test split had no say in it. reparam: learning_rate=0.001; stl: learning_rate=0.001." in page
-    assert "18 of 18 cells done." in page
+    assert "18 of 18 runs done." in page
     assert "at learning rate 0.0001, 0.001, 0.01 (swept)" in page
     assert 'id="sensitivity"' in page
     names = {file.name for file in (path / "report").glob("*/sensitivity*")}

@@ -55,7 +55,7 @@ def test_the_events_are_the_records(results, tmp_path):
             for row in mine["gradients"].itertuples()
         }
         assert set(read.Tags()["scalars"]) == tags
-        assert len(tags) == 6 + 16
+        assert len(tags) == 15 + 16
         curve = mine["curves"].query("split == 'test' and metric == 'elbo'")
         events = read.Scalars("test/elbo")
         assert [event.step for event in events] == curve["step"].tolist()

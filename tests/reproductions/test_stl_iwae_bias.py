@@ -45,7 +45,9 @@ def test_a_biased_mean_is_told_from_an_unbiased_one():
     assert biased.low > 1.02
     # Four standard errors: a false alarm in 16,000, and the seed is fixed.
     assert abs(unbiased.value - 1) < 4 / 1.96 * (unbiased.high - unbiased.value)
-    assert {point["panel"] for point in result.points} == {"d/d loc", "d/d log_scale"}
+    parameters = ("loc", "log_scale")
+    drawn = {f"{kind}, d/d {name}" for kind in ("bias", "noise") for name in parameters}
+    assert {point["panel"] for point in result.points} == set(result.panels) == drawn
 
 
 def test_the_ratio_of_variances_is_by_parameter():

@@ -39,6 +39,14 @@ def test_points_start_from_a_fair_coin(result):
     assert start == [1.0, 1.0]
 
 
+def test_every_panel_has_its_own_axis_and_noise_is_relative_to_reinforce(result):
+    assert {point["panel"] for point in result.points} == set(result.panels)
+    assert [panel.level for panel in result.panels.values()] == [None, 1.0]
+    noise = [point for point in result.points if point["series"] == "reinforce" and "noise" in point["panel"]]
+    assert all(point["low"] / 1.2 < 1 < point["high"] * 1.2 for point in noise)
+    assert len(noise) == 3
+
+
 def _adam_theta() -> float:
     """Theta after Adam's steps along the exact gradient -theta (1 - theta) (f(1) - f(0)), written out."""
     logit = first = second = 0.0

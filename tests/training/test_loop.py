@@ -95,9 +95,9 @@ def test_every_clock_holds_its_own_work_alone(train_cell, monkeypatch):
     def slow(module, name, seconds):
         original = getattr(module, name)
 
-        def function(*arguments):
+        def function(*arguments, **options):
             now[0] += seconds(*arguments)
-            return original(*arguments)
+            return original(*arguments, **options)
 
         monkeypatch.setattr(module, name, function)
 

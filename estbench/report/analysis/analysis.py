@@ -10,12 +10,11 @@ from functools import cached_property
 from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
 from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.leaderboard import Leaderboard, build_leaderboard, find_contenders
-from estbench.report.analysis.noise_shares import Shares, sentences
 from estbench.report.analysis.notices import describe_limits, find_uncertified
 from estbench.report.analysis.paired import Runs, find_runs
 from estbench.report.analysis.rankings import Ranking, find_rankings
 from estbench.report.analysis.selection import describe_selection, select
-from estbench.report.analysis.targets import TargetCost, find_target_costs
+from estbench.report.analysis.targets import Crossing, TargetCost, find_crossings, find_target_costs
 from estbench.store import Results
 
 
@@ -69,25 +68,29 @@ class Analysis(Frames):
         """The estimators of every problem, best first."""
         return [build_leaderboard(self, problem, runs) for problem, runs in self.runs.items()]
 
+    def leaderboard(self, problem: str) -> Leaderboard | None:
+        """Return the estimators of one problem, best first; None if no run of it has a bound."""
+        return next((board for board in self.leaderboards if board.problem == problem), None)
+
     @cached_property
     def rankings(self) -> dict[str, list[Ranking]]:
         """The rankings of contenders at equal cost, one for each currency, by problem."""
         return find_rankings(self, self.contenders)
 
     @cached_property
+    def crossings(self) -> list[Crossing]:
+        """The cost of every target for every run."""
+        return find_crossings(self, self.runs, self.contenders)
+
+    @cached_property
     def target_costs(self) -> list[TargetCost]:
         """The cost of every target for every estimator."""
-        return find_target_costs(self, self.runs, self.contenders)
+        return find_target_costs(self, self.crossings)
 
     @cached_property
     def conclusions(self) -> list[Conclusion]:
         """The answers to the question of the experiment, each with its evidence."""
         return draw_conclusions(self.leaderboards, self.rankings)
-
-    @cached_property
-    def noise_shares(self) -> list[Shares]:
-        """The estimator's share of the noise of a minibatch gradient, in sentences."""
-        return sentences(self)
 
     @cached_property
     def uncertified(self) -> list[str]:

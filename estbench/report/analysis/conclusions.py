@@ -18,7 +18,7 @@ from estbench.report.analysis.leaderboard import Leaderboard
 from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable
 from estbench.report.analysis.rankings import Ranking, describe_change_of_leader, rank_at_equal_cost
 from estbench.report.analysis.targets import find_cost_ratio, target_of, times
-from estbench.report.analysis.wording import fixed, format_list, format_p, format_ratio
+from estbench.report.analysis.wording import fixed, format_list, format_p, format_ratio, short_problems
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Claim, Interval
 from estbench.store import Status
 
@@ -68,9 +68,10 @@ def draw_conclusions(boards: Iterable[Leaderboard], rankings_of: dict[str, list[
     """Return for each problem who is best, what went wrong, whether the currency matters, and every gap to the best."""
     boards = list(boards)
     conclusions: list[Conclusion] = []
+    names = short_problems(board.problem for board in boards)
     for board in boards:
         problem, contenders = board.problem, board.contenders
-        where = problem if len(boards) > 1 else ""
+        where = names[problem] if len(boards) > 1 else ""
         leader = contenders[0].estimator if contenders else ""
         decided = board.winner is not None
         conclusions.append(Conclusion(write_answer(board, where), "leader", problem, decided, leader))

@@ -185,16 +185,25 @@ class Frames:
     @once
     def metric(self, problem: str) -> str:
         """Return the bound that estimators of a problem are judged by: ``elbo``, or ``iwae`` if they ascend L_K."""
+        return "iwae" if self._importance_samples(problem) > 1 else "elbo"
+
+    def name_bound(self, problem: str, metric: str = "") -> str:
+        """Return the name of that bound, or of another: ELBO, or IWAE with its K.
+
+        K is that of the problem's objective, or the number of draws of the evaluation if the objective is the ELBO.
+        """
+        if (metric or self.metric(problem)) == "elbo":
+            return "ELBO"
+        own = self._importance_samples(problem)
+        return f"IWAE-{own if own > 1 else self.setting('evaluation', 'num_samples', default='K')}"
+
+    def _importance_samples(self, problem: str) -> int:
+        """Return K of a problem's objective; 1 for the ELBO."""
         for cell in self.results.plan["cells"]:
             if get_nested(cell, "problem", "label") == problem:
                 samples = get_nested(cell, "problem", "options", "importance_samples", default=1)
-                return "iwae" if isinstance(samples, int) and samples > 1 else "elbo"
-        return "elbo"
-
-    def name_bound(self, problem: str) -> str:
-        """Return the name of that bound: ELBO, or IWAE with the number of samples of the evaluation."""
-        samples = self.setting("evaluation", "num_samples", default="K")
-        return "ELBO" if self.metric(problem) == "elbo" else f"IWAE-{samples}"
+                return samples if isinstance(samples, int) else 1
+        return 1
 
     @once
     def curves(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:

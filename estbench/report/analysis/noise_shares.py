@@ -1,15 +1,13 @@
-"""The law of total variance in words: how much of a minibatch gradient's noise a better estimator could remove."""
+"""The law of total variance: how much of a minibatch gradient's noise a better estimator could remove."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import pandas as pd
 
-from estbench.report.analysis.frames import Frames, groups, last_common_step
 from estbench.report.analysis.wording import format_percent
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
+from estbench.stats import Interval, t_interval
 
 
 def shares(frame: pd.DataFrame) -> Interval:
@@ -25,36 +23,6 @@ def shares(frame: pd.DataFrame) -> Interval:
     drawn = wide["data_variance"].clip(lower=0)
     total = wide["variance"] + drawn
     return t_interval((wide["variance"] / total)[total > 0])
-
-
-class Shares(NamedTuple):
-    """A sentence that begins, and how it ends for each estimator."""
-
-    beginning: str
-    endings: list[str]
-
-
-def sentences(frames: Frames) -> list[Shares]:
-    """Return one per problem and group that has both parts, at the last checkpoint that all finished cells share."""
-    frame = frames.gradients()
-    several = len(frames.problems) > 1
-    lines = []
-    for problem in frames.problems:
-        here = frame[frame["problem"] == problem]
-        step = last_common_step(here)
-        here = here[here["step"] == step]
-        for space, group in groups(here):
-            of_group = here[(here["space"] == space) & (here["group"] == group)]
-            by_label = {label: shares(of_group[of_group["estimator"] == label]) for label in frames.estimators}
-            endings = [f"{label}: {_describe_share(share)}" for label, share in by_label.items() if share.n]
-            if endings:
-                where = f" on {problem}" if several else ""
-                beginning = (
-                    f"Of the noise of the {group} gradient ({space}) at step {step:,}{where}, the estimator itself is "
-                    "responsible for"
-                )
-                lines.append(Shares(beginning, endings))
-    return lines
 
 
 def describe_probe(frame: pd.DataFrame) -> list[str]:
@@ -94,10 +62,3 @@ def _describe_consequence(share: float) -> str:
     if share > 0.9:
         return "nearly all that could be gained is in the estimator"
     return "both the estimator and the minibatch matter"
-
-
-def _describe_share(share: Interval) -> str:
-    value, low, high = map(format_percent, share[:3])
-    if share.n < FEWEST_FOR_AN_INTERVAL:
-        return f"{value} (n = {share.n} < 3: no interval)"
-    return f"{value} ({'both ends of the interval too' if low == high == value else f'{low} to {high}'}, n = {share.n})"

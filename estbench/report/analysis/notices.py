@@ -5,7 +5,7 @@ from __future__ import annotations
 from estbench.certify.record import CertificateStatus
 from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
-from estbench.report.analysis.wording import count_noun
+from estbench.report.analysis.wording import count_noun, format_list
 from estbench.store import Status
 
 # Fewer seeds give wide intervals, and the report says so.
@@ -27,9 +27,7 @@ def status_line(frames: Frames) -> str:
     others = [f"{count} {status}" for status, count in sorted(counts.items()) if status != Status.DONE]
     total = sum(counts.values())
     return (
-        f"{counts[Status.DONE]} of {count_noun(total, 'cell')} done"
-        + (f"; {', '.join(others)}" if others else "")
-        + "."
+        f"{counts[Status.DONE]} of {count_noun(total, 'run')} done" + (f"; {', '.join(others)}" if others else "") + "."
     )
 
 
@@ -59,7 +57,7 @@ def find_uncertified(frames: Frames) -> list[str]:
 def _unfinished(frames: Frames) -> list[str]:
     frame = frames.cells
     if not (frame["status"] == Status.DONE).any():
-        line = "No cell is done yet: there are no final numbers to show." if len(frame) else "The plan has no cells."
+        line = "No run is done yet: there are no final numbers to show." if len(frame) else "The plan has no runs."
         return [line, *_by_status(frames)]
     return _by_status(frames)
 
@@ -75,7 +73,7 @@ def _by_status(frames: Frames) -> list[str]:
             for cell in group.to_dict("records")
         ]
         shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
-        lines.append(f"{count_noun(len(named), 'cell')} {status}: {shown}. Not in any mean.")
+        lines.append(f"{count_noun(len(named), 'run')} {status}: {shown}. Not in any mean.")
     return lines
 
 
@@ -94,7 +92,7 @@ def _timing_places(frames: Frames) -> list[str]:
     if len(places) > 1:
         listed = "; ".join(_describe_place(place) for place in sorted(places))
         lines.append(
-            f"Cells were timed in {len(places)} places, whose seconds are not comparable and are never averaged: "
+            f"Runs were timed in {len(places)} places, whose seconds are not comparable and are never averaged: "
             f"{listed}."
         )
     timed = frames.timings_by_machine
@@ -117,12 +115,12 @@ def _provenance(frames: Frames) -> list[str]:
     )
     if dirty:
         lines.append(
-            f"{count_noun(dirty, 'cell')} ran from uncommitted code: no commit holds exactly what made these numbers."
+            f"{count_noun(dirty, 'run')} used uncommitted code: no commit holds exactly what made these numbers."
         )
     for name in VERSIONS:
         versions = sorted({str(environment[name]) for environment in known if environment.get(name) is not None})
         if len(versions) > 1:
-            lines.append(f"Cells were made by different versions of {name}: {', '.join(versions)}.")
+            lines.append(f"Runs were made by different versions of {name}: {', '.join(versions)}.")
     return lines
 
 
@@ -130,7 +128,8 @@ def _biased(frames: Frames) -> list[str]:
     named = [label for label in frames.estimators if frames.facts(label).get("unbiased") is False]
     if not named:
         return []
-    return [f"Declared biased: {', '.join(named)}. Little variance says nothing about where a biased gradient leads."]
+    verb = "is a biased estimator" if len(named) == 1 else "are biased estimators"
+    return [f"{format_list(named)} {verb}: low variance does not mean that a model trains well."]
 
 
 def _uncertified(frames: Frames) -> list[str]:

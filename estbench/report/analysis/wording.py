@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval
+from estbench.errors import EstbenchError
+from estbench.stats import Interval
+from estbench.variant import Variant
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+# Options of problems that have a symbol in papers, and what they are where they are not given.
+SYMBOLS = {"importance_samples": ("K", 1)}
 
 
 def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
@@ -82,13 +86,77 @@ def bytes_as_mib(value: float) -> str:
 
 
 def interval_note(interval: Interval, low: str, high: str, unit: str = "") -> str:
-    """Return the small print below a value: its written ends and n (of ``unit``), or why there are no ends."""
-    n = f"n = {interval.n} {unit}".rstrip()
+    """Return the small print beside a value: its written ends, if there are any, and its n (of ``unit``)."""
     if interval.n and not math.isnan(interval.low):
-        return f"[{low}, {high}], {n}"
-    return f"{n} < 3: no interval" if 0 < interval.n < FEWEST_FOR_AN_INTERVAL else n
+        return f"[{low}, {high}], n = {interval.n} {unit}".rstrip()
+    return count_noun(interval.n, unit.removesuffix("s") or "seed")
 
 
 def format_list(parts: Sequence[str]) -> str:
     """Return at least one part as "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def short_problems(labels: Iterable[str]) -> dict[str, str]:
+    """Return a short name for each problem: the options in which it differs from the others.
+
+    Parameters
+    ----------
+    labels
+        The labels of all problems of an experiment. A label that cannot be read keeps every label as it is.
+
+    Examples
+    --------
+    >>> short_problems(["vae[dataset=mnist,importance_samples=5]", "vae[dataset=mnist,importance_samples=50]"])
+    {'vae[dataset=mnist,importance_samples=5]': 'K = 5', 'vae[dataset=mnist,importance_samples=50]': 'K = 50'}
+    """
+    labels = list(dict.fromkeys(labels))
+    variants = _parse_all(labels)
+    if variants is None:
+        return {label: label for label in labels}
+    several = len({variant.name for variant in variants}) > 1
+    names = {}
+    for label, variant in zip(labels, variants, strict=True):
+        parts = [_write_option(variant, key) for key in _find_differing(variants, variant.name)]
+        names[label] = " ".join(([variant.name] if several or not parts else []) + [", ".join(parts)]).strip()
+    return names if len(set(names.values())) == len(labels) else {label: label for label in labels}
+
+
+def describe_common_problem(labels: Iterable[str]) -> str:
+    """Return a sentence with all that problems of one name have in common; empty for one problem or several names.
+
+    It belongs once above or below what uses the names of ``short_problems``.
+
+    Examples
+    --------
+    >>> describe_common_problem(["vae[dataset=mnist,importance_samples=5]", "vae[dataset=mnist,importance_samples=50]"])
+    'All problems are vae[dataset=mnist]; K is the option importance_samples.'
+    """
+    labels = list(dict.fromkeys(labels))
+    variants = _parse_all(labels)
+    if variants is None or len(labels) < 2 or len({variant.name for variant in variants}) > 1:
+        return ""
+    first, differing = variants[0], _find_differing(variants, variants[0].name)
+    common = Variant(first.name, {key: value for key, value in first.options.items() if key not in differing})
+    symbols = [f"{SYMBOLS[key][0]} is the option {key}" for key in differing if key in SYMBOLS]
+    return "; ".join([f"All problems are {common}", *symbols]) + "."
+
+
+def _parse_all(labels: Iterable[str]) -> list[Variant] | None:
+    try:
+        return [Variant.parse(label) for label in labels]
+    except EstbenchError:  # a record may hold any label
+        return None
+
+
+def _find_differing(variants: Iterable[Variant], name: str) -> list[str]:
+    """Return the options in which the variants of one name differ; an option that is left out has its default."""
+    options = [variant.options for variant in variants if variant.name == name]
+    keys = dict.fromkeys(key for each in options for key in each)
+    return [key for key in keys if any(each.get(key) != options[0].get(key) for each in options)]
+
+
+def _write_option(variant: Variant, key: str) -> str:
+    symbol, default = SYMBOLS.get(key, (key, "default"))
+    written = str(Variant(symbol, {symbol: variant.options.get(key, default)}))
+    return written.removeprefix(f"{symbol}[").removesuffix("]").replace("=", " = ", 1)

@@ -8,6 +8,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 from estbench.errors import EstbenchError
+from estbench.report.analysis.wording import short_problems
 from estbench.report.figures.registry import FIGURES, FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure, name_with_problem
 from estbench.report.figures.scaffold import Canvas, Margins
@@ -41,12 +42,17 @@ def all_figures(analysis: Analysis) -> list[RenderedFigure]:
     """
     styles = line_styles(analysis.estimators)
     problems = analysis.problems
+    short = short_problems(problems)
     figures: dict[str, RenderedFigure] = {}
     with matplotlib_style():
         for registered in FIGURES.in_order():
             for at, problem in enumerate(problems if registered.each_problem else [""]):
                 for drawn in registered.make(FigureSource(analysis, styles, problem)):
-                    named = _of_problem(drawn, problem, at) if registered.each_problem and len(problems) > 1 else drawn
+                    named = (
+                        _of_problem(drawn, short[problem], at)
+                        if registered.each_problem and len(problems) > 1
+                        else drawn
+                    )
                     if named.name in figures:
                         raise EstbenchError(f"two figures are called '{named.name}'; rename that of {registered.name}")
                     figures[named.name] = dataclasses.replace(named, place=registered.place)
@@ -58,5 +64,6 @@ def _of_problem(figure: RenderedFigure, problem: str, at: int) -> RenderedFigure
         figure,
         name=name_with_problem(figure.name, problem, at),
         title=f"{figure.title}: {problem}",
+        group=f"{figure.group}: {problem}" if figure.group else "",
         alt=f"Problem {problem}. {figure.alt}",
     )

@@ -1,14 +1,14 @@
-"""The test ELBO along training, against steps, evaluations and seconds."""
+"""The test bound along training: against steps, evaluations and seconds, and its gap to the best."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import blended_transform_factory
 
 from estbench.report.analysis.frames import done
@@ -26,6 +26,7 @@ from estbench.store.results import MISSING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from estbench.report.analysis import Analysis
     from estbench.report.figures.style import LineStyle
 
 
@@ -33,42 +34,44 @@ class Axis(NamedTuple):
     """An x axis of the bounds: a column of the curves."""
 
     column: str
-    name: str  # of the figure
-    title: str
+    name: str  # the end of the figure's name, and the word for its tab
     label: str
     point: str  # the words for one of its values
     reading: str
 
 
-AXES = (
-    Axis(
+AXES = {
+    "step": Axis(
         "step",
-        "elbo_steps",
-        "Test ELBO against training steps",
+        "steps",
         "training step",
         "step {:,.0f}",
         "How to read it: all estimators start from the same weights and see the same minibatches, so only the "
         "estimator separates the curves. Higher is better.",
     ),
-    Axis(
+    "evaluations": Axis(
         "evaluations",
-        "elbo_evaluations",
-        "Test ELBO against evaluations",
-        "evaluations (calls of f for one sample of one example)",
+        "evaluations",
+        "decoder evaluations (one latent sample of one example each)",
         "{:,.0f} evaluations",
-        "How to read it: the same curves, each stretched by how often a step calls f: the cost that "
-        "needs no clock. Draw a vertical line at your budget and compare the heights.",
+        "How to read it: the same curves against a cost that needs no clock. Draw a vertical line at your budget and "
+        "compare the heights.",
     ),
-    Axis(
+    "seconds": Axis(
         "seconds",
-        "elbo_seconds",
-        "Test ELBO against training seconds",
-        "training seconds (training alone: no evaluation, no probe)",
+        "seconds",
+        "seconds of training (evaluation and probe do not count)",
         "{:,.2f} seconds",
-        "How to read it: the same curves, each stretched by what its steps cost. Draw a vertical line at your "
-        "budget and compare the heights.",
+        "How to read it: the same curves against the time that training took. Draw a vertical line at your budget and "
+        "compare the heights.",
     ),
+}
+GAP = (
+    "How to read it: lower is better. Both axes are logarithmic, so that differences at the end of training are as "
+    "visible as those at its start."
 )
+# A gap below this has no place on the log axis.
+SMALLEST_GAP = 0.01
 # A curve that ends only this share of the range below it is let in.
 NEARLY = 0.3
 LEFT = 0.115  # of the width, for the numbers at the axis
@@ -76,47 +79,101 @@ NARROWEST = 0.35  # of the width, for the curves
 ENDS = {Status.DIVERGED: "X", Status.TIMEOUT: "|", Status.INTERRUPTED: "|", Status.FAILED: "|"}
 
 
+class View(NamedTuple):
+    """One way to look at the curves of a problem: a bound against an axis, or its gap to the best."""
+
+    bound: str  # ELBO, or IWAE with its K
+    metric: str
+    axis: Axis
+    best: float | None = None  # the bound that gaps are measured from
+
+    @property
+    def name(self) -> str:
+        """The name of the figure's files."""
+        return f"{self.metric}_{'gap' if self.best is not None else self.axis.name}"
+
+    @property
+    def title(self) -> str:
+        """The title of the figure."""
+        if self.best is not None:
+            return f"Gap to the best final test {self.bound}"
+        return f"Test {self.bound} against {self.axis.label.partition(' (')[0]}s".replace("ss", "s")
+
+
 class Course(NamedTuple):
     """One estimator's curves, split by what may be averaged."""
 
     label: str
-    mean: pd.DataFrame  # rows of done cells, if there are enough of them for an interval
-    single: pd.DataFrame  # rows of done cells, otherwise
-    stopped: pd.DataFrame  # rows of cells that are not done
+    mean: pd.DataFrame  # rows of done runs, if they may be averaged
+    single: pd.DataFrame  # rows of done runs, otherwise
+    stopped: pd.DataFrame  # rows of runs that are not done
     end: float  # the final mean, or the last finite value: where the label of the curve points
     words: str  # the end in words, with what did not finish
 
 
 @register_figure(section="convergence")
 def draw_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
-    """Draw the test ELBO of one problem against each axis."""
-    curves, planned = source.analysis.curves(), source.analysis.cells
-    curves = curves[curves["problem"] == source.problem]
-    if curves.empty:
-        return
-    places = {folder: str(source.analysis.place(folder)) for folder in curves["folder"].unique()}
-    curves = curves.assign(place=[places[folder] for folder in curves["folder"]])
-    for axis in AXES:
-        yield draw_bound(curves, planned[planned["problem"] == source.problem], axis, source.styles)
+    """Draw the test bound of one problem against each axis, its gap to the best, and the other bound."""
+    analysis, problem = source.analysis, source.problem
+    planned = analysis.cells[analysis.cells["problem"] == problem]
+    board = analysis.leaderboard(problem)
+    collapsed = {entrant.estimator for entrant in board.entrants if "collapsed" in entrant.ended} if board else set()
+    evaluations, _ = analysis.costs(problem)
+    same = len(set(evaluations.values())) == 1
+    for tab, view in _views(analysis, problem, same_cost=same).items():
+        curves = analysis.curves(view.metric)
+        curves = curves[curves["problem"] == problem]
+        if curves.empty:
+            continue
+        places = {folder: str(analysis.place(folder)) for folder in curves["folder"].unique()}
+        curves = curves.assign(place=[places[folder] for folder in curves["folder"]])
+        yield draw_bound(curves, planned, view, source.styles, collapsed).in_tab(tab, "Test bound during training")
 
 
-def draw_bound(curves: pd.DataFrame, planned: pd.DataFrame, axis: Axis, styles: dict[str, LineStyle]) -> RenderedFigure:
+def _views(analysis: Analysis, problem: str, *, same_cost: bool) -> dict[str, View]:
+    """Return the views of a problem by the word for their tab; the first is what the page opens with.
+
+    If every step costs the same number of evaluations, curves against evaluations are those against steps.
+    """
+    metric, bound = analysis.metric(problem), analysis.name_bound(problem)
+    axes = [axis for axis in AXES.values() if not (same_cost and axis.name == "evaluations")]
+    views = {axis.name: View(bound, metric, axis) for axis in axes}
+    board = analysis.leaderboard(problem)
+    if board is not None and board.contenders:
+        views["gap to the best"] = View(bound, metric, AXES["step"], board.contenders[0].bound.value)
+    other = "iwae" if metric == "elbo" else "elbo"
+    views[analysis.name_bound(problem, other)] = View(analysis.name_bound(problem, other), other, AXES["step"])
+    return views
+
+
+def draw_bound(
+    curves: pd.DataFrame,
+    planned: pd.DataFrame,
+    view: View,
+    styles: dict[str, LineStyle],
+    collapsed: Collection[str] = (),
+) -> RenderedFigure:
     """Draw curves against one axis.
 
     Parameters
     ----------
     curves
-        Values of the test ELBO, with the status of their cell and the place where it was timed.
+        Values of one test bound, with the status of their run and the place where it was timed.
     planned
-        The cells of the plan, with their status.
+        The runs of the plan, with their status.
+    collapsed
+        The estimators of which a run collapsed. Their runs are drawn one by one: no run may be where their mean is.
     """
-    x = axis.column
-    by_label = {label: _course(curves, planned, label, x) for label in styles}
+    x = view.axis.column
+    if view.best is not None:
+        curves = curves[curves["step"] > 0].assign(value=view.best - curves["value"])
+    by_label = {label: _course(curves, planned, label, x, alone=label in collapsed) for label in styles}
     courses = [course for course in by_label.values() if course is not None]
-    low, high = _focus(courses)
-    below = {course.label for course in courses if course.end < low}
+    low, high = _gap_limits(courses) if view.best is not None else _focus(courses)
+    outside = {course.label for course in courses if not low <= course.end <= high}
+    sign = "↓ " if view.best is None else ""
     texts = {
-        course.label: f"{wrap_label(course.label)}  {'↓ ' if course.label in below else ''}{course.words}"
+        course.label: f"{wrap_label(course.label)}  {sign if course.label in outside else ''}{course.words}"
         for course in courses
     }
     height = max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
@@ -125,76 +182,111 @@ def draw_bound(curves: pd.DataFrame, planned: pd.DataFrame, axis: Axis, styles: 
     (axes,) = canvas.panels.flat
     for course in courses:
         with belongs_to(axes, styles[course.label]):
-            _lines(axes, course, x, styles[course.label], on_scale=course.label not in below)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}" if x == "seconds" else "{x:,.0f}"))
-    axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set(xlabel=axis.label, ylabel="test ELBO, nats per example", ylim=(low, high))
-    axes.margins(x=0.02)
-    ends = [Label((course.end - low) / (high - low), texts[course.label], styles[course.label]) for course in courses]
+            _draw_course(axes, course, x, styles[course.label], on_scale=course.label not in outside)
+    _set_axes(axes, view, low, high)
+    place = _share_of_log if view.best is not None else _share
+    ends = [Label(place(course.end, low, high), texts[course.label], styles[course.label]) for course in courses]
     draw_labels(axes, ends, height)
 
-    data = pd.DataFrame([row for course in courses for row in _rows(course, x)])
-    for label, rows in data.groupby("estimator", sort=False):
+    drawn = pd.DataFrame([row for course in courses for row in _drawn_rows(course, view)])
+    for label, rows in drawn.groupby("estimator", sort=False):
         for _, of_seed in rows.groupby("seed", sort=False):
-            canvas.add_points(axes, styles[str(label)], _points(of_seed, axis))
+            canvas.add_points(axes, styles[str(label)], _points(of_seed, view))
+    others = [row for course in courses for row in _rows_by_seed(course.mean, course.label, view)]
     absent = [f"{label} ({_outcome(planned, label)})" for label, course in by_label.items() if course is None]
     missing = f" No curve: {', '.join(absent)}." if absent else ""
     return canvas.finish(
-        name=axis.name,
-        title=axis.title,
+        name=view.name,
+        title=view.title,
         chart="Line chart",
-        alt=_alt(axis.title, courses) + missing,
-        caption=_caption(courses, below, x) + missing,
-        reading=axis.reading,
-        data=data,
+        alt=_alt(view, courses) + missing,
+        caption=_caption(courses, outside, view) + missing,
+        reading=GAP if view.best is not None else view.axis.reading,
+        data=pd.concat([drawn, pd.DataFrame(others, columns=drawn.columns)], ignore_index=True),
     )
 
 
-def _rows(course: Course, x: str) -> list[dict[str, Any]]:
+def _set_axes(axes: Axes, view: View, low: float, high: float) -> None:
+    x = view.axis.column
+    axes.set(xlabel=view.axis.label, ylim=(low, high))
+    if view.best is None:
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}" if x == "seconds" else "{x:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.set(ylabel=f"test {view.bound}, nats per example")
+        axes.margins(x=0.02)
+        return
+    axes.set(xscale="log", yscale="log", ylabel=f"nats below {fixed(view.best, 1)}, the best final test {view.bound}")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low)
+
+
+def _share_of_log(value: float, low: float, high: float) -> float:
+    if not value > 0:
+        return -1.0
+    return math.log(value / low) / math.log(high / low)
+
+
+def _drawn_rows(course: Course, view: View) -> list[dict[str, Any]]:
     """Return what is drawn of one estimator: means with their intervals, then single runs."""
+    x = view.axis.column
     drawn: list[dict[str, Any]] = []
     for at, rows in course.mean.groupby(x):
         over = t_interval(rows["value"])
         where = {"estimator": course.label, "seed": "mean", "status": Status.DONE.value, "step": rows["step"].iloc[0]}
-        drawn.append(where | {x: at, "elbo": over.value, "low": over.low, "high": over.high, "n": over.n})
-    for rows in (course.single, course.stopped):
-        for row in rows.to_dict("records"):
-            where = {"estimator": course.label, "seed": str(row["seed"]), "status": str(row["status"])}
-            drawn.append(
-                where | {"step": row["step"], x: row[x], "elbo": row["value"], "low": np.nan, "high": np.nan, "n": 1}
-            )
-    return drawn
+        drawn.append(where | {x: at, _column(view): over.value, "low": over.low, "high": over.high, "n": over.n})
+    return drawn + [row for rows in (course.single, course.stopped) for row in _rows_by_seed(rows, course.label, view)]
 
 
-def _points(rows: pd.DataFrame, axis: Axis) -> list[Point]:
+def _rows_by_seed(rows: pd.DataFrame, label: str, view: View) -> list[dict[str, Any]]:
+    x = "own_x" if "own_x" in rows else view.axis.column
+    return [
+        {"estimator": label, "seed": str(row["seed"]), "status": str(row["status"]), "step": row["step"]}
+        | {view.axis.column: row[x], _column(view): row["value"], "low": np.nan, "high": np.nan, "n": 1}
+        for row in rows.to_dict("records")
+    ]
+
+
+def _column(view: View) -> str:
+    return view.metric if view.best is None else "gap"
+
+
+def _points(rows: pd.DataFrame, view: View) -> list[Point]:
     """Return the points of one curve, in words."""
     points = []
     for row in rows.to_dict("records"):
-        over = Interval(row["elbo"], row["low"], row["high"], int(row["n"]))
+        over = Interval(row[_column(view)], row["low"], row["high"], int(row["n"]))
         note = interval_note(over, fixed(over.low), fixed(over.high))
         note = note if row["seed"] == "mean" else f"seed {row['seed']}, {row['status']}"
-        x = row[axis.column]
-        points.append((x, row["elbo"], f"{axis.point.format(x)}: {fixed(over.value)} nats, {note}"))
+        x = row[view.axis.column]
+        below = "" if view.best is None else " below the best"
+        if view.best is None or over.value > 0:
+            points.append((x, over.value, f"{view.axis.point.format(x)}: {fixed(over.value)} nats{below}, {note}"))
     return points
 
 
-def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str) -> Course | None:
+def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str, *, alone: bool) -> Course | None:
     """Return one estimator's curves; None if no bound of it is finite."""
     rows = curves[curves["estimator"] == label]
     if rows.empty:
         return None
     finished, stopped = done(rows), rows[rows["status"] != Status.DONE]
-    enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL
+    enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL and not alone
     # Seconds from different places have no mean: the runs are then drawn one by one.
     if x == "seconds" and len(set(finished["place"])) > 1:
         enough = False
     if enough:
-        finished = finished.assign(**{x: finished.groupby("step")[x].transform("mean")})
+        finished = finished.assign(own_x=finished[x], **{x: finished.groupby("step")[x].transform("mean")})
     last = (finished if len(finished) else stopped).groupby("seed").tail(1)
     end = float(last["value"].mean())
     if len(finished):
         diverged = int(((planned["estimator"] == label) & (planned["status"] == Status.DIVERGED)).sum())
-        words = fixed(end, 1) + (f" ({diverged} diverged)" if diverged else "")
+        words = fixed(end, 1) + (" (collapsed)" if alone else "") + (f" ({diverged} diverged)" if diverged else "")
     else:
         words = _outcome(planned, label)
     none = rows.iloc[:0]
@@ -202,7 +294,7 @@ def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str) -> 
 
 
 def _outcome(planned: pd.DataFrame, label: str) -> str:
-    """Say how the cells of an estimator ended, if none of them is done with a finite bound."""
+    """Say how the runs of an estimator ended, if none of them is done with a finite bound."""
     words = []
     for status, cells in planned[planned["estimator"] == label].groupby("status"):
         steps = " to ".join(f"{step:,.0f}" for step in dict.fromkeys((cells["step"].min(), cells["step"].max())))
@@ -210,46 +302,27 @@ def _outcome(planned: pd.DataFrame, label: str) -> str:
     return ", ".join(words) or "not planned"
 
 
-def _lines(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
-    common = {"x": x, "y": "value", "ax": axes, "color": style.colour, "legend": False}
+def _draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
+    line = {"color": style.colour, "linestyle": style.linestyle}
     if len(course.mean):
-        sns.lineplot(
-            course.mean,
-            **common,
-            estimator="mean",
-            errorbar=_band,
-            err_kws={"alpha": 0.18, "linewidth": 0},
-            linestyle=style.linestyle,
-        )
-        ends = course.mean.groupby(x)["value"].mean()
+        means = pd.DataFrame([t_interval(rows["value"]) for _, rows in course.mean.groupby(x)])
+        at = sorted(set(course.mean[x]))
+        axes.plot(at, means["value"], **line)
+        axes.fill_between(at, means["low"], means["high"], color=style.colour, alpha=0.18, linewidth=0)
         if on_scale:
-            axes.plot(ends.index[-1:], ends.iloc[-1:], style.marker, color=style.colour, clip_on=False)
-            _leader(axes, float(ends.index[-1]), float(ends.iloc[-1]), style)
+            axes.plot(at[-1:], means["value"].iloc[-1:], style.marker, color=style.colour, clip_on=False)
+            _leader(axes, float(at[-1]), float(means["value"].iloc[-1]), style)
+    for _, run in course.single.groupby("seed"):
+        axes.plot(run[x], run["value"], **line, linewidth=1.1)
     if len(course.single):
-        sns.lineplot(course.single, **common, units="seed", estimator=None, linestyle=style.linestyle, linewidth=1.1)
         last = course.single.groupby("seed").tail(1)
+        axes.plot(last[x], last["value"], style.marker, color=style.colour)
         if on_scale and len(last) == 1:
             _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), style)
-        axes.plot(last[x], last["value"], style.marker, color=style.colour)
-    if len(course.stopped):
-        sns.lineplot(
-            course.stopped,
-            **common,
-            units="seed",
-            estimator=None,
-            linestyle=style.linestyle,
-            linewidth=0.9,
-            alpha=0.7,
-        )
-        for status, rows in course.stopped.groupby("seed").tail(1).groupby("status"):
-            axes.plot(
-                rows[x],
-                rows["value"],
-                ENDS[Status(str(status))],
-                color=style.colour,
-                markersize=7,
-                markeredgewidth=1.5,
-            )
+    for _, run in course.stopped.groupby("seed"):
+        axes.plot(run[x], run["value"], **line, linewidth=0.9, alpha=0.7)
+        end = ENDS[Status(str(run["status"].iloc[-1]))]
+        axes.plot(run[x].iloc[-1:], run["value"].iloc[-1:], end, color=style.colour, markersize=7, markeredgewidth=1.5)
 
 
 def _leader(axes: Axes, x: float, y: float, style: LineStyle) -> None:
@@ -276,11 +349,6 @@ def _leader(axes: Axes, x: float, y: float, style: LineStyle) -> None:
         mark([line.arrow_patch], style)
 
 
-def _band(values: pd.Series[float]) -> tuple[float, float]:
-    interval = t_interval(values)
-    return interval.low, interval.high
-
-
 def _focus(courses: list[Course]) -> tuple[float, float]:
     """Return limits that keep the better curves apart, however far below a failed run lies."""
     ends = {course.label: course.end for course in courses if len(course.mean) or len(course.single)}
@@ -303,30 +371,51 @@ def _focus(courses: list[Course]) -> tuple[float, float]:
     return padded(low, high, 0.05)
 
 
-def _caption(courses: list[Course], below: set[str], x: str) -> str:
-    parts = ["Mean nats per example on the test split."]
+def _gap_limits(courses: list[Course]) -> tuple[float, float]:
+    """Return limits of a log axis that hold the gap at the end of every curve but the leader's."""
+    rows = pd.concat([part["value"] for course in courses for part in (course.mean, course.single, course.stopped)])
+    ends = [course.end for course in courses if course.end > SMALLEST_GAP]
+    low = 0.5 * min(ends, default=1.0)
+    return low, max(1.4 * float(rows.max()), 2 * low)
+
+
+def _caption(courses: list[Course], outside: set[str], view: View) -> str:
+    what = "Nats per example on the test split" if view.best is None else "Nats per example below the best mean"
+    parts = [f"{what}."]
     means = {course.label: course.mean["seed"].nunique() for course in courses if len(course.mean)}
     if means:
-        same = len(set(means.values())) == 1 and len(means) == len(courses)
-        listed = ", ".join(f"{label}: n = {count}" for label, count in means.items())
-        seeds = f"n = {next(iter(means.values()))} seeds" if same else f"over seeds; {listed}"
-        moment = "; seconds are the mean over the same seeds" if x == "seconds" else ""
-        parts.append(f"Line: mean over seeds{moment}; band: 95 % t interval ({seeds}).")
+        usual = max(means.values())
+        others = [f"{label}: n = {count}" for label, count in means.items() if count != usual]
+        seeds = f"n = {usual} seeds" + (f"; {', '.join(others)}" if others else "")
+        moment = "; seconds are the mean over the same seeds" if view.axis.column == "seconds" else ""
+        parts.append(f"Line: mean over seeds{moment}. Band: its 95 % t interval ({seeds}).")
     counts = [course.single["seed"].nunique() for course in courses if len(course.single)]
-    if any(count < FEWEST_FOR_AN_INTERVAL for count in counts):
-        parts.append("Thin lines: one per seed, where there are fewer than three; n < 3: no interval.")
-    if any(count >= FEWEST_FOR_AN_INTERVAL for count in counts):
-        parts.append("Thin lines: one per seed, where seeds were timed in several places; their seconds have no mean.")
+    if counts:
+        why = []
+        if any(count < FEWEST_FOR_AN_INTERVAL for count in counts):
+            why.append("there are fewer than three seeds")
+        if any("collapsed" in course.words for course in courses):
+            why.append("a run collapsed")
+        if not why or any(
+            count >= FEWEST_FOR_AN_INTERVAL and "collapsed" not in course.words
+            for course in courses
+            if (count := course.single["seed"].nunique())
+        ):
+            why.append("seeds were timed in several places, so that their seconds have no mean")
+        parts.append(f"Thin lines: one per seed, because {' or '.join(why)}.")
     if any(len(course.stopped) for course in courses):
         parts.append(
-            f"A thin line that ends in {TIMES} diverged there, one that ends in a bar stopped; neither is in a mean."
+            f"A thin line that ends in {TIMES} diverged there; one that ends in a bar stopped. Neither is in a mean."
         )
-    if below:
-        ends = ", ".join(f"{course.label} {course.words}" for course in courses if course.label in below)
+    if outside and view.best is None:
+        ends = ", ".join(f"{course.label} {course.words}" for course in courses if course.label in outside)
         parts.append(f"Off the scale, below: {ends}.")
+    if view.best is not None:
+        parts.append("Where a curve ends early, it is above the best mean or too near to it for a log axis.")
     return " ".join(parts)
 
 
-def _alt(title: str, courses: list[Course]) -> str:
-    ordered = sorted(courses, key=lambda course: -course.end)
-    return f"{title}. Last values, highest first: {'; '.join(f'{c.label} {c.words}' for c in ordered)}."
+def _alt(view: View, courses: list[Course]) -> str:
+    ordered = sorted(courses, key=lambda course: course.end, reverse=view.best is None)
+    first = "highest" if view.best is None else "lowest"
+    return f"{view.title}. Last values, {first} first: {'; '.join(f'{c.label} {c.words}' for c in ordered)}."

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from estbench.report.analysis.frames import groups, last_common_step
-from estbench.report.figures.gradients import describe_bars, select_statistic
+from estbench.report.analysis.frames import TRAJECTORIES, TRAJECTORY, describe_trajectory, groups, last_common_step
+from estbench.report.figures.gradients import TABS, describe_bars, select_statistic
 from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
@@ -31,6 +31,7 @@ READING = (
     "stay the same; they compare estimators at equal cost. Further left is less noise for the same work."
 )
 RIGHT = 0.025  # of the width
+TITLE = "Gradient variance and its cost"
 # What the variance of a probe is multiplied by: a column of its rows.
 PROBE_COSTS = {
     "variance": None,
@@ -42,7 +43,12 @@ PROBE_COSTS = {
 @register_figure(section="variance", order=30)
 def draw_cost(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the variance at the last common checkpoint of one problem, and the variance times its cost."""
-    rows = select_statistic(source.analysis, source.problem)
+    for trajectory in reversed(TRAJECTORIES):
+        yield from _draw_at(source, trajectory)
+
+
+def _draw_at(source: FigureSource, trajectory: str) -> Iterator[RenderedFigure]:
+    rows = select_statistic(source.analysis, source.problem, trajectory=trajectory)
     step = last_common_step(rows)
     if rows.empty or step is None:
         return
@@ -71,19 +77,20 @@ def draw_cost(source: FigureSource) -> Iterator[RenderedFigure]:
     reference = source.analysis.reference
     dashed = f" The dashed line is {reference}; the numbers are multiples of it." if reference in variances else ""
     canvas = _draw_panels(data, reference if dashed else None, source.styles)
-    title = "Gradient variance against its cost"
+    title = f"{TITLE}, {TABS[trajectory]}"
     exact = "evaluations of f per example" + (", and milliseconds per training step" if milliseconds else "")
-    yield canvas.finish(
-        name="variance_cost",
+    figure = canvas.finish(
+        name="variance_cost" if trajectory == TRAJECTORY else f"variance_cost_{trajectory}",
         title=title,
         chart="Dot plot",
         alt=f"{title}: {group} gradient at step {step:,}; for each estimator {_spell_out(data)}.",
         caption=f"Variance of the {group} gradient ({space}) at step {step:,}, the last checkpoint that all finished "
-        "cells share, alone and multiplied by what a step costs; log scale. "
+        f"runs share ({describe_trajectory(trajectory)}), by itself and multiplied by what a step costs; log scale. "
         f"{describe_bars(rows, 'the dot is their geometric mean')} The cost is taken as exact: {exact}.",
         reading=READING + dashed,
         data=data.assign(panel=data["panel"].str.replace(TIMES, "x")),
     )
+    yield figure.in_tab(TABS[trajectory], TITLE)
 
 
 def _draw_panels(data: pd.DataFrame, reference: str | None, styles: dict[str, LineStyle]) -> Canvas:

@@ -29,7 +29,7 @@ SMALLEST = 0.01
 @register_figure(section="answer")
 def draw_final_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw the final bound of every run of a contender, and the mean with its interval, below the best mean."""
-    board = next((each for each in source.analysis.leaderboards if each.problem == source.problem), None)
+    board = source.analysis.leaderboard(source.problem)
     if board is None or len(board.contenders) < 2:
         return
     yield _draw(board, source.analysis.name_bound(board.problem), source.styles)

@@ -12,11 +12,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.frames import TRAJECTORIES, TRAJECTORY, describe_trajectory, groups
+from estbench.report.analysis.wording import format_list
 from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, Point, legend_above
-from estbench.report.figures.style import belongs_to
+from estbench.report.figures.style import INK, belongs_to
 from estbench.report.tables.base import interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
 
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from estbench.report.figures.style import LineStyle
+
+
+# The word for the weights at which gradients were measured.
+TABS = {"shared": "same weights", "own": "own weights"}
+# Curves whose values differ by less, relatively, are drawn once.
+SAME = 1e-3
 
 
 class Quantity(NamedTuple):
@@ -53,8 +60,8 @@ QUANTITIES = {
         "signal-to-noise ratio",
         t_interval,
         "Norm of the mean gradient over the root of its variance, at frozen weights and one fixed minibatch",
-        "How to read it: higher is better; at 1 the gradient is as large as its noise. Where it is far below 1, a step "
-        "goes nearly anywhere, and only the average of many steps makes progress.",
+        "How to read it: higher is better; at 1 the gradient is as large as its noise. Far below 1, a single "
+        "step points in a nearly random direction, and only the average of many steps makes progress.",
     ),
     "bias2": Quantity(
         "gradient_bias",
@@ -71,8 +78,8 @@ QUANTITIES = {
 @register_figure(section="variance")
 def draw_statistics(source: FigureSource) -> Iterator[RenderedFigure]:
     """Draw each statistic of the gradient on one problem: first at shared weights, then along each own training."""
-    for trajectory in reversed(TRAJECTORIES):
-        for statistic, quantity in QUANTITIES.items():
+    for statistic, quantity in QUANTITIES.items():
+        for trajectory in reversed(TRAJECTORIES):
             frame = select_statistic(source.analysis, source.problem, statistic, trajectory)
             if len(frame):
                 yield draw_statistic(frame, quantity, trajectory, source.styles)
@@ -110,10 +117,13 @@ def draw_statistic(
         legend=legend,
     )
     drawn: list[pd.DataFrame] = []
+    alike: list[str] = []
     for axes, (space, group) in zip(canvas.panels.flat, panels, strict=False):
         of_panel = frame[(frame["space"] == space) & (frame["group"] == group)]
         lines = [line for label in styles for line in _lines(of_panel[of_panel["estimator"] == label], quantity)]
-        _draw_panel(axes, of_panel, lines, styles, quantity)
+        same = _find_same(lines)
+        alike += [f"{group}: {format_list(labels)}" for labels in same.values() if len(labels) > 1]
+        _draw_panel(axes, of_panel, lines, same, styles, quantity)
         drawn += [line.assign(space=space, group=group) for line in lines]
         for line in lines:
             canvas.add_points(axes, styles[line["estimator"].iloc[0]], _points(line, group))
@@ -130,16 +140,36 @@ def draw_statistic(
     for axes in canvas.panels[:, 0]:
         axes.set_ylabel(quantity.axis)
 
-    shared = trajectory != TRAJECTORY
-    title = f"{quantity.title}{f' ({trajectory} trajectory)' if shared else ''}"
-    return canvas.finish(
-        name=f"{quantity.name}_{trajectory}" if shared else quantity.name,
+    tab = TABS[trajectory]
+    title = f"{quantity.title}, {tab}"
+    equal = f" Dark curve, the same for several estimators: {'; '.join(alike)}." if alike else ""
+    figure = canvas.finish(
+        name=quantity.name if trajectory == TRAJECTORY else f"{quantity.name}_{trajectory}",
         title=title,
         chart="Line charts on log scales",
-        alt=_alt(frame, title, quantity),
-        caption=_caption(frame, quantity, trajectory),
+        alt=_alt(frame, title, quantity) + equal,
+        caption=_caption(frame, quantity, trajectory) + equal,
         reading=quantity.reading,
         data=pd.concat(drawn, ignore_index=True),
+    )
+    return figure.in_tab(tab, quantity.title)
+
+
+def _find_same(lines: list[pd.DataFrame]) -> dict[int, list[str]]:
+    """Return, for each line that is drawn, the labels of all estimators whose values are the same."""
+    same: dict[int, list[str]] = {}
+    for at, line in enumerate(lines):
+        first = next((first for first in same if _are_same(lines[first], line)), at)
+        same.setdefault(first, []).append(str(line["estimator"].iloc[0]))
+    return same
+
+
+def _are_same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    if one["estimator"].iloc[0] == other["estimator"].iloc[0] or len(one) != len(other):
+        return False
+    columns = ["step", "value", "low", "high"]
+    return bool(
+        np.allclose(one[columns].astype(float), other[columns].astype(float), rtol=SAME, atol=0, equal_nan=True)
     )
 
 
@@ -166,27 +196,23 @@ def _lines(rows: pd.DataFrame, quantity: Quantity) -> list[pd.DataFrame]:
 
 
 def _draw_panel(
-    axes: Axes, frame: pd.DataFrame, lines: list[pd.DataFrame], styles: dict[str, LineStyle], quantity: Quantity
+    axes: Axes,
+    frame: pd.DataFrame,
+    lines: list[pd.DataFrame],
+    same: dict[int, list[str]],
+    styles: dict[str, LineStyle],
+    quantity: Quantity,
 ) -> None:
-    for line in lines:
-        style, mean = styles[line["estimator"].iloc[0]], line["seed"].iloc[0] == "mean"
+    for at, labels in same.items():
+        line, style = lines[at], styles[labels[0]]
         above = line[line["value"] > 0]
         if above.empty:
             continue
-        with belongs_to(axes, style):
-            # seaborn's lineplot would sort and group what is one line already, at 10 ms each.
-            axes.plot(
-                above["step"],
-                above["value"],
-                color=style.colour,
-                linestyle=style.linestyle,
-                marker=style.marker,
-                markeredgewidth=0,
-                linewidth=1.8 if mean else 1.1,
-            )
-            # A band that reaches zero is cut at the axis: zero is not on a log scale.
-            low = above["low"].where(above["low"].isna() | (above["low"] > 0), above["value"] * 1e-12)
-            axes.fill_between(above["step"], low, above["high"], color=style.colour, alpha=0.18, linewidth=0)
+        if len(labels) > 1:  # it belongs to no single estimator: the page never hides it
+            _draw_line(axes, above, style, INK)
+        else:
+            with belongs_to(axes, style):
+                _draw_line(axes, above, style, style.colour)
     positive = frame.loc[frame["step"] > 0, "step"]
     if len(positive):  # a checkpoint at step 0 stands beside the logarithmic part
         scale = (
@@ -205,6 +231,18 @@ def _draw_panel(
         axes.set_ylim(*with_decades(min(kept) / pad, max(kept) * pad))
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, style: LineStyle, colour: str) -> None:
+    """Draw values above zero, with a band where it is on a log scale; a hollow marker says that it reaches zero."""
+    width = 1.8 if line["seed"].iloc[0] == "mean" else 1.1
+    axes.plot(line["step"], line["value"], color=colour, linestyle=style.linestyle, linewidth=width)
+    reaches_zero = line["low"] <= 0
+    for rows, face in ((line[~reaches_zero], colour), (line[reaches_zero], "white")):
+        axes.plot(rows["step"], rows["value"], style.marker, color=colour, markerfacecolor=face)
+    axes.fill_between(
+        line["step"], line["low"], line["high"], where=~reaches_zero, color=colour, alpha=0.18, linewidth=0
+    )
 
 
 def _points(line: pd.DataFrame, group: str) -> list[Point]:
@@ -236,9 +274,9 @@ def describe_bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
 
 
 def _counts(seeds: pd.Series[int]) -> str:
-    if len(set(seeds)) == 1:
-        return f"n = {seeds.iloc[0]} seeds"
-    return ", ".join(f"{label}: n = {count}" for label, count in seeds.items())
+    usual = int(seeds.max())
+    others = [f"{label}: n = {count}" for label, count in seeds.items() if count != usual]
+    return f"n = {usual} seeds" + (f"; {', '.join(others)}" if others else "")
 
 
 def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
@@ -248,18 +286,14 @@ def _caption(frame: pd.DataFrame, quantity: Quantity, trajectory: str) -> str:
     log = quantity.over_seeds is log_t_interval
     parts.append(describe_bars(frame, "each has its thin line", log=log))
     if not log:
-        parts.append("A band that reaches zero is cut at the axis.")
+        parts.append("A hollow marker: the interval reaches zero, which is not on a log scale.")
     panels = _panels(frame)
     if absent := [group for space, group in groups(frame) if (space, group) not in panels]:
-        parts.append(f"Not drawn, for it is never above zero: {', '.join(absent)}.")
+        parts.append(f"Not drawn, because it is never above zero: {', '.join(absent)}.")
     zero = frame[(frame["value"] <= 0) & ~frame["group"].isin(absent)]
     if len(zero):
         labels = sorted({f"{row.estimator} ({row.group})" for row in zero.itertuples()})
-        exactly = "Exactly zero" if (zero["value"] == 0).all() else "Zero or below"
-        parts.append(
-            f"{exactly} for some seed at some checkpoint: {', '.join(labels)}; a point at or below zero is not "
-            "on a log scale."
-        )
+        parts.append(f"Zeros cannot be drawn on a log axis; left out for a seed or more: {', '.join(labels)}.")
     return " ".join(parts)
 
 

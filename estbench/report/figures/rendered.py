@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from dataclasses import dataclass
@@ -26,11 +27,31 @@ UNDATED: dict[str, dict[str, None]] = {
 }
 
 
+# What a description is called in a format's metadata.
+DESCRIBED = {"svg": "Description", "png": "Description", "pdf": "Subject"}
+
+
+def printable(text: str) -> str:
+    """Return text without the characters that metadata of files cannot hold."""
+    return "".join(sign if sign.isprintable() else " " for sign in text).encode("utf-8", "replace").decode("utf-8")
+
+
 class Series(NamedTuple):
     """Points of one estimator in reading order: x and y in points (1/72 inch) from the top left, and the words."""
 
     estimator: int  # its place in the plan
     points: tuple[tuple[float, float, str], ...]
+    panel: int = 0  # the place of its panel in ``RenderedFigure.boxes``
+
+
+class Box(NamedTuple):
+    """The area of a panel in points from the top left; of curves, the page reads all at one x at the same time."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    curves: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +69,32 @@ class RenderedFigure:
     figure: Figure
     data: pd.DataFrame
     series: tuple[Series, ...] = ()
+    boxes: tuple[Box, ...] = ()
     place: Place = NOWHERE
+    group: str = ""  # the title of several views of the same thing, of which the page shows one at a time
+    tab: str = ""  # the word for this view
+
+    def in_tab(self, tab: str, group: str) -> RenderedFigure:
+        """Return the figure as one of the views of a group."""
+        return dataclasses.replace(self, tab=tab, group=group)
+
+    @property
+    def shown(self) -> list[int]:
+        """The places in the plan of the estimators that can be read."""
+        return sorted({each.estimator for each in self.series})
 
     @cached_property
     def svg(self) -> bytes:
         """The figure as SVG."""
-        return encode_figure(self.figure, "svg")
+        return self._encode("svg")
+
+    def _encode(self, kind: str) -> bytes:
+        return encode_figure(self.figure, kind, self.title, self.alt)
 
     def files(self, formats: Iterable[str] = ("svg", "png", "pdf", "csv")) -> dict[str, bytes]:
         """Return the content of the figure's files by their ending, for those of ``formats`` that figures have."""
         wanted = set(formats)
-        files = {
-            kind: self.svg if kind == "svg" else encode_figure(self.figure, kind) for kind in UNDATED if kind in wanted
-        }
+        files = {kind: self.svg if kind == "svg" else self._encode(kind) for kind in UNDATED if kind in wanted}
         if "csv" in wanted:
             files["csv"] = as_csv(self.data).encode()
         return files
@@ -72,12 +106,17 @@ def name_with_problem(name: str, problem: str, at: int) -> str:
     return f"{name}-{at + 1}-{slug}".rstrip("-")
 
 
-def encode_figure(figure: Figure, kind: str) -> bytes:
-    """Return a figure as ``svg``, ``png`` or ``pdf``, the same bytes every time: no date, no name of a program."""
+def encode_figure(figure: Figure, kind: str, title: str = "", alt: str = "") -> bytes:
+    """Return a figure as ``svg``, ``png`` or ``pdf``, the same bytes every time: no date, no name of a program.
+
+    The file holds its title and, as far as its format knows one, a description, for search and for screen readers.
+    """
     _number_marked_artists(figure)
     file = io.BytesIO()
+    words = {"Title": printable(title), **({DESCRIBED[kind]: printable(alt)} if kind in DESCRIBED else {})}
+    metadata = UNDATED[kind] | {key: text for key, text in words.items() if text}
     with matplotlib_style():
-        figure.savefig(file, format=kind, dpi=DPI if kind == "png" else None, metadata=UNDATED[kind])
+        figure.savefig(file, format=kind, dpi=DPI if kind == "png" else None, metadata=metadata)
     return file.getvalue()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from estbench.report.figures.rendered import RenderedFigure, Series
+from estbench.report.figures.rendered import Box, RenderedFigure, Series
 from estbench.report.figures.style import WIDTH, mark, matplotlib_text, text_width
 
 if TYPE_CHECKING:
@@ -161,6 +161,7 @@ class Canvas:
         data
             The numbers that are drawn, for the CSV file.
         """
+        panels = list(dict.fromkeys(axes for axes, _, _ in self._points))
         return RenderedFigure(
             name=name,
             title=title,
@@ -169,10 +170,22 @@ class Canvas:
             reading=reading,
             figure=self.figure,
             data=data,
-            series=tuple(each for axes, style, points in self._points for each in self._locate(axes, style, points)),
+            series=tuple(
+                each
+                for axes, style, points in self._points
+                for each in self._locate(axes, style, points, panels.index(axes))
+            ),
+            boxes=tuple(self._box(axes, curves="ine chart" in chart) for axes in panels),
         )
 
-    def _locate(self, axes: Axes, style: LineStyle, points: Iterable[Point]) -> list[Series]:
+    def _box(self, axes: Axes, *, curves: bool) -> Box:
+        width, height = self.figure.get_size_inches() * 72
+        area = axes.get_position()
+        ends = (area.x0 * width, height - area.y1 * height, area.x1 * width, height - area.y0 * height)
+        left, top, right, bottom = (round(float(end), 1) for end in ends)
+        return Box(left, top, right, bottom, curves)
+
+    def _locate(self, axes: Axes, style: LineStyle, points: Iterable[Point], panel: int) -> list[Series]:
         """Return where points are drawn in the finished figure, without those outside the axes."""
         _ = axes.viewLim  # what was drawn moves the limits only when they are asked for
         height, scale = self.figure.get_size_inches()[1] * 72, 72 / self.figure.dpi
@@ -182,7 +195,7 @@ class Canvas:
             across, up = axes.transAxes.inverted().transform(at)
             if -0.01 <= across <= 1.01 and -0.01 <= up <= 1.01:
                 located.append((round(float(at[0]) * scale, 1), round(height - float(at[1]) * scale, 1), words))
-        return [Series(style.place, tuple(located))] if located else []
+        return [Series(style.place, tuple(located), panel)] if located else []
 
 
 def text_margin(texts: Iterable[str], room: float) -> float:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# The colours of Okabe and Ito without their yellow, and three dark ones of Tol. The light ones are darkened until each
-# has a contrast of 3 to 1 on white.
+# The colours of Okabe and Ito without their yellow, four of Tol, and six that are far from all of these. The light ones
+# are darkened until each has a contrast of 3 to 1 on white.
 COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -27,8 +27,14 @@ COLOURS = (
     "#882255",
     "#332288",
     "#999933",
+    "#B400FF",
+    "#004B00",
+    "#960000",
+    "#005A5A",
+    "#5A3C00",
+    "#786969",
 )
-# Nine dashes and ten colours have no common factor: 90 estimators get different styles.
+# Nine dashes and sixteen colours have no common factor: 144 estimators get different styles.
 DASHES: tuple[tuple[float, ...] | str, ...] = (
     "",
     (5, 2),

@@ -60,6 +60,8 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
         line_styles=line_styles(analysis.estimators),
         sections={key: title for key, title in SECTIONS.items() if items[key] or key not in OPTIONAL},
         items=items,
+        blocks={key: arrange(of_section) for key, of_section in items.items()},
+        labelled=list(line_styles(analysis.estimators).items()),
         probed=any(len(analysis.gradients(trajectory)) for trajectory in TRAJECTORIES),
         drawing=inline_svg,
         owners=lambda table, row: _owners(table, row, analysis.estimators),
@@ -74,6 +76,41 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+
+
+class Block(NamedTuple):
+    """What stands together in a section: one table or figure, or several views, shown one at a time."""
+
+    items: list[Table | RenderedFigure]
+    id: str
+
+    @property
+    def views(self) -> bool:
+        """Whether these are views of the same thing."""
+        return len(self.items) > 1
+
+    @property
+    def title(self) -> str:
+        """The title: of the views together, or of the only item."""
+        first = self.items[0]
+        return first.group if self.views else first.title
+
+    @property
+    def folded(self) -> str:
+        """The line that the block is folded behind; empty if it is open."""
+        return self.items[0].place.folded
+
+
+def arrange(items: Iterable[Table | RenderedFigure]) -> list[Block]:
+    """Return the items of a section as blocks; those of one group that follow each other are views."""
+    blocks: list[Block] = []
+    for item in items:
+        last = blocks[-1].items[-1] if blocks else None
+        if last is not None and item.group and (type(item), item.group) == (type(last), last.group):
+            blocks[-1].items.append(item)
+        else:
+            blocks.append(Block([item], f"view-{item.name}"))
+    return blocks
 
 
 def _read_texts(frames: Frames, key: str) -> list[str]:
@@ -101,7 +138,7 @@ def setup(frames: Frames) -> str:
     replicates = frames.setting("probe", "replicates", default=0)
     probe = f"gradients probed with {replicates} draws" if replicates else "no gradient probe"
     return (
-        f"{listed}. Each cell trains for {number('training', 'steps')} steps on minibatches of "
+        f"{listed}. Each run trains for {number('training', 'steps')} steps on minibatches of "
         f"{number('training', 'batch_size')} at learning rate {number('training', 'learning_rate')}; bounds on up to "
         f"{number('evaluation', 'examples')} images per split; {probe}.{_cards(frames)}"
     )
@@ -118,7 +155,7 @@ def _cards(frames: Frames) -> str:
 
 
 def versions(frames: Frames) -> str:
-    """Return the versions that the cells were made with, in one line."""
+    """Return the versions that the runs were made with, in one line."""
     rows = dict(environment_rows(frames))
     return ", ".join(f"{name} {rows[name]}" for name in VERSIONS if name in rows)
 

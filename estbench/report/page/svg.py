@@ -13,7 +13,8 @@ from estbench.report.figures.style import ESTIMATOR_PREFIX, INK
 if TYPE_CHECKING:
     from estbench.report.figures.rendered import RenderedFigure
 
-DRAWN = {"svg", "g", "defs", "path", "use", "clipPath", "rect"}
+DRAWN = {"svg", "g", "defs", "path", "use", "clipPath", "rect", "image"}
+PNG = "data:image/png;base64,"
 LINK = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -50,7 +51,7 @@ def _name(element: ET.Element, prefix: str) -> None:
         element.set("id", f"{prefix}-{name}")
     link = element.attrib.pop(LINK, "")
     if link:
-        element.set("href", f"#{prefix}-{link.removeprefix('#')}")
+        element.set("href", link if link.startswith(PNG) else f"#{prefix}-{link.removeprefix('#')}")
     for key, value in element.attrib.items():
         if "url(#" in value:
             element.set(key, re.sub(r"url\(#", f"url(#{prefix}-", value))

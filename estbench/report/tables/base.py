@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +10,11 @@ import pandas as pd
 
 from estbench.report.analysis.wording import MINUS, NOTHING, TIMES, fixed, interval_note, significant
 from estbench.report.sections import NOWHERE, Place
-from estbench.stats import Interval
+from estbench.report.tables.entry import Column, Entry, format_interval
+from estbench.report.tables.latex import write_latex, write_short_latex
 from estbench.visible import visible
 
-# The wording of numbers is offered here too, for figures and pages.
+# The wording of numbers and the parts of a table are offered here too, for figures and pages.
 __all__ = [
     "MINUS",
     "NOTHING",
@@ -29,59 +29,28 @@ __all__ = [
     "significant",
 ]
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    # A bracket that starts a row would be read as an option of the \\ before it.
-    "[": "{[}",
-    "]": "{]}",
-    MINUS: "$-$",
-    NOTHING: "--",
-    TIMES: r"$\times$",
-    "²": "$^2$",
-    "Δ": r"$\Delta$",
-}
 # The beginnings of a formula in a spreadsheet: after white space or quotes, and in full width.
 FORMULA = re.compile(r"[\s'\"]*[=+\-@\uff1d\uff0b\uff0d\uff20]|\s*\\[trn]")
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{sign: f"\\{sign}" for sign in "\\|`*"}}
 
 
 @dataclass(frozen=True)
-class Entry:
-    """The text in one place of a table: the value, and in small print its interval and n."""
-
-    text: str
-    note: str = ""
-    best: bool = False  # shown to be better than every other; set in bold
-
-    def __str__(self) -> str:
-        return f"{self.text} {self.note}" if self.note else self.text
-
-
-@dataclass(frozen=True)
-class Column:
-    """The title of a column. Numbers are set to the right; the entries of a head name their rows."""
-
-    title: str
-    numeric: bool = True
-    head: bool = False
-
-
-@dataclass(frozen=True)
 class Table:
-    """``data`` holds the raw numbers, ``columns`` and ``rows`` the entries; a row in ``rules`` starts a new block."""
+    """Raw numbers and entries.
+
+    Attributes
+    ----------
+    caption, short_caption
+        The words below the table; in its short form, only the second.
+    data
+        The raw numbers.
+    columns, rows
+        The entries that people read; a row in ``rules`` starts a new block.
+    place
+        Where a registered table stands in the page.
+    group, tab
+        The title of several views of the same thing, of which the page shows one at a time, and the word for this one.
+    """
 
     name: str
     title: str
@@ -90,7 +59,19 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Entry, ...], ...]
     rules: frozenset[int] = frozenset()
-    place: Place = NOWHERE  # in the page, for a registered table
+    place: Place = NOWHERE
+    short_caption: str = ""
+    group: str = ""
+    tab: str = ""
+
+    def files(self) -> dict[str, str]:
+        """Return the text of each file of the table, by the ending of its name."""
+        return {
+            "csv": self.to_csv(),
+            "md": self.to_markdown(),
+            "tex": self.to_latex(),
+            "short.tex": self.to_latex(short=True),
+        }
 
     def to_csv(self) -> str:
         """Return the raw numbers, at full precision."""
@@ -105,32 +86,10 @@ class Table:
         ]
         return f"**{_markdown(self.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(self.caption)}\n"
 
-    def to_latex(self) -> str:
-        """Return a ``table`` environment; it needs the package booktabs."""
-        body = []
-        for index, row in enumerate(self.rows):
-            entries = [_latex_entry(entry, column) for entry, column in zip(row, self.columns, strict=True)]
-            body += [r"\midrule"] * (index in self.rules) + [_latex_row(entries)]
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_latex(self.title)}. {_latex(self.caption)}}}",
-            rf"\label{{tab:estbench-{self.name.replace('_', '-')}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in self.columns)}}}",
-            r"\toprule",
-            _latex_row([_latex(column.title) for column in self.columns]),
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "% needs \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
-
-
-def format_interval(interval: Interval, write: Callable[[float], str], unit: str = "") -> Entry:
-    """Return a value as ``write`` writes it, with its interval and n (of ``unit``) in small print."""
-    return Entry(write(interval.value), interval_note(interval, write(interval.low), write(interval.high), unit))
+    def to_latex(self, *, short: bool = False) -> str:
+        """Return a float with the table, as wide as a page; in short, as wide as one column of an article."""
+        write, caption = (write_short_latex, self.short_caption) if short else (write_latex, self.caption)
+        return write(self.name, f"{self.title}. {caption}".rstrip(), self.columns, self.rows, self.rules)
 
 
 def as_csv(frame: pd.DataFrame) -> str:
@@ -168,24 +127,3 @@ def _markdown_entry(entry: Entry) -> str:
 
 def _markdown_row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(sign, sign) for sign in _one_line(text) if sign.isprintable())
-
-
-def _latex_entry(entry: Entry, column: Column) -> str:
-    value = rf"\textbf{{{_latex(entry.text)}}}" if entry.best else _latex(entry.text)
-    parts = [value, rf"{{\footnotesize {_latex(entry.note)}}}" if entry.note else ""]
-    text = " ".join(part for part in parts if part)
-    if column.numeric:
-        text = re.sub(r"(\d(?:\.\d+)?)e(\$-\$)?(\d+)", _power_of_ten, text)
-    return text
-
-
-def _power_of_ten(match: re.Match[str]) -> str:
-    return rf"${match[1]}\times10^{{{'-' if match[2] else ''}{match[3]}}}$"
-
-
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"

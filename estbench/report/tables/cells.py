@@ -1,4 +1,4 @@
-"""The list of all cells: how each ended, where, and what it cost."""
+"""The list of all runs: how each ended, where, and what it cost."""
 
 from __future__ import annotations
 
@@ -8,46 +8,52 @@ from typing import Any
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.frames import RUN
 from estbench.report.analysis.wording import fixed, format_count
-from estbench.report.tables.base import Entry, Table
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.store import Status
 
 CLOCKS = ("training", "evaluation", "probe")
 
 
-@register_table(section="completion", order=30, folded="Every cell: where it ended and what it took")
+@register_table(section="completion", order=30, folded="Every run: where it ended and what it took")
 def cells(analysis: Analysis) -> Table:
-    """Return one row per planned cell."""
+    """Return one row per planned run."""
     fields: list[Field[dict[str, Any]]] = [
         ESTIMATOR,
         problem_field(analysis),
-        Field("seed", "seed"),
+        Field("seed", "seed", short="seed"),
         Field("status", "status", entry=lambda cell: Entry(str(cell["status"]), str(cell["stop_reason"])), text=True),
         Field("stop_reason"),
-        Field("test_elbo", "test ELBO", entry=_write_bound),
-        Field("step", "step", write=format_count),
+        Field("test_elbo", "test ELBO", entry=_write_bound, keep=True, best="high", short="ELBO"),
+        Field("step", "steps", write=format_count, short="steps"),
         Field("last_finite_elbo"),
-        *(Field(f"{clock}_seconds", f"{clock} s", write=lambda seconds: fixed(float(seconds), 1)) for clock in CLOCKS),
-        Field("evaluations", "evaluations", write=format_count),
+        *(
+            Field(f"{clock}_seconds", f"{clock} s", write=lambda seconds: fixed(float(seconds), 1), best="low")
+            for clock in CLOCKS
+        ),
+        Field("evaluations", "evaluations", write=format_count, best="low"),
         Field("folder"),
     ]
     caption = (
-        "Every planned cell; n = 1 in each row, so there are no intervals. A cell that is not done has no final bound."
+        "Every planned run: one estimator on one problem with one seed. A run that is not done has no final bound. The "
+        "seconds are those of its parts."
     )
     return build_table(
         "cells",
-        "Cells",
+        "Runs",
         caption,
         fields,
         _find_rows(analysis),
         csv_first=("problem", "estimator"),
-        blocks=("problem", "seed"),
+        blocks=("problem", "estimator"),
+        short_caption="Final test bounds of every run, in nats per example.",
     )
 
 
 def _find_rows(analysis: Analysis) -> list[dict[str, Any]]:
-    """Return the planned cells, each with its final test ELBO and the last one that was finite."""
+    """Return the planned runs, each with its final test ELBO and the last one that was finite."""
     finals = analysis.final_values().set_index(RUN)
     unknown: dict[str, Any] = {f"{clock}_seconds": math.nan for clock in CLOCKS}
     rows = []
@@ -58,11 +64,16 @@ def _find_rows(analysis: Analysis) -> list[dict[str, Any]]:
         final = elbo if cell["status"] == Status.DONE else math.nan
         bounds = {"test_elbo": final, "last_finite_elbo": elbo, "last_finite_step": step}
         rows.append(unknown | {str(key): value for key, value in cell.items()} | bounds)
-    return rows
+    order = {problem: order_by_rank(analysis, problem) for problem in analysis.problems}
+    problems = analysis.problems
+    return sorted(
+        rows,
+        key=lambda row: (problems.index(row["problem"]), order[row["problem"]].index(row["estimator"]), row["seed"]),
+    )
 
 
 def _write_bound(cell: dict[str, Any]) -> Entry:
-    """Return the entry of a final bound; for a cell that is not done, with its last finite bound in small print."""
+    """Return the entry of a final bound; for a run that is not done, with its last finite bound in small print."""
     text, last = fixed(cell["test_elbo"]), cell["last_finite_elbo"]
     if cell["status"] == Status.DONE or math.isnan(last):
         return Entry(text)

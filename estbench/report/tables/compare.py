@@ -13,8 +13,9 @@ from estbench.report.analysis import Analysis
 from estbench.report.analysis.frames import ROUND, done, groups, last_common_step, values_by_seed
 from estbench.report.analysis.paired import CURRENCIES, Runs, comparable, pair_values
 from estbench.report.analysis.targets import find_cost_ratio, find_median, target_of, times
-from estbench.report.analysis.wording import TIMES, fixed, format_difference, format_rate, significant
-from estbench.report.tables.base import Entry, Table, format_interval
+from estbench.report.analysis.wording import MINUS, TIMES, fixed, format_difference, format_rate, significant
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry, format_interval
 from estbench.report.tables.fields import Field, build_table, problem_field, with_interval
 from estbench.stats import Interval, log_t_interval, paired_difference, paired_ratio, t_interval
 
@@ -30,7 +31,7 @@ class ComparedRow:
     comparison: Interval  # first less second, or first over second
     compared_by: str  # "difference" or "ratio"
     write: Callable[[Interval], Entry]  # of the quantity
-    unit: str = ""  # of n
+    unit: str = "seed"  # of n
 
     def write_comparison(self) -> Entry:
         """Return the entry of the difference with its sign, or of the ratio with a times sign."""
@@ -66,18 +67,23 @@ def compare(analysis: Analysis, first: str, second: str, target: float | None = 
     The target is a test bound in nats per example; by default the best that both reached.
     """
     fields: list[Field[ComparedRow]] = [
-        Field("quantity", "quantity", head=True),
+        Field("quantity", "quantity", head=True, short="quantity"),
         problem_field(analysis),
         Field("compared_by"),
-        Field("first", first, entry=lambda row: row.write(row.first)),
-        Field("second", second, entry=lambda row: row.write(row.second)),
-        Field("comparison", "difference (1\N{MINUS SIGN}2) or ratio (1/2)", entry=ComparedRow.write_comparison),
+        Field("first", first, entry=lambda row: row.write(row.first), short=first),
+        Field("second", second, entry=lambda row: row.write(row.second), short=second),
+        Field(
+            "comparison",
+            f"difference (1 {MINUS} 2) or ratio (1 / 2)",
+            entry=ComparedRow.write_comparison,
+            short=f"1 {MINUS} 2 or 1 / 2",
+        ),
     ]
     caption = (
-        "Differences are of nats per example; ratios carry a times sign. Both are paired, by seed or by timed round, "
-        "with 95 % t intervals (of ratios on the log scale); below three pairs there is none. Cost of a target: median "
-        "over cells, where a miss is infinite; a crossing is known to lie between two evaluations, and the interval "
-        "takes that in."
+        f"Differences (1 {MINUS} 2) are in nats per example; ratios (1 / 2) carry the sign {TIMES}. Both are paired, "
+        "by seed or by timed round. In brackets: the 95 % t interval, of ratios on the log scale. The cost of a target "
+        "is the median over runs; a run that never reached it counts as infinite. The bound is measured now and then: "
+        "the cost is interpolated, and the interval includes the measurement before and after."
     )
     return build_table(
         "compare",
@@ -166,8 +172,8 @@ def _compare_speeds(analysis: Analysis, problem: str, labels: tuple[str, str]) -
         log_t_interval(second),
         paired_ratio(*pair_values(first, second)),
         "ratio",
-        with_interval(format_rate, "rounds"),
-        "rounds",
+        with_interval(format_rate, "round"),
+        "round",
     )
 
 
@@ -182,4 +188,4 @@ def _write_whole(cost: Interval) -> Entry:
 def _write_median(cost: Interval, digits: int) -> Entry:
     """Return the entry of a median cost, with the medians of both ends in small print."""
     text = fixed(cost.value, digits) if cost.value < math.inf else "missed"
-    return Entry(text, f"[{fixed(cost.low, digits)}, {fixed(cost.high, digits)}], n = {cost.n}")
+    return Entry(text, f"[{fixed(cost.low, digits)}, {fixed(cost.high, digits)}]", n=cost.n)

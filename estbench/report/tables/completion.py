@@ -1,4 +1,4 @@
-"""The completion grid: how the cell of every estimator and seed ended."""
+"""The completion grid: how the run of every estimator and seed ended."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.wording import NOTHING
-from estbench.report.tables.base import Entry, Table
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.store import Status
 from estbench.store.results import MISSING
@@ -16,25 +17,34 @@ from estbench.store.results import MISSING
 
 @dataclass(frozen=True)
 class CompletionRow:
-    """The planned cells of one estimator on one problem, by seed."""
+    """The planned runs of one estimator on one problem, by seed."""
 
     problem: str
     estimator: str
     cells: dict[Any, dict[Any, Any]]
+
+    def count_done(self) -> str:
+        """Return how many of the runs are done."""
+        return f"{sum(cell['status'] == Status.DONE for cell in self.cells.values())} of {len(self.cells)}"
 
 
 @register_table(section="completion")
 def completion(analysis: Analysis) -> Table:
     """Return one row per problem and estimator, with a column for each seed."""
     planned = analysis.cells
+    groups = dict(iter(planned.groupby(["problem", "estimator"], sort=False)))
     rows = [
-        CompletionRow(str(problem), str(estimator), {cell["seed"]: cell for cell in group.to_dict("records")})
-        for (problem, estimator), group in planned.groupby(["problem", "estimator"], sort=False)
+        CompletionRow(
+            problem, estimator, {cell["seed"]: cell for cell in groups[problem, estimator].to_dict("records")}
+        )
+        for problem in analysis.problems
+        for estimator in order_by_rank(analysis, problem)
     ]
-    fields = [ESTIMATOR, problem_field(analysis), *(_seed_field(seed) for seed in sorted(set(planned["seed"])))]
+    done: Field[CompletionRow] = Field("done", "done", CompletionRow.count_done, best="high", short="done")
+    fields = [ESTIMATOR, problem_field(analysis), done, *(_seed_field(seed) for seed in sorted(set(planned["seed"])))]
     caption = (
-        "How every planned cell ended. Only cells that are done are in a mean; one that diverged is a result and is "
-        "counted as such; one that is missing has not been run."
+        "How every planned run ended. Means are over the runs that are done. A run that diverged is a result, and is "
+        "counted as such; a run that is missing has not been started."
     )
     return build_table(
         "completion",
@@ -48,7 +58,7 @@ def completion(analysis: Analysis) -> Table:
 
 
 def _seed_field(seed: Any) -> Field[CompletionRow]:
-    """Return the field of one seed: the status of its cell, and where a cell that is not done ended."""
+    """Return the field of one seed: the status of its run, and where a run that is not done ended."""
 
     def write(row: CompletionRow) -> Entry:
         cell = row.cells.get(seed)
@@ -63,4 +73,5 @@ def _seed_field(seed: Any) -> Field[CompletionRow]:
         value=lambda row: str(row.cells[seed]["status"]) if seed in row.cells else "",
         entry=write,
         text=True,
+        keep=True,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from estbench.report.analysis import Analysis
 from estbench.report.tables.base import Table
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank
 from estbench.report.tables.registry import register_table
 
 
@@ -34,26 +34,36 @@ FIELDS: list[Field[DeclaredFacts]] = [
     ESTIMATOR,
     Field("summary", "what it is", lambda row: str(row.facts.get("summary", "")), text=True),
     Field("certificate", "certificate", text=True),
-    Field("unbiased", "unbiased", lambda row: row.write_answer("unbiased", "yes", "no"), text=True),
+    Field("unbiased", "unbiased", lambda row: row.write_answer("unbiased", "yes", "no"), text=True, short="unbiased"),
     Field(
         "differentiable_f",
         "differentiable f",
         lambda row: row.write_answer("needs_differentiable_f", "needed", "not needed"),
         text=True,
     ),
-    Field("evaluations", "evaluations per example", lambda row: str(row.facts.get("evaluations", "")), text=True),
+    Field(
+        "evaluations",
+        "evaluations per image",
+        lambda row: str(row.facts.get("evaluations", "")),
+        text=True,
+        short="evaluations",
+    ),
     Field("supports", "supports", lambda row: row.write_list("supports"), text=True),
-    Field("reference", "reference", lambda row: str(row.facts.get("reference") or ""), text=True),
+    Field("reference", "reference", lambda row: str(row.facts.get("reference") or ""), text=True, short="reference"),
 ]
 
 
 @register_table(section="certificates")
 def estimators(analysis: Analysis) -> Table:
     """Return one row per estimator whose records hold the facts that it declares."""
+    labels = dict.fromkeys(label for problem in analysis.problems for label in order_by_rank(analysis, problem))
     rows = [
-        DeclaredFacts(label, analysis.certificate(label), facts)
-        for label in analysis.estimators
-        if (facts := analysis.facts(label))
+        DeclaredFacts(label, analysis.certificate(label), facts) for label in labels if (facts := analysis.facts(label))
     ]
-    caption = "What each estimator says of itself; `estbench check` puts it to the test."
-    return build_table("estimators", "The estimators, as they declare themselves", caption, FIELDS, rows)
+    caption = (
+        "What each estimator declares about itself; `estbench check` tests it. Evaluations: decoder evaluations, where "
+        "one is one latent sample of one image."
+    )
+    return build_table(
+        "estimators", "The estimators, as they declare themselves", caption, FIELDS, rows, short_caption="As declared."
+    )

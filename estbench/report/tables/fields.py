@@ -11,7 +11,10 @@ import pandas as pd
 from estbench.errors import EstbenchError
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import Span
-from estbench.report.tables.base import Column, Entry, Table, format_interval
+from estbench.report.analysis.wording import describe_common_problem, short_problems
+from estbench.report.tables.base import Table
+from estbench.report.tables.condense import find_constant, say_counts_once
+from estbench.report.tables.entry import PLUS_MINUS, TIMES_OVER, Column, Entry, format_interval
 from estbench.stats import Interval
 
 Row = TypeVar("Row")
@@ -38,6 +41,14 @@ class Field(Generic[Row]):
         Whether the column holds words, which are set to the left, and not numbers.
     head
         Whether the column holds words that name the row.
+    best
+        Which numbers are best, "high" or "low": the first click on the title of the column puts them on top.
+    short
+        The title of its column in the short form of the table. Without one it is in the full form only.
+    keep
+        Whether people see the column even if all of its entries are equal, as they always do those with intervals.
+    remark
+        A sentence for the caption, if people see the column.
 
     Examples
     --------
@@ -54,11 +65,16 @@ class Field(Generic[Row]):
     entry: Callable[[Row], Entry | str] | None = None
     text: bool = False
     head: bool = False
+    best: str = ""
+    short: str = ""
+    keep: bool = False
+    remark: str = ""
 
     @property
     def column(self) -> Column:
         """The column that people read."""
-        return Column(self.title, numeric=not (self.text or self.head), head=self.head)
+        numeric = not (self.text or self.head)
+        return Column(self.title, numeric=numeric, head=self.head, best=self.best, short=self.short)
 
     def value_of(self, row: Row) -> Any:
         """Return the raw value of a row."""
@@ -79,16 +95,30 @@ class Field(Generic[Row]):
         return Entry(entry) if isinstance(entry, str) else entry
 
 
-ESTIMATOR: Field[Any] = Field("estimator", "estimator", head=True)
+ESTIMATOR: Field[Any] = Field("estimator", "estimator", head=True, short="estimator")
 
 
 def problem_field(analysis: Analysis) -> Field[Any]:
-    """Return the field of the problem; people see it only if there are several problems."""
-    return Field("problem", "problem" if len(analysis.problems) > 1 else "", head=True)
+    """Return the field of the problem; people see it, by its short name, only if there are several problems."""
+    names = short_problems(analysis.problems)
+    return Field(
+        "problem",
+        "problem" if len(names) > 1 else "",
+        write=lambda label: names.get(label, str(label)),
+        head=True,
+        short="problem",
+        remark=describe_common_problem(analysis.problems),
+    )
 
 
-def with_interval(write: Callable[[float], str], unit: str = "") -> Callable[[Interval], Entry]:
-    """Return a function that writes an interval: the value, and in small print its ends and n (of ``unit``)."""
+def order_by_rank(analysis: Analysis, problem: str) -> list[str]:
+    """Return the estimators of a problem in the order of every table: best first, those without a rank last."""
+    boards = [board for board in analysis.leaderboards if board.problem == problem]
+    return [entrant.estimator for board in boards for entrant in board.entrants]
+
+
+def with_interval(write: Callable[[float], str], unit: str = "seed") -> Callable[[Interval], Entry]:
+    """Return a function that writes an interval: the value, and in small print its ends (with its n of ``unit``)."""
     return lambda interval: format_interval(interval, write, unit)
 
 
@@ -120,9 +150,13 @@ def build_table(
     *,
     csv_first: Sequence[str] = (),
     blocks: Sequence[str] = (),
-    data: pd.DataFrame | None = None,
+    csv_rows: Iterable[Row] | None = None,
+    short_caption: str = "",
 ) -> Table:
     """Build a table from its fields and its rows.
+
+    The CSV file has every field. People do not see columns that are the same in all rows, nor the usual n in each
+    entry: both are said once, in the caption.
 
     Parameters
     ----------
@@ -135,9 +169,11 @@ def build_table(
     csv_first
         Keys of the fields that come first in the CSV file. The others follow in the order of ``fields``.
     blocks
-        Columns of the CSV file. A rule separates rows that differ in one of them.
-    data
-        Other raw numbers than those of the fields, for a table whose CSV file has other rows.
+        Keys of fields. A rule separates rows that differ in one of them.
+    csv_rows
+        The rows of the CSV file, if people do not see all of them.
+    short_caption
+        The words below its short form.
 
     Raises
     ------
@@ -149,15 +185,26 @@ def build_table(
         keys = ", ".join(field.key for field in fields)
         raise EstbenchError(f"the table '{name}' has the fields {keys}: give each its own key, and name no other first")
     in_order = [by_key[key] for key in dict.fromkeys((*csv_first, *by_key))]
-    numbers = frame_of(in_order, rows)
-    places = [tuple(place) for place in numbers[[*blocks]].to_numpy()] if rows else []
+    places = [tuple(by_key[key].value_of(row) for key in blocks) for row in rows]
     shown = [field for field in fields if field.title]
+    columns = [field.column for field in shown]
+    entries, counts = say_counts_once([[field.entry_of(row) for field in shown] for row in rows])
+    kept = [field.keep or any(isinstance(field.value_of(row), Interval) for row in rows) for field in shown]
+    constant, same = find_constant(columns, entries, kept)
+    seen = [at for at in range(len(shown)) if at not in constant]
+    remarks = [shown[at].remark for at in seen]
+    intervals = [
+        f"{sign}: {meaning} of the 95 % interval."
+        for sign, meaning in {PLUS_MINUS: "half", TIMES_OVER: "the factor"}.items()
+        if any(sign in entry.short for row in entries for entry in row)
+    ]
     return Table(
         name,
         title,
-        caption,
-        numbers if data is None else data,
-        tuple(field.column for field in shown),
-        tuple(tuple(field.entry_of(row) for field in shown) for row in rows),
+        " ".join(filter(None, [caption, counts, same, *remarks])),
+        frame_of(in_order, rows if csv_rows is None else csv_rows),
+        tuple(columns[at] for at in seen),
+        tuple(tuple(row[at] for at in seen) for row in entries),
         frozenset(at for at in range(1, len(places)) if places[at] != places[at - 1]),
+        short_caption=" ".join(filter(None, [short_caption, counts, *intervals])),
     )

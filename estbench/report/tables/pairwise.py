@@ -5,84 +5,94 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from estbench.report.analysis import Analysis
+from estbench.report.analysis.paired import LEVEL
 from estbench.report.analysis.rankings import Ranking
-from estbench.report.analysis.wording import NOTHING, format_difference, format_p
-from estbench.report.tables.base import Entry, Table, format_interval
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table, frame_of, problem_field
+from estbench.report.analysis.wording import NOTHING, fixed, format_p
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry, add_star, format_interval
+from estbench.report.tables.fields import Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval
 
 
-class PairwiseRow(NamedTuple):
-    """One estimator, for people: a row of the matrix."""
-
-    problem: str
-    estimator: str
-    ranking: Ranking
-
-
 class Pair(NamedTuple):
-    """One ordered pair of estimators: a row of the CSV file."""
+    """One ordered pair of estimators: the bound of the first less that of the second."""
 
     problem: str
+    bound_name: str
     estimator: str
     other: str
-    elbo_difference: Interval
+    difference: Interval
     p_holm: float
+    ahead: int  # seeds in which the first is ahead
+    pairs: int  # seeds that both have
 
-
-PAIR_FIELDS: list[Field[Pair]] = [Field(name) for name in Pair._fields]
+    @property
+    def is_significant(self) -> bool:
+        """Whether the first is shown to be better."""
+        return self.p_holm <= LEVEL and self.difference.low > 0
 
 
 @register_table(section="pairwise")
 def pairwise(analysis: Analysis) -> Table:
-    """Return a matrix per problem: final test ELBO of the row's estimator less that of the column's."""
+    """Return one row per pair, the better one first, from the largest difference to the smallest."""
     # At equal steps: the largest budget of steps that all have come to is the last step.
     rankings = {problem: of_problem[0] for problem, of_problem in analysis.rankings.items()}
-    ranked = [label for label in analysis.estimators if any(label in each.spans for each in rankings.values())]
-    rows = [
-        PairwiseRow(problem, label, ranking)
-        for problem, ranking in rankings.items()
-        for label in ranked
-        if label in ranking.spans
-    ]
-    pairs = [
-        Pair(row.problem, row.estimator, other, *row.ranking.claims[row.estimator, other])
-        for row in rows
-        for other in ranked
-        if (row.estimator, other) in row.ranking.claims
-    ]
+    every = [pair for problem, ranking in rankings.items() for pair in _find_pairs(analysis, problem, ranking)]
+    order = list(rankings)
+    # Of the two orders of a pair, the one with a difference above zero.
+    shown = [pair for pair in every if not pair.difference.value < 0]
+    kept = {(pair.problem, frozenset({pair.estimator, pair.other})): pair for pair in reversed(shown)}
+    rows = sorted(kept.values(), key=lambda pair: (order.index(pair.problem), -np.nan_to_num(pair.difference.value)))
     counts = {sum(not math.isnan(claim.p) for claim in each.claims.values()) // 2 for each in rankings.values()}
+    bounds = list(dict.fromkeys(pair.bound_name for pair in every))
+    bound = bounds[0] if len(bounds) == 1 else "bound"
+    number = " or ".join(map(str, sorted(counts)))
     caption = (
-        "Final test ELBO of the row's estimator less that of the column's, in nats per example, paired by seed; in "
-        "brackets the 95 % t interval of that one difference, which is not corrected for the number of claims. p is "
-        f"adjusted: Holm's correction for all {' or '.join(map(str, sorted(counts)))} pairs"
-        f"{' of a problem' if len(analysis.problems) > 1 else ''} keeps the chance of "
-        "any false claim among them at 5 %, and a star marks the differences that stand (p at most 0.05). Below three "
-        "common seeds there is neither."
+        "Each row is a pair: the first estimator ended above the second. Largest differences first; in nats per "
+        "example, paired by seed. In brackets: the 95 % t interval of that one difference. p is corrected (Holm) for "
+        f"all {number} pairs{' of a problem' if len(rankings) > 1 else ''}. *: significant, p at most 0.05."
     )
+    fields: list[Field[Pair]] = [
+        Field("estimator", "better", head=True, short="better"),
+        Field("other", "than", head=True, short="than"),
+        problem_field(analysis),
+        Field("bound_name"),
+        Field("difference", f"difference in test {bound}", entry=_write_difference, best="high", short="nats"),
+        Field("ahead", "seeds won", entry=lambda pair: f"{pair.ahead} of {pair.pairs}", best="high"),
+        Field("p_holm", "p, corrected", write=_write_p, best="low", short="p"),
+        Field("pairs"),
+    ]
     return build_table(
         "pairwise",
         "Every pair of estimators",
         caption,
-        [ESTIMATOR, problem_field(analysis), *map(_difference_field, ranked)],
+        fields,
         rows,
         blocks=("problem",),
-        data=frame_of(PAIR_FIELDS, pairs),
+        csv_first=("problem", "bound_name", "estimator", "other"),
+        csv_rows=every,
+        short_caption="Differences in the final test bound, paired by seed; p is corrected for all pairs (Holm).",
     )
 
 
-def _difference_field(other: str) -> Field[PairwiseRow]:
-    """Return the field of the differences to one estimator."""
+def _find_pairs(analysis: Analysis, problem: str, ranking: Ranking) -> list[Pair]:
+    pairs = []
+    for (first, second), (difference, p) in ranking.claims.items():
+        ours, theirs = ranking.spans[first], ranking.spans[second]
+        shared = [seed for seed in ours if seed in theirs]
+        ahead = sum(ours[seed].value > theirs[seed].value for seed in shared)
+        pairs.append(Pair(problem, analysis.name_bound(problem), first, second, difference, p, ahead, len(shared)))
+    return pairs
 
-    def write(row: PairwiseRow) -> Entry:
-        claim = row.ranking.claims.get((row.estimator, other))
-        if claim is None:
-            return Entry(NOTHING)
-        shown = row.ranking.is_ahead(row.estimator, other) or row.ranking.is_ahead(other, row.estimator)
-        entry = format_interval(claim.interval, format_difference)
-        p = "" if math.isnan(claim.p) else f", {format_p(claim.p)}"
-        return Entry(entry.text + (" *" if shown else ""), entry.note + p)
 
-    return Field(f"less {other}", other, value=lambda row: row.ranking.claims.get((row.estimator, other)), entry=write)
+def _write_difference(pair: Pair) -> Entry:
+    entry = format_interval(pair.difference, fixed)
+    return add_star(entry) if pair.is_significant else entry
+
+
+def _write_p(p: float) -> str:
+    return NOTHING if math.isnan(p) else format_p(p).removeprefix("p ").removeprefix("= ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,19 @@ import pandas as pd
 from estbench.guarded import GuardedPath
 from estbench.report.analysis.paired import ABSENT
 from estbench.report.analysis.wording import significant
-from estbench.report.tables.base import Entry, Table, as_csv
+from estbench.report.tables.base import Table, as_csv
+from estbench.report.tables.entry import Entry
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table
-from estbench.report.tables.gradients import GRADIENT_OF, OPTIONAL, cost_fields, format_bias_bound
+from estbench.report.tables.gradients import (
+    BELOW_ZERO,
+    BEST,
+    GRADIENT_OF,
+    NOT_NEGATIVE,
+    OPTIONAL,
+    cost_fields,
+    leave_out_constant_groups,
+    write_statistic,
+)
 from estbench.stats import Interval
 from estbench.store.files import encoded, write_files
 
@@ -62,6 +72,8 @@ def table(frame: pd.DataFrame) -> Table:
     """
     measured = set(frame["statistic"])
     places = list(dict.fromkeys(frame["place"]))
+    every = _find_rows(frame)
+    rows, without = leave_out_constant_groups(every, lambda row: (row.place, row.space, row.group))
     fields: list[Field[ProbeRow]] = [
         Field("place", "at" if len(places) > 1 else "", text=True),
         GRADIENT_OF,
@@ -70,22 +82,32 @@ def table(frame: pd.DataFrame) -> Table:
         *(_statistic_field(name, title) for name, title in TITLES.items() if name in measured),
         Field(
             "variance_ratio",
-            f"variance over {frame['estimator'].iloc[0]}'s",
-            entry=lambda row: "reference" if row.is_first else significant(row.variance_ratio),
+            f"variance relative to {frame['estimator'].iloc[0]}",
+            entry=lambda row: Entry("reference", key=1) if row.is_first else significant(row.variance_ratio),
+            best="low",
         ),
-        *cost_fields(significant),
+        *cost_fields(rows),
         Field("evaluations"),
         Field("milliseconds"),
         Field("replicates"),
     ]
-    caption = (
-        f"At {places[0] if len(places) == 1 else 'each place'}, frozen: traces of the covariance of the "
-        f"minibatch-mean gradient from R = {int(frame['replicates'].iloc[0])} draws, in brackets the 95 % interval. "
-        f"{'Data variance: what drawing the minibatch adds. ' if 'data_variance' in measured else ''}"
-        "Evaluations are calls of f per example; ms are those of one gradient, in rounds interleaved over the "
-        "estimators."
-    )
-    return build_table("probe", "Gradient probe", caption, fields, _find_rows(frame), csv_first=WHERE, blocks=WHERE)
+    where = places[0] if len(places) == 1 else "each place"
+    below = any(row.statistics[name].value < 0 for row in rows for name in NOT_NEGATIVE & set(row.statistics))
+    sentences = [
+        (
+            f"The variance of the gradient of one fixed minibatch at {where}: the sum over all parameters of a group, "
+            "at frozen weights. In brackets: the 95 % interval over the draws."
+        ),
+        "Variance of the minibatch: the noise that drawing the minibatch adds." if "data_variance" in measured else "",
+        BELOW_ZERO if below else "",
+        (
+            "Evaluations: decoder evaluations per image, where one is one latent sample of one image. ms: the time of "
+            "one gradient; the estimators were timed in turn."
+        ),
+        without,
+    ]
+    caption = " ".join(filter(None, sentences))
+    return build_table("probe", "Gradient probe", caption, fields, rows, csv_first=WHERE, blocks=WHERE, csv_rows=every)
 
 
 def write(out: Path, shown: Table, frame: pd.DataFrame) -> list[Path]:
@@ -151,11 +173,10 @@ def _find_statistic(rows: pd.DataFrame, statistic: str) -> Interval:
 
 def _statistic_field(name: str, title: str) -> Field[ProbeRow]:
     """Return the field of one statistic."""
-
-    def write(interval: Interval) -> Entry:
-        if name == "bias_bound":
-            return Entry(format_bias_bound(interval))
-        ends = "" if math.isnan(interval.low) else f"[{significant(interval.low)}, {significant(interval.high)}]"
-        return Entry(significant(interval.value), ends)
-
-    return Field(name, title, lambda row: row.statistics[name], write)
+    return Field(
+        name,
+        title,
+        lambda row: row.statistics[name],
+        lambda interval: replace(write_statistic(name, interval), unit="draw"),
+        best=BEST.get(name, ""),
+    )

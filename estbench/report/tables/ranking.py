@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.leaderboard import Entrant
 from estbench.report.analysis.wording import NOTHING, TIMES, fixed, format_p, significant
-from estbench.report.tables.base import Entry, Table
-from estbench.report.tables.fields import Field, build_table, problem_field
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry, add_star, format_interval
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval
 
@@ -41,30 +43,55 @@ def ranking(analysis: Analysis) -> Table:
     bound = f"test {names[0]}" if len(names) == 1 else "test bound"
     shared = any(board.trajectory == "shared" for board in boards)
     fields: list[Field[RankingRow]] = [
-        Field("rank", "rank", value=lambda row: row.entrant.rank or math.nan, entry=_write_rank),
-        Field("estimator", "estimator", head=True),
+        Field("rank", "rank", value=lambda row: row.entrant.rank or math.nan, entry=_write_rank, keep=True, best="low"),
+        ESTIMATOR,
         problem_field(analysis),
-        Field("bound", f"{bound}, nats", value=lambda row: row.entrant.bound, entry=_write_bound),
+        Field(
+            "bound",
+            f"{bound}, nats",
+            value=lambda row: row.entrant.bound,
+            entry=_write_bound,
+            best="high",
+            short=names[0] if len(names) == 1 else "bound",
+        ),
         Field("bound_name"),
-        Field("gap", "behind the best", value=lambda row: row.entrant.gap.interval, entry=_write_gap),
+        Field(
+            "gap",
+            "behind the best",
+            value=lambda row: row.entrant.gap.interval,
+            entry=_write_gap,
+            best="low",
+            short="behind",
+        ),
         Field("gap_p_holm", value=lambda row: row.entrant.gap.p),
-        Field("behind", "seeds behind", value=lambda row: row.entrant.behind, entry=_write_seeds),
+        Field("behind", "seeds behind", value=lambda row: row.entrant.behind, entry=_write_seeds, best="low"),
         Field("pairs", value=lambda row: row.entrant.pairs),
         Field(
             "variance_ratio",
             f"gradient variance, encoder{', same weights' if shared else ''}",
             value=lambda row: row.entrant.variance,
             entry=lambda row: _write_ratio(row.entrant.variance),
+            best="low",
+            short="gradient variance",
         ),
         Field(
             "seconds_ratio",
             "time per step",
             value=lambda row: row.entrant.seconds,
             entry=lambda row: _write_ratio(row.entrant.seconds),
+            best="low",
+            short="time per step",
         ),
-        Field("evaluations", "evaluations", value=lambda row: row.entrant.evaluations, entry=_write_evaluations),
+        Field(
+            "evaluations",
+            "evaluations",
+            value=lambda row: row.entrant.evaluations,
+            entry=_write_evaluations,
+            best="low",
+        ),
         Field("remarks", "remarks", value=_list_remarks, text=True),
     ]
+    relative = f"Variance and time: relative to {analysis.reference}." if analysis.reference else ""
     return build_table(
         "ranking",
         "Estimators by rank",
@@ -73,23 +100,25 @@ def ranking(analysis: Analysis) -> Table:
         rows,
         csv_first=("problem", "estimator"),
         blocks=("problem",),
+        short_caption=f"Mean final test bound in nats. *: significantly behind the best. {relative}".rstrip(),
     )
 
 
 def _write_caption(analysis: Analysis, rows: list[RankingRow], *, shared: bool) -> str:
-    counts = sorted({row.entrant.bound.n for row in rows if row.entrant.rank is not None})
-    noun = "seed" if counts == [1] else "seeds"
-    seeds = f"n = {' or '.join(map(str, counts))} {noun}" if counts else "no finished seeds"
-    where = "at the same weights" if shared else "each at its own weights"
-    relative = f"are relative to those of {analysis.reference}" if analysis.reference else "have no reference here"
-    return (
-        f"Mean final test bound in nats per example, higher is better ({seeds}; in brackets the 95 % t interval, from "
-        "three seeds on). The gap to the best is paired by seed; a star: significantly behind the best, p at most 0.05 "
-        "after Holm's correction for the comparisons with the best. An estimator with a run that ended below its own "
-        "bound before training has collapsed and has no rank. Gradient variance (last common checkpoint, "
-        f"{where}) and time per step {relative}; evaluations are decoder calls, one latent sample of "
-        "one image, per image and step."
-    )
+    where = "all at the same weights" if shared else "each at the weights of its own training"
+    relative = f"are relative to {analysis.reference}" if analysis.reference else "have no reference here"
+    sentences = [
+        (
+            "Mean final test bound in nats; higher is better. In brackets: the 95 % t interval. Behind the best: the "
+            "mean difference to the best, paired by seed."
+        ),
+        "*: significantly behind the best (p at most 0.05; Holm's correction for the comparisons with the best).",
+        f"Gradient variance (last common checkpoint, {where}) and time per step {relative}.",
+        "Evaluations: decoder evaluations per image and step, where one is one latent sample of one image.",
+    ]
+    if any(row.entrant.ended.get("collapsed") for row in rows):
+        sentences.append("Collapsed: a run ended below its own bound before training; the estimator has no rank then.")
+    return " ".join(sentences)
 
 
 def _write_rank(row: RankingRow) -> str:
@@ -97,23 +126,23 @@ def _write_rank(row: RankingRow) -> str:
 
 
 def _write_bound(row: RankingRow) -> Entry:
-    bound = row.entrant.bound
-    if not bound.n:
+    if not row.entrant.bound.n:
         return Entry(NOTHING)
-    ends = "" if math.isnan(bound.low) else f"[{fixed(bound.low, 1)}, {fixed(bound.high, 1)}]"
-    return Entry(fixed(bound.value, 1), ends, best=row.wins)
+    return replace(format_interval(row.entrant.bound, lambda nats: fixed(nats, 1)), best=row.wins)
 
 
 def _write_gap(row: RankingRow) -> Entry:
-    gap = row.entrant.gap.interval
+    gap, p = row.entrant.gap
     if row.entrant.rank == 1:
-        return Entry("best")
+        return Entry("best", key=0)
     if math.isnan(gap.value):
         return Entry(NOTHING)
-    note = ""
-    if row.entrant.rank is not None and not math.isnan(row.entrant.gap.p):
-        note = "*" if row.entrant.is_behind else format_p(row.entrant.gap.p)
-    return Entry(fixed(gap.value, 2 if gap.value < 10 else 1), note)
+    digits = 2 if gap.value < 10 else 1
+    short = format_interval(gap, lambda nats: fixed(nats, digits)).short
+    entry = Entry(fixed(gap.value, digits), short=short)
+    if row.entrant.rank is None or math.isnan(p):
+        return entry
+    return add_star(entry) if row.entrant.is_behind else replace(entry, note=format_p(p))
 
 
 def _write_seeds(row: RankingRow) -> str:

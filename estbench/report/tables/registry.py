@@ -68,6 +68,6 @@ def all_tables(analysis: Analysis) -> list[Table]:
             raise EstbenchError(
                 f"the function '{registered.name}' makes a table '{table.name}'; give both the same name"
             )
-        if len(table.data):
+        if table.rows:
             tables.append(dataclasses.replace(table, place=registered.place))
     return tables

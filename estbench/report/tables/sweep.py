@@ -8,7 +8,7 @@ from typing import Any
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.wording import NOTHING, fixed
 from estbench.report.tables.base import Table
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, t_interval
 
@@ -35,16 +35,15 @@ def sensitivity(analysis: Analysis) -> Table:
         problem_field(analysis),
         *(_setting_field(name) for name in analysis.selection.tuned),
         Field("planned"),
-        Field("done", "cells done", entry=lambda row: f"{row.done} of {row.planned}"),
-        Field("validation_elbo", "validation ELBO", write=with_interval(fixed)),
-        Field("test_elbo", "test ELBO", write=with_interval(fixed)),
-        Field("picked", "picked", write=lambda picked: "yes" if picked else "no", text=True),
+        Field("done", "runs done", entry=lambda row: f"{row.done} of {row.planned}", best="high"),
+        Field("validation_elbo", "validation ELBO", write=with_interval(fixed), best="high", short="validation ELBO"),
+        Field("test_elbo", "test ELBO", write=with_interval(fixed), best="high", short="test ELBO"),
+        Field("picked", "picked", write=lambda picked: "yes" if picked else "no", text=True, short="picked"),
     ]
     caption = (
-        "Final bounds over the cells that are done, in mean nats per example; higher is better. Picked: the setting "
-        "with the most finished seeds and, of those, the best mean validation ELBO; it alone is in the other tables "
-        "and figures. The test bounds of the others are shown, and were not used. In brackets: the 95 % t interval "
-        "over n seeds; below three seeds there is none."
+        "Final bounds in nats per example, mean over the finished runs; higher is better. In brackets: the 95 % t "
+        "interval. Picked: the setting with the best mean validation ELBO, of those with the most finished seeds. Only "
+        "this setting is in the other tables and figures; the test bounds had no say in it."
     )
     return build_table(
         "sensitivity",
@@ -54,14 +53,22 @@ def sensitivity(analysis: Analysis) -> Table:
         _find_rows(analysis),
         csv_first=("problem", "estimator"),
         blocks=("problem", "estimator"),
+        short_caption="Mean final bounds in nats per example. Picked by the validation ELBO.",
     )
 
 
 def _find_rows(analysis: Analysis) -> list[SensitivityRow]:
     all_trials = analysis.selection.trials if analysis.selection.tuned else []
     picked = {id(trial) for trial in analysis.selection.picked}
-    # All settings of an estimator together, in the order of the plan.
-    order = list(dict.fromkeys((trial.problem, trial.estimator) for trial in all_trials))
+    # All settings of an estimator together, by the rank that it has at the setting that was picked.
+    ranks = {problem: order_by_rank(analysis, problem) for problem in analysis.problems}
+    order = {
+        (trial.problem, trial.estimator): (
+            analysis.problems.index(trial.problem),
+            ranks[trial.problem].index(trial.label),
+        )
+        for trial in analysis.selection.picked
+    }
     return [
         SensitivityRow(
             problem=trial.problem,
@@ -73,7 +80,7 @@ def _find_rows(analysis: Analysis) -> list[SensitivityRow]:
             test_elbo=t_interval([*trial.test.values()]),
             picked=id(trial) in picked,
         )
-        for trial in sorted(all_trials, key=lambda trial: order.index((trial.problem, trial.estimator)))
+        for trial in sorted(all_trials, key=lambda trial: order[trial.problem, trial.estimator])
     ]
 
 
@@ -82,6 +89,7 @@ def _setting_field(name: str) -> Field[SensitivityRow]:
     return Field(
         name,
         name,
+        short=name,
         value=lambda row: row.setting.get(name),
         entry=lambda row: str(row.setting.get(name, NOTHING)),
     )

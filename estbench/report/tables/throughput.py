@@ -9,8 +9,9 @@ from typing import Any
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.paired import ABSENT
 from estbench.report.analysis.wording import bytes_as_mib, format_count, format_rate, significant
-from estbench.report.tables.base import Entry, Table, format_interval
-from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem_field, with_interval
+from estbench.report.tables.base import Table
+from estbench.report.tables.entry import Entry, format_interval
+from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field, with_interval
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval, log_t_interval, paired_ratio
 
@@ -33,11 +34,11 @@ class ThroughputRow:
         """The label of the estimator that the ratio is to."""
         return str(self.session["reference"])
 
-    def write_ratio(self) -> Entry | str:
+    def write_ratio(self) -> Entry:
         """Return the entry of the ratio."""
         if self.estimator == self.reference:
-            return "reference"
-        return format_interval(self.seconds_ratio, significant, "rounds")
+            return Entry("reference", key=1)
+        return format_interval(self.seconds_ratio, significant, "round")
 
     def write_device(self) -> Entry:
         """Return the device, with the threads of a CPU, and in small print the machine."""
@@ -50,27 +51,39 @@ class ThroughputRow:
 @register_table(section="throughput")
 def throughput(analysis: Analysis) -> Table:
     """Return one row per problem, machine and estimator: its speed, and the ratio to the reference."""
+    rows = _find_rows(analysis)
+    references = " or ".join(dict.fromkeys(row.reference for row in rows)) or "the reference"
     fields: list[Field[ThroughputRow]] = [
         ESTIMATOR,
         problem_field(analysis),
-        Field("examples_per_second", "examples per second", write=with_interval(format_rate, "rounds")),
-        Field("milliseconds_per_step", "ms per step", write=with_interval(significant, "rounds")),
-        Field("seconds_ratio", "seconds relative to the reference", entry=ThroughputRow.write_ratio),
+        Field("examples_per_second", "examples per second", write=with_interval(format_rate, "round"), best="high"),
+        Field(
+            "milliseconds_per_step",
+            "ms per step",
+            write=with_interval(significant, "round"),
+            best="low",
+            short="ms per step",
+        ),
+        Field(
+            "seconds_ratio",
+            f"time relative to {references}",
+            entry=ThroughputRow.write_ratio,
+            best="low",
+            short="relative time",
+        ),
         Field("reference"),
-        _session_field("evaluations_per_example", "evaluations per example"),
-        _session_field("batch_size"),
-        Field("peak_memory_bytes", "peak memory, MiB", write=bytes_as_mib),
+        _session_field("evaluations_per_example", "evaluations per image", best="low"),
+        _session_field("batch_size", "batch size"),
+        Field("peak_memory_bytes", "peak memory, MiB", write=bytes_as_mib, best="low", short="MiB"),
         Field("rounds"),
         Field("device", "device", value=lambda row: row.session["device"], entry=ThroughputRow.write_device, text=True),
         *map(_session_field, ("device_name", "threads", "machine", "torch", "session")),
     ]
-    rows = _find_rows(analysis)
-    references = ", ".join(dict.fromkeys(analysis.timings_by_machine["reference"].map(str))) or "none"
     caption = (
-        "Training steps timed alone, in rounds interleaved over the estimators; the latest session of each. Geometric "
-        "mean with the 95 % t interval on the log scale over the rounds. The ratio is of seconds per step, paired with "
-        f"the reference ({references}) in the same round, so that a slow phase of the machine cancels; above 1 is "
-        "slower."
+        "Training steps, timed alone: in each round every estimator ran once. Geometric mean over the rounds of the "
+        "latest session; in brackets the 95 % t interval on the log scale. The relative time is paired by round, so "
+        "that a slow phase of the machine cancels; above 1 is slower. Evaluations: decoder evaluations, where one is "
+        "one latent sample of one image."
     )
     return build_table(
         "throughput",
@@ -80,6 +93,7 @@ def throughput(analysis: Analysis) -> Table:
         rows,
         csv_first=("problem", "estimator"),
         blocks=("problem", "machine"),
+        short_caption="Training steps, timed alone; geometric means.",
     )
 
 
@@ -87,7 +101,10 @@ def _find_rows(analysis: Analysis) -> list[ThroughputRow]:
     frame = analysis.timings_by_machine
     machines = list(dict.fromkeys(frame["machine"]))
     rows = []
-    for problem, machine, estimator in itertools.product(analysis.problems, machines, analysis.estimators):
+    every = [(problem, label) for problem in analysis.problems for label in order_by_rank(analysis, problem)]
+    for (problem, estimator), machine in sorted(
+        itertools.product(every, machines), key=lambda row: (analysis.problems.index(row[0][0]), machines.index(row[1]))
+    ):
         here = (frame["problem"] == problem) & (frame["machine"] == machine) & (frame["estimator"] == estimator)
         timed = frame[here]
         if timed.empty:
@@ -113,6 +130,6 @@ def _find_rows(analysis: Analysis) -> list[ThroughputRow]:
     return rows
 
 
-def _session_field(name: str, title: str = "") -> Field[ThroughputRow]:
+def _session_field(name: str, title: str = "", best: str = "") -> Field[ThroughputRow]:
     """Return the field of something that all rounds of a session have in common."""
-    return Field(name, title, value=lambda row: row.session[name], write=format_count)
+    return Field(name, title, value=lambda row: row.session[name], write=format_count, best=best)

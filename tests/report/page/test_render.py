@@ -25,7 +25,9 @@ from estbench.report.analysis import Analysis
 from estbench.report.analysis.conclusions import Conclusion
 from estbench.report.analysis.noise_shares import shares
 from estbench.report.analysis.notices import status_line
-from estbench.report.figures import all_figures
+from estbench.report.figures import FigureSource, all_figures
+from estbench.report.figures.noise_shares import draw_noise_shares
+from estbench.report.figures.style import line_styles
 from estbench.report.page.render import render as render_page
 from estbench.report.page.render import spec_toml
 from estbench.report.sections import Place
@@ -40,10 +42,16 @@ FIGURES = [
     "elbo_steps",
     "elbo_evaluations",
     "elbo_seconds",
+    "elbo_gap",
+    "iwae_steps",
+    "bound_parts",
+    "pictures",
+    "noise_shares",
     "gradient_variance",
     "gradient_snr",
     "variance_cost",
     "throughput",
+    "pareto",
 ]
 TWO = ["reparam", "reinforce"]
 VOID = {"meta", "link", "input", "wbr", "br"}
@@ -78,13 +86,14 @@ def files(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-COMPARISONS = ("time_to_target", "equal_cost", "pairwise")
-OTHERS = ("ranking", "completion", "summary", "cells", "gradient_variance", "throughput", "estimators")
+TABLE_FILES = ("csv", "md", "tex", "short.tex")
+COMPARISONS = ("first_crossings", "time_to_target", "equal_cost", "pairwise")
+OTHERS = ("bound_parts", "ranking", "completion", "summary", "cells", "gradient_variance", "throughput", "estimators")
 
 
 def test_all_files_are_written(folder):
     written = set(files(folder / "report"))
-    tables = {f"tables/{name}.{kind}" for name in (*OTHERS, *COMPARISONS) for kind in ("csv", "md", "tex")}
+    tables = {f"tables/{name}.{kind}" for name in (*OTHERS, *COMPARISONS) for kind in TABLE_FILES}
     figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
     assert written == tables | figures | {"report.html", "environment.json", "experiment.json"}
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
@@ -112,7 +121,7 @@ def test_the_one_script_is_ours_and_the_only_one_allowed(page):
 
 def test_the_page_is_semantic(page):
     reader = Reader(page)
-    assert len(reader.named("caption")) == len(reader.named("table")) == 11
+    assert len(reader.named("caption")) == len(reader.named("table")) == 13
     assert {head.get("scope") for head in reader.named("th")} == {"row", "col"}
     images = [svg for svg in reader.named("svg") if svg.get("role") == "img"]
     assert len(images) == len(FIGURES)
@@ -130,10 +139,10 @@ def test_the_page_is_semantic(page):
 def test_the_page_leads_with_what_is_missing(page):
     text = " ".join("".join(Reader(page).text).split())
     head, _, body = text.partition("Final test bounds")
-    assert "21 of 24 cells done; 1 diverged, 1 failed, 1 missing." in head
+    assert "21 of 24 runs done; 1 diverged, 1 failed, 1 missing." in head
     assert "reinforce seed 0 at step 800" in head
     assert "4 seeds: fewer than 5" in head
-    assert "Declared biased: detached" in head
+    assert "detached is a biased estimator" in head
     assert f"No passing certificate: {', '.join(f'{label} (none)' for label in ESTIMATORS)}." in head
     assert "stl and reparam end close together" in body
 
@@ -143,6 +152,7 @@ def test_the_sections_stand_in_order(page):
     assert sections == [
         "answer",
         "convergence",
+        "pictures",
         "variance",
         "throughput",
         "target",
@@ -198,8 +208,8 @@ def test_what_others_add_has_its_place(analysis):
 
 def test_the_grid_says_how_every_cell_ended(analysis, page):
     table = completion(analysis)
-    rows = {row[0].text: [str(entry) for entry in row[1:]] for row in table.rows}
-    assert list(rows) == list(ESTIMATORS)
+    rows = {row[0].text: [str(entry) for entry in row[-4:]] for row in table.rows}
+    assert list(rows) == [entrant.estimator for entrant in analysis.leaderboards[0].entrants]
     assert rows["reinforce"] == ["diverged at step 800", "done", "done", "done"]
     assert rows["stl"] == ["done", "done", "done", "missing"]
     assert rows["detached"] == ["done", "failed at step 0", "done", "done"]
@@ -219,12 +229,11 @@ def test_the_share_of_the_estimator_is_that_of_the_variances(analysis):
     assert shares(reparam[reparam["statistic"] != "data_variance"]).n == 0
     below_zero = reparam.assign(value=reparam["value"].where(reparam["statistic"] != "data_variance", -1.0))
     assert shares(below_zero).value == 1
-    told = analysis.noise_shares
-    assert [share.beginning.split(" gradient")[0] for share in told] == [
-        f"Of the noise of the {group}" for group in ("encoder", "decoder", "loc", "log_scale")
-    ]
-    assert told[0].endings[0].startswith(f"reparam: {100 * expected:.3g} % (")
-    assert [ending.split(":")[0] for ending in told[0].endings] == list(ESTIMATORS)
+    drawn = next(draw_noise_shares(FigureSource(analysis, line_styles(ESTIMATORS), "vae"))).data
+    assert set(drawn["group"]) == {"encoder", "decoder"}
+    encoder = drawn[drawn["group"] == "encoder"].set_index("estimator")["value"]
+    assert encoder["reparam"] == pytest.approx(expected)
+    assert list(encoder.index) == list(ESTIMATORS)
 
 
 def test_environments_are_written_once_each(tmp_path):
@@ -289,7 +298,7 @@ def test_notices_name_what_is_mixed(tmp_path):
     environments = {1: {"machine": "other", "torch": "2.12.0", "uncommitted": True}}
     analysis = analyse(write_results(tmp_path / "r", TWO, 5, environments=environments, replicates=0, rounds=0))
     told = " ".join(analysis.notices)
-    assert "2 cells ran from uncommitted code" in told
+    assert "2 runs used uncommitted code" in told
     assert "different versions of torch: 2.12.0, 2.13.0" in told
     assert "timed in 2 places" in told
     assert "fewer than" not in told
@@ -362,12 +371,12 @@ def every(status):
     ("changes", "said"),
     [
         ({"rounds": 0}, "Throughput was not measured."),
-        ({"replicates": 0}, "No finished cell was probed."),
-        ({"estimators": ["reparam"], "seeds": 1}, "1 of 1 cell done."),
-        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 0)}, "4 cells diverged"),
-        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 900)}, "0 of 4 cells done; 4 diverged."),
-        ({"statuses": every("failed"), "stops": dict.fromkeys(every(""), 0)}, "No cell is done yet"),
-        ({"statuses": every(None), "rounds": 0}, "No cell has recorded its environment."),
+        ({"replicates": 0}, "No finished run was probed."),
+        ({"estimators": ["reparam"], "seeds": 1}, "1 of 1 run done."),
+        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 0)}, "4 runs diverged"),
+        ({"statuses": every("diverged"), "stops": dict.fromkeys(every(""), 900)}, "0 of 4 runs done; 4 diverged."),
+        ({"statuses": every("failed"), "stops": dict.fromkeys(every(""), 0)}, "No run is done yet"),
+        ({"statuses": every(None), "rounds": 0}, "No run has recorded its environment."),
         ({"estimators": ["reinforce", "stl"], "replicates": 0, "rounds": 0}, "not in this experiment"),
         ({"rounds": 1, "replicates": 0}, "n = 1 rounds"),
     ],
@@ -386,7 +395,7 @@ def test_bare_records_make_a_report(tmp_path):
     plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
     plan["experiment"] = {}
     (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
-    assert "2 of 2 cells done." in build(path, ["html"]).read_text(encoding="utf-8")
+    assert "2 of 2 runs done." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
 def test_a_plan_without_cells_makes_a_report(tmp_path):
@@ -394,8 +403,8 @@ def test_a_plan_without_cells_makes_a_report(tmp_path):
     plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
     plan["cells"] = []
     (path / "experiment.json").write_text(json.dumps(plan), encoding="utf-8")
-    assert status_line(analyse(path)) == "0 of 0 cells done."
-    assert "The plan has no cells." in build(path, ["html"]).read_text(encoding="utf-8")
+    assert status_line(analyse(path)) == "0 of 0 runs done."
+    assert "The plan has no runs." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
 def test_the_spec_is_toml_that_runs_it_again(analysis, page):

@@ -81,19 +81,20 @@ def test_summary_pairs_differences_by_seed(folder, analysis, estimator, seeds):
     both = finals(folder)[[estimator, "reparam"]].dropna()
     differences = both[estimator] - both["reparam"]
     found = row(summary(analysis), estimator=estimator)
-    assert found["elbo_difference_n"] == len(differences) == seeds
-    assert found["elbo_difference"] == pytest.approx(differences.mean())
-    assert (found["elbo_difference_low"], found["elbo_difference_high"]) == pytest.approx(t_ends(differences))
+    assert found["difference_of"] == "elbo"
+    assert found["difference_n"] == len(differences) == seeds
+    assert found["difference"] == pytest.approx(differences.mean())
+    assert (found["difference_low"], found["difference_high"]) == pytest.approx(t_ends(differences))
 
 
 def test_summary_counts_the_diverged_beside_n(analysis):
     table = summary(analysis)
     assert row(table, estimator="reinforce")["diverged"] == 1
     shown = entries(table, "reinforce")
-    assert shown["cells done"].text == "3 of 4"
-    assert shown["diverged"].text == "1"
-    assert "n = 3" in shown["test ELBO"].note
-    assert entries(table, "reparam")["Δ test ELBO to reparam"].text == "reference"
+    assert str(shown["runs done"]) == "3 of 4 1 diverged"
+    assert shown["test ELBO"].n == 0  # its n is the number of runs done
+    assert row(table, estimator="reinforce")["test_elbo_n"] == 3
+    assert entries(table, "reparam")["difference to reparam"].text == "reference"
     assert "test IWAE-1000 on 100 images" in shown
 
 
@@ -101,15 +102,16 @@ def test_fewer_than_three_seeds_get_no_interval(tmp_path):
     table = summary(analyse(write_results(tmp_path / "r", ["reparam", "stl"], 2)))
     found = row(table, estimator="stl")
     assert math.isnan(found["test_elbo_low"])
-    assert math.isnan(found["elbo_difference_high"])
-    assert entries(table, "stl")["test ELBO"].note == "n = 2 < 3: no interval"
+    assert math.isnan(found["difference_high"])
+    assert entries(table, "stl")["test ELBO"].note == ""
+    assert "An interval needs 3 seeds." in table.caption
 
 
 def test_seconds_of_different_machines_are_not_averaged(tmp_path):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 3, environments={1: {"machine": "other"}})
     table = summary(analyse(path))
     assert math.isnan(row(table, estimator="stl")["training_seconds"])
-    assert entries(table, "stl")["training seconds"].note == "timed in several places"
+    assert "training seconds (timed in several places)" in table.caption  # the same in every row
 
 
 @pytest.mark.parametrize(("space", "group"), [("weights", "encoder"), ("params", "log_scale")])
@@ -136,7 +138,7 @@ def test_with_one_seed_the_interval_is_the_probes_own(tmp_path):
     table = gradient_variance(analyse(path))
     found = row(table, space="weights", group="encoder")
     assert (found["variance_low"], found["variance_high"]) == (frame["low"].item(), frame["high"].item())
-    assert "within one probe" in table.rows[0][2].note
+    assert "the interval is that of its draws" in table.caption
 
 
 def test_gradients_are_compared_at_the_last_checkpoint_all_finished_cells_have(tmp_path):

@@ -30,7 +30,7 @@ ROWS = [
 ]
 FIELDS = [
     ESTIMATOR,
-    Field("rate", "rate", write=with_interval("{:.1f}".format, "rounds")),
+    Field("rate", "rate", write=with_interval("{:.1f}".format, "round")),
     Field("cost", "cost of both", entry=lambda row: Entry(f"{row.cost.value:.0f}", row.group)),
     Field("group"),
 ]
@@ -47,8 +47,8 @@ def test_a_field_gives_the_column_the_raw_values_and_the_entry():
         ("cost of both", True, False),
     ]
     assert [[str(entry) for entry in row] for row in table.rows] == [
-        ["reparam", "1.0 [0.5, 2.0], n = 4 rounds", "3 a"],
-        ["stl", "2.0 n = 2 rounds < 3: no interval", "5 b"],
+        ["reparam", "1.0 [0.5, 2.0]", "3 a"],
+        ["stl", "2.0 2 rounds", "5 b"],
     ]
     assert table.rules == {1}
 
