@@ -99,7 +99,7 @@ def test_the_status_of_a_sweep_tells_the_settings(estbench, here):
     code, said, _ = estbench("status", "r")
     assert code == 0
     assert "learning_rate" in said
-    assert "│ 0.25" in said
+    assert "  0.25\n" in said
     assert [cell["learning_rate"] for cell in json.loads(estbench("status", "r", "--json").out)["cells"]] == [0.25, 0.5]
 
 

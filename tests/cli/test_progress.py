@@ -41,7 +41,7 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, capsys, clock):
     lines.cell_ended(third, Outcome(Status.INTERRUPTED, "stopped"), None)
     lines.cell_ended(fourth, Outcome(Status.FAILED, "broken"), None)
     assert capsys.readouterr().out.splitlines() == [
-        "PLANLINE",
+        "tiny on vae[dataset=digits,latent_size=2,hidden=[8]]: 12 runs (estimator x seed): 8 already done, 4 to do",
         "done [1/4] reparam on vae, seed 1 in 10.0 s; ~10 s left",
         "diverged [2/4] reparam on vae, seed 0 in 20.0 s: at step [7]; ~20 s left",
         "interrupted reparam on vae, seed 2 in 10.0 s: stopped",
@@ -70,3 +70,33 @@ def test_bars_count_those_that_run_and_show_some_of_them(cells, capsys, clock):
         bars.cell_ended(cell, Outcome(Status.DONE), None)
     assert bars.progress.tasks[0].fields["note"] == ""
     assert len(bars.progress.tasks) == 1
+
+
+def test_no_estimate_is_made_of_little(cells, clock):
+    bars = progress.BarProgress(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
+    bars.planned(cells, stored=0)
+    first = cells.cells[0]
+    steps = first.training.steps * len(cells)
+    bars.cell_started(first)
+    clock[0] += 10
+    bars.stepped(first, int(0.04 * steps))
+    assert bars.left() == ""
+    bars.stepped(first, int(0.06 * steps) + 1)
+    assert bars.left()
+
+
+def test_a_bar_names_the_phase_and_counts_the_rounds_of_the_timing(cells, clock):
+    bars = progress.BarProgress(Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO())))
+    bars.planned(cells, stored=0)
+    first = cells.cells[0]
+    bars.cell_started(first)
+    seen = [bars.progress.tasks[1].fields["note"]]
+    for clock_name in ("evaluation", "training", "probe"):
+        bars.phase(first, clock_name)
+        seen.append(bars.progress.tasks[1].fields["note"])
+    assert seen == ["starting", "evaluating", "training", "probing"]
+    bars.timing(["reparam"])
+    bars.timed(3, 10)
+    rounds = bars.progress.tasks[-1]
+    assert (rounds.completed, rounds.total) == (3, 10)
+    assert "timing" in rounds.description

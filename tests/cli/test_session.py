@@ -70,7 +70,7 @@ def test_the_main_session(estbench, here, tiny_file):
 
     code, said, errors = estbench(*run, "--estimator", "reparam")
     assert (code, errors) == (0, "")
-    assert "tiny: 1 cells, 0 stored, 1 to run" in said
+    assert ": 1 run (estimator x seed): 0 already done, 1 to do" in said
     assert "done [1/1] reparam on vae, seed 0" in said
     assert f"report: {out}/report/report.html" in said
     (cell,) = (out / "cells").iterdir()
@@ -84,14 +84,14 @@ def test_the_main_session(estbench, here, tiny_file):
 
     code, said, errors = estbench(*run, "--estimator", "reparam")
     assert (code, errors) == (0, "")
-    assert "tiny: 1 cells, 1 stored, 0 to run" in said
+    assert ": 1 run (estimator x seed): 1 already done, 0 to do" in said
     assert "done [" not in said
     assert started(out) == first
     assert len(package.load(out).throughput) == rows
 
     code, said, _ = estbench(*run, "-e", "rloo[num_samples=3]")
     assert code == 0
-    assert "tiny: 1 cells, 0 stored, 1 to run" in said
+    assert ": 1 run (estimator x seed): 0 already done, 1 to do" in said
     assert started(out).items() > first.items()
     assert statuses(out) == {"reparam": "done", "rloo[num_samples=3]": "done"}
 
@@ -216,7 +216,7 @@ def test_force_computes_anew(estbench, here, tiny_file):
 def test_a_dry_run_writes_nothing(estbench, here, tiny_file):
     code, said, errors = estbench("run", tiny_file, "--dry-run", "--seeds", 3, "-e", "reparam", "-e", "stl")
     assert (code, errors) == (0, "")
-    assert "6 cells of 30 steps; nothing was computed" in said
+    assert "6 runs of 30 steps; nothing was computed" in said
     assert said.count("to run") == 6
     assert list(here.iterdir()) == []
 
@@ -264,7 +264,7 @@ def test_a_failed_cell_is_told_and_the_others_go_on(estbench, here, tiny_file, p
 
     code, said, _ = estbench(*run)
     assert code == 1
-    assert "2 cells, 1 stored, 1 to run" in said
+    assert "2 runs (estimator x seed): 1 already done, 1 to do" in said
 
 
 @pytest.mark.usefixtures("quick_report")

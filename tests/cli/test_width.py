@@ -1,0 +1,125 @@
+"""The output of commands at several widths: every line fits, and words, names and numbers stay whole."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from records import write_results
+from rich.cells import cell_len
+
+from estbench.cli.layout import Column, lay_out, wrap, wrap_name
+
+WIDTHS = (80, 100, 120)
+LIGHT = {"rounds": 2, "replicates": 4}
+COMMANDS = {
+    "list": ["list"],
+    "list --long": ["list", "--long"],
+    "show": ["show", "rloo"],
+    "show a problem": ["show", "vae"],
+    "status": ["status", "r"],
+    "compare": ["compare", "r", "reparam", "rloo[num_samples=4]"],
+    "compare, one seed": ["compare", "one", "reparam", "stl"],
+    "doctor": ["doctor"],
+    "data": ["data", "list"],
+    "cards": ["reproduce", "--list"],
+    "plan": ["run", "quickstart", "--dry-run"],
+    "a mistake": ["show", "reparametrisation"],
+    "another mistake": ["compare", "r", "reparam", "none"],
+}
+# Where a word may be broken: at blanks; the name of a variant after "[" or ",", and a title at nothing else.
+PARTS = re.compile(r"[^\s,\[]+[,\[]*|[,\[]+")
+# An address, a folder and the entry of a bibliography are shown as they are.
+LITERAL = re.compile(r"https?://|/|@|\w+ = \{|>>>|\.\.\. ")
+
+
+def parts(text):
+    """Every piece of a text that is never broken."""
+    return set(PARTS.findall(text))
+
+
+@pytest.fixture
+def folders(here):
+    """Results with several seeds and with one."""
+    write_results(here / "r", ["reparam", "stl", "rloo[num_samples=4]"], 3, **LIGHT)
+    write_results(here / "one", ["reparam", "stl"], 1, **LIGHT)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, command, width):
+    from estbench.cli.console import console
+
+    told = {}
+    for columns in (width, 2000):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        console.cache_clear()
+        code, out, err = estbench(*COMMANDS[command])
+        assert code == (2 if "mistake" in command else 0)
+        told[columns] = out + err
+    console.cache_clear()
+    for line in told[width].splitlines():
+        assert cell_len(line) <= width or LITERAL.search(line), line
+    # What a narrow terminal says of itself is said below its tables.
+    lines = [line for line in told[width].splitlines() if not line.startswith("\N{BOX DRAWINGS LIGHT HORIZONTAL}")]
+    text = "\n".join(lines)
+    own = parts("left out: ; (shown from columns on, and in --json) interval of") | parts("in all rows: the report)")
+    broken = {part for part in parts(text) - parts(told[2000]) - own if part.rstrip(";,()") not in told[2000]}
+    assert not {part for part in broken if not re.fullmatch(r"\d+|.*\ds\.?|[\d.]+", part)}
+
+
+def test_without_a_width_a_pipe_has_whole_lines(estbench, here):
+    long = estbench("show", "reparametrisation").err
+    assert long.count("\n") == 1
+    assert cell_len(long) > 80
+
+
+def test_facts_are_in_the_long_list_and_names_are_in_order(estbench, here):
+    short, long = estbench("list", "estimators").out, estbench("list", "estimators", "--long").out
+    names = [line.split("  ")[0] for line in short.splitlines()[3:] if line and line[0] != " " and "  " in line]
+    assert names == sorted(names)
+    assert "unbiased" not in short.splitlines()[1]
+    assert "unbiased" in long.splitlines()[1]
+
+
+def test_one_seed_is_said_once(estbench, folders):
+    said = estbench("compare", "one", "reparam", "stl").out
+    assert "no interval" not in said
+    assert said.count("intervals need 3") == 1
+
+
+TABLE = (Column("name", "name", keep=True), Column("seed", "number", 2), Column("problem", "name", 1), Column("why"))
+
+
+def test_the_least_important_columns_go_first_and_are_named():
+    rows = [(f"estimator{at}", str(at), f"a_problem_with_a_long_name_{at}", "of reasons") for at in range(3)]
+    wide, middle, narrow = (lay_out(TABLE, rows, width) for width in (80, 45, 20))
+    assert wide.left_out == []
+    assert "seed" in middle.left_out
+    assert set(narrow.left_out) == {"seed", "problem"}
+    assert wide.needed <= 80
+    assert lay_out(TABLE, rows, wide.needed).left_out == []
+
+
+def test_a_constant_column_is_said_once():
+    rows = [(name, "0", "vae", "") for name in ("reparam", "stl")]
+    layout = lay_out(TABLE, rows, 80)
+    assert layout.same == {"seed": "0", "problem": "vae"}
+    assert layout.left_out == []
+    assert not any("vae" in line for lines in layout.rows for line in lines)
+
+
+@given(st.lists(st.text("abc\u2212.5", min_size=1, max_size=12), min_size=1, max_size=20), st.integers(12, 40))
+def test_words_are_wrapped_whole(words, width):
+    lines = wrap(" ".join(words), width)
+    assert " ".join(lines).split() == words
+    assert all(cell_len(line) <= width for line in lines)
+
+
+def test_a_name_is_broken_after_a_bracket_or_a_comma():
+    name = "vae[dataset=digits,latent_size=4,hidden=[20]]"
+    lines = wrap_name(name, 20)
+    assert "".join(line.strip() for line in lines) == name
+    assert all(line.endswith((",", "[", "]")) for line in lines)
