@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import rich_click as click
 
 from estbench.cli.options import json_option
-
-# What stands above the last column.
-COMPARISON = "difference (1 - 2) or ratio (1 / 2)"
 
 
 @click.command()
@@ -45,9 +41,7 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
     for conclusion in conclusions:
         say(conclusion.text)
     say("")
-    comparison = replace(table.columns[-1], title=COMPARISON)
-    table = replace(table, columns=(*table.columns[:-1], comparison))
-    order = (COMPARISON, first, second)
+    order = (table.columns[-1].title, first, second)
     print_table(table, order, group="problem", elsewhere="--json", unit="seed")
 
 

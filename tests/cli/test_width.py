@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from estbench.cli.layout import Column, lay_out, wrap, wrap_name
 
 WIDTHS = (80, 100, 120)
+RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
 LIGHT = {"rounds": 2, "replicates": 4}
 COMMANDS = {
     "list": ["list"],
@@ -63,7 +64,7 @@ def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, comm
     for line in told[width].splitlines():
         assert cell_len(line) <= width or LITERAL.search(line), line
     # What a narrow terminal says of itself is said below its tables.
-    lines = [line for line in told[width].splitlines() if not line.startswith("\N{BOX DRAWINGS LIGHT HORIZONTAL}")]
+    lines = [line for line in told[width].splitlines() if not line.startswith(RULE)]
     text = "\n".join(lines)
     own = parts("left out: ; (shown from columns on, and in --json) interval of") | parts("in all rows: the report)")
     broken = {part for part in parts(text) - parts(told[2000]) - own if part.rstrip(";,()") not in told[2000]}
@@ -80,14 +81,14 @@ def test_facts_are_in_the_long_list_and_names_are_in_order(estbench, here):
     short, long = estbench("list", "estimators").out, estbench("list", "estimators", "--long").out
     names = [line.split("  ")[0] for line in short.splitlines()[3:] if line and line[0] != " " and "  " in line]
     assert names == sorted(names)
-    assert "unbiased" not in short.splitlines()[1]
-    assert "unbiased" in long.splitlines()[1]
+    assert "unbiased" not in short[: short.index(RULE)]
+    assert "unbiased" in long[: long.index(RULE)]
 
 
 def test_one_seed_is_said_once(estbench, folders):
     said = estbench("compare", "one", "reparam", "stl").out
-    assert "no interval" not in said
-    assert said.count("intervals need 3") == 1
+    assert "no interval" not in said[said.index("reparam against stl") :]
+    assert len(re.findall(r"\b1 seed\b", said)) == 1
 
 
 TABLE = (Column("name", "name", keep=True), Column("seed", "number", 2), Column("problem", "name", 1), Column("why"))
@@ -111,7 +112,7 @@ def test_a_constant_column_is_said_once():
     assert not any("vae" in line for lines in layout.rows for line in lines)
 
 
-@given(st.lists(st.text("abc\u2212.5", min_size=1, max_size=12), min_size=1, max_size=20), st.integers(12, 40))
+@given(st.lists(st.text("abc.5", min_size=1, max_size=12), min_size=1, max_size=20), st.integers(12, 40))
 def test_words_are_wrapped_whole(words, width):
     lines = wrap(" ".join(words), width)
     assert " ".join(lines).split() == words
