@@ -42,7 +42,7 @@ def command(folder: str, first: str, second: str, target: float | None, *, as_js
         say(conclusion.text)
     say("")
     order = (table.columns[-1].title, first, second)
-    print_table(table, order, group="problem", elsewhere="--json", unit="seed")
+    print_table(table, order, group="problem", elsewhere="--json")
 
 
 def _plain(value: Any) -> Any:

@@ -9,9 +9,7 @@ import contextlib
 import json
 import math
 import os
-import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -40,10 +38,10 @@ ANSWER = ("rank", "estimator", "problem", "test", "behind", "time", "remarks", "
 ANSWER_ALWAYS = 6
 PLUS_MINUS, TIMES = "\N{PLUS-MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 RULE = "\N{BOX DRAWINGS LIGHT HORIZONTAL}"
+# A column that names the rows in words is not made narrower than this to show one more column.
+ROOM_FOR_HEADS = 26
 # An interval is less important than the columns in these many places after its value, in tenths of a place.
 LESS = 35
-# The number of seeds, or of other units, at the end of an entry's small print.
-COUNT = re.compile(r"(?:^|, )n = (?P<n>\d+)(?: (?P<unit>\w+))?(?P<few> < 3: no interval)?$")
 
 
 class CleanConsole(Console):
@@ -169,13 +167,10 @@ def print_json(data: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def print_table(
-    table: Table, order: Sequence[str] = (), *, group: str = "", elsewhere: str = "", unit: str = ""
-) -> None:
+def print_table(table: Table, order: Sequence[str] = (), *, group: str = "", elsewhere: str = "") -> None:
     """Print one of the report's tables.
 
-    An interval stands in a column of its own, which is left out before any value; what most entries say about n stands
-    below the table, once.
+    An interval stands in a column of its own, which is left out before its value.
 
     Parameters
     ----------
@@ -186,26 +181,24 @@ def print_table(
         name the rows are never left out.
     group, elsewhere
         As in ``print_rows``.
-    unit
-        What n counts, if an entry does not say it.
     """
-    notes, counted = _count_once(table, unit)
     columns: list[Column] = []
     entries: list[list[str]] = []  # by column
     for at, column in enumerate(table.columns):
         importance = _importance(column.title, at, order)
         kind = _kind(column, [row[at].text for row in table.rows])
-        texts, ends = [row[at].text for row in table.rows], [row[at] for row in notes]
+        texts, ends = [row[at].text for row in table.rows], [row[at].note for row in table.rows]
         intervals = any(end.startswith("[") for end in ends)
         if not intervals:
             texts = [f"{text} {end}".rstrip() for text, end in zip(texts, ends, strict=True)]
-        columns.append(Column(column.title, kind, 0 if column.head else 10 * importance + 1, keep=column.head))
+        rank, room = (0, ROOM_FOR_HEADS) if column.head else (10 * importance + 1, 0)
+        columns.append(Column(column.title, kind, rank, keep=column.head, room=room))
         entries.append(texts)
         if intervals:
             columns.append(Column(f"interval of {column.title}", "number", 10 * importance + LESS, head="interval"))
             entries.append(ends)
     rows = [*zip(*entries, strict=True)]
-    print_rows(table.title, columns, rows, caption=f"{counted}{table.caption}", group=group, elsewhere=elsewhere)
+    print_rows(table.title, columns, rows, caption=table.caption, group=group, elsewhere=elsewhere)
 
 
 def _kind(column: TableColumn, texts: Sequence[str]) -> Kind:
@@ -217,28 +210,6 @@ def _kind(column: TableColumn, texts: Sequence[str]) -> Kind:
 def _importance(title: str, at: int, order: Sequence[str]) -> int:
     starts = [start for start in order if title.startswith(start)]
     return order.index(max(starts, key=len)) if starts else len(order) + at
-
-
-def _count_once(table: Table, unit: str) -> tuple[list[list[str]], str]:
-    """Return the small print of every entry without the n that most of them share, and the sentence that says it."""
-    notes = [[entry.note for entry in row] for row in table.rows]
-    found = [COUNT.search(note) for row in notes for note in row if note]
-    counts = Counter((match["n"], match["unit"] or unit, bool(match["few"])) for match in found if match)
-    if not counts:
-        return notes, ""
-    common, times = counts.most_common(1)[0]
-    if 2 * times <= len(found):
-        return notes, ""
-
-    def shorten(note: str) -> str:
-        match = COUNT.search(note)
-        said = match and (match["n"], match["unit"] or unit, bool(match["few"])) == common
-        return note[: match.start()] if match and said else note
-
-    n, noun, few = common
-    counted = f"{n} {noun}{'' if n == '1' or noun.endswith('s') else 's'}" if noun else f"n = {n}"
-    said = f"{counted}: intervals need 3" if few else counted
-    return [[shorten(note) for note in row] for row in notes], f"{said[0].upper()}{said[1:]}. "
 
 
 def print_answer(analysis: Analysis) -> None:

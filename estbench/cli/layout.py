@@ -40,6 +40,8 @@ class Column(NamedTuple):
         Whether the column is shown even if all of its entries are the same.
     head
         What stands above the column, if that is shorter than the title.
+    room
+        The width below which a column is not made narrower to show one more; by default that of its kind.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Column(NamedTuple):
     rank: int = 0
     keep: bool = False
     head: str = ""
+    room: int = 0
 
 
 class Layout(NamedTuple):
@@ -138,7 +141,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     every = [at for at in filled if columns[at].title not in same]
     widest = {at: _widest(columns[at], entries[at]) for at in every}
     narrowest = {at: _narrowest(columns[at], entries[at]) for at in every}
-    least = {at: max(narrowest[at], min(widest[at], COMFORTABLE[columns[at].kind])) for at in every}
+    least = {at: max(narrowest[at], min(widest[at], columns[at].room or COMFORTABLE[columns[at].kind])) for at in every}
     last = every[-1] if every and columns[every[-1]].kind == "text" and not columns[every[-1]].rank else None
     if last is not None and len(every) > 1:
         least[last] = max(narrowest[last], min(widest[last], ROOM_FOR_TEXT))

@@ -18,9 +18,9 @@ from estbench.cli.layout import wrap
 from estbench.execution import Listener
 from estbench.experiment import Cell, Plan
 from estbench.experiment.sweep import swept_training
+from estbench.report.analysis.wording import short_problems
 from estbench.store import ResultsFolder, Status
 from estbench.training import Outcome
-from estbench.variant import Variant
 from estbench.visible import visible
 
 # Redrawing takes time from training: four times a second is live enough.
@@ -203,24 +203,13 @@ def describe_plan(plan: Plan, stored: int) -> str:
 
 def name_cells(plan: Plan) -> dict[str, str]:
     """Return readable names of cells by key, with the options and swept settings that distinguish them."""
-    problems = _name_problems(plan)
+    problems = short_problems(cell.problem.label for cell in plan)
     swept = swept_training(plan.experiment.sweep)
     return {
         cell.key: f"{cell.estimator.label} on {problems[cell.problem.label]}, seed {cell.seed}"
         + "".join(f", {name} {getattr(cell.training, name)}" for name in swept)
         for cell in plan
     }
-
-
-def _name_problems(plan: Plan) -> dict[str, str]:
-    """Return short names of problems by label: without the options that all problems of the same name share."""
-    problems = {cell.problem.label: cell.problem for cell in plan}
-    names = {}
-    for label, problem in problems.items():
-        others = [other.options for other in problems.values() if other.name == problem.name]
-        apart = {key: value for key, value in problem.options.items() if any(each.get(key) != value for each in others)}
-        names[label] = str(Variant(problem.name, apart))
-    return names if len(set(names.values())) == len(problems) else {label: label for label in problems}
 
 
 @contextlib.contextmanager
