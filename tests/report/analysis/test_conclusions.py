@@ -213,9 +213,7 @@ def test_pairwise_is_scipys_paired_test_with_holm(analysis):
         assert math.isnan(found.loc[pair, "p_holm"])
     for pair, test in zip(pairs, tests, strict=True):
         forth, back = found.loc[pair], found.loc[pair[::-1]]
-        assert forth["difference"] == pytest.approx(
-            finals[list(pair)].dropna().diff(axis=1).iloc[:, 1].mean() * -1
-        )
+        assert forth["difference"] == pytest.approx(finals[list(pair)].dropna().diff(axis=1).iloc[:, 1].mean() * -1)
         interval = test.confidence_interval()
         assert (forth["difference_low"], forth["difference_high"]) == pytest.approx(tuple(interval))
         assert forth["p_holm"] == back["p_holm"] == pytest.approx(adjusted[pair])
