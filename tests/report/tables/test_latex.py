@@ -8,21 +8,11 @@ import subprocess
 
 import pandas as pd
 import pytest
-from records import ESTIMATORS, analyse, write_results
 
-from estbench.report.tables import all_tables
 from estbench.report.tables.base import Table
 from estbench.report.tables.entry import Column, Entry
 from estbench.report.tables.latex import COLUMN_WIDTH, MOST_LINES, MOST_SHORT_COLUMNS, POINTS, TEXT_WIDTH
 
-MANY = [*ESTIMATORS, "rloo[num_samples=8]", "arm", "straight-through", "gumbel-softmax[temperature=0.5]"]
-PROBLEMS = [f"vae[dataset=mnist,hidden=[200],importance_samples={size}]" for size in (5, 50)]
-FOLDERS = {
-    "many": {"estimators": [*MANY, "reinforce[baseline=nvil]", "disarm"], "seeds": 3, "final_num_samples": 1000},
-    "problems": {"estimators": MANY[:3], "seeds": 3, "problems": PROBLEMS},
-    "one seed": {"estimators": MANY[:2], "seeds": 1},
-    "sweep": {"estimators": MANY[:2], "seeds": 3, "sweep": {"learning_rate": [1e-4, 1e-3]}},
-}
 FORMS = {"full": (False, TEXT_WIDTH, "table*"), "short": (True, COLUMN_WIDTH, "table")}
 PREAMBLE = r"""
 \documentclass[10pt]{article}
@@ -32,16 +22,6 @@ PREAMBLE = r"""
 \hfuzz=0.5pt
 \begin{document}
 """
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory, analysis):
-    """All tables of several kinds of experiments, by the kind and the name of the table."""
-    found = {("broken", table.name): table for table in all_tables(analysis)}
-    for kind, how in FOLDERS.items():
-        path = write_results(tmp_path_factory.mktemp("latex") / "r", **how)
-        found |= {(kind, table.name): table for table in all_tables(analyse(path))}
-    return found
 
 
 def claimed(text):
