@@ -26,7 +26,7 @@ def parts(here):
 def test_merge_says_what_there_is_now(estbench, parts):
     code, said, errors = estbench("merge", "a", "b", "-o", "c")
     assert (code, errors) == (0, "")
-    assert said == "c: 4 of 4 cells done.\n"
+    assert said == "c: 4 of 4 runs done.\n"
     assert sorted(load("c").cells["seed"]) == [0, 0, 1, 1]
 
 

@@ -75,7 +75,13 @@ def test_the_main_session(estbench, here, tiny_file):
     assert f"report: {out}/report/report.html" in said
     (cell,) = (out / "cells").iterdir()
     assert cell.name.startswith("reparam-vae-s0-")
-    assert {path.name for path in cell.iterdir()} == {"cell.json", "curves.parquet", "gradients.parquet", "log.txt"}
+    assert {path.name for path in cell.iterdir()} == {
+        "cell.json",
+        "curves.parquet",
+        "gradients.parquet",
+        "log.txt",
+        "pictures.parquet",
+    }
     assert {path.name for path in out.iterdir()} == {"experiment.json", "cells", "throughput.parquet", "report"}
     made = {path.name for path in (out / "report").iterdir()}
     assert made == {"report.html", "environment.json", "experiment.json", "tables", "figures"}
@@ -208,7 +214,7 @@ def test_force_computes_anew(estbench, here, tiny_file):
     first = started(here / "r")
     code, said, _ = estbench(*run, "--force")
     assert code == 0
-    assert "0 stored, 1 to run" in said
+    assert "0 already done, 1 to do" in said
     assert started(here / "r").keys() == first.keys()
     assert started(here / "r") != first
 
@@ -238,7 +244,7 @@ def test_a_diverged_cell_is_a_result_and_the_others_go_on(estbench, here, tiny_f
     assert "diverged [1/2] not-finite on vae, seed 0" in said
     assert "not finite at step 1" in said
     assert statuses("r") == {"not-finite": "diverged", "reparam": "done"}
-    assert "2 stored, 0 to run" in estbench(*run).out
+    assert "2 already done, 0 to do" in estbench(*run).out
 
 
 @pytest.mark.usefixtures("quick_report")
@@ -256,8 +262,8 @@ def test_a_failed_cell_is_told_and_the_others_go_on(estbench, here, tiny_file, p
     assert f"failed [1/2] {name} on vae, seed 0" in said
     assert errors.startswith(f"failed: {name} on vae, seed 0: ")
     assert complaint in errors
-    assert f"({name}-vae-s0-" in errors  # the folder of its record
-    assert errors.splitlines()[1:] == ["1 of 2 runs have no result; run again to compute them"]
+    assert f"(see {name}-vae-s0-" in errors  # the folder of its record
+    assert errors.splitlines()[1:] == ["1 of 2 runs has no result; run again to compute it"]
     assert statuses("r") == {name: "failed", "reparam": "done"}
     (record,) = (json.loads(path.read_text()) for path in here.glob(f"r/cells/{name}-*/cell.json"))
     assert "p.py" in record["error"]["traceback"]

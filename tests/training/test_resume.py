@@ -223,7 +223,7 @@ def test_ctrl_c_stops_a_run_politely_and_the_same_command_goes_on(tiny_file, tmp
     assert 0 < stopped.step < 3000
 
     again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    assert "1 cells, 0 stored, 1 to run" in again.stdout
+    assert "1 run (estimator x seed): 0 already done, 1 to do" in again.stdout
     (finished,) = estbench.load(out).cells.itertuples()
     assert (finished.status, finished.step) == ("done", 3000)
     assert finished.training_seconds > stopped.training_seconds
