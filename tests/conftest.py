@@ -90,6 +90,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch) -> None:
+    """Lines are as long as they are; what runs the tests may say how wide its terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """What a subprocess needs to import estbench, installed or from the source tree."""
@@ -97,7 +103,8 @@ def environment() -> dict[str, str]:
 
     source = str(Path(estbench.__file__).parents[1])
     path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH")) if part)
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**inherited, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture

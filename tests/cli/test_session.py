@@ -208,7 +208,7 @@ def test_results_go_to_a_folder_named_after_the_experiment(estbench, here, tiny_
 
 
 @pytest.mark.usefixtures("quick_report")
-def test_force_computes_anew(estbench, here, tiny_file):
+def test_force_computes_again(estbench, here, tiny_file):
     run = ("run", tiny_file, "--out", "r", "-e", "reparam")
     estbench(*run)
     first = started(here / "r")

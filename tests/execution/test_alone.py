@@ -184,7 +184,7 @@ def test_throughput_that_fails_is_told_and_leaves_that_of_others(tiny, tmp_path,
 
 def test_failed_cells_are_warned_of_where_nobody_listens(tiny, tmp_path, evil):
     with pytest.warns(
-        EstbenchWarning, match=r"(?s)1 of 2 cells.*surrogate-vae.*ValueError.*evil\.py, line \d+"
+        EstbenchWarning, match=r"(?s)1 of 2 runs.*surrogate-vae.*ValueError.*evil\.py, line \d+"
     ) as caught:
         estbench.run({**tiny, "estimators": ["surrogate", "stl"]}, out=tmp_path, plugins=[evil])
     assert caught[0].filename == __file__

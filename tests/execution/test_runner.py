@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_line_and_finished_cells_are_whole(tiny_file, tmp_pat
         assert _exit_code(command) == 1
     errors = capfd.readouterr().err
     assert errors.startswith("Error: cannot write")
-    assert "No space left on device; finished cells are saved, run again to resume" in errors
+    assert "No space left on device; finished runs are saved, run again to resume" in errors
     assert errors.count("\n") == 1
     results = estbench.load(out)
     assert results.cells["status"].tolist() == ["done", "missing", "missing"]

@@ -250,7 +250,7 @@ def test_a_full_disk_and_one_that_becomes_read_only(command, tiny, tmp_path):
         _, errors = full.communicate(timeout=LONG)
         assert full.returncode == 1
         assert errors.startswith("Error: cannot write")
-        assert "No space left on device; finished cells are saved, run again to resume" in errors
+        assert "No space left on device; finished runs are saved, run again to resume" in errors
         assert errors.count("\n") == 1
         finished = list(statuses(disk / "out").values()).count("done")
         assert 0 < finished < 12
@@ -421,7 +421,7 @@ def test_the_scheduler_is_killed(environment, faults, tiny, tmp_path, monkeypatc
     cluster.add_worker()
     wait_for(cluster.file.exists)
     try:
-        with pytest.raises(ConnectionError, match="lost the dask scheduler; finished cells are saved, run again"):
+        with pytest.raises(ConnectionError, match="lost the dask scheduler; finished runs are saved, run again"):
             estbench.run(
                 tiny,
                 out=out,
