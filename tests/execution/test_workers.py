@@ -454,7 +454,7 @@ def test_a_cluster_that_cannot_do_the_work_is_refused(environment, tiny, tmp_pat
             estbench.run(tiny, out=tmp_path / "out", cluster=str(cluster.file))
         monkeypatch.setattr("estbench.execution.engines.SECONDS_TO_FIND_A_CLUSTER", LONG)
         cluster.add_worker("--nthreads", 2)
-        with pytest.raises(EstbenchError, match="have several threads, and cells would share torch's random state"):
+        with pytest.raises(EstbenchError, match="have several threads, and runs would share torch's random state"):
             estbench.run(tiny, out=tmp_path / "out", cluster=str(cluster.file))
     finally:
         cluster.close()
