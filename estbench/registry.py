@@ -117,12 +117,10 @@ class Registry(Generic[Entry]):
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
         options = self.options(variant)
         values = options.model_dump(mode="json")
-        defaults = type(options).model_construct().model_dump(mode="json")
-        changed = {key: value for key, value in values.items() if value != defaults.get(key)}
         version: int = getattr(self.get(variant.name), "version", 1)
         card = getattr(self.get(variant.name), "card_of", lambda _options: "")(options)
         source = self._source(variant.name, values)
-        return Resolved(variant.name, values, version, str(Variant(variant.name, changed)), card, source)
+        return Resolved(variant.name, values, version, written_with(variant.name, options), card, source)
 
     def create(self, variant: str | Variant) -> Any:
         """Build an instance from ``name[option=value,...]``."""
@@ -168,6 +166,20 @@ class Registry(Generic[Entry]):
             return
         if name not in self._entries:
             self.register(name)(loaded)
+
+
+def written_with(name: str, options: BaseOptions) -> str:
+    """Return a name with the options that differ from their defaults: ``rloo[num_samples=4]``."""
+    defaults = type(options).model_construct().model_dump(mode="json")
+    values = options.model_dump(mode="json")
+    return str(Variant(name, {key: value for key, value in values.items() if value != defaults.get(key)}))
+
+
+def written(instance: Any) -> str:
+    """Return how an instance of a registered class is written; of a class without a name, the class's own."""
+    name = getattr(instance, "name", type(instance).__name__)
+    options = getattr(instance, "options", None)
+    return written_with(name, options) if isinstance(options, BaseOptions) else name
 
 
 def _copy_entry(entry: Any) -> Any:

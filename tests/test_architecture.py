@@ -263,6 +263,7 @@ def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
         [*run, "--out", b, "--seeds", "0,1"],
         ["status", a],
         ["report", a, "--format", "csv,md,html", "--tensorboard"],
+        ["report", "--index", str(tmp_path)],
         ["merge", a, b, "--out", c],
         ["compare", c, "reparam", "reparam"],
         ["clean", a, "--yes"],
@@ -279,5 +280,5 @@ def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
     codes, touched = json.loads(done.stderr.splitlines()[-1])
     roots = {a, b, c, str(tiny_file), root, f"{root}/certificates"}
     assert [code for code in codes if code not in {0, 2}] == [], done.stderr[-2000:]
-    assert codes[0] == codes[2] == codes[4] == codes[5] == 0, done.stderr[-2000:]
+    assert codes[0] == codes[2] == codes[4] == codes[5] == codes[6] == 0, done.stderr[-2000:]
     assert [each for each in touched if each.partition(" ")[2] not in roots] == []

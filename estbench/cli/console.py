@@ -5,13 +5,14 @@ All output goes through here, and hidden characters in strings of others (names,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,14 @@ def say(text: str, *, stderr: bool = False, style: StyleType = "") -> None:
     _print(fold(visible(text), stderr=stderr), style, stderr=stderr)
 
 
-def line(text: str, style: StyleType = "") -> Text:
-    """One line of text, with nothing hidden in it."""
-    return Text(visible(text), style)
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """On a terminal, show what takes time while nothing else is shown."""
+    if not console().is_terminal:
+        yield
+        return
+    with console().status(what):
+        yield
 
 
 def fold(text: str, *, stderr: bool = False, hang: str = "") -> list[str]:
@@ -266,9 +272,8 @@ def print_answer(analysis: Analysis) -> None:
 def _explain_answer(table: Table, reference: str | None) -> str:
     """Return what the signs of the answer mean, of those that it has."""
     signs = {sign for row in table.rows for entry in row for sign in (*entry.text, *entry.note)}
-    counts = sorted(
-        {int(n) for n, low in zip(table.data["bound_n"], table.data["bound_low"], strict=True) if math.isfinite(low)}
-    )
+    bounds = zip(table.data["bound_n"], table.data["bound_low"], strict=True)
+    counts = sorted({int(n) for n, low in bounds if math.isfinite(low)})
     parts = []
     if counts:
         seeds = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

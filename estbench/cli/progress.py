@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from estbench.cli.console import console, fold, say
+from estbench.cli.layout import wrap
 from estbench.execution import Listener
 from estbench.experiment import Cell, Plan
 from estbench.experiment.sweep import swept_training
@@ -26,6 +27,9 @@ from estbench.visible import visible
 REFRESHES_PER_SECOND = 4
 # Bars of running cells that a screen has room for; the others are counted.
 MOST_BARS = 8
+BAR_WIDTH = 20
+# Beside the text and the bar: "2000/2000 evaluating", and the blanks between.
+ROOM_FOR_COUNTS = 26
 # An estimate of the time left is made from this share of all steps on, or from the first cell that has ended.
 ENOUGH = 0.05
 # What a cell does, by the clock that runs.
@@ -118,7 +122,7 @@ class BarProgress(LineProgress):
     def cell_started(self, cell: Cell) -> None:
         super().cell_started(cell)
         if cell.key not in self.bars and len(self.bars) < MOST_BARS:
-            name = self.names[cell.key]
+            name = fit_bar(self.names[cell.key])
             self.bars[cell.key] = self.progress.add_task(name, total=cell.training.steps, note=STARTING)
         self._count()
 
@@ -158,7 +162,13 @@ class BarProgress(LineProgress):
         described = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         left = self.left()
         note = f"{left} left" if left else ""
-        self.progress.update(self.cells, completed=self.ended.total(), description=f"runs: {described}", note=note)
+        text = fit_bar(f"runs: {described}")
+        self.progress.update(self.cells, completed=self.ended.total(), description=text, note=note)
+
+
+def fit_bar(text: str) -> str:
+    """Return a text as the lines that have room before a bar."""
+    return "\n".join(wrap(text, max(20, console().width - BAR_WIDTH - ROOM_FOR_COUNTS)))
 
 
 def say_roughly(seconds: float) -> str:
@@ -220,6 +230,6 @@ def progress_listener() -> Iterator[LineProgress]:
         yield LineProgress()
         return
     words, note = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[note]}"))
-    columns = (words, BarColumn(), MofNCompleteColumn(), note)
+    columns = (words, BarColumn(BAR_WIDTH), MofNCompleteColumn(), note)
     with Progress(*columns, console=console(), transient=True, refresh_per_second=REFRESHES_PER_SECOND) as progress:
         yield BarProgress(progress)

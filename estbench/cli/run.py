@@ -96,13 +96,15 @@ def command(
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
 
-    from estbench.cli.console import print_answer, say
-    from estbench.cli.progress import progress_listener
-    from estbench.execution import plan_of, run
-    from estbench.plugins import load_plugin
-    from estbench.report import build
-    from estbench.report.analysis import Analysis
-    from estbench.report.analysis.omissions import omissions
+    from estbench.cli.console import print_answer, say, working
+
+    with working("starting"):  # torch takes seconds to import
+        from estbench.cli.progress import progress_listener
+        from estbench.execution import plan_of, run
+        from estbench.plugins import load_plugin
+        from estbench.report import build
+        from estbench.report.analysis import Analysis
+        from estbench.report.analysis.omissions import omissions
 
     if dry_run:
         for plugin in plugins:
@@ -124,8 +126,9 @@ def command(
             exit_if_hung=True,
             listener=listener,
         )
-    analysis = Analysis(results)
-    page = build(analysis)
+    with working("writing the report"):
+        analysis = Analysis(results)
+        page = build(analysis)
     print_answer(analysis)
     for sentence in omissions(analysis):
         say(sentence)

@@ -14,7 +14,7 @@ from estbench.estimators import requirements
 from estbench.options import BaseOptions
 from estbench.problems import Objective
 from estbench.references import BIBTEX, read_entry
-from estbench.registry import Registry
+from estbench.registry import Registry, written
 from estbench.variant import Variant
 
 
@@ -80,6 +80,9 @@ class Estimator(nn.Module):
     def __init__(self, options: BaseOptions | None = None) -> None:
         super().__init__()
         self.options: Any = options or type(self).Options()
+
+    def __repr__(self) -> str:
+        return written(self)
 
     def prepare(self, objective: Objective) -> None:
         """Build learned parts, whose sizes the problem decides; call it once, before the first step."""

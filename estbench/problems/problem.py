@@ -15,7 +15,7 @@ from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
 from estbench.options import BaseOptions
 from estbench.problems.objective import Objective
-from estbench.registry import Registry
+from estbench.registry import Registry, written
 from estbench.source import ships
 from estbench.variant import Variant
 
@@ -76,6 +76,9 @@ class Problem(nn.Module):
     layers: ClassVar[int] = 1  # stochastic ones; of two, each has an instance of the estimator
     latents: ClassVar[str] = "other"  # a family that q must then have ("normal", "bernoulli", ...), or any other word
     data: Dataset
+
+    def __repr__(self) -> str:
+        return written(self)
 
     @classmethod
     def latents_of(cls, options: Any) -> str:

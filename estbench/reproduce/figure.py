@@ -128,7 +128,8 @@ def _explain(frame: pd.DataFrame, measured: StudyResult) -> str:
         said.append(f"Bars: {measured.bars}.")
     if "expected" in frame and bool(frame["expected"].notna().any()):
         said.append("Dashes: what theory says.")
-    levels = dict.fromkeys(f"{panel.level:g}" for panel in measured.panels.values() if panel.level is not None)
+    panels = [_panel(str(name), measured) for name in dict.fromkeys(frame["panel"])]
+    levels = dict.fromkeys(f"{panel.level:g}" for panel in panels if panel.level is not None)
     if levels:
         said.append(f"Grey line: {' or '.join(levels)}, which the claim is about.")
     return " ".join(said)

@@ -10,16 +10,15 @@ import jinja2
 from markupsafe import Markup
 
 from estbench.options import shortened
-from estbench.report.analysis.wording import NOTHING
+from estbench.report.analysis.wording import NOTHING, count_noun
 from estbench.report.page.render import part
 from estbench.report.page.svg import inline_svg
 from estbench.reproduce.papers import find_paper
 from estbench.reproduce.tables import (
-    BRACKETS,
-    RULE,
     Claim,
     claims_table,
     count_outcomes,
+    write_claimed,
     write_measured,
 )
 
@@ -44,12 +43,12 @@ def render(claims: Sequence[Claim], pictures: Mapping[str, RenderedFigure | None
         claims=claims,
         counted=count_outcomes(claims),
         table=claims_table(claims),
-        rule=RULE,
-        brackets=BRACKETS,
         signs=SIGNS,
         pictures=pictures,
         drawing=inline_svg,
         paper=find_paper,
+        count_noun=count_noun,
+        claimed=write_claimed,
         measured=write_measured,
         ran=_say_where,
     )

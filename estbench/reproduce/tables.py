@@ -120,7 +120,7 @@ def checks_table(claims: Sequence[Claim]) -> Table:
                 (
                     Entry(claim.card.name if place == 0 else ""),
                     Entry(check.expectation.quantity),
-                    Entry(str(check.expectation)),
+                    Entry(write_claimed(check.expectation)),
                     write_measured(check),
                     Entry(check.verdict if claim.judged else claim.outcome),
                 )
@@ -169,6 +169,11 @@ def count_checks(claim: Claim) -> str:
     return f"{same} of {count_noun(len(claim.judged), 'check')}" if claim.judged else ""
 
 
+def write_claimed(expectation: Expectation) -> str:
+    """Return what is claimed of a quantity, as a page writes numbers."""
+    return str(expectation).replace("-", MINUS)
+
+
 def write_measured(check: JudgedExpectation) -> Entry:
     """Return what was measured, with its interval; one of no width is none."""
     value, low, high, n = check.measured
@@ -202,7 +207,9 @@ def _decide(claim: Claim) -> Entry:
     if check is None:
         return Entry(NOTHING)
     measured = write_measured(check)
-    return Entry(measured.text, f"{measured.note}; {check.expectation.quantity}, claimed {check.expectation}")
+    return Entry(
+        measured.text, f"{measured.note}; {check.expectation.quantity}, claimed {write_claimed(check.expectation)}"
+    )
 
 
 def _write(value: float, expectation: Expectation) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -14,6 +16,7 @@ from estbench.guarded import GuardedPath
 from estbench.limits import RECORDS_BYTES, TABLES_BYTES, Budget
 from estbench.store.folder import ResultsFolder
 from estbench.store.tables import CURVES, GRADIENTS, PICTURES, THROUGHPUT, read_arrow
+from estbench.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +40,28 @@ class Results:
     records: dict[str, dict[str, Any]]
     homes: dict[str, GuardedPath] = field(default_factory=dict)
     others: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        planned = self.plan["cells"]
+        amounts = [
+            (len({cell["estimator"]["label"] for cell in planned}), "estimator"),
+            (len({cell["problem"]["label"] for cell in planned}), "problem"),
+            (len({cell["seed"] for cell in planned}), "seed"),
+        ]
+        counted = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in amounts)
+        ended = Counter(record["status"] for record in self.records.values())
+        missing = len(planned) - ended.total()
+        statuses = [f"{count} {status}" for status, count in (*ended.items(), (MISSING, missing)) if count]
+        return visible(f"Results({str(self.path)!r}: {counted}; cells: {', '.join(statuses) or 'none'})")
+
+    @cached_property
+    def plot(self) -> Any:
+        """The figures of the report, each a method: ``results.plot.final_bounds()``; ``dir(results.plot)`` lists them.
+
+        A method returns a matplotlib figure. Of several problems, it takes the label of one: ``problem=``.
+        """
+        # By its name, because the report stands above the store.
+        return importlib.import_module("estbench.report.plots").Plots(self)
 
     @property
     def sweep(self) -> dict[str, list[Any]]:

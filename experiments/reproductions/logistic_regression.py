@@ -65,9 +65,10 @@ def logistic_regression(options: LogisticRegressionOptions) -> StudyResult:
         for estimator, by_name in at.items()
         for name, values in by_name.items()
     ]
-    panels = {f"ratio, d/d {name}": RATIO for name in names}
+    panels = {}
     if len(options.compare) == 1:  # the ratios of several pairs would hide each other
         pair = " / ".join(*options.compare)
+        panels = {f"ratio, d/d {name}": RATIO for name in names}
         points += [
             figure_point(f"ratio, d/d {name}", pair, step, quantities[f"{name}: {pair}, step {step}"])
             for name in names

@@ -34,6 +34,12 @@ def _one_thread(one_thread) -> None:
     """A cell this small is slower on two."""
 
 
+@pytest.fixture(autouse=True)
+def _no_width(monkeypatch) -> None:
+    """Lines are as long as they are; what runs the tests may say how wide its terminal is."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture
 def estbench(capfd, monkeypatch, tmp_path) -> Callable[..., Answer]:
     """Run a command as ``estbench ARGUMENTS...`` would, in this process."""

@@ -49,7 +49,7 @@ def test_list(told, folder):
     plant_damaged(folder)
     code, said, errors = told("list")
     assert (code, errors) == (0, "")
-    lines = {line.split()[1]: line for line in said.splitlines() if line.startswith("│")}
+    lines = {line.split()[0]: line for line in said.splitlines()[3:-1]}
     assert set(lines) == {"mnist", "fashion_mnist", "static_mnist", "omniglot", "silhouettes", "mnist5k", "digits"}
     assert "1 damaged, 1 missing" in lines["mnist"]
     assert "static_mnist-v1-static-larochelle" in lines["static_mnist"]

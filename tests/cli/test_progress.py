@@ -41,11 +41,11 @@ def test_lines_count_what_has_ended_and_say_what_is_left(cells, capsys, clock):
     lines.cell_ended(third, Outcome(Status.INTERRUPTED, "stopped"), None)
     lines.cell_ended(fourth, Outcome(Status.FAILED, "broken"), None)
     assert capsys.readouterr().out.splitlines() == [
-        "tiny: 12 cells, 8 stored, 4 to run",
-        "done [1/4] reparam on vae, seed 1 in 10.0 s; about 0:00:14 left",
-        "diverged [2/4] reparam on vae, seed 0 in 20.0 s: at step [7]; about 0:00:20 left",
-        "interrupted [3/4] reparam on vae, seed 2 in 10.0 s: stopped",
-        "failed [4/4] reparam on vae, seed 3 in 0.0 s: broken",
+        "PLANLINE",
+        "done [1/4] reparam on vae, seed 1 in 10.0 s; ~10 s left",
+        "diverged [2/4] reparam on vae, seed 0 in 20.0 s: at step [7]; ~20 s left",
+        "interrupted reparam on vae, seed 2 in 10.0 s: stopped",
+        "failed [3/4] reparam on vae, seed 3 in 0.0 s: broken; a few seconds left",
     ]
 
 
@@ -56,17 +56,17 @@ def test_bars_count_those_that_run_and_show_some_of_them(cells, capsys, clock):
         bars.cell_started(cell)
         bars.cell_started(cell)  # its worker died, and it begins again
     shown = [task.description for task in bars.progress.tasks]
-    assert shown[0] == "cells: 12 running"
+    assert shown[0] == "runs: 12 running"
     assert len(shown) == 1 + progress.MOST_BARS
     for cell in cells.cells[:2]:
         bars.stepped(cell, 10)
         bars.cell_ended(cell, Outcome(Status.DONE), None)
     bars.cell_ended(cells.cells[2], Outcome(Status.FAILED, "broken"), None)
     overall = bars.progress.tasks[0]
-    assert overall.description == "cells: 9 running, 2 done, 1 failed"
+    assert overall.description == "runs: 9 running, 2 done, 1 failed"
     assert overall.completed == 3
-    assert overall.fields["left"].endswith("left")
+    assert overall.fields["note"].endswith("left")
     for cell in cells.cells[3:]:
         bars.cell_ended(cell, Outcome(Status.DONE), None)
-    assert bars.progress.tasks[0].fields["left"] == ""
+    assert bars.progress.tasks[0].fields["note"] == ""
     assert len(bars.progress.tasks) == 1

@@ -49,7 +49,7 @@ def test_a_verdict_is_about_the_whole_interval(expected, low, high, verdict):
 
 def test_a_card_is_named_by_its_file(write):
     card = read_card(write())
-    assert (card.name, card.tier, card.reproduces) == ("counting", "seconds", True)
+    assert (card.name, card.tier, card.verdict) == ("counting", "seconds", "reproduced")
     assert str(card.expect[0]) == "< 2"
 
 
@@ -66,7 +66,12 @@ def test_reading_a_card_runs_nothing(write, tmp_path):
         ('claim = "One is less than two."', "", "claim: is required"),
         ("value = 2.0", "value = 2.0\ntolerance = 0.1", "the other relations take none"),
         ('relation = "less"', 'relation = "equals"', "needs a tolerance"),
-        ('tier = "seconds"', 'tier = "seconds"\nreproduces = false', "needs a finding"),
+        *(
+            ('tier = "seconds"', f'tier = "seconds"\nverdict = "{verdict}"', "finding' says what was found")
+            for verdict in ("contradicted", "undecided")
+        ),
+        ('tier = "seconds"', 'tier = "seconds"\nfinding = "It was more."', "finding' says what was found"),
+        ('tier = "seconds"', 'tier = "seconds"\nverdict = "failed"', "'reproduced', 'contradicted' or 'undecided'"),
         ('source = "arithmetic"', "", "source: is required"),
         ("value = 2.0", "value = nan", "finite number"),
         ("deviations = []", "deviations = []\ndeviation = []", "unknown key 'deviation'; did you mean 'deviations'"),

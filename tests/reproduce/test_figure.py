@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from estbench.report.figures.style import matplotlib_style
+from estbench.reproduce import StudyResult
 from estbench.reproduce.figure import _legend_columns, draw_panels
 
 LONG = [f"reinforce[baseline=optimal,baseline_draws={draws}]" for draws in (10, 25, 100)]
@@ -21,7 +22,7 @@ def test_the_legend_is_within_the_figure(labels):
         for x in (1, 2)
     ]
     with matplotlib_style():
-        figure = draw_panels(pd.DataFrame(points), ("x", "y"), (False, False)).figure
+        figure = draw_panels(pd.DataFrame(points), StudyResult({}, points, ("x", "y"))).figure
         figure.draw_without_rendering()
         box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0

@@ -42,7 +42,7 @@ def card(tmp_path):
     (tmp_path / "counting.py").write_text(STUDY, encoding="utf-8")
     (tmp_path / "beside.py").write_text(BESIDE, encoding="utf-8")
 
-    def build(name="counting", *, to=1, reproduces=True, value=2.0, quantity="count", claim="One is <i>less</i>."):
+    def build(name="counting", *, to=1, verdict="reproduced", value=2.0, quantity="count", claim="One is <i>less</i>."):
         path = tmp_path / f"{name}.toml"
         path.write_text(
             f"""
@@ -54,8 +54,8 @@ deviations = ["None of the paper's numbers was counted."]
 computed = "By counting."
 tier = "seconds"
 study = "counting"
-reproduces = {str(reproduces).lower()}
-{"" if reproduces else 'finding = "It was more."'}
+verdict = "{verdict}"
+{"" if verdict == "reproduced" else 'finding = "It was more."'}
 
 [options]
 to = {to}
@@ -73,20 +73,12 @@ source = "arithmetic"
     return build
 
 
-@pytest.mark.parametrize(
-    ("to", "reproduces", "verdict", "as_expected"),
-    [
-        (1, True, "reproduced", True),
-        (5, True, "not reproduced", False),
-        (5, False, "not reproduced", True),
-        (1, False, "reproduced", False),
-        (-1, True, "failed", False),
-        (-1, False, "failed", False),
-    ],
-)
-def test_a_result_is_what_the_card_foresees_or_not(card, to, reproduces, verdict, as_expected):
-    result = run_card(read_card(card(to=to, reproduces=reproduces)))
-    assert (result.verdict, result.as_expected) == (verdict, as_expected)
+# The study counts to ``to``, give or take 0.5, and the claim is that this is less than two.
+@pytest.mark.parametrize("foreseen", ["reproduced", "contradicted", "undecided"])
+@pytest.mark.parametrize(("to", "verdict"), [(1, "reproduced"), (2, "undecided"), (5, "contradicted"), (-1, "failed")])
+def test_a_result_is_what_the_card_foresees_or_not(card, to, verdict, foreseen):
+    result = run_card(read_card(card(to=to, verdict=foreseen)))
+    assert (result.verdict, result.as_expected) == (verdict, verdict == foreseen)
 
 
 def test_a_quantity_that_is_not_computed_is_a_mistake_in_the_card(card):
@@ -164,10 +156,11 @@ def test_the_command_writes_a_page_and_succeeds(card, tmp_path, capsys):
 
 def test_a_claim_that_should_reproduce_and_does_not_fails_the_command(card, tmp_path):
     assert _exit_code(["reproduce", str(card(to=5)), "--out", str(tmp_path / "out")]) == 1
-    known = card("known", to=5, reproduces=False)
+    known = card("known", to=5, verdict="contradicted")
     assert _exit_code(["reproduce", str(known), "--out", str(tmp_path / "out")]) == 0
     table = (tmp_path / "out" / "reproductions.md").read_text(encoding="utf-8")
-    assert "not reproduced, as known: It was more." in table
+    assert table.startswith("0 of 2 claims are reproduced, 2 contradicted.")
+    assert "It was more." in (tmp_path / "out" / "reproductions.html").read_text(encoding="utf-8")
 
 
 def test_a_study_that_fails_stops_no_other_card(card, tmp_path, capsys):

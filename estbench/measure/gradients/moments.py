@@ -70,6 +70,12 @@ class Moments:
     absent: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        spaces = dict.fromkeys(row["space"] for row in self.rows)
+        statistics = dict.fromkeys(row["statistic"] for row in self.rows)
+        warned = f"; {len(self.warnings)} to distrust" if self.warnings else ""
+        return f"Moments({len(self.rows)} rows; of {', '.join(spaces)}: {', '.join(statistics)}{warned})"
+
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a data frame."""
