@@ -48,7 +48,7 @@ MOST_LINES = 40  # of a page; a longer table is divided
 GAP = 6.0  # points between two columns
 # The size of the small print by that of the text, and their widths in points: small type is wider than its name says.
 SMALLER = {"footnotesize": "scriptsize", "scriptsize": "tiny"}
-SIZES = {"footnotesize": 8.1, "scriptsize": 7.6, "tiny": 6.5}
+SIZES = {"footnotesize": 8.3, "scriptsize": 7.7, "tiny": 6.6}
 POWER = re.compile(rf"(\d(?:\.\d+)?|\))e({MINUS})?(\d+)")
 
 
@@ -177,7 +177,7 @@ def _write(kind: str, width: str, grid: _Grid, name: str, caption: str, rules: I
         for column, lines in zip(grid.columns, grid.titles, strict=True)
     ]
     tabular, needed = ("tabularx", r"{booktabs,tabularx}") if width else ("tabular", "{booktabs}")
-    inches = (grid.least if width else grid.width) / POINTS
+    inches = math.ceil(10 * (grid.least if width else grid.width) / POINTS) / 10
     size = f"as wide as {width}, which must be at least {inches:.1f} in" if width else f"{inches:.1f} in wide"
     texts = [rf"% Needs \usepackage{needed}; {size}."]
     for number, part in enumerate(parts, start=1):
@@ -207,7 +207,7 @@ def _divide(lines: Sequence[int]) -> list[range]:
     """Return the rows of each part of a table that has no more lines than a page; ``lines`` are those of each row."""
     starts, total = [0], 0
     for at, count in enumerate(lines):
-        if total + count > MOST_LINES:
+        if at and total + count > MOST_LINES:
             starts.append(at)
             total = 0
         total += count
