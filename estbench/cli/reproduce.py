@@ -59,7 +59,7 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     from estbench.measure.environment import choose_device
     from estbench.reproduce import run_card
     from estbench.reproduce.results import write_page, write_result
-    from estbench.reproduce.tables import checks_table, count_outcomes, pair_claims, short_line
+    from estbench.reproduce.tables import checks_table, count_outcomes, short_line, sort_results
 
     environment = describe_environment(choose_device("cpu"))
     results = []
@@ -73,8 +73,8 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     if as_json:
         print_json([result.as_dict() for result in results])
     else:
-        claims = pair_claims(chosen, results)
-        print_table(checks_table(claims))
-        say(count_outcomes(claims))
+        results = sort_results(results, chosen)
+        print_table(checks_table(results))
+        say(count_outcomes(results))
         say(f"page: {page}")
     return 0 if all(result.as_expected for result in results) else 1

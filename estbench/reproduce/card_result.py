@@ -45,6 +45,11 @@ class CardResult:
         return FAILED if self.measured is None else combine(judged.verdict for judged in self.judged)
 
     @property
+    def deciding(self) -> JudgedExpectation | None:
+        """The first of the judged expectations that has the verdict of the whole; None if the study failed."""
+        return next((judged for judged in self.judged if judged.verdict == self.verdict), None)
+
+    @property
     def as_expected(self) -> bool:
         """Whether the verdict is the one that the card foresees."""
         return self.verdict == self.card.verdict

@@ -15,6 +15,7 @@ from estbench.report.figures.style import (
     INK,
     SOFT,
     WIDTH,
+    LineStyle,
     line_styles,
     matplotlib_style,
     matplotlib_text,
@@ -25,7 +26,6 @@ from estbench.reproduce.studies import Panel
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from estbench.report.figures.style import LineStyle
     from estbench.reproduce.card_result import CardResult
     from estbench.reproduce.studies import StudyResult
 
@@ -34,7 +34,8 @@ ACROSS = 3  # panels, at most
 TICKS = {1: 8, 2: 5, 3: 4}  # of an x axis, at most, by the panels across
 SAMPLE = 0.65  # inches that a legend's line takes, with the room around it
 LEGEND_ROW = 0.22  # inches
-DECADES = 20  # a logarithmic axis over less than this has hardly a label
+# A logarithmic axis over a smaller factor has hardly a label, or only such as 9 x 10^-1: it is drawn as a linear one.
+SMALLEST_X, SMALLEST_Y = 20, 10
 
 
 def draw(result: CardResult) -> RenderedFigure | None:
@@ -67,7 +68,9 @@ def draw_panels(frame: pd.DataFrame, measured: StudyResult) -> Canvas:
     rows = math.ceil(len(kinds) / ACROSS)
     columns = math.ceil(len(kinds) / rows)  # 2 x 2, not 3 and 1
     styles = line_styles(dict.fromkeys(frame["series"]))
-    legend = Legend(styles, _legend_columns(list(styles)), row=LEGEND_ROW)
+    level = LineStyle(SOFT, "", "", len(styles))
+    named = styles | {kind.level_name: level for kind in kinds.values() if kind.level is not None and kind.level_name}
+    legend = Legend(named, _legend_columns(list(named)), row=LEGEND_ROW)
     canvas = Canvas.grid(HEIGHT * rows + 0.3 + legend.height, rows, columns, margins=None, legend=legend)
     own_labels = len({kind.label for kind in kinds.values()}) > 1
     places = list(canvas.panels.flat)
@@ -76,14 +79,14 @@ def draw_panels(frame: pd.DataFrame, measured: StudyResult) -> Canvas:
     for place, (axes, (name, kind)) in enumerate(zip(places, kinds.items(), strict=False)):
         points = frame[frame["panel"] == name]
         if kind.level is not None:
-            axes.axhline(kind.level, color=SOFT, linewidth=1.2)
+            axes.axhline(kind.level, color=level.colour)
         for label, of_series in points.groupby("series", sort=False):
             _draw_series(axes, of_series.sort_values("x"), styles[str(label)])
         axes.set_title(matplotlib_text(str(name)))
         axes.set_xlabel(matplotlib_text(measured.axes[0]), color=INK)
         if own_labels or place % columns == 0:
             axes.set_ylabel(matplotlib_text(kind.label), color=INK)
-        if kind.log:
+        if kind.log and points["value"].max() > SMALLEST_Y * abs(points["value"].min()):
             axes.set_yscale("log")
         _scale_x(axes, points["x"], log=measured.log_axes[0], ticks=TICKS[columns])
     return canvas
@@ -96,7 +99,7 @@ def _panel(name: str, measured: StudyResult) -> Panel:
 
 def _scale_x(axes: Axes, x: pd.Series[float], *, log: bool, ticks: int) -> None:
     """Make an axis logarithmic if it spans enough for labels; else give it few enough ticks that none touch."""
-    if log and x.min() > 0 and x.max() > DECADES * x.min():
+    if log and x.min() > 0 and x.max() > SMALLEST_X * x.min():
         axes.set_xscale("log")
     else:
         axes.xaxis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10], integer=bool((x % 1 == 0).all())))
@@ -122,16 +125,12 @@ def _draw_series(axes: Axes, points: pd.DataFrame, style: LineStyle) -> None:
 
 
 def _explain(frame: pd.DataFrame, measured: StudyResult) -> str:
-    """Say what is drawn: bars, dashes and grey lines only where there are some."""
+    """Say what is drawn: bars and dashes only where there are some."""
     said = ["Markers: measured."]
     if bool((frame["high"] > frame["low"]).any()):
         said.append(f"Bars: {measured.bars}.")
     if "expected" in frame and bool(frame["expected"].notna().any()):
         said.append("Dashes: what theory says.")
-    panels = [_panel(str(name), measured) for name in dict.fromkeys(frame["panel"])]
-    levels = dict.fromkeys(f"{panel.level:g}" for panel in panels if panel.level is not None)
-    if levels:
-        said.append(f"Grey line: {' or '.join(levels)}, which the claim is about.")
     return " ".join(said)
 
 

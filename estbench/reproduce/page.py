@@ -10,12 +10,11 @@ import jinja2
 from markupsafe import Markup
 
 from estbench.options import shortened
-from estbench.report.analysis.wording import NOTHING, count_noun
+from estbench.report.analysis.wording import count_noun
 from estbench.report.page.render import part
 from estbench.report.page.svg import inline_svg
 from estbench.reproduce.papers import find_paper
 from estbench.reproduce.tables import (
-    Claim,
     claims_table,
     count_outcomes,
     write_claimed,
@@ -24,15 +23,16 @@ from estbench.reproduce.tables import (
 
 if TYPE_CHECKING:
     from estbench.report.figures.rendered import RenderedFigure
+    from estbench.reproduce.card_result import CardResult
 
 # An outcome is read without its colour, too.
-SIGNS = {"reproduced": "✓", "contradicted": "✗", "undecided": "?", "failed": "!", "not run": NOTHING}
+SIGNS = {"reproduced": "✓", "contradicted": "✗", "undecided": "?", "failed": "!"}
 # What a page says of where a card ran, with the longest value that it prints; a damaged record may hold anything.
 FACTS = {"device_name": "on {}", "torch": "with torch {}", "commit": "at commit {:.8}"}
 LONGEST = 60
 
 
-def render(claims: Sequence[Claim], pictures: Mapping[str, RenderedFigure | None]) -> str:
+def render(results: Sequence[CardResult], pictures: Mapping[str, RenderedFigure | None]) -> str:
     """Return the page as HTML; every string of a card or a result is escaped."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -40,9 +40,9 @@ def render(claims: Sequence[Claim], pictures: Mapping[str, RenderedFigure | None
     template = environment.from_string(Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8"))
     return template.render(
         style=Markup(part("report.css")),  # noqa: S704  (our own file)
-        claims=claims,
-        counted=count_outcomes(claims),
-        table=claims_table(claims),
+        results=results,
+        counted=count_outcomes(results),
+        table=claims_table(results),
         signs=SIGNS,
         pictures=pictures,
         drawing=inline_svg,
@@ -54,10 +54,8 @@ def render(claims: Sequence[Claim], pictures: Mapping[str, RenderedFigure | None
     )
 
 
-def _say_where(claim: Claim) -> str:
+def _say_where(result: CardResult) -> str:
     """Say how long a card took, and where."""
-    if claim.result is None:
-        return "It was not run here."
-    known = claim.result.environment
+    known = result.environment
     facts = [words.format(shortened(str(known[name]), LONGEST)) for name, words in FACTS.items() if known.get(name)]
-    return f"It took {claim.result.seconds:,.0f} s {' '.join(facts)}".rstrip() + "."
+    return f"It took {result.seconds:,.0f} s {' '.join(facts)}".rstrip() + "."

@@ -24,7 +24,7 @@ from estbench.reproduce.card_result import CardResult, StoredCardResult
 from estbench.reproduce.figure import draw
 from estbench.reproduce.page import render
 from estbench.reproduce.studies import StudyResult
-from estbench.reproduce.tables import checks_table, claims_table, count_outcomes, names_table, pair_claims
+from estbench.reproduce.tables import checks_table, claims_table, count_outcomes, names_table, sort_results
 from estbench.store.files import encoded, read_json, write_files, write_json
 
 PAGE = "reproductions.html"
@@ -72,15 +72,18 @@ def _read_result(path: GuardedPath) -> CardResult:
 
 
 def write_page(cards: Iterable[ReproductionCard], folder: Path, warn: Callable[[str], None]) -> Path:
-    """Write the tables, the figures and the page of these cards and of all results in a folder; return the page."""
-    claims = pair_claims(cards, read_results(folder, warn))
-    table, checks = claims_table(claims), checks_table(claims)
-    pictures = {claim.card.name: draw(claim.result) for claim in claims if claim.result}
+    """Write the tables, the figures and the page of all results in a folder; return the page.
+
+    ``cards`` are those of today, whose words the page has.
+    """
+    results = sort_results(read_results(folder, warn), cards)
+    table, checks = claims_table(results), checks_table(results)
+    pictures = {result.card.name: draw(result) for result in results}
     files = {
         "reproductions.csv": encoded(checks.to_csv()),
-        "reproductions.md": encoded(f"{count_outcomes(claims)}\n\n{table.to_markdown()}\n{checks.to_markdown()}"),
-        "reproductions.tex": encoded(names_table(claims).to_latex()),
-        PAGE: encoded(render(claims, pictures)),
+        "reproductions.md": encoded(f"{count_outcomes(results)}\n\n{table.to_markdown()}\n{checks.to_markdown()}"),
+        "reproductions.tex": encoded(names_table(results).to_latex()),
+        PAGE: encoded(render(results, pictures)),
     }
     for picture in filter(None, pictures.values()):
         files |= {f"figures/{picture.name}.{ending}": content for ending, content in picture.files().items()}

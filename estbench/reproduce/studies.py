@@ -26,12 +26,13 @@ class Panel(Frozen):
     """A panel of a card's figure whose values are not those of the other panels.
 
     ``label`` and ``log`` are of its y axis. ``level`` is a value that the claim is about, such as a ratio of one: it is
-    drawn as a grey line.
+    drawn as a grey line, and ``level_name`` says in the legend what that is.
     """
 
     label: str
     log: bool = False
     level: float | None = None
+    level_name: str = ""
 
 
 @dataclass(frozen=True)

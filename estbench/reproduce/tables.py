@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 import pandas as pd
 
@@ -14,9 +14,8 @@ from estbench.reproduce.card import Expectation, JudgedExpectation, Reproduction
 from estbench.reproduce.card_result import FAILED, CardResult
 from estbench.stats import Interval
 
-NOT_RUN = "not run"
 # What a reader should see first stands first.
-ORDER = ("contradicted", "undecided", FAILED, "reproduced", NOT_RUN)
+ORDER = ("contradicted", "undecided", FAILED, "reproduced")
 BRACKETS = (
     "Brackets: the 95 % interval, not corrected for the number of checks; for a crossing, the two places of the grid"
     " that it lies between. A number without brackets has no sampling error, or is the extreme of a whole grid."
@@ -28,108 +27,84 @@ RULE = (
 )
 
 
-class Claim(NamedTuple):
-    """A card and its result; None if it was not run."""
+def sort_results(results: Iterable[CardResult], cards: Iterable[ReproductionCard]) -> list[CardResult]:
+    """Return results in the order of their outcomes, with the words of their cards as they are in ``cards``.
 
-    card: ReproductionCard
-    result: CardResult | None
-
-    @property
-    def outcome(self) -> str:
-        """The verdict of the result, or ``not run``."""
-        return self.result.verdict if self.result else NOT_RUN
-
-    @property
-    def judged(self) -> tuple[JudgedExpectation, ...]:
-        """Its checks, as far as they were measured."""
-        return self.result.judged if self.result else ()
-
-    @property
-    def deciding(self) -> JudgedExpectation | None:
-        """The first check that has the outcome of the claim."""
-        return next((check for check in self.judged if check.verdict == self.outcome), None)
-
-
-def pair_claims(cards: Iterable[ReproductionCard], results: Iterable[CardResult]) -> list[Claim]:
-    """Return each card with its result, those first whose outcome a reader should see first.
-
-    A result whose card is not among ``cards``, or measures something else today, is shown with the card that it had.
+    A result whose card is not there, or claims or computes something else today, keeps the card that it had.
     """
     today = {card.name: card for card in cards}
-    claims = {name: Claim(card, None) for name, card in today.items()}
+    current = []
     for result in results:
         card = today.get(result.card.name, result.card)
-        if _protocol(card) != _protocol(result.card):
-            card = result.card
-        claims[card.name] = Claim(card, result)
-    return sorted(claims.values(), key=lambda claim: (ORDER.index(claim.outcome), claim.card.name))
+        current.append(replace(result, card=card) if _protocol(card) == _protocol(result.card) else result)
+    return sorted(current, key=lambda result: (ORDER.index(result.verdict), result.card.name))
 
 
-def count_outcomes(claims: Sequence[Claim]) -> str:
+def count_outcomes(results: Sequence[CardResult]) -> str:
     """Return one sentence that says how many claims have each outcome."""
-    counts = {outcome: sum(claim.outcome == outcome for claim in claims) for outcome in ORDER}
+    counts = {outcome: sum(result.verdict == outcome for result in results) for outcome in ORDER}
     first = counts.pop("reproduced")
-    verb = "is" if len(claims) == 1 else "are"
+    verb = "is" if len(results) == 1 else "are"
     rest = "".join(f", {count} {outcome}" for outcome, count in counts.items() if count)
-    return f"{first} of {count_noun(len(claims), 'claim')} {verb} reproduced{rest}."
+    return f"{first} of {count_noun(len(results), 'claim')} {verb} reproduced{rest}."
 
 
-def claims_table(claims: Sequence[Claim]) -> Table:
+def claims_table(results: Sequence[CardResult]) -> Table:
     """Return a row for each claim: its sentence, its outcome, and the number that decides it."""
     return Table(
         "reproductions",
         "Claims of the literature, put to the test",
         f"{RULE} The number is that of the first check with the outcome of the claim. {BRACKETS}",
-        checks_data(claims),
+        checks_data(results),
         (Column("claim", numeric=False, head=True), Column("outcome", numeric=False), Column("measured")),
         tuple(
-            (Entry(claim.card.claim, claim.card.name), Entry(claim.outcome, count_checks(claim)), _decide(claim))
-            for claim in claims
+            (Entry(result.card.claim, result.card.name), Entry(result.verdict, count_checks(result)), _decide(result))
+            for result in results
         ),
     )
 
 
-def names_table(claims: Sequence[Claim]) -> Table:
+def names_table(results: Sequence[CardResult]) -> Table:
     """Return the short form that fits an article: the names of the cards in place of their sentences."""
     return Table(
         "reproductions",
         "Claims of the literature, put to the test",
         RULE,
-        checks_data(claims),
+        checks_data(results),
         tuple(Column(title, numeric=False, head=title == "card") for title in ("card", "paper", "outcome", "checks")),
         tuple(
             (
-                Entry(claim.card.name),
-                Entry(claim.card.paper),
-                Entry(claim.outcome),
-                Entry(count_checks(claim) or NOTHING),
+                Entry(result.card.name),
+                Entry(result.card.paper),
+                Entry(result.verdict),
+                Entry(count_checks(result).partition(" check")[0] or NOTHING),
             )
-            for claim in claims
+            for result in results
         ),
     )
 
 
-def checks_table(claims: Sequence[Claim]) -> Table:
+def checks_table(results: Sequence[CardResult]) -> Table:
     """Return a block for each claim with a row for each of its checks."""
     rows: list[tuple[Entry, ...]] = []
     rules = set()
-    for claim in claims:
+    for result in results:
         rules.add(len(rows))
-        for place, check in enumerate(_checks(claim)):
+        for place, check in enumerate(_checks(result)):
             rows.append(
                 (
-                    Entry(claim.card.name if place == 0 else ""),
+                    Entry(result.card.name if place == 0 else ""),
                     Entry(check.expectation.quantity),
                     Entry(write_claimed(check.expectation)),
                     write_measured(check),
-                    Entry(check.verdict if claim.judged else claim.outcome),
+                    Entry(check.verdict if result.judged else result.verdict),
                 )
             )
     return Table(
         "checks",
         "Every check",
         BRACKETS,
-        checks_data(claims),
+        checks_data(results),
         (
             Column("card", numeric=False, head=True),
             Column("check", numeric=False),
@@ -142,31 +117,31 @@ def checks_table(claims: Sequence[Claim]) -> Table:
     )
 
 
-def checks_data(claims: Sequence[Claim]) -> pd.DataFrame:
+def checks_data(results: Sequence[CardResult]) -> pd.DataFrame:
     """Return the raw numbers of every check, with the outcome of its claim."""
     return pd.DataFrame(
         {
-            "card": claim.card.name,
-            "tier": claim.card.tier,
-            "claim": claim.card.claim,
-            "paper": claim.card.paper,
-            "outcome_of_claim": claim.outcome,
+            "card": result.card.name,
+            "tier": result.card.tier,
+            "claim": result.card.claim,
+            "paper": result.card.paper,
+            "outcome_of_claim": result.verdict,
             "check": check.expectation.quantity,
             "claimed": str(check.expectation),
             **dict(zip(("measured", "low", "high", "n"), check.measured, strict=True)),
-            "outcome": check.verdict if claim.judged else claim.outcome,
-            "seconds": claim.result.seconds if claim.result else math.nan,
-            "finding": claim.card.finding,
+            "outcome": check.verdict if result.judged else result.verdict,
+            "seconds": result.seconds,
+            "finding": result.card.finding,
         }
-        for claim in claims
-        for check in _checks(claim)
+        for result in results
+        for check in _checks(result)
     )
 
 
-def count_checks(claim: Claim) -> str:
+def count_checks(result: CardResult) -> str:
     """Return how many checks have the outcome of the claim; nothing if none was measured."""
-    same = sum(check.verdict == claim.outcome for check in claim.judged)
-    return f"{same} of {count_noun(len(claim.judged), 'check')}" if claim.judged else ""
+    same = sum(check.verdict == result.verdict for check in result.judged)
+    return f"{same} of {count_noun(len(result.judged), 'check')}" if result.judged else ""
 
 
 def write_claimed(expectation: Expectation) -> str:
@@ -196,20 +171,19 @@ def _protocol(card: ReproductionCard) -> tuple[object, ...]:
     return card.study, card.options, card.expect
 
 
-def _checks(claim: Claim) -> Sequence[JudgedExpectation]:
+def _checks(result: CardResult) -> Sequence[JudgedExpectation]:
     """Return its checks, without numbers if none was measured."""
     unknown = Interval(math.nan, math.nan, math.nan, 0)
-    return claim.judged or [JudgedExpectation(each, unknown) for each in claim.card.expect]
+    return result.judged or [JudgedExpectation(each, unknown) for each in result.card.expect]
 
 
-def _decide(claim: Claim) -> Entry:
-    check = claim.deciding
+def _decide(result: CardResult) -> Entry:
+    check = result.deciding
     if check is None:
         return Entry(NOTHING)
-    measured = write_measured(check)
-    return Entry(
-        measured.text, f"{measured.note}; {check.expectation.quantity}, claimed {write_claimed(check.expectation)}"
-    )
+    measured, expectation = write_measured(check), check.expectation
+    words = f"{expectation.quantity}, claimed {write_claimed(expectation)}"
+    return Entry(measured.text, f"{measured.note}; {words}" if measured.note else words)
 
 
 def _write(value: float, expectation: Expectation) -> str:

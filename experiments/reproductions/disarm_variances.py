@@ -16,7 +16,7 @@ from estbench.reproduce import Panel, StudyResult, figure_point, study
 from estbench.stats import log_t_interval, paired_ratio
 from estbench.training import evaluation_batch, start_run, take_steps
 
-RATIO = Panel(label="ratio of the variances", log=True, level=1.0)
+RATIO = Panel(label="ratio of the variances", log=True, level=1.0, level_name="equal variances")
 
 
 class DisarmVariancesOptions(BaseOptions):

@@ -19,7 +19,7 @@ from estbench.stats import Interval, log_t_interval, paired_ratio
 
 # Rows (replicates x runs x evaluations) of one call: each row of a regression holds all of its data.
 ROWS = 3000
-RATIO = Panel(label="ratio of the variances", log=True, level=1.0)
+RATIO = Panel(label="ratio of the variances", log=True, level=1.0, level_name="equal variances")
 Parameters = dict[str, Tensor]  # (runs, D) each
 
 

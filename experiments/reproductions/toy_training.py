@@ -20,7 +20,9 @@ from estbench.training import start_run, take_steps
 
 PANELS = {
     "expected cost left": Panel(label="share of the cost at the start", log=True),
-    "noise of one estimate": Panel(label="variance / that of REINFORCE, same theta", log=True, level=1.0),
+    "noise of one estimate": Panel(
+        label="variance / REINFORCE's", log=True, level=1.0, level_name="REINFORCE at the same theta"
+    ),
 }
 COST, NOISE = PANELS
 Curve = list[tuple[float, float, float]]  # at each checkpoint: cost left, variance, REINFORCE's variance

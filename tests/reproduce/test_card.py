@@ -40,6 +40,16 @@ def expectation(relation, value, tolerance=None):
         (expectation("equals", 1.0, 0.2), -9.0, 9.0, "undecided"),
         (expectation("equals", 1.0, 0.2), 1.3, 1.4, "contradicted"),
         (expectation("less", 1.0), math.nan, math.nan, "undecided"),
+        (expectation("less", 1.0), -math.inf, 0.5, "undecided"),
+        # A number without sampling error, or the extreme of a whole grid.
+        (expectation("less", 5.0), 2.48, 2.48, "reproduced"),
+        (expectation("less", 5.0), 5.01, 5.01, "contradicted"),
+        (expectation("greater", 1e-6), 0.03, 0.03, "reproduced"),
+        (expectation("greater", 1e-6), 1e-15, 1e-15, "contradicted"),
+        # The two places of a grid that a crossing lies between.
+        (expectation("equals", 1.064, 0.14), 1.0, 1.2, "reproduced"),
+        (expectation("equals", 1.064, 0.14), 1.2, 1.5, "undecided"),
+        (expectation("equals", 1.064, 0.14), 1.5, 2.0, "contradicted"),
     ],
 )
 def test_a_verdict_is_about_the_whole_interval(expected, low, high, verdict):

@@ -198,10 +198,11 @@ def test_misuse_is_one_line(arguments, message, capsys):
         (lambda kept: kept.update(schema=2), "which an earlier estbench wrote"),
         (lambda kept: kept.pop("points"), "points: is required"),
         (lambda kept: kept["expectations"][0].update(n="many"), "expectations.0.n"),
+        (lambda kept: kept["expectations"][0].update(quantity="other"), "'count', which the card expects"),
         (lambda kept: kept["card"].update(name="other"), "is of the card 'other'"),
         (lambda kept: kept.update(points=[{**kept["points"][0], "panel": str(at)} for at in range(99)]), "at most 24"),
     ],
-    ids=["schema", "gap", "type", "name", "panels"],
+    ids=["schema", "gap", "type", "quantity", "name", "panels"],
 )
 def test_an_earlier_result_that_is_none_is_named_and_left_out(card, capsys, tmp_path, change, complaint):
     out = tmp_path / "out"
@@ -215,3 +216,18 @@ def test_an_earlier_result_that_is_none_is_named_and_left_out(card, capsys, tmp_
     (warning,) = [line for line in capsys.readouterr().err.splitlines() if "Warning" in line]
     assert complaint in warning
     assert "second" in (out / "reproductions.csv").read_text()
+
+
+def test_a_result_is_on_the_page_with_the_card_that_it_had(card, tmp_path):
+    """An own card need not be named again; what is stored as its verdict counts for nothing, its numbers do."""
+    out = tmp_path / "out"
+    assert _exit_code(["reproduce", str(card("mine")), "--out", str(out)]) == 0
+    record = out / "cards" / "mine.json"
+    kept = json.loads(record.read_text())
+    kept["expectations"][0] |= {"low": 1.5, "high": 2.5}
+    record.write_text(json.dumps(kept))
+    assert _exit_code(["reproduce", str(card("other")), "--out", str(out)]) == 0
+    lines = (out / "reproductions.csv").read_text(encoding="utf-8").splitlines()
+    (mine,) = [line for line in lines if line.startswith("mine,")]
+    assert mine.count("undecided") == 2
+    assert kept["verdict"] == "reproduced"
