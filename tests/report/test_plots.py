@@ -23,7 +23,7 @@ def one(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two") / "r"
-    write_results(folder, ["reparam"], 2, problems=TWO, replicates=0, rounds=0)
+    write_results(folder, ["reparam", "stl"], 2, problems=TWO, replicates=0, rounds=0)
     return load(folder)
 
 
@@ -60,7 +60,10 @@ def test_an_unknown_name_is_an_error_that_names_the_nearest(one):
 
 def test_one_of_several_problems_is_named(two):
     first, second = (two.plot.elbo(problem=problem) for problem in TWO)
-    lines = [[line.get_ydata().tolist() for axes in figure.axes for line in axes.lines] for figure in (first, second)]
+    lines = [
+        [[float(y) for y in line.get_ydata()] for axes in figure.axes for line in axes.lines]
+        for figure in (first, second)
+    ]
     assert lines[0] != lines[1]
     with pytest.raises(EstbenchError, match="name one of the problems"):
         two.plot.elbo()
