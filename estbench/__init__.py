@@ -32,11 +32,15 @@ __all__ = [
 
 _MODULES = {"datasets", "estimators", "measure", "problems", "report", "stats"}
 _FUNCTIONS = {"load": "estbench.store", "run": "estbench.execution"}
+# Modules that add to what these functions do or return, from above: figures of results, progress in a notebook.
+_ADDITIONS = {"load": ["estbench.report.plots"], "run": ["estbench.report.plots", "estbench.cli.notebook"]}
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"estbench.{name}")
     if name in _FUNCTIONS:
+        for module in _ADDITIONS[name]:
+            importlib.import_module(module)
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'estbench' has no attribute '{name}'")

@@ -82,6 +82,7 @@ class Estimator(nn.Module):
         self.options: Any = options or type(self).Options()
 
     def __repr__(self) -> str:
+        """Return its name with options; ``nn.Module.__repr__(estimator)`` lists its modules."""
         return written(self)
 
     def prepare(self, objective: Objective) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from estbench.errors import EstbenchError
 from estbench.experiment import Cell, Plan
 from estbench.store import ResultsFolder
 from estbench.training import Outcome
@@ -59,3 +63,27 @@ class Listener:
 
     def timed(self, done: int, rounds: int) -> None:
         """So many rounds of the throughput are measured, of so many."""
+
+
+ShowProgress = Callable[[bool | None], AbstractContextManager[Listener | None]]
+_show_with: ShowProgress | None = None
+
+
+def show_progress_with(show: ShowProgress) -> None:
+    """Set what shows the progress of ``run``: the command line is above this package, and names itself here."""
+    global _show_with  # noqa: PLW0603  (one for the process)
+    _show_with = show
+
+
+@contextlib.contextmanager
+def listening(listener: Listener | None, *, progress: bool | None) -> Iterator[Listener]:
+    """Return the listener of a run: the given one, or one that shows its progress if that is wanted."""
+    if listener is not None:
+        yield listener
+    elif _show_with is None:
+        if progress:
+            raise EstbenchError("progress is shown by the command line: call estbench.run, or give a listener")
+        yield Listener()
+    else:
+        with _show_with(progress) as shown:
+            yield shown or Listener()

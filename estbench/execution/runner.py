@@ -14,7 +14,7 @@ import torch
 
 from estbench.errors import EstbenchError, EstbenchWarning
 from estbench.estimators import ESTIMATORS
-from estbench.execution.config import Listener, RunConfig
+from estbench.execution.config import Listener, RunConfig, listening
 from estbench.execution.local import compute_here
 from estbench.execution.planning import (
     as_experiment,
@@ -61,6 +61,7 @@ def run(
     keep_checkpoints: bool = False,
     exit_if_hung: bool = False,
     listener: Listener | None = None,
+    progress: bool | None = None,
 ) -> Results:
     """Run what is missing of an experiment, and return all of its results.
 
@@ -94,7 +95,10 @@ def run(
     exit_if_hung
         End this process if a cell in it hangs past its ``timeout``, as the command line does.
     listener
-        Is called when something happens; without one, a warning names the cells that failed.
+        Is called when something happens. If nothing is shown either, a warning names the cells that failed.
+    progress
+        Whether to show progress, as the command line does: bars on a terminal and in a notebook, lines elsewhere. By
+        default only in a notebook; a ``listener`` takes its place.
 
     Raises
     ------
@@ -106,9 +110,9 @@ def run(
         After Ctrl-C or SIGTERM; running cells are stored as ``interrupted``, and resume when run again.
     """
     threads_here = threads or torch.get_num_threads()
-    listener = listener or Listener()
-    accept_threads()
-    with Interrupts(polite=False) as interrupts:
+    with contextlib.ExitStack() as stack, Interrupts(polite=False) as interrupts:
+        listener = stack.enter_context(listening(listener, progress=progress))
+        accept_threads()  # also those that draw bars
         # Whatever can be refused is refused here, before anything is written.
         plugin_files = tuple(Path(plugin).absolute() for plugin in plugins)
         for file in plugin_files:

@@ -78,7 +78,12 @@ class Problem(nn.Module):
     data: Dataset
 
     def __repr__(self) -> str:
-        return written(self)
+        """Return its name with options and its sizes; ``nn.Module.__repr__(problem)`` lists its modules."""
+        data = getattr(self, "data", None)
+        shape = "" if data is None else " x ".join(map(str, data.shape))
+        examples = "" if data is None else f"{len(data.train):,} training examples of {shape}, "
+        weights = sum(each.numel() for each in self.parameters() if not is_lazy(each))
+        return f"{written(self)}: {examples}{weights:,} weights"
 
     @classmethod
     def latents_of(cls, options: Any) -> str:

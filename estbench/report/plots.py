@@ -1,12 +1,18 @@
-"""The figures of the report for a notebook: ``results.plot.final_bounds()``."""
+"""The report's figures for a notebook: ``results.plot.elbo()``.
+
+Importing this module gives ``Results`` its attribute ``plot``; ``estbench.load`` and ``estbench.run`` do so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import io
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.store.results import Results, draw_results_with
 from estbench.visible import visible
 
 if TYPE_CHECKING:
@@ -15,26 +21,32 @@ if TYPE_CHECKING:
     from estbench.report.analysis import Analysis
     from estbench.report.figures import RenderedFigure
     from estbench.report.figures.registry import RegisteredFigure
-    from estbench.store import Results
+
+# Further names of figures: only those of `bounds` whose own names begin with the bound, and a plainer word.
+BOUNDS = {"elbo": "bounds", "iwae": "bounds"}
+PLAIN = {"statistics": "gradients"}
+Plot = Callable[..., "Figure"]
 
 
 class Plots:
-    """Every figure of the report that the results have data for, as a method; ``dir`` lists them.
+    """The figures of the report, each a method that returns a matplotlib figure; ``dir`` lists them.
 
-    A method has the name of the figure's files: ``elbo_steps``. The first word of several names is the first of these
-    figures: ``elbo``. So is the name of the module that draws figures: ``gradients``. Each call draws anew.
+    ``register_figure`` adds those of a plugin: a function ``draw_x`` becomes the method ``x``. Every call draws again.
+    ``bounds`` begins with the bound that the problem is judged by; ``elbo`` and ``iwae`` are one of the two.
+    A method takes two arguments, both optional.
 
-    Parameters
-    ----------
-    results
-        Loaded or merged results; ``results.plot`` makes this object of them.
+    ``which``
+        One of several figures that belong together, by its name or the end of its name: ``"seconds"`` for
+        ``elbo_seconds``; by default the first.
+    ``problem``
+        The label of a problem, for results with several.
 
     Raises
     ------
     AttributeError
-        For a name that is no figure of these results.
+        For an unknown figure; the message names the nearest.
     EstbenchError
-        From a method, for an unknown problem, or without ``problem`` where there are several.
+        From a method, for an unknown problem or ``which``, and if there are no data for the figure.
 
     Examples
     --------
@@ -49,32 +61,33 @@ class Plots:
     ... }
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     results = estbench.run(experiment, out=folder)
-    ...     figure = results.plot.final_bounds()
-    >>> type(figure)
-    <class 'matplotlib.figure.Figure'>
+    ...     figure = results.plot.elbo("evaluations")
+    >>> figure.axes[0].get_ylabel()[:9]
+    'test ELBO'
     """
 
     def __init__(self, results: Results) -> None:
         self._results = results
 
     def __dir__(self) -> list[str]:
-        return list(self._names)
+        return list(_figures())
 
     def __repr__(self) -> str:
-        return f"figures: {', '.join(self._names) or 'none'}"
+        return f"figures: {', '.join(_figures())}"
 
-    def __getattr__(self, name: str) -> Callable[..., Figure]:
-        if name.startswith("_"):  # copies, pickles and notebooks ask for many; none is worth a drawing
+    def __getattr__(self, name: str) -> Plot:
+        if name.startswith("_"):  # copies, pickles and notebooks look for many
             raise AttributeError(name)
-        if name not in self._names:
-            raise AttributeError(f"these results have no figure '{name}'; {did_you_mean(name, self._names)}")
-        registered, file, title = self._names[name]
+        figures = _figures()
+        if name not in figures:
+            raise AttributeError(f"there is no figure '{name}'; {did_you_mean(name, figures)}")
+        registered = figures[name]
 
-        def plot(problem: str | None = None) -> Figure:
-            return self._draw(registered, file, problem)
+        def plot(which: str | None = None, *, problem: str | None = None) -> Figure:
+            return self._draw(name, registered, which, problem)
 
         plot.__name__ = plot.__qualname__ = name
-        plot.__doc__ = f"{title}.\n\n``problem`` is the label of one; it may be left out if there is one."
+        plot.__doc__ = registered.make.__doc__
         return plot
 
     @cached_property
@@ -83,52 +96,57 @@ class Plots:
 
         return Analysis(self._results)
 
-    @cached_property
-    def _names(self) -> dict[str, tuple[RegisteredFigure, str, str]]:
-        """What draws each figure, the name of its files and its title; names of figures first, then short ones."""
-        from estbench.report.figures.registry import FIGURES  # noqa: PLC0415
+    def _draw(self, name: str, registered: RegisteredFigure, which: str | None, problem: str | None) -> Figure:
+        names = []
+        for drawn in self._make(registered, self._choose(name, registered, problem)):
+            if name in BOUNDS and not drawn.name.startswith(name):
+                continue
+            if which is None or drawn.name == which or drawn.name.endswith(f"_{which}"):
+                figure = drawn.figure
+                # A notebook shows a figure only after `import matplotlib.pyplot`, unless it has this.
+                figure._repr_png_ = functools.partial(_encode, figure)  # type: ignore[attr-defined]
+                return figure
+            names.append(drawn.name)
+        if names:
+            raise EstbenchError(visible(f"'{name}' has no figure '{which}'; {did_you_mean(str(which), names)}"))
+        raise EstbenchError(f"these results have no data for '{name}'")
 
-        names: dict[str, tuple[RegisteredFigure, str, str]] = {}
-        short: dict[str, tuple[RegisteredFigure, str, str]] = {}
-        for registered in FIGURES.in_order():
-            problems = self._analysis.problems if registered.each_problem else [""]
-            figures = {each.name: each for problem in problems for each in self._make(registered, problem)}
-            found = {name: (registered, name, figure.title) for name, figure in figures.items()}
-            names |= found
-            words = [name.partition("_")[0] for name in found]
-            for word, entry in zip(words, found.values(), strict=True):
-                if words.count(word) > 1:
-                    short.setdefault(word, entry)
-            module = registered.make.__module__.rpartition(".")[2]
-            if found and not module.startswith("_"):
-                short.setdefault(module, next(iter(found.values())))
-        return names | {name: entry for name, entry in short.items() if name not in names}
-
-    def _make(self, registered: RegisteredFigure, problem: str) -> list[RenderedFigure]:
+    def _make(self, registered: RegisteredFigure, problem: str) -> Iterator[RenderedFigure]:
+        """Draw the figures of one function, each when it is asked for."""
         from estbench.report.figures import FigureSource  # noqa: PLC0415
         from estbench.report.figures.style import line_styles, matplotlib_style  # noqa: PLC0415
 
+        source = FigureSource(self._analysis, line_styles(self._analysis.estimators), problem)
         with matplotlib_style():
-            styles = line_styles(self._analysis.estimators)
-            return list(registered.make(FigureSource(self._analysis, styles, problem)))
+            yield from registered.make(source)
 
-    def _draw(self, registered: RegisteredFigure, name: str, problem: str | None) -> Figure:
-        """Return one figure of a problem."""
-        chosen = self._choose(registered, name, problem)
-        for drawn in self._make(registered, chosen):
-            if drawn.name == name:
-                return drawn.figure
-        raise EstbenchError(f"there are no data for the figure '{name}' of '{visible(chosen)}'")
-
-    def _choose(self, registered: RegisteredFigure, name: str, problem: str | None) -> str:
-        """Return the problem to draw; empty for a figure over all of them."""
+    def _choose(self, name: str, registered: RegisteredFigure, problem: str | None) -> str:
+        """Return the label of the problem that is drawn; empty for a figure over all problems."""
         problems = self._analysis.problems
         if not registered.each_problem:
             if problem is not None:
-                raise EstbenchError(f"the figure '{name}' is over all problems; leave out problem=")
+                raise EstbenchError(f"'{name}' is one figure over all problems; leave out problem=")
             return ""
-        if problem is None and len(problems) > 1:
-            raise EstbenchError(visible(f"name one of the problems with problem=: {', '.join(problems)}"))
+        if problem is None and len(problems) != 1:
+            raise EstbenchError(visible(f"'{name}' is of one problem; name it with problem=: {', '.join(problems)}"))
         if problem is not None and problem not in problems:
-            raise EstbenchError(visible(f"no problem '{problem}'; {did_you_mean(problem, problems)}"))
+            raise EstbenchError(visible(f"no problem '{problem}' in these results; {did_you_mean(problem, problems)}"))
         return problem or problems[0]
+
+
+def _figures() -> dict[str, RegisteredFigure]:
+    """Return the registered figures by their names for a user, in the order of the page."""
+    from estbench.report.figures.registry import FIGURES  # noqa: PLC0415  (plotting takes a second to load)
+
+    drawn = {registered.name.removeprefix("draw_"): registered for registered in FIGURES.in_order()}
+    named = {PLAIN.get(name, name): registered for name, registered in drawn.items()}
+    return {**named, **{name: drawn[of] for name, of in BOUNDS.items()}}
+
+
+def _encode(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+draw_results_with(Plots)

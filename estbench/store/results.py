@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from estbench.errors import EstbenchError
 from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
 from estbench.guarded import GuardedPath
 from estbench.limits import RECORDS_BYTES, TABLES_BYTES, Budget
+from estbench.options import shortened
 from estbench.store.folder import ResultsFolder
+from estbench.store.status import Status
 from estbench.store.tables import CURVES, GRADIENTS, PICTURES, THROUGHPUT, read_arrow
 from estbench.visible import visible
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
 MISSING = "missing"
 CLOCKS = ("training", "evaluation", "probe", "writing")
+# What the short form of results names one by one.
+MOST_NAMED, LONGEST_LABEL = 10, 80
 
 
 @dataclass(frozen=True)
@@ -43,25 +48,27 @@ class Results:
 
     def __repr__(self) -> str:
         planned = self.plan["cells"]
-        amounts = [
-            (len({cell["estimator"]["label"] for cell in planned}), "estimator"),
-            (len({cell["problem"]["label"] for cell in planned}), "problem"),
-            (len({cell["seed"] for cell in planned}), "seed"),
-        ]
-        counted = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in amounts)
-        ended = Counter(record["status"] for record in self.records.values())
-        missing = len(planned) - ended.total()
-        statuses = [f"{count} {status}" for status, count in (*ended.items(), (MISSING, missing)) if count]
-        return visible(f"Results({str(self.path)!r}: {counted}; cells: {', '.join(statuses) or 'none'})")
+        ended = Counter(str(record["status"]) for record in self.records.values())
+        done, missing = ended.pop(Status.DONE, 0), len(planned) - len(self.records)
+        others = [f", {count} {status}" for status, count in (*ended.items(), (MISSING, missing)) if count]
+        name = self.plan["experiment"].get("name", self.path.name)
+        lines = [f"Results '{name}' in '{self.path}': {done} of {len(planned)} runs done{''.join(others)}"]
+        for kind in ("estimator", "problem"):
+            labels = list(dict.fromkeys(str(cell[kind]["label"]) for cell in planned))
+            more = f" and {len(labels) - MOST_NAMED} more" if len(labels) > MOST_NAMED else ""
+            shown = ", ".join(shortened(label, LONGEST_LABEL) for label in labels[:MOST_NAMED])
+            lines.append(f"  {len(labels)} {kind}{'' if len(labels) == 1 else 's'}: {shown}{more}")
+        return "\n".join(map(visible, lines))
 
     @cached_property
     def plot(self) -> Any:
-        """The figures of the report, each a method: ``results.plot.final_bounds()``; ``dir(results.plot)`` lists them.
+        """The figures of the report as methods: ``results.plot.elbo()``; see ``estbench.report.plots.Plots``.
 
-        A method returns a matplotlib figure. Of several problems, it takes the label of one: ``problem=``.
+        Raises ``EstbenchError`` if the results were loaded without ``estbench.load`` or ``estbench.run``.
         """
-        # By its name, because the report stands above the store.
-        return importlib.import_module("estbench.report.plots").Plots(self)
+        if _draw_with is None:
+            raise EstbenchError("figures are drawn by the report: load the results with estbench.load")
+        return _draw_with(self)
 
     @property
     def sweep(self) -> dict[str, list[Any]]:
@@ -166,6 +173,15 @@ class Results:
         for at, (name, values) in enumerate(labels.items()):
             frame.insert(at, name, pd.Series(values).take(np.repeat(np.arange(len(cells)), lengths)).to_numpy())
         return frame
+
+
+_draw_with: Callable[[Results], Any] | None = None
+
+
+def draw_results_with(make: Callable[[Results], Any]) -> None:
+    """Set what makes ``Results.plot``: the report is above the store, and names itself here."""
+    global _draw_with  # noqa: PLW0603  (one for the process)
+    _draw_with = make
 
 
 def load(path: str | PathLike[str]) -> Results:

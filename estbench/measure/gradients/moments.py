@@ -71,10 +71,15 @@ class Moments:
     warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        spaces = dict.fromkeys(row["space"] for row in self.rows)
+        groups = dict.fromkeys(f"{row['space']} {row['group']}" for row in self.rows)
         statistics = dict.fromkeys(row["statistic"] for row in self.rows)
+        draws = ", ".join(dict.fromkeys(f"{row['replicates']} draws" for row in self.rows))
         warned = f"; {len(self.warnings)} to distrust" if self.warnings else ""
-        return f"Moments({len(self.rows)} rows; of {', '.join(spaces)}: {', '.join(statistics)}{warned})"
+        return f"Moments({', '.join(statistics)} of {', '.join(groups)}; {draws}{warned}; see .table)"
+
+    def _repr_html_(self) -> str:
+        html: str = self.table._repr_html_()  # type: ignore[operator]
+        return html
 
     @property
     def table(self) -> pd.DataFrame:

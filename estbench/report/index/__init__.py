@@ -43,10 +43,10 @@ class Index(NamedTuple):
 
 
 class Reproductions(NamedTuple):
-    """A page of reproduced claims: its address, and the number of claims by verdict."""
+    """A page of reproduced claims: its address, and the number of claims by outcome."""
 
     address: str
-    verdicts: dict[str, int]
+    outcomes: dict[str, int]
 
 
 def build_index(root: str | Path) -> Index:
@@ -102,7 +102,7 @@ def build_index(root: str | Path) -> Index:
             skipped.append((each, f"its files hold something that estbench does not write ({type(error).__name__})"))
     for each in found.reproductions:
         try:
-            pages.append(Reproductions(address(each / REPRODUCTIONS), _count_verdicts(each)))
+            pages.append(Reproductions(address(each / REPRODUCTIONS), _count_outcomes(each)))
         except (EstbenchError, OSError, *STRANGE) as error:
             skipped.append((each, str(error)))
     if not entries and not pages and not skipped:
@@ -146,11 +146,11 @@ def _describe_skipped(path: GuardedPath, reason: str) -> tuple[str, str]:
     return visible("/".join(path.parts)), shortened(visible(reason).replace(f"'{path.root}/", "'"), LONGEST_TEXT)
 
 
-def _count_verdicts(folder: GuardedPath) -> dict[str, int]:
-    """Return the number of claims by verdict; what was found about one stands behind a comma or a colon."""
+def _count_outcomes(folder: GuardedPath) -> dict[str, int]:
+    """Return the number of claims by outcome; empty if the table does not say it."""
     table = folder / "reproductions.csv"
     if not table.exists():
         return {}
     rows = csv.DictReader(io.StringIO(table.read_text(limit=TABLE_BYTES)))
-    verdicts = {row["card"]: row["verdict"].replace(":", ",").partition(",")[0] for row in rows}
-    return dict(Counter(visible(verdict)[:40] for verdict in verdicts.values()).most_common(10))
+    outcomes = {row["card"]: row["outcome_of_claim"] for row in rows if "outcome_of_claim" in row}
+    return dict(Counter(visible(outcome)[:40] for outcome in outcomes.values()).most_common(10))

@@ -17,7 +17,7 @@ from estbench.options import shortened
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.answer import write_answer
 from estbench.report.analysis.leaderboard import Entrant, Leaderboard
-from estbench.report.analysis.wording import count_noun
+from estbench.report.analysis.wording import count_noun, describe_common_problem, short_problems
 from estbench.report.index.finding import has_records
 from estbench.stats import Claim, Interval
 from estbench.store import load
@@ -59,6 +59,8 @@ class Entry(NamedTuple):
         How many runs collapsed or have no bound, in words.
     page
         The address of its report, relative to the index; empty if there is none.
+    names, common
+        Names of its problems by label: of several, what they differ in; and a sentence with what they have in common.
     """
 
     place: str
@@ -72,6 +74,8 @@ class Entry(NamedTuple):
     commit: str
     page: str
     boards: list[Leaderboard]
+    names: dict[str, str]
+    common: str
 
 
 def read_entry(folder: GuardedPath) -> Entry:
@@ -86,7 +90,9 @@ def read_entry(folder: GuardedPath) -> Entry:
     """
     source = _read_records(folder) if has_records(folder) else _read_tables(folder)
     experiment = dict(source.planned["experiment"])
-    several = len(source.boards) > 1
+    labels = [board.problem for board in source.boards]
+    several = len(labels) > 1
+    names = short_problems(labels) if several else {label: label for label in labels}
     done, planned = sum(len(each["cells"]) for each in source.environments), len(source.planned["cells"])
     page = folder / "report" / "report.html"
     return Entry(
@@ -94,15 +100,18 @@ def read_entry(folder: GuardedPath) -> Entry:
         name=_text(experiment.get("name")) or visible(folder.name),
         question=_text(experiment.get("question")),
         answers=[
-            visible(write_answer(board, board.problem if several else "")) for board in source.boards[:MOST_TEXTS]
+            visible(write_answer(board, names[board.problem] if several else ""))
+            for board in source.boards[:MOST_TEXTS]
         ],
         texts=_texts(experiment.get("answer")),
-        ended=_describe_ends(source.boards),
+        ended=_describe_ends(source.boards, names),
         runs=count_noun(done, "run") if done == planned else f"{done:,} of {count_noun(planned, 'run')}",
         date=max((day[0] for each in source.moments if (day := DAY.match(each))), default=""),
         commit=_describe_commits([each["environment"] for each in source.environments]),
         page=address(page) if page.is_file() else "",
         boards=source.boards,
+        names=names,
+        common=visible(describe_common_problem(labels)),
     )
 
 
@@ -176,11 +185,11 @@ def count_runs(entrant: Entrant) -> int:
     return entrant.bound.n + sum(count for name, count in entrant.ended.items() if name != "collapsed")
 
 
-def _describe_ends(boards: list[Leaderboard]) -> list[str]:
+def _describe_ends(boards: list[Leaderboard], names: Mapping[str, str]) -> list[str]:
     """Return for each way to end without a place in the ranking the estimators, with the number of their runs."""
     ends: dict[str, list[str]] = {}
     for board in boards:
-        where = f" on {board.problem}" if len(boards) > 1 else ""
+        where = f" on {names[board.problem]}" if len(boards) > 1 else ""
         for entrant in board.entrants:
             for name, count in entrant.ended.items():
                 ends.setdefault(name, []).append(f"{entrant.estimator}{where} ({count} of {count_runs(entrant)})")

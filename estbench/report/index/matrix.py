@@ -10,6 +10,7 @@ from typing import NamedTuple
 from estbench.report.analysis.leaderboard import Entrant, Leaderboard
 from estbench.report.analysis.wording import NOTHING, TIMES, fixed
 from estbench.report.index.entries import Entry, count_runs
+from estbench.visible import visible
 
 # Real results have some tens.
 MOST_COLUMNS, MOST_ESTIMATORS = 100, 300
@@ -25,9 +26,10 @@ class Square(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A problem of an experiment."""
+    """A problem of an experiment, with its label and the name that is shown."""
 
     problem: str
+    name: str
     bound: str
     squares: dict[str, Square]  # by estimator
 
@@ -60,7 +62,7 @@ def build_matrix(entries: Sequence[Entry]) -> Matrix:
     for entry, board in boards[:MOST_COLUMNS]:
         if not groups or groups[-1].entry is not entry:
             groups.append(Group(entry, []))
-        groups[-1].columns.append(_make_column(board))
+        groups[-1].columns.append(_make_column(entry, board))
     counts = Counter(label for group in groups for column in group.columns for label in column.squares)
     estimators = sorted(counts, key=lambda label: (-counts[label], label))
     biased = {entrant.estimator for _, board in boards for entrant in board.entrants if entrant.biased}
@@ -68,9 +70,14 @@ def build_matrix(entries: Sequence[Entry]) -> Matrix:
     return Matrix(groups, estimators[:MOST_ESTIMATORS], biased, left_out)
 
 
-def _make_column(board: Leaderboard) -> Column:
+def _make_column(entry: Entry, board: Leaderboard) -> Column:
     squares = {entrant.estimator: _make_square(entrant, board) for entrant in board.entrants}
-    return Column(board.problem, "ELBO" if board.metric == "elbo" else "IWAE", squares)
+    return Column(
+        board.problem,
+        visible(entry.names.get(board.problem, board.problem)),
+        "ELBO" if board.metric == "elbo" else "IWAE",
+        squares,
+    )
 
 
 def _make_square(entrant: Entrant, board: Leaderboard) -> Square:

@@ -84,6 +84,8 @@ def test_every_experiment_is_listed_with_its_facts(recorded):
     assert entries["group/twice"].question == "Which one?"
     assert entries["ends"].texts == ["Mine is the best."]
     assert [len(entry.answers) for entry in entries.values()] == [1, 2, 1]
+    assert [list(entry.names.values()) for entry in entries.values()][1] == ["latent_size = 4", "latent_size = 5"]
+    assert [bool(entry.common) for entry in entries.values()] == [False, True, False]
     assert sorted(entries["ends"].ended) == [
         "Collapsed: reinforce (3 of 3).",
         "Diverged: stl (1 of 3).",
@@ -279,15 +281,18 @@ def test_a_folder_without_a_page_has_no_link(root):
     assert "There is no page of this experiment" in read(index.page)
 
 
-def test_claims_are_counted_by_verdict(root):
+@pytest.mark.parametrize(
+    ("column", "said"), [("outcome_of_claim", ": 2 reproduced, 1 contradicted."), ("other", "put to the test</a>.")]
+)
+def test_claims_are_counted_by_outcome(root, column, said):
     folder = root / "claims"
     folder.mkdir()
     (folder / "reproductions.html").write_text("a page")
-    lines = ["card,verdict", "a,reproduced", "a,reproduced", 'b,"not reproduced, as known: why"', "c,reproduced"]
+    lines = [f"card,{column}", "a,reproduced", "a,reproduced", "b,contradicted", "c,reproduced"]
     (folder / "reproductions.csv").write_text("\n".join(lines))
     text = read(build_index(root).page)
     assert 'href="claims/reproductions.html"' in text
-    assert "2 reproduced, 1 not reproduced." in text
+    assert said in text
 
 
 def test_commits_and_changes_are_named(root):
