@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from matplotlib.transforms import blended_transform_factory
 
-from estbench.report.analysis.frames import done
+from estbench.report.figures.course import Course, describe_outcome, draw_course, focus, make_course
 from estbench.report.figures.direct_labels import Label, draw_labels
-from estbench.report.figures.limits import lowest_in_reach, padded
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, Point, text_margin
-from estbench.report.figures.style import belongs_to, mark, wrap_label
+from estbench.report.figures.style import belongs_to, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 from estbench.store import Status
-from estbench.store.results import MISSING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,11 +69,8 @@ GAP = (
 )
 # A gap below this has no place on the log axis.
 SMALLEST_GAP = 0.01
-# A curve that ends only this share of the range below it is let in.
-NEARLY = 0.3
 LEFT = 0.115  # of the width, for the numbers at the axis
 NARROWEST = 0.35  # of the width, for the curves
-ENDS = {Status.DIVERGED: "X", Status.TIMEOUT: "|", Status.INTERRUPTED: "|", Status.FAILED: "|"}
 
 
 class View(NamedTuple):
@@ -98,17 +92,6 @@ class View(NamedTuple):
         if self.best is not None:
             return f"Gap to the best final test {self.bound}"
         return f"Test {self.bound} against {self.axis.label.partition(' (')[0]}s".replace("ss", "s")
-
-
-class Course(NamedTuple):
-    """One estimator's curves, split by what may be averaged."""
-
-    label: str
-    mean: pd.DataFrame  # rows of done runs, if they may be averaged
-    single: pd.DataFrame  # rows of done runs, otherwise
-    stopped: pd.DataFrame  # rows of runs that are not done
-    end: float  # the final mean, or the last finite value: where the label of the curve points
-    words: str  # the end in words, with what did not finish
 
 
 @register_figure(section="convergence")
@@ -167,9 +150,9 @@ def draw_bound(
     x = view.axis.column
     if view.best is not None:
         curves = curves[curves["step"] > 0].assign(value=view.best - curves["value"])
-    by_label = {label: _course(curves, planned, label, x, alone=label in collapsed) for label in styles}
+    by_label = {label: make_course(curves, planned, label, x, alone=label in collapsed) for label in styles}
     courses = [course for course in by_label.values() if course is not None]
-    low, high = _gap_limits(courses) if view.best is not None else _focus(courses)
+    low, high = _gap_limits(courses) if view.best is not None else focus(courses)
     outside = {course.label for course in courses if not low <= course.end <= high}
     sign = "↓ " if view.best is None else ""
     texts = {
@@ -182,7 +165,7 @@ def draw_bound(
     (axes,) = canvas.panels.flat
     for course in courses:
         with belongs_to(axes, styles[course.label]):
-            _draw_course(axes, course, x, styles[course.label], on_scale=course.label not in outside)
+            draw_course(axes, course, x, styles[course.label], on_scale=course.label not in outside)
     _set_axes(axes, view, low, high)
     place = _share_of_log if view.best is not None else _share
     ends = [Label(place(course.end, low, high), texts[course.label], styles[course.label]) for course in courses]
@@ -193,7 +176,7 @@ def draw_bound(
         for _, of_seed in rows.groupby("seed", sort=False):
             canvas.add_points(axes, styles[str(label)], _points(of_seed, view))
     others = [row for course in courses for row in _rows_by_seed(course.mean, course.label, view)]
-    absent = [f"{label} ({_outcome(planned, label)})" for label, course in by_label.items() if course is None]
+    absent = [f"{label} ({describe_outcome(planned, label)})" for label, course in by_label.items() if course is None]
     missing = f" No curve: {', '.join(absent)}." if absent else ""
     return canvas.finish(
         name=view.name,
@@ -268,107 +251,6 @@ def _points(rows: pd.DataFrame, view: View) -> list[Point]:
         if view.best is None or over.value > 0:
             points.append((x, over.value, f"{view.axis.point.format(x)}: {fixed(over.value)} nats{below}, {note}"))
     return points
-
-
-def _course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str, *, alone: bool) -> Course | None:
-    """Return one estimator's curves; None if no bound of it is finite."""
-    rows = curves[curves["estimator"] == label]
-    if rows.empty:
-        return None
-    finished, stopped = done(rows), rows[rows["status"] != Status.DONE]
-    enough = finished["seed"].nunique() >= FEWEST_FOR_AN_INTERVAL and not alone
-    # Seconds from different places have no mean: the runs are then drawn one by one.
-    if x == "seconds" and len(set(finished["place"])) > 1:
-        enough = False
-    if enough:
-        finished = finished.assign(own_x=finished[x], **{x: finished.groupby("step")[x].transform("mean")})
-    last = (finished if len(finished) else stopped).groupby("seed").tail(1)
-    end = float(last["value"].mean())
-    if len(finished):
-        diverged = int(((planned["estimator"] == label) & (planned["status"] == Status.DIVERGED)).sum())
-        words = fixed(end, 1) + (" (collapsed)" if alone else "") + (f" ({diverged} diverged)" if diverged else "")
-    else:
-        words = _outcome(planned, label)
-    none = rows.iloc[:0]
-    return Course(label, finished if enough else none, none if enough else finished, stopped, end, words)
-
-
-def _outcome(planned: pd.DataFrame, label: str) -> str:
-    """Say how the runs of an estimator ended, if none of them is done with a finite bound."""
-    words = []
-    for status, cells in planned[planned["estimator"] == label].groupby("status"):
-        steps = " to ".join(f"{step:,.0f}" for step in dict.fromkeys((cells["step"].min(), cells["step"].max())))
-        words.append(f"{status} at step {steps}" if status != MISSING else MISSING)
-    return ", ".join(words) or "not planned"
-
-
-def _draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
-    line = {"color": style.colour, "linestyle": style.linestyle}
-    if len(course.mean):
-        means = pd.DataFrame([t_interval(rows["value"]) for _, rows in course.mean.groupby(x)])
-        at = sorted(set(course.mean[x]))
-        axes.plot(at, means["value"], **line)
-        axes.fill_between(at, means["low"], means["high"], color=style.colour, alpha=0.18, linewidth=0)
-        if on_scale:
-            axes.plot(at[-1:], means["value"].iloc[-1:], style.marker, color=style.colour, clip_on=False)
-            _leader(axes, float(at[-1]), float(means["value"].iloc[-1]), style)
-    for _, run in course.single.groupby("seed"):
-        axes.plot(run[x], run["value"], **line, linewidth=1.1)
-    if len(course.single):
-        last = course.single.groupby("seed").tail(1)
-        axes.plot(last[x], last["value"], style.marker, color=style.colour)
-        if on_scale and len(last) == 1:
-            _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), style)
-    for _, run in course.stopped.groupby("seed"):
-        axes.plot(run[x], run["value"], **line, linewidth=0.9, alpha=0.7)
-        end = ENDS[Status(str(run["status"].iloc[-1]))]
-        axes.plot(run[x].iloc[-1:], run["value"].iloc[-1:], end, color=style.colour, markersize=7, markeredgewidth=1.5)
-
-
-def _leader(axes: Axes, x: float, y: float, style: LineStyle) -> None:
-    """Draw a faint line from the end of a curve to the edge, where its label starts."""
-    where = blended_transform_factory(axes.transAxes, axes.transData)
-    line = axes.annotate(
-        "",
-        (1.005, y),
-        (x, y),
-        xycoords=where,
-        textcoords="data",
-        arrowprops={
-            "arrowstyle": "-",
-            "color": style.colour,
-            "linewidth": 0.6,
-            "alpha": 0.5,
-            "linestyle": ":",
-            "shrinkA": 4,
-            "shrinkB": 0,
-        },
-        annotation_clip=False,
-    )
-    if line.arrow_patch is not None:
-        mark([line.arrow_patch], style)
-
-
-def _focus(courses: list[Course]) -> tuple[float, float]:
-    """Return limits that keep the better curves apart, however far below a failed run lies."""
-    ends = {course.label: course.end for course in courses if len(course.mean) or len(course.single)}
-    ends = ends or {course.label: course.end for course in courses}
-    best, floor = max(ends.values()), lowest_in_reach(ends.values())
-    values = []
-    for course in courses:
-        rows = next((rows for rows in (course.mean, course.single, course.stopped) if len(rows)), course.stopped)
-        values.append(rows["value"].to_numpy(dtype=float))
-        if ends.get(course.label, -np.inf) >= floor:
-            # A tenth of the way in, the curve is past its first rise and worth seeing.
-            early = rows[rows["step"] >= 0.1 * rows["step"].max()]
-            floor = min(floor, float(early["value"].min()))
-    everything = np.concatenate(values)
-    low, high = (
-        max(float(everything.min()), floor),
-        max(best, float(everything[everything >= floor].max(initial=best))),
-    )
-    low = min([low, *(end for end in ends.values() if end >= low - NEARLY * (high - low))])
-    return padded(low, high, 0.05)
 
 
 def _gap_limits(courses: list[Course]) -> tuple[float, float]:
