@@ -61,7 +61,7 @@ class Plots:
     ... }
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     results = estbench.run(experiment, out=folder)
-    ...     figure = results.plot.elbo("evaluations")
+    ...     figure = results.plot.elbo("seconds")
     >>> figure.axes[0].get_ylabel()[:9]
     'test ELBO'
     """

@@ -10,7 +10,7 @@ from estbench import EstbenchError, load, store
 from estbench.report.analysis import Analysis
 from estbench.report.figures import FigureSource, all_figures, register_figure
 from estbench.report.figures.registry import FIGURES
-from estbench.report.figures.style import line_styles
+from estbench.report.figures.style import line_styles, matplotlib_style
 
 TWO = ["vae[latent_size=4]", "vae[latent_size=5]"]
 
@@ -30,7 +30,7 @@ def two(tmp_path_factory):
 
 
 def words_of(figure):
-    return [text.get_text() for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+    return [(axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
 
 
 def test_every_figure_of_the_report_is_there(one):
@@ -40,7 +40,8 @@ def test_every_figure_of_the_report_is_there(one):
         name = "gradients" if name == "statistics" else name
         assert name in dir(one.plot)
         source = FigureSource(Analysis(one), line_styles(Analysis(one).estimators), "vae")
-        found[name] = {figure.name: figure.figure for figure in registered.make(source)}
+        with matplotlib_style():
+            found[name] = {figure.name: figure.figure for figure in registered.make(source)}
     assert sum(map(len, found.values())) == len(all_figures(Analysis(one))) > 5
     for name, figures in found.items():
         for which, figure in figures.items():

@@ -1,4 +1,4 @@
-"""How much of a gradient's noise a better estimator could remove: the law of total variance as stacked bars."""
+"""The share of a gradient's noise that a better estimator could remove: the law of total variance as stacked bars."""
 
 from __future__ import annotations
 

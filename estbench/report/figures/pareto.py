@@ -1,4 +1,4 @@
-"""What an estimator gives for what a step costs: final bound and gradient variance against the cost of a step."""
+"""Quality against cost: final bound and gradient variance against the cost of a step."""
 
 from __future__ import annotations
 

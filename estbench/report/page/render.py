@@ -79,7 +79,7 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
 
 
 class Block(NamedTuple):
-    """What stands together in a section: one table or figure, or several views, shown one at a time."""
+    """A table or figure of a section, or several views of one thing, shown one at a time."""
 
     items: list[Table | RenderedFigure]
     id: str
