@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("estimator", "seed", "bound", "below_best")
 # A gap below this has no place on the log axis, and stands at its left end.
 SMALLEST = 0.01
+BESIDE = 5.4  # inches: it stands beside text
 
 
 @register_figure(section="answer")
@@ -38,9 +39,9 @@ def draw_final_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
 def _draw(board: Leaderboard, bound: str, styles: dict[str, LineStyle]) -> RenderedFigure:
     contenders, best = board.contenders, board.contenders[0].bound.value
     names = [wrap_label(entrant.estimator) for entrant in contenders]
-    height = 0.75 + 0.34 * len(contenders)
-    margins = Margins(left=label_margin(names), right=0.03, top=0.1, bottom=0.55)
-    canvas = Canvas.single(height, margins)
+    height = 0.6 + 0.27 * len(contenders)
+    margins = Margins(left=label_margin(names, BESIDE), right=0.03, top=0.05, bottom=0.5)
+    canvas = Canvas.single(height, margins, width=BESIDE)
     axes = canvas.panels[0, 0]
     left = _find_left_end(contenders, best)
     for at, entrant in enumerate(contenders):

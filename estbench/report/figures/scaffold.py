@@ -78,7 +78,9 @@ class Canvas:
         self._points: list[tuple[Axes, LineStyle, list[Point]]] = []
 
     @classmethod
-    def single(cls, height: float, margins: Margins, panel_height: float | None = None) -> Canvas:
+    def single(
+        cls, height: float, margins: Margins, panel_height: float | None = None, *, width: float = WIDTH
+    ) -> Canvas:
         """Return a canvas with one panel.
 
         Parameters
@@ -89,8 +91,10 @@ class Canvas:
             The room around the panel.
         panel_height
             Inches of the panel; what the margins leave if not given.
+        width
+            Inches of the whole figure.
         """
-        figure = Figure(figsize=(WIDTH, height))
+        figure = Figure(figsize=(width, height))
         share = 1 - (margins.top + margins.bottom) / height if panel_height is None else panel_height / height
         axes = figure.add_axes((margins.left, margins.bottom / height, 1 - margins.right - margins.left, share))
         return cls(figure, np.array([[axes]]))
@@ -198,14 +202,14 @@ class Canvas:
         return [Series(style.place, tuple(located), panel)] if located else []
 
 
-def text_margin(texts: Iterable[str], room: float) -> float:
+def text_margin(texts: Iterable[str], room: float, width: float = WIDTH) -> float:
     """Return the share of the width that texts in a margin take, with so many inches of room."""
-    return (text_width(texts) + room) / WIDTH
+    return (text_width(texts) + room) / width
 
 
-def label_margin(names: Iterable[str]) -> float:
+def label_margin(names: Iterable[str], width: float = WIDTH) -> float:
     """Return the share of the width for labels of rows at the left, at most 0.4."""
-    return min(0.4, text_margin(names, 0.2))
+    return min(0.4, text_margin(names, 0.2, width))
 
 
 def show_rows(axes: Axes) -> None:

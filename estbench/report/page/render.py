@@ -109,7 +109,8 @@ def arrange(items: Iterable[Table | RenderedFigure]) -> list[Block]:
         if last is not None and item.group and (type(item), item.group) == (type(last), last.group):
             blocks[-1].items.append(item)
         else:
-            blocks.append(Block([item], f"view-{item.name}"))
+            kind = "table" if isinstance(item, Table) else "figure"  # a table and a figure may have the same name
+            blocks.append(Block([item], f"{kind}-{item.name}"))
     return blocks
 
 
