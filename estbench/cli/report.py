@@ -36,6 +36,9 @@ def _interval(_context: click.Context, _option: click.Parameter, value: float) -
     help="Which of html, csv, md, tex, svg, png, pdf to write.  [default: all]",
 )
 @click.option(
+    "--width", type=float, metavar="INCHES", help="How wide the files of figures are: 3.3 for a column.  [default: 7.4]"
+)
+@click.option(
     "--target", type=float, metavar="NATS", help="The test bound to reach; default: 1, 5 and 20 below the best."
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in a browser.")
@@ -58,6 +61,7 @@ def command(
     folders: tuple[str, ...],
     out: str | None,
     formats: str | None,
+    width: float | None,
     target: float | None,
     interval: float,
     plugins: tuple[str, ...],
@@ -89,13 +93,14 @@ def command(
     from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
-    from estbench.report.formats import as_formats
+    from estbench.report.formats import as_formats, as_width
     from estbench.report.watch import REFRESH
     from estbench.store import ResultsFolder, load_many
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
     chosen = as_formats(None if formats is None else formats.split(","))
+    width = None if width is None else as_width(width)
     if open_page and "html" not in chosen:
         raise EstbenchError("--open has no page to open; add html to --format")
 
@@ -113,7 +118,7 @@ def command(
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
         analysis = Analysis(results)
-        return analysis, build(analysis, chosen, out=out, refresh=refresh)
+        return analysis, build(analysis, chosen, out=out, refresh=refresh, width=width)
 
     analysis, page = make(REFRESH if watch else None)
     if open_page:

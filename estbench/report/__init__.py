@@ -25,6 +25,7 @@ def build(
     *,
     out: str | Path | None = None,
     refresh: int | None = None,
+    width: float | None = None,
 ) -> Path:
     """Write ``report/`` in a results folder and return the path of the page.
 
@@ -44,11 +45,18 @@ def build(
         Another folder to write into; nothing that is there is removed.
     refresh
         The page loads itself again after so many seconds, for a run that goes on.
+    width
+        Inches of the figures in figures/, for an article; as wide as those of the page if not given.
+
+    Raises
+    ------
+    EstbenchError
+        If a format is unknown, the width is not between 3 and 20 inches, or the folder cannot be written.
     """
     from estbench.guarded import GuardedPath  # noqa: PLC0415
     from estbench.report.analysis import Analysis  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
-    from estbench.report.formats import WRITTEN, as_formats, chosen  # noqa: PLC0415
+    from estbench.report.formats import WRITTEN, as_formats, as_width, chosen  # noqa: PLC0415
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
@@ -65,7 +73,7 @@ def build(
     files: dict[str, bytes] = {}
     for table in tables:
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
-    for figure in figures:
+    for figure in figures if width is None else all_figures(analysis, as_width(width)):
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
         content = encoded(render(analysis, tables, figures))

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 FORMATS = ("html", "csv", "md", "tex", "svg", "png", "pdf")
 # Of tables only; what figures show is in the others, CSV among them.
 WRITTEN = frozenset({"md", "tex"})
+LEAST_WIDTH, MOST_WIDTH = 3.0, 20.0  # inches of a figure
+
+
+def as_width(inches: float) -> float:
+    """The width of figures in inches; one that no figure can have is an error."""
+    if not LEAST_WIDTH <= inches <= MOST_WIDTH:
+        raise EstbenchError(f"figures are {LEAST_WIDTH:g} to {MOST_WIDTH:g} inches wide, not {inches:g}")
+    return inches
 
 
 def as_formats(names: Iterable[str] | None) -> frozenset[str]:

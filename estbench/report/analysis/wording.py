@@ -20,12 +20,12 @@ SYMBOLS = {"importance_samples": ("K", 1)}
 
 
 def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
-    """Return a number with a fixed count of decimals, so that a column lines up."""
+    """Return a number with a fixed count of decimals, so that a column lines up; zero has no minus."""
     if not math.isfinite(value):
         return NOTHING if math.isnan(value) else str(value).replace("-", MINUS)
     if abs(value) >= 1e6:
         return significant(value)
-    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    text = f"{value:+z,.{digits}f}" if sign else f"{value:z,.{digits}f}"
     return text.replace("-", MINUS)
 
 

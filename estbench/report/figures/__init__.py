@@ -12,7 +12,7 @@ from estbench.report.analysis.wording import short_problems
 from estbench.report.figures.registry import FIGURES, FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure, name_with_problem
 from estbench.report.figures.scaffold import Canvas, Margins
-from estbench.report.figures.style import belongs_to, line_styles, matplotlib_style
+from estbench.report.figures.style import WIDTH, belongs_to, line_styles, matplotlib_style
 
 if TYPE_CHECKING:
     from estbench.report.analysis import Analysis
@@ -32,8 +32,8 @@ for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
 
-def all_figures(analysis: Analysis) -> list[RenderedFigure]:
-    """Return every figure that the records have data for, in the order of the page.
+def all_figures(analysis: Analysis, width: float = WIDTH) -> list[RenderedFigure]:
+    """Return every figure that the records have data for, in the order of the page, so many inches wide.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def all_figures(analysis: Analysis) -> list[RenderedFigure]:
     problems = analysis.problems
     short = short_problems(problems)
     figures: dict[str, RenderedFigure] = {}
-    with matplotlib_style():
+    with matplotlib_style(width):
         for registered in FIGURES.in_order():
             for at, problem in enumerate(problems if registered.each_problem else [""]):
                 for drawn in registered.make(FigureSource(analysis, styles, problem)):

@@ -43,12 +43,12 @@ def draw_bound_parts(source: FigureSource) -> Iterator[RenderedFigure]:
     canvas = Canvas.grid(
         2.6 + legend.height,
         columns=len(frames),
-        margins=Margins(left=0.08, right=0.015, top=0.28, bottom=0.5),
+        margins=Margins(left=0.09, right=0.015, top=0.28, bottom=0.5),
         gaps=(0.3, None),
         legend=legend,
     )
     drawn = []
-    for axes, (metric, frame) in zip(canvas.panels.flat, frames.items(), strict=True):
+    for axes, (metric, frame) in zip(canvas.places, frames.items(), strict=True):
         title, unit = PARTS[metric]
         for label, style in styles.items():
             means = _means(frame[frame["estimator"] == label])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,8 +14,8 @@ from estbench.report.figures.course import Course, describe_outcome, draw_course
 from estbench.report.figures.direct_labels import Label, draw_labels
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
-from estbench.report.figures.scaffold import Canvas, Margins, Point, text_margin
-from estbench.report.figures.style import belongs_to, wrap_label
+from estbench.report.figures.scaffold import Canvas, Margins, Point, legend_below
+from estbench.report.figures.style import WIDTH, belongs_to, figure_width, is_narrow, text_width, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, t_interval
 from estbench.store import Status
@@ -159,17 +159,20 @@ def draw_bound(
         course.label: f"{wrap_label(course.label)}  {sign if course.label in outside else ''}{course.words}"
         for course in courses
     }
-    height = max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
-    right = min(text_margin(texts.values(), 0.75), 1 - LEFT - NARROWEST)
-    canvas = Canvas.single(height + 0.75, Margins(LEFT, right, top=0.2, bottom=0.55), panel_height=height)
-    (axes,) = canvas.panels.flat
+    height = 2.4 if is_narrow() else max(3.6, 0.19 * sum(text.count("\n") + 1.6 for text in texts.values()))
+    right = 0.015 if is_narrow() else min(_label_room(texts.values()), 1 - LEFT - NARROWEST)
+    below = legend_below({texts[course.label]: styles[course.label] for course in courses}) if is_narrow() else None
+    margins = Margins(LEFT, right, top=0.2, bottom=0.55)
+    canvas = Canvas.single(height + 0.75, margins, panel_height=height, legend=below)
+    (axes,) = canvas.places
     for course in courses:
         with belongs_to(axes, styles[course.label]):
             draw_course(axes, course, x, styles[course.label], on_scale=course.label not in outside)
     _set_axes(axes, view, low, high)
     place = _share_of_log if view.best is not None else _share
-    ends = [Label(place(course.end, low, high), texts[course.label], styles[course.label]) for course in courses]
-    draw_labels(axes, ends, height)
+    if below is None:
+        ends = [Label(place(course.end, low, high), texts[course.label], styles[course.label]) for course in courses]
+        draw_labels(axes, ends, height)
 
     drawn = pd.DataFrame([row for course in courses for row in _drawn_rows(course, view)])
     for label, rows in drawn.groupby("estimator", sort=False):
@@ -189,19 +192,26 @@ def draw_bound(
     )
 
 
+def _label_room(texts: Iterable[str]) -> float:
+    """Return the margin for labels that begin 0.12 of the panel's width beside it, as a share of the page's width."""
+    inches = text_width(texts) + 0.2 + 0.12 * (figure_width() - LEFT * WIDTH)
+    return inches / 1.12 / WIDTH
+
+
 def _set_axes(axes: Axes, view: View, low: float, high: float) -> None:
     x = view.axis.column
-    axes.set(xlabel=view.axis.label, ylim=(low, high))
+    label = view.axis.label.partition(" (")[0] if is_narrow() else view.axis.label
+    axes.set(xlabel=label, ylim=(low, high))
     if view.best is None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}" if x == "seconds" else "{x:,.0f}"))
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_major_locator(MaxNLocator(3 if is_narrow() else 6))
         axes.set(ylabel=f"test {view.bound}, nats per example")
         axes.margins(x=0.02)
         return
     axes.set(xscale="log", yscale="log", ylabel=f"nats below {fixed(view.best, 1)}, the best final test {view.bound}")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axis.set_major_locator(LogLocator(subs=(1.0,) if is_narrow() else (1.0, 2.0, 5.0), numticks=8))
         axis.set_minor_formatter(NullFormatter())
 
 

@@ -78,7 +78,7 @@ def _draw_at(source: FigureSource, trajectory: str) -> Iterator[RenderedFigure]:
     dashed = f" The dashed line is {reference}; the numbers are multiples of it." if reference in variances else ""
     canvas = _draw_panels(data, reference if dashed else None, source.styles)
     title = f"{TITLE}, {TABS[trajectory]}"
-    exact = "evaluations of f per example" + (", and milliseconds per training step" if milliseconds else "")
+    exact = "decoder evaluations per image" + (", and milliseconds per training step" if milliseconds else "")
     figure = canvas.finish(
         name="variance_cost" if trajectory == TRAJECTORY else f"variance_cost_{trajectory}",
         title=title,
@@ -105,7 +105,7 @@ def _draw_panels(data: pd.DataFrame, reference: str | None, styles: dict[str, Li
         gaps=(0.12, None),
         share_y=True,
     )
-    for axes, panel in zip(canvas.panels.flat, panels, strict=True):
+    for axes, panel in zip(canvas.places, panels, strict=True):
         intervals = {
             str(row.estimator): Interval(row.value, row.low, row.high, row.n)
             for row in data[data["panel"] == panel].itertuples()
@@ -122,7 +122,7 @@ def _draw_panels(data: pd.DataFrame, reference: str | None, styles: dict[str, Li
             value, low, high = (significant(each) for each in interval[:3])
             words = f"{panel} {value}, {interval_note(interval, low, high)}"
             canvas.add_points(axes, styles[label], [(interval.value, list(names).index(label), words)])
-    first = canvas.panels[0, 0]
+    first = canvas.places[0]
     first.set_yticks(range(len(names)), list(names.values()))
     first.set_ylim(len(names) - 0.5, -0.5)
     mark_row_labels(first, [styles[label] for label in names])

@@ -10,7 +10,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from estbench.report.analysis.frames import done
 from estbench.report.figures.limits import lowest_in_reach, padded
-from estbench.report.figures.style import mark
+from estbench.report.figures.style import is_narrow, mark
 from estbench.report.tables.base import fixed
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, t_interval
 from estbench.store import Status
@@ -71,6 +71,7 @@ def describe_outcome(planned: pd.DataFrame, label: str) -> str:
 
 def draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
     """Draw the mean with its interval, or single runs; a curve that ends on the scale is tied to its label."""
+    tied = on_scale and not is_narrow()
     line = {"color": style.colour, "linestyle": style.linestyle}
     if len(course.mean):
         means = pd.DataFrame([t_interval(rows["value"]) for _, rows in course.mean.groupby(x)])
@@ -79,13 +80,14 @@ def draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scal
         axes.fill_between(at, means["low"], means["high"], color=style.colour, alpha=0.18, linewidth=0)
         if on_scale:
             axes.plot(at[-1:], means["value"].iloc[-1:], style.marker, color=style.colour, clip_on=False)
+        if tied:
             _leader(axes, float(at[-1]), float(means["value"].iloc[-1]), style)
     for _, run in course.single.groupby("seed"):
         axes.plot(run[x], run["value"], **line, linewidth=1.1)
     if len(course.single):
         last = course.single.groupby("seed").tail(1)
         axes.plot(last[x], last["value"], style.marker, color=style.colour)
-        if on_scale and len(last) == 1:
+        if tied and len(last) == 1:
             _leader(axes, float(last[x].iloc[0]), float(last["value"].iloc[0]), style)
     for _, run in course.stopped.groupby("seed"):
         axes.plot(run[x], run["value"], **line, linewidth=0.9, alpha=0.7)

@@ -13,7 +13,7 @@ from estbench.report.analysis.wording import fixed, format_list
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin, show_rows
-from estbench.report.figures.style import belongs_to, matplotlib_text, wrap_label
+from estbench.report.figures.style import belongs_to, is_narrow, matplotlib_text, wrap_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _draw(board: Leaderboard, bound: str, styles: dict[str, LineStyle]) -> Rende
     axes.set_xlim(left / 1.25, max(1.0, *(best - min(each.finals.values()) for each in contenders)) * 1.6)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(f"nats below the best mean test {bound}, log scale")
+    axes.set_xlabel("nats below the best mean" if is_narrow() else f"nats below the best mean test {bound}, log scale")
     show_rows(axes)
     off = [entrant.estimator for entrant in board.entrants if entrant.rank is None and entrant.bound.n]
     left_out = f" Not drawn, because a run collapsed: {format_list(off)}." if off else ""

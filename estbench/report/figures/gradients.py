@@ -118,7 +118,7 @@ def draw_statistic(
     )
     drawn: list[pd.DataFrame] = []
     alike: list[str] = []
-    for axes, (space, group) in zip(canvas.panels.flat, panels, strict=False):
+    for axes, (space, group) in zip(canvas.places, panels, strict=False):
         of_panel = frame[(frame["space"] == space) & (frame["group"] == group)]
         lines = [line for label in styles for line in _lines(of_panel[of_panel["estimator"] == label], quantity)]
         same = _find_same(lines)
@@ -132,11 +132,12 @@ def draw_statistic(
             xlabel="",
             ylabel="",
         )
-    for axes in list(canvas.panels.flat)[len(panels) :]:
+    for axes in canvas.places[len(panels) :]:
         axes.set_axis_off()
+    columns = canvas.panels.shape[1]  # fewer in a narrow figure
     for at in range(columns):
         lowest = max(index for index in range(len(panels)) if index % columns == at)
-        canvas.panels.flat[lowest].set_xlabel("training step (log scale)")
+        canvas.places[lowest].set_xlabel("training step (log scale)")
     for axes in canvas.panels[:, 0]:
         axes.set_ylabel(quantity.axis)
 

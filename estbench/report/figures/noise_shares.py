@@ -51,7 +51,7 @@ def _draw_at(frame: pd.DataFrame, step: int, trajectory: str, source: FigureSour
         gaps=(0.14, None),
         share_y=True,
     )
-    for axes, (group, by_label) in zip(canvas.panels.flat, found.items(), strict=True):
+    for axes, (group, by_label) in zip(canvas.places, found.items(), strict=True):
         for at, label in enumerate(labels):
             if label not in by_label:
                 continue
@@ -78,7 +78,7 @@ def _draw_at(frame: pd.DataFrame, step: int, trajectory: str, source: FigureSour
         axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
         axes.axvline(0.5, color=SOFT, linewidth=0.5, zorder=0)
         show_rows(axes)
-    first = canvas.panels[0, 0]
+    first = canvas.places[0]
     first.set_yticks(range(len(names)), names)
     first.set_ylim(len(names) - 0.5, -0.5)
     mark_row_labels(first, [source.styles[label] for label in labels])

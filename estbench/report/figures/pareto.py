@@ -64,7 +64,7 @@ def draw_pareto(source: FigureSource) -> Iterator[RenderedFigure]:
     reference = source.analysis.reference
     cost_label = f"time per step, {TIMES} {reference}'s" if timed else "decoder evaluations per example and step"
     rows = []
-    for axes, (name, places) in zip(canvas.panels.flat, panels.items(), strict=True):
+    for axes, (name, places) in zip(canvas.places, panels.items(), strict=True):
         front = find_front(places)
         axes.plot(
             [places[at].cost for at in front], [places[at].value for at in front], color=SOFT, linewidth=1, zorder=1

@@ -14,7 +14,7 @@ from estbench.report.analysis.frames import done
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin
-from estbench.report.figures.style import mark, wrap_label
+from estbench.report.figures.style import is_narrow, mark, wrap_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,14 +33,15 @@ def draw_pictures(source: FigureSource) -> Iterator[RenderedFigure]:
     images, seed = _find_images(source)
     if not images:
         return
-    originals = next(iter(images.values()))["original"][:SHOWN]
+    shown = SHOWN // 2 if is_narrow() else SHOWN
+    originals = next(iter(images.values()))["original"][:shown]
     rows = {"test images": (originals, None)} | {
-        label: (kinds["reconstruction"][:SHOWN], kinds["sample"][:SHOWN]) for label, kinds in images.items()
+        label: (kinds["reconstruction"][:shown], kinds["sample"][:shown]) for label, kinds in images.items()
     }
     names = {label: wrap_label(label) for label in rows}
     left = label_margin(names.values())
     canvas = Canvas.grid(
-        0.5 + 0.36 * len(rows), len(rows), 2, margins=Margins(left, 0.01, 0.3, 0.05), gaps=(0.04, 0.08)
+        0.5 + 0.36 * len(rows), len(rows), 2, margins=Margins(left, 0.01, 0.3, 0.05), gaps=(0.04, 0.08), keep_rows=True
     )
     for line, (label, (reconstructed, sampled)) in zip(canvas.panels, rows.items(), strict=True):
         for axes, strip in zip(line, (reconstructed, sampled), strict=True):
@@ -49,7 +50,7 @@ def draw_pictures(source: FigureSource) -> Iterator[RenderedFigure]:
         if label in source.styles:
             mark([line[0].yaxis.label], source.styles[label])
     canvas.panels[0, 0].set_title("reconstructions")
-    canvas.panels[0, 1].set_title("samples from the model")
+    canvas.panels[0, 1].set_title("samples" if is_narrow() else "samples from the model")
     yield canvas.finish(
         name="pictures",
         title="Reconstructions and samples",
@@ -72,13 +73,13 @@ def draw_maps(source: FigureSource) -> Iterator[RenderedFigure]:
     columns = min(3, len(images))
     rows = math.ceil(len(images) / columns)
     canvas = Canvas.grid(0.2 + 2.6 * rows, rows, columns, margins=Margins(0.02, 0.02, 0.25, 0.05), gaps=(0.06, 0.14))
-    for axes, (label, kinds) in zip(canvas.panels.flat, images.items(), strict=False):
+    for axes, (label, kinds) in zip(canvas.places, images.items(), strict=False):
         tiles = kinds["map"]
         side = math.isqrt(len(tiles))
         _draw_tiles(axes, [_join(tiles[at * side : (at + 1) * side]) for at in range(side)])
         axes.set_title(wrap_label(label, 34))
         mark([axes.title], source.styles[label])
-    for axes in list(canvas.panels.flat)[len(images) :]:
+    for axes in canvas.places[len(images) :]:
         axes.set_axis_off()
     yield canvas.finish(
         name="latent_map",

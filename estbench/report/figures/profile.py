@@ -90,7 +90,7 @@ def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
     finite = np.concatenate([values[np.isfinite(values)] for each in panels.values() for values in each.values()])
     right = 1.15 * max(float(finite.max(initial=1)), 1.5)
     data = []
-    for axes, (currency, factors) in zip(canvas.panels.flat, panels.items(), strict=True):
+    for axes, (currency, factors) in zip(canvas.places, panels.items(), strict=True):
         for at, (label, values) in enumerate(factors.items()):
             with belongs_to(axes, styles[label]):
                 _draw_steps(axes, values, right, styles[label], nudge=0.004 * (at - (len(factors) - 1) / 2))
@@ -99,7 +99,7 @@ def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
             words = [(x, y, f"{100 * y:.0f} % of n = {len(values)} within {significant(x)}{TIMES}") for x, y in points]
             canvas.add_points(axes, styles[label], words)
         axes.set(xscale="log", xlim=(0.96, right), ylim=(-0.03, 1.05), title=CURRENCIES[currency])
-        axes.set_xlabel("factor of the cheapest")
+        axes.set_xlabel("cost / cost of the cheapest")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}" + TIMES))
         axes.xaxis.set_minor_formatter(NullFormatter())
         ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 50, 100, 1000, 10000) if tick <= right]
@@ -116,10 +116,10 @@ def draw_profile(source: FigureSource) -> Iterator[RenderedFigure]:
         alt=f"{title}. {ends}.",
         caption=f"Share of the runs (problem {TIMES} seed, n = {count}) in which an estimator reached the target test "
         "ELBO within a factor of the cheapest estimator's cost in the same run. "
-        f"{TARGET if given is None else f'The target, {fixed(given)} nats, was given'}; a diverged run is a miss, and "
-        "a miss is never counted. "
-        "Costs between two evaluations are on the straight line between them; a profile has no interval. Coinciding "
-        "lines are drawn a hair apart.",
+        f"{TARGET if given is None else f'The target, {fixed(given)} nats, was given'}; a run that diverged or missed "
+        "it stays at 0. "
+        "Costs between two evaluations are on the straight line between them; a profile has no interval. Overlapping "
+        "lines are shifted slightly.",
         reading="How to read it: at the left edge, how often an estimator was the cheapest; at the right edge, how "
         "often it reached the target at all. Higher is better everywhere.",
         data=pd.DataFrame(data, columns=list(COLUMNS)),

@@ -3,7 +3,7 @@
 A figure makes a ``Canvas``, draws on its panels, and calls ``finish`` with its words and its data::
 
     canvas = Canvas.single(3.4, Margins(left=0.12, right=0.03, top=0.2, bottom=0.55))
-    (axes,) = canvas.panels.flat
+    (axes,) = canvas.places
     with belongs_to(axes, style):
         axes.plot(x, y, color=style.colour)
     canvas.add_points(axes, style, [(x, y, f"step {x}: {y} nats") for x, y in zip(xs, ys)])
@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from estbench.report.figures.rendered import Box, RenderedFigure, Series
-from estbench.report.figures.style import WIDTH, mark, matplotlib_text, text_width
+from estbench.report.figures.style import WIDTH, figure_width, mark, matplotlib_text, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,16 +31,26 @@ if TYPE_CHECKING:
 
     from estbench.report.figures.style import LineStyle
 
+MOST_MARGIN = 0.55  # of the width, in a figure that is narrower than the page
+LEAST_PANEL = 1.5  # inches: panels that would be narrower stand below each other
+BETWEEN = 0.75  # inches between panels that stand below each other for lack of room
 Point = tuple[float, float, str]  # x and y in the data's units, and the words
 
 
 class Margins(NamedTuple):
     """The room between the panels and the edges of the figure; the legend has its own."""
 
-    left: float  # a share of the width
-    right: float  # a share of the width
+    left: float  # a share of the page's width
+    right: float  # a share of the page's width
     top: float  # inches
     bottom: float  # inches
+
+    def fit(self, planned: float, width: float) -> Margins:
+        """Return margins of as many inches, if that leaves room, for a figure of another width than was planned."""
+        scale, share = planned / width, self.left + self.right
+        if share:
+            scale = min(scale, max(1.0, MOST_MARGIN / share))
+        return self._replace(left=self.left * scale, right=self.right * scale)
 
 
 class Legend(NamedTuple):
@@ -60,26 +70,35 @@ class Legend(NamedTuple):
 
 def legend_above(styles: dict[str, LineStyle]) -> Legend:
     """Return a legend above the panels, with as many columns as the widest label leaves room for, up to four."""
-    columns = max(1, min(4, int((WIDTH - 0.5) / (text_width(styles) + 0.7))))
+    columns = max(1, min(4, int((figure_width() - 0.5) / (text_width(styles) + 0.85))))
     return Legend(styles, columns, above=True, row=0.19, padding=0.12)
 
 
 def legend_below(styles: dict[str, LineStyle]) -> Legend:
-    """Return a legend below the panels, in three columns."""
-    return Legend(styles, columns=3)
+    """Return a legend below the panels, in three columns, or as many as fit."""
+    return Legend(styles, columns=max(1, min(3, int(figure_width() / (text_width(styles) + 0.7)))))
 
 
 class Canvas:
     """A figure of the page's width: panels, a legend, and the points that the page reads out."""
 
-    def __init__(self, figure: Figure, panels: NDArray[Any]) -> None:
+    def __init__(self, figure: Figure, panels: NDArray[Any], count: int) -> None:
         self.figure = figure
         self.panels = panels  # axes, in rows and columns
+        self.places = list(panels.flat)[:count]  # the axes that were asked for, in reading order
+        for spare in list(panels.flat)[count:]:
+            spare.set_axis_off()
         self._points: list[tuple[Axes, LineStyle, list[Point]]] = []
 
     @classmethod
     def single(
-        cls, height: float, margins: Margins, panel_height: float | None = None, *, width: float = WIDTH
+        cls,
+        height: float,
+        margins: Margins,
+        panel_height: float | None = None,
+        *,
+        width: float | None = None,
+        legend: Legend | None = None,
     ) -> Canvas:
         """Return a canvas with one panel.
 
@@ -92,12 +111,21 @@ class Canvas:
         panel_height
             Inches of the panel; what the margins leave if not given.
         width
-            Inches of the whole figure.
+            Inches of the whole figure, at most; as wide as figures are drawn if not given.
+        legend
+            A legend below the panel, for which the figure gets higher; None for a figure without one.
         """
-        figure = Figure(figsize=(width, height))
+        planned, width = (WIDTH, figure_width()) if width is None else (width, min(width, figure_width()))
+        margins = margins.fit(planned, width)
         share = 1 - (margins.top + margins.bottom) / height if panel_height is None else panel_height / height
-        axes = figure.add_axes((margins.left, margins.bottom / height, 1 - margins.right - margins.left, share))
-        return cls(figure, np.array([[axes]]))
+        below = 0.0 if legend is None else legend.height
+        figure = Figure(figsize=(width, height + below))
+        if legend is not None:
+            _draw_legend(figure, legend, outside=False)
+        scale = height / (height + below)
+        bottom = (margins.bottom + below) / (height + below)
+        axes = figure.add_axes((margins.left, bottom, 1 - margins.right - margins.left, share * scale))
+        return cls(figure, np.array([[axes]]), 1)
 
     @classmethod
     def grid(
@@ -110,8 +138,11 @@ class Canvas:
         gaps: tuple[float | None, float | None] = (None, None),
         share_y: bool = False,
         legend: Legend | None = None,
+        keep_rows: bool = False,
     ) -> Canvas:
         """Return a canvas with panels in rows and columns.
+
+        A figure narrower than the page has fewer columns and more rows, of as many panels or a few more.
 
         Parameters
         ----------
@@ -127,12 +158,25 @@ class Canvas:
             Whether panels beside each other have the same y axis.
         legend
             The legend; None for a figure without one.
+        keep_rows
+            Whether the panels of a row stay beside each other however narrow the figure is.
         """
-        figure = Figure(figsize=(WIDTH, height), layout="constrained" if margins is None else None)
-        panels = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
         above, below = 0.0, 0.0
         if legend is not None:
             above, below = (legend.height, 0.0) if legend.above else (0.0, legend.height)
+        margins = margins and margins.fit(WIDTH, figure_width())
+        room = figure_width() * (1 - (margins.left + margins.right if margins else 0.1))
+        count = rows * columns
+        across = columns if keep_rows else max(1, min(columns, int(room / LEAST_PANEL)))
+        if across < columns:
+            fixed = above + below + (margins.top + margins.bottom if margins else 0.0)
+            high = (height - fixed) / rows
+            down = math.ceil(count / across)
+            height = fixed + down * high + (down - 1) * BETWEEN
+            rows, columns, gaps = down, across, (gaps[0], BETWEEN / high)
+        figure = Figure(figsize=(figure_width(), height), layout="constrained" if margins is None else None)
+        panels = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+        if legend is not None:
             _draw_legend(figure, legend, outside=margins is None)
         if margins is not None:
             figure.subplots_adjust(
@@ -143,7 +187,7 @@ class Canvas:
                 wspace=gaps[0],
                 hspace=gaps[1],
             )
-        return cls(figure, panels)
+        return cls(figure, panels, count)
 
     def add_points(self, axes: Axes, style: LineStyle, points: Iterable[Point]) -> None:
         """Let the page read points of one estimator, in this order; those outside the axes are left out."""

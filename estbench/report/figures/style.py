@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
@@ -49,7 +50,8 @@ DASHES: tuple[tuple[float, ...] | str, ...] = (
 # Begins the id of what belongs to one estimator in the SVG, so that the page can hide it. The label is never in an id.
 ESTIMATOR_PREFIX = "estimator-"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-WIDTH = 7.4  # inches
+WIDTH = 7.4  # inches, of the page's figures
+NARROW = 5.0  # inches: below it, letters are a point smaller and names stand above what they name, not beside it
 FONT = 9.0  # points
 INK = "#222222"
 SOFT = "#8a8a8a"
@@ -80,6 +82,7 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
     "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType: several journals refuse matplotlib's default, Type 3
     "svg.hashsalt": "estbench",
     "figure.facecolor": "white",
 }
@@ -97,6 +100,19 @@ class LineStyle(NamedTuple):
     def linestyle(self) -> Any:
         """The dash in matplotlib's form."""
         return "-" if isinstance(self.dash, str) else (0, self.dash)
+
+
+_width: ContextVar[float] = ContextVar("width", default=WIDTH)
+
+
+def figure_width() -> float:
+    """Return the width in inches that figures are drawn at: see ``matplotlib_style``."""
+    return _width.get()
+
+
+def is_narrow() -> bool:
+    """Whether figures are drawn for a column of text."""
+    return figure_width() < NARROW
 
 
 def line_styles(estimators: Iterable[str]) -> dict[str, LineStyle]:
@@ -131,7 +147,7 @@ def matplotlib_text(text: str, longest: int = 60) -> str:
 
 def wrap_label(label: str, width: int = 22) -> str:
     """Return a label in matplotlib's text; a long one is broken into two lines before its options."""
-    text = matplotlib_text(label)
+    text, width = matplotlib_text(label), min(width, 16) if is_narrow() else width
     at = text.find("[")
     return f"{text[:at]}\n  {text[at:]}" if len(text) > width and at > 0 else text
 
@@ -143,9 +159,19 @@ def text_width(texts: Iterable[str]) -> float:
 
 
 @contextlib.contextmanager
-def matplotlib_style() -> Iterator[None]:
-    """Draw with the settings of this module, whatever the user's are; the user's settings stay as they were."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(RC)  # type: ignore[arg-type]  # (its keys are typed as literals)
-        yield
+def matplotlib_style(width: float | None = None) -> Iterator[None]:
+    """Draw with the settings of this module, whatever the user's are; the user's settings stay as they were.
+
+    Figures that are made inside are ``width`` inches wide; without it, as wide as outside.
+    """
+    token = _width.set(figure_width() if width is None else width)
+    try:
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update(RC)  # type: ignore[arg-type]  # (its keys are typed as literals)
+            if is_narrow():
+                smaller = {key: value - 1 for key, value in RC.items() if key.endswith("size") and value > FONT - 1}
+                mpl.rcParams.update(smaller)  # type: ignore[arg-type]
+            yield
+    finally:
+        _width.reset(token)

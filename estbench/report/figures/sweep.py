@@ -102,7 +102,7 @@ def _draw(
     legend = legend_below({label: styles[label] for label in lines})
     height = 3.4 + legend.height
     canvas = Canvas.grid(height, margins=Margins(left=0.11, right=0.02, top=0.03 * height, bottom=0.6), legend=legend)
-    (axes,) = canvas.panels.flat
+    (axes,) = canvas.places
     low, high = _limits(lines)
     for estimator, line in lines.items():
         with belongs_to(axes, styles[estimator]):

@@ -13,7 +13,7 @@ from matplotlib.ticker import StrMethodFormatter
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin, mark_row_labels, show_rows, text_margin
-from estbench.report.figures.style import FONT, INK, LineStyle, belongs_to, mark, matplotlib_text, wrap_label
+from estbench.report.figures.style import FONT, INK, LineStyle, belongs_to, is_narrow, mark, matplotlib_text, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
 
@@ -50,10 +50,12 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
         machines = [matplotlib_text(rows["machine"].iloc[0]) for rows in by_label.values()]
         names = [f"{name}\n  on {machine}" for name, machine in zip(names, machines, strict=True)]
 
+    if is_narrow():
+        names = [f"{name}\n  {note}" for name, note in zip(names, notes, strict=True)]
     row = 0.33 + 0.13 * max(name.count("\n") for name in names)
-    right = text_margin([*notes, *HEAD.split("\n")], 0.25)
+    right = 0.03 if is_narrow() else text_margin([*notes, *HEAD.split("\n")], 0.25)
     canvas = Canvas.single(row * len(names) + 0.95, Margins(label_margin(names), right, top=0.35, bottom=0.48))
-    (axes,) = canvas.panels.flat
+    (axes,) = canvas.places
     sns.barplot(
         x=[rate.value for rate in rates],
         y=names,
@@ -72,15 +74,16 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
             if not math.isnan(rate.low):
                 halo = [withStroke(linewidth=3, foreground="white")]
                 axes.plot([rate.low, rate.high], [at, at], color=INK, linewidth=1.3, path_effects=halo)
-            axes.annotate(
-                note,
-                (1, at),
-                (8, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                va="center",
-                fontsize=FONT - 0.5,
-            )
+            if not is_narrow():
+                axes.annotate(
+                    note,
+                    (1, at),
+                    (8, 0),
+                    xycoords=("axes fraction", "data"),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=FONT - 0.5,
+                )
         interval = interval_note(rate, fixed(rate.low, 0), fixed(rate.high, 0), "rounds")
         words = f"{fixed(rate.value, 0)} examples per second, {interval}; {note}"
         canvas.add_points(axes, style, [(rate.value, at, words)])
@@ -90,15 +93,16 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
         xlim=(0, 1.04 * max(max(rate.value, rate.high if rate.n > 2 else 0) for rate in rates)),
     )
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.annotate(
-        HEAD,
-        (1, 1),
-        (8, 2),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=FONT - 1,
-        color=INK,
-    )
+    if not is_narrow():
+        axes.annotate(
+            HEAD,
+            (1, 1),
+            (8, 2),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=FONT - 1,
+            color=INK,
+        )
     show_rows(axes)
     mark_row_labels(axes, styles.values())
 
