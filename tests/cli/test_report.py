@@ -101,6 +101,7 @@ def test_an_index_is_opened(estbench, pair, monkeypatch):
         ["--out", "x"],
         ["--format", "html"],
         ["--target", "-100"],
+        ["--width", "3.3"],
         ["--watch"],
         ["--interval", "2"],
         ["--tensorboard"],
@@ -124,6 +125,8 @@ def test_an_index_of_nothing_is_refused(refused, pair, folders, said):
     [
         (["--format", "docx"], "unknown format 'docx'"),
         (["--format", ""], "no format is named"),
+        (["--width", "1"], "3 to 20 inches wide, not 1"),
+        (["--width", "nan"], "3 to 20 inches wide, not nan"),
         (["--open", "--format", "csv"], "no page to open"),
         (["--watch", "--interval", "0"], "takes 0.1 to 3600 seconds"),
         (["--watch", "--interval", "nan"], "takes 0.1 to 3600 seconds"),

@@ -17,7 +17,7 @@ from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, Point, legend_above
-from estbench.report.figures.style import INK, belongs_to
+from estbench.report.figures.style import INK, belongs_to, figure_width
 from estbench.report.tables.base import interval_note, significant
 from estbench.stats import FEWEST_FOR_AN_INTERVAL, Interval, log_t_interval, t_interval
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TABS = {"shared": "same weights", "own": "own weights"}
 # Curves whose values differ by less, relatively, are drawn once.
 SAME = 1e-3
+# Inches of a figure in which two panels with their titles have room beside each other.
+LEAST_FOR_TWO = 6.5
 
 
 class Quantity(NamedTuple):
@@ -105,7 +107,7 @@ def draw_statistic(
     """
     panels = _panels(frame)
     styles = {label: style for label, style in styles.items() if label in set(frame["estimator"])}
-    columns = min(2, len(panels))
+    columns = min(2 if figure_width() > LEAST_FOR_TWO else 1, len(panels))
     rows = math.ceil(len(panels) / columns)
     legend = legend_above(styles)
     canvas = Canvas.grid(

@@ -167,7 +167,8 @@ class Canvas:
         margins = margins and margins.fit(WIDTH, figure_width())
         room = figure_width() * (1 - (margins.left + margins.right if margins else 0.1))
         count = rows * columns
-        across = columns if keep_rows else max(1, min(columns, int(room / LEAST_PANEL)))
+        whole = keep_rows or figure_width() >= WIDTH
+        across = columns if whole else max(1, min(columns, int(room / LEAST_PANEL)))
         if across < columns:
             fixed = above + below + (margins.top + margins.bottom if margins else 0.0)
             high = (height - fixed) / rows

@@ -18,23 +18,21 @@ def records(tmp_path_factory):
     return analyse(write_results(tmp_path_factory.mktemp("width") / "r", LABELS, 3))
 
 
-@pytest.mark.parametrize("width", [3.3, 5.5, 7.4, 12])
+@pytest.mark.parametrize(
+    "width", [3.3, 12, pytest.param(5.5, marks=pytest.mark.slow), pytest.param(7.4, marks=pytest.mark.slow)]
+)
 def test_figures_are_as_wide_as_asked_for_and_hold_their_text(records, width):
     figures = all_figures(records, width)
-    assert [each.name for each in figures] == [each.name for each in all_figures(records)]
+    assert len(figures) > 10
     for each in figures:
         inches = each.figure.get_size_inches()[0]
         assert inches == width or (each.name == "final_bounds" and inches < width)
+        if width == 3.3:
+            assert {axes.xaxis.label.get_fontsize() for axes in each.figure.axes} == {FONT - 1} == {8}
         with matplotlib_style(width):
             drawn = each.figure.get_tightbbox()  # inches, with all text that is drawn
         assert -0.02 <= drawn.x0 < drawn.x1 <= inches + 0.02, each.name
         assert -0.02 <= drawn.y0 < drawn.y1 <= each.figure.get_size_inches()[1] + 0.02, each.name
-
-
-def test_text_in_a_column_is_of_eight_points(records):
-    (figure,) = [each.figure for each in all_figures(records, 3.3) if each.name == "elbo_steps"]
-    (axes,) = figure.axes
-    assert axes.xaxis.label.get_fontsize() == FONT - 1 == 8
 
 
 @pytest.mark.parametrize("width", [None, 3.3])
