@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from estbench.report.analysis.wording import fixed, format_list
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin, show_rows
-from estbench.report.figures.style import belongs_to, is_narrow, matplotlib_text, wrap_label
+from estbench.report.figures.style import belongs_to, is_narrow, wrap_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("estimator", "seed", "bound", "below_best")
 # A gap below this has no place on the log axis, and stands at its left end.
 SMALLEST = 0.01
+FEW_DECADES = 50  # times the left end: over less, powers of ten alone would leave an axis without numbers
 BESIDE = 5.4  # inches: it stands beside text
 
 
@@ -39,7 +40,8 @@ def draw_final_bounds(source: FigureSource) -> Iterator[RenderedFigure]:
 def _draw(board: Leaderboard, bound: str, styles: dict[str, LineStyle]) -> RenderedFigure:
     contenders, best = board.contenders, board.contenders[0].bound.value
     names = [wrap_label(entrant.estimator) for entrant in contenders]
-    height = 0.6 + 0.27 * len(contenders)
+    row = 0.27 if all("\n" not in name for name in names) else 0.33
+    height = 0.6 + row * len(contenders)
     margins = Margins(left=label_margin(names, BESIDE), right=0.03, top=0.05, bottom=0.5)
     canvas = Canvas.single(height, margins, width=BESIDE)
     axes = canvas.panels[0, 0]
@@ -54,8 +56,11 @@ def _draw(board: Leaderboard, bound: str, styles: dict[str, LineStyle]) -> Rende
         ]
         canvas.add_points(axes, style, words)
     axes.set(xscale="log", ylim=(len(contenders) - 0.4, -0.6), yticks=range(len(contenders)))
-    axes.set_yticklabels([matplotlib_text(name) for name in names])
-    axes.set_xlim(left / 1.25, max(1.0, *(best - min(each.finals.values()) for each in contenders)) * 1.6)
+    axes.set_yticklabels(names)
+    right = max(1.0, *(best - min(each.finals.values()) for each in contenders)) * 1.6
+    axes.set_xlim(left / 1.25, right)
+    if right < FEW_DECADES * left:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("nats below the best mean" if is_narrow() else f"nats below the best mean test {bound}, log scale")
@@ -70,7 +75,7 @@ def _draw(board: Leaderboard, bound: str, styles: dict[str, LineStyle]) -> Rende
         alt=f"Final test {bound} in nats, best first: {ends}.{left_out}",
         caption="Rings: runs. Dots and bars: the mean over seeds and its 95 % t interval. What is at or above the best "
         f"mean stands at the left end.{left_out}",
-        reading="How to read it: to the left is better; each step to the right by one label is the same factor.",
+        reading="How to read it: to the left is better. On the log scale, equal steps are equal factors.",
         data=pd.DataFrame(
             [
                 (each.estimator, seed, value, best - value)

@@ -10,7 +10,7 @@ from estbench.report import build
 from estbench.report.figures import all_figures
 from estbench.report.figures.style import FONT, WIDTH, matplotlib_style
 
-LABELS = ["reparam", "stl", "rloo[num_samples=4]", "reinforce[baseline=nvil]"]
+LABELS = ["reparam", "stl", "rloo", "reinforce[baseline=nvil]"]
 
 
 @pytest.fixture(scope="module")
