@@ -270,7 +270,7 @@ def describe_bars(frame: pd.DataFrame, two: str, *, log: bool = True) -> str:
             f"{' on the log scale' if log else ''} ({_counts(seeds[seeds >= 3])})."
         )
     if (seeds == 2).any():
-        parts.append(f"Where n = 2 seeds, {two}; n < 3: no interval.")
+        parts.append(f"Where n = 2 seeds, {two}; fewer than 3: no interval.")
     if (seeds == 1).any():
         parts.append("Where n = 1 seed, the interval is the probe's own, over its R draws.")
     return " ".join(parts)
