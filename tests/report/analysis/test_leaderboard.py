@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 
@@ -11,10 +12,10 @@ import pytest
 import scipy.stats
 from records import analyse, write_results
 
-from estbench.report import build
 from estbench.report.analysis.leaderboard import build_leaderboard
 from estbench.report.analysis.paired import CURRENCIES, Run
 from estbench.report.analysis.wording import MINUS, NOTHING
+from estbench.report.tables import all_tables
 from estbench.report.tables.ranking import ranking
 from estbench.store import load
 
@@ -69,9 +70,10 @@ def holm(p_values):
 def situation(request, tmp_path_factory):
     """The analysis of one situation, and the final bounds by seed, read from the CSV file of the cells."""
     path = write(tmp_path_factory.mktemp("board") / "r", SITUATIONS[request.param])
-    build(path, ["csv"])
-    cells = pd.read_csv(path / "report" / "tables" / "cells.csv").dropna(subset=["test_elbo"])
-    return analyse(path), {label: rows.set_index("seed")["test_elbo"] for label, rows in cells.groupby("estimator")}
+    analysis = analyse(path)
+    (cells,) = (table for table in all_tables(analysis) if table.name == "cells")
+    cells = pd.read_csv(io.StringIO(cells.files()["csv"])).dropna(subset=["test_elbo"])
+    return analysis, {label: rows.set_index("seed")["test_elbo"] for label, rows in cells.groupby("estimator")}
 
 
 def test_the_board_is_what_the_cells_say(situation):

@@ -314,10 +314,10 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 def test_what_a_new_report_lacks_is_removed(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0)
-    build(path)
+    build(path, ["csv", "svg"])
     (path / "report" / "tables" / "notes.txt").write_text("mine", encoding="utf-8")
     (path / "throughput.parquet").unlink()
-    build(path)
+    build(path, ["csv", "svg"])
     left = set(files(path / "report"))
     assert not [name for name in left if "throughput" in name]
     assert "tables/notes.txt" in left
@@ -378,7 +378,7 @@ def every(status):
         ({"statuses": every("failed"), "stops": dict.fromkeys(every(""), 0)}, "No run is done yet"),
         ({"statuses": every(None), "rounds": 0}, "No run has recorded its environment."),
         ({"estimators": ["reinforce", "stl"], "replicates": 0, "rounds": 0}, "not in this experiment"),
-        ({"rounds": 1, "replicates": 0}, "n = 1 rounds"),
+        ({"rounds": 1, "replicates": 0}, "n = 1 round"),
     ],
 )
 def test_partial_records_make_a_report(tmp_path, changes, said):
@@ -432,7 +432,7 @@ def test_a_report_that_cannot_be_written_is_an_error(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0, rounds=0)
     (path / "report").write_text("in the way", encoding="utf-8")
     with pytest.raises(EstbenchError, match="cannot write the report"):
-        build(path)
+        build(path, ["md"])
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed_and_torch_never(tmp_path):
