@@ -114,6 +114,7 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
     )
     counts = sorted({rate.n for rate in rates})
     n = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
+    n += " round" if n == "1" else " rounds"
     few = "; fewer than 3: no interval" if counts[0] < FEWEST_FOR_AN_INTERVAL else ""
     return canvas.finish(
         name="throughput",
