@@ -122,7 +122,7 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
         chart="Bar chart",
         alt=f"{title}: {listed}.",
         caption=f"Training examples per second in steps timed alone (batch size {first['batch_size']}); bar: geometric "
-        f"mean over rounds; line: 95 % t interval on the log scale (n = {n} {'round' if n == '1' else 'rounds'}{few}). At the right: seconds per "
+        f"mean over rounds; line: 95 % t interval on the log scale (n = {n}{few}). At the right: seconds per "
         f"step relative to {first['reference']}, paired by round.",
         reading=READING,
         data=pd.DataFrame(
