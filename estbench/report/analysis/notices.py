@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from estbench.certify.record import CertificateStatus
+from estbench.options import shortened
 from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
 from estbench.report.analysis.wording import count_noun, format_list
 from estbench.store import Status
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Fewer seeds give wide intervals, and the report says so.
 ENOUGH_SEEDS = 5
+# What is said of why runs failed; each run has its whole reason in the table of runs.
+MOST_REASONS, LONGEST_REASON = 3, 160
 CERTIFICATE_WORDS = {
     CertificateStatus.FAILED: "it failed",
     CertificateStatus.INCONCLUSIVE: "inconclusive",
@@ -73,8 +81,17 @@ def _by_status(frames: Frames) -> list[str]:
             for cell in group.to_dict("records")
         ]
         shown = ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
-        lines.append(f"{count_noun(len(named), 'run')} {status}: {shown}. Not in any mean.")
+        why = _reasons(group) if status == Status.FAILED else ""
+        lines.append(f"{count_noun(len(named), 'run')} {status}: {shown}. {why}Not in any mean.")
     return lines
+
+
+def _reasons(runs: pd.DataFrame) -> str:
+    """Say why runs failed: the first line of each reason, once."""
+    first = [str(reason).partition("\n")[0] for reason in runs["stop_reason"] if reason]
+    reasons = [shortened(each, LONGEST_REASON) for each in dict.fromkeys(first)]
+    more = f"; and {len(reasons) - MOST_REASONS} more" if len(reasons) > MOST_REASONS else ""
+    return f"Reason: {'; '.join(reasons[:MOST_REASONS])}{more}. " if reasons else ""
 
 
 def _few_seeds(frames: Frames) -> list[str]:
@@ -96,7 +113,7 @@ def _timing_places(frames: Frames) -> list[str]:
             f"{listed}."
         )
     timed = frames.timings_by_machine
-    if timed["machine"].nunique() > 1:
+    if len(set(timed["machine"])) > 1:
         machines = ", ".join(sorted(set(map(str, timed["machine"]))))
         lines.append(f"Throughput was measured on several machines ({machines}): compare within one machine only.")
     return lines

@@ -387,6 +387,30 @@ def test_partial_records_make_a_report(tmp_path, changes, said):
     assert said in text
 
 
+@pytest.mark.parametrize(
+    ("reasons", "said"),
+    [
+        (
+            ["ValueError: no\nat line 3"] * 2,
+            "reinforce seed 1. Reason: ValueError: no. Not in any mean.",
+        ),
+        (["KeyError: a", "KeyError: b"], "Reason: KeyError: a; KeyError: b. Not in any mean."),
+        (["x" * 500, ""], f"Reason: {'x' * 157}.... Not in any mean."),
+        (["", ""], "reinforce seed 1. Not in any mean."),
+    ],
+)
+def test_failed_runs_are_named_with_their_reasons(tmp_path, reasons, said):
+    failed = {("reinforce", seed): "failed" for seed in (0, 1)}
+    path = write_results(tmp_path / "r", TWO, 3, statuses=failed, stops=dict.fromkeys(failed, 0), rounds=0)
+    left = iter(reasons)
+    for record in sorted(path.glob("cells/*/cell.json")):
+        told = json.loads(record.read_text(encoding="utf-8"))
+        if told["status"] == "failed":
+            told["stop_reason"] = next(left)
+            record.write_text(json.dumps(told), encoding="utf-8")
+    assert any(said in notice for notice in analyse(path).notices)
+
+
 def test_bare_records_make_a_report(tmp_path):
     path = write_results(tmp_path / "r", TWO, 1)
     for record in path.glob("cells/*/cell.json"):
