@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import re
@@ -14,12 +15,14 @@ from estbench.report.sections import NOWHERE, Place
 from estbench.report.tables.base import as_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
     from matplotlib.figure import Figure
 
 DPI = 160
+# Tables of a font that place letters. In a PDF they have their places already, and to read them is most of its time.
+LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")
 UNDATED: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
     "png": {"Software": None},
@@ -115,9 +118,22 @@ def encode_figure(figure: Figure, kind: str, title: str = "", alt: str = "") -> 
     file = io.BytesIO()
     words = {"Title": printable(title), **({DESCRIBED[kind]: printable(alt)} if kind in DESCRIBED else {})}
     metadata = UNDATED[kind] | {key: text for key, text in words.items() if text}
-    with matplotlib_style():
+    with matplotlib_style(), _without_layout_tables() if kind == "pdf" else contextlib.nullcontext():
         figure.savefig(file, format=kind, dpi=DPI if kind == "png" else None, metadata=metadata)
     return file.getvalue()
+
+
+@contextlib.contextmanager
+def _without_layout_tables() -> Iterator[None]:
+    """Let fonts be embedded without their tables of layout; there is no public way to ask for it."""
+    from fontTools.subset import Options  # noqa: PLC0415  (matplotlib loads it for a PDF only)
+
+    usual = getattr(Options, "_drop_tables_default", [])
+    Options._drop_tables_default = [*usual, *LAYOUT_TABLES]  # noqa: SLF001  (elsewhere it is only slower)
+    try:
+        yield
+    finally:
+        Options._drop_tables_default = usual  # noqa: SLF001
 
 
 def _number_marked_artists(figure: Figure) -> None:
