@@ -25,9 +25,8 @@ from estbench.experiment import SCHEMA_VERSION
 pytestmark = pytest.mark.fuzz
 
 CASES = int(os.environ.get("ESTBENCH_FUZZ_CASES", "2000"))
-DRAWN_CASES = (
-    50  # with all figures and the page, which read no more than the tables do; PNG and PDF are the same figures again
-)
+# With all figures and the page, which read no more than the tables do. PNG and PDF are the same figures again.
+DRAWN_CASES = 50
 FEW_CASES = 20  # of what computes and draws
 SHARD = 100
 MOST_SECONDS = 10.0  # of processor time
