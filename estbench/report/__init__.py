@@ -64,16 +64,19 @@ def build(
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
 
     wanted = as_formats(formats)
+    width = None if width is None else as_width(width)
     if isinstance(source, Analysis):
         analysis = source
     else:
         analysis = Analysis(source if isinstance(source, Results) else load(source))
     tables = all_tables(analysis)
-    figures = all_figures(analysis) if wanted - WRITTEN else []
+    drawn = wanted - WRITTEN - {"html"}
+    figures = all_figures(analysis) if "html" in wanted or (drawn and width is None) else []
+    of_files = figures if width is None else all_figures(analysis, width) if drawn else []
     files: dict[str, bytes] = {}
     for table in tables:
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
-    for figure in figures if width is None else all_figures(analysis, as_width(width)):
+    for figure in of_files:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
         content = encoded(render(analysis, tables, figures))

@@ -6,7 +6,6 @@ Importing this module gives ``Results`` its attribute ``plot``; ``estbench.load`
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -97,6 +96,8 @@ class Plots:
         return Analysis(self._results)
 
     def _draw(self, name: str, registered: RegisteredFigure, which: str | None, problem: str | None) -> Figure:
+        from estbench.report.figures.rendered import encode_figure  # noqa: PLC0415
+
         names = []
         for drawn in self._make(registered, self._choose(name, registered, problem)):
             if name in BOUNDS and not drawn.name.startswith(name):
@@ -104,7 +105,7 @@ class Plots:
             if which is None or drawn.name == which or drawn.name.endswith(f"_{which}"):
                 figure = drawn.figure
                 # A notebook shows a figure only after `import matplotlib.pyplot`, unless it has this.
-                figure._repr_png_ = functools.partial(_encode, figure)  # type: ignore[attr-defined]
+                figure._repr_png_ = functools.partial(encode_figure, figure, "png")  # type: ignore[attr-defined]
                 return figure
             names.append(drawn.name)
         if names:
@@ -141,12 +142,6 @@ def _figures() -> dict[str, RegisteredFigure]:
     drawn = {registered.name.removeprefix("draw_"): registered for registered in FIGURES.in_order()}
     named = {PLAIN.get(name, name): registered for name, registered in drawn.items()}
     return {**named, **{name: drawn[of] for name, of in BOUNDS.items()}}
-
-
-def _encode(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 draw_results_with(Plots)

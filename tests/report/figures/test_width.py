@@ -48,8 +48,9 @@ def test_fonts_of_a_pdf_are_of_type_42(records, tmp_path, width):
     assert f'viewBox="0 0 {WIDTH * 72:g} ' in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("formats", [["pdf"], ["md"]])
 @pytest.mark.parametrize("width", [0, 2.9, 20.1, float("nan"), float("inf")])
-def test_a_width_that_no_figure_has_is_refused(records, tmp_path, width):
+def test_a_width_that_no_figure_has_is_refused(records, tmp_path, width, formats):
     with pytest.raises(EstbenchError, match="3 to 20 inches wide, not"):
-        build(records, ["pdf"], out=tmp_path / "out", width=width)
+        build(records, formats, out=tmp_path / "out", width=width)
     assert not (tmp_path / "out").exists()
