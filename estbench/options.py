@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic_core import to_jsonable_python
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.visible import visible
@@ -23,7 +24,30 @@ class Frozen(BaseModel):
 
 
 class BaseOptions(Frozen):
-    """Base of the options of one estimator or problem: only the fields that it accepts, with real defaults."""
+    """Base of the options of one estimator, problem or part: only the fields that it accepts, with real defaults.
+
+    ``added`` names fields that came after results had been recorded. At their defaults they are left out of the dumped
+    options, so that the keys of those results stay as they are.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_added_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in dump(self).items()
+            if name not in self.added or getattr(self, name) != fields[name].default
+        }
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the defaults of all fields, as plain data."""
+        return {
+            name: to_jsonable_python(field.get_default(call_default_factory=True))
+            for name, field in cls.model_fields.items()
+        }
 
 
 def refuse_without_effect(options: BaseOptions, reasons: Mapping[str, str]) -> None:

@@ -57,13 +57,15 @@ class Registry(Generic[Entry]):
         self.kind = kind
         self._uses = tuple(uses)  # registries with entries that options or code of these entries name
         self._entries: dict[str, Entry] = {}
+        self._unlisted: set[str] = set()
         self._entry_points_loaded = False
         self._broken: dict[str, str] = {}  # messages about entry points that could not be loaded
 
-    def register(self, name: str, **attributes: Any) -> Callable[[E], E]:
+    def register(self, name: str, *, listed: bool = True, **attributes: Any) -> Callable[[E], E]:
         """Decorator: register a class or function under ``name`` (short, lower-case), and set ``attributes`` on it.
 
-        A second name for the same class or function gets a copy, so that each has its own attribute ``name``.
+        One that is not ``listed`` is found by its name and is not among ``names``. A second name for the same class or
+        function gets a copy, so that each has its own attribute ``name``.
         """
         if not NAME.fullmatch(name):
             raise EstbenchError(
@@ -81,6 +83,7 @@ class Registry(Generic[Entry]):
             first_name = vars(entry).get("name") if hasattr(entry, "__dict__") else None
             named: Any = entry if first_name is None or first_name == name else _copy_entry(entry)
             self._entries[name] = named
+            (self._unlisted.discard if listed else self._unlisted.add)(name)
             for attribute, value in {**attributes, "name": name}.items():
                 setattr(named, attribute, value)
             return entry
@@ -90,7 +93,7 @@ class Registry(Generic[Entry]):
     def names(self) -> list[str]:
         """Return all names, in the order of registration."""
         self._load_entry_points()
-        return list(self._entries)
+        return [name for name in self._entries if name not in self._unlisted]
 
     def get(self, name: str) -> Entry:
         """Return the entry ``name``; raise ``EstbenchError`` that suggests the nearest name if there is none."""
@@ -126,6 +129,21 @@ class Registry(Generic[Entry]):
         """Build an instance from ``name[option=value,...]``."""
         variant = Variant.parse(variant) if isinstance(variant, str) else variant
         return self.get(variant.name)(self.options(variant))
+
+    def entry(self, text: str) -> Entry:
+        """Return the entry of ``name[option=value,...]``."""
+        return self.get(Variant.parse(text).name)
+
+    def build(self, text: str, *arguments: Any) -> Any:
+        """Call the entry of ``name[option=value,...]`` with arguments; its options come last, if it has any."""
+        variant = Variant.parse(text)
+        entry, options = self.get(variant.name), self.options(variant)
+        return entry(*arguments, options) if hasattr(entry, "Options") else entry(*arguments)
+
+    def label(self, text: str) -> str:
+        """Return how a variant is written; the same for all ways to write it."""
+        variant = Variant.parse(text)
+        return written_with(variant.name, self.options(variant))
 
     def _source(self, name: str, options: dict[str, Any]) -> str:
         """Return one fingerprint of an entry and the entries that its options or code name, without shipped ones."""

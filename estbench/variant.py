@@ -12,6 +12,7 @@ from estbench.errors import EstbenchError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+NESTED = re.compile(rf"{NAME.pattern}\[.*\]")
 QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 WRITTEN = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<options>.*)\])?", re.DOTALL)
 
@@ -85,8 +86,17 @@ def _split(text: str) -> list[str]:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether a text is a string without quotes."""
-    return bool(BARE_WORD.fullmatch(text)) and text not in {"true", "false", "inf", "nan"}
+    """Whether a text is a string without quotes: a word, or a variant such as ``conv[channels=[8,16]]``."""
+    if BARE_WORD.fullmatch(text):
+        return text not in {"true", "false", "inf", "nan"}
+    return bool(NESTED.fullmatch(text)) and _is_variant(text)
+
+
+def _is_variant(text: str) -> bool:
+    try:
+        return bool(Variant.parse(text).options)
+    except EstbenchError:
+        return False
 
 
 def _written(value: Any) -> str:

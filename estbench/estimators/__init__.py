@@ -13,7 +13,7 @@ from estbench.estimators.base import (
     surrogate_of,
 )
 from estbench.estimators.compatibility import check_for, check_supports
-from estbench.estimators.layerwise import create_for
+from estbench.estimators.per_latent import create_for
 from estbench.references import BIBTEX
 
 # Every module in this folder registers its family when it is imported.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, TypeVar
 
@@ -84,6 +84,16 @@ class Estimator(nn.Module):
     def __repr__(self) -> str:
         """Return its name with options; ``nn.Module.__repr__(estimator)`` lists its modules."""
         return written(self)
+
+    @classmethod
+    def for_latents(cls, latents: Collection[str], options: BaseOptions | None) -> dict[str, type[Estimator]]:
+        """Return the class that estimates the gradient of each of a problem's latents; with these ``options``."""
+        return dict.fromkeys(latents, cls)
+
+    @property
+    def parts(self) -> tuple[Estimator, ...]:
+        """The estimators of the single latents, in their order; itself for all of them."""
+        return (self,)
 
     def prepare(self, objective: Objective) -> None:
         """Build learned parts, whose sizes the problem decides; call it once, before the first step."""
@@ -246,6 +256,6 @@ def describe(name: str) -> dict[str, Any]:
         "kind": "estimator",
         **create(name).facts(),
         "version": cls.version,
-        "options": cls.Options().model_dump(mode="json"),
+        "options": cls.Options.defaults(),
         "documentation": inspect.getdoc(cls) or "",
     }

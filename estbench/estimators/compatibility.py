@@ -32,8 +32,10 @@ DRAWS = 10_000
 MULTIPLES = (1.0, 0.0, 0.1, 3.0, 10.0, 30.0)
 
 
-def check_supports(estimator: type[Estimator], problem: type[Problem], options: BaseOptions) -> None:
-    """Raise ``EstbenchError`` if what a problem declares with these options rules the estimator out.
+def check_supports(
+    estimator: type[Estimator], problem: type[Problem], options: BaseOptions, own: BaseOptions | None = None
+) -> None:
+    """Raise ``EstbenchError`` if what a problem declares with its options rules an estimator with its ``own`` out.
 
     This costs nothing. ``check_for`` looks at q itself.
 
@@ -47,12 +49,16 @@ def check_supports(estimator: type[Estimator], problem: type[Problem], options: 
     Traceback (most recent call last):
     estbench.errors.EstbenchError: estimator 'vimco' is for the multi-sample objective, and problem ...
     """
-    latents, bound = problem.latents_of(options), problem.bound_of(options)
-    if latents in FAMILIES and latents not in families(estimator.supports):
-        raise EstbenchError(
-            f"estimator '{estimator.name}' requires {in_words(estimator.supports)}, and problem"
-            f" '{problem.name}' has {latents} latents; choose another of the two"
-        )
+    bound, by_name = problem.bound_of(options), problem.latents_by_name(options)
+    for name, each in estimator.for_latents(by_name, own).items():
+        latents = by_name[name]
+        if latents in FAMILIES and latents not in families(each.supports):
+            several = ", ".join(f"{other}=..." for other in by_name)
+            raise EstbenchError(
+                f"estimator '{each.name}' requires {in_words(each.supports)}, and problem '{problem.name}' has"
+                f" {latents} latents{f' {name}' if len(by_name) > 1 else ''}; choose another of the two"
+                + (f", or name an estimator for each: per_latent[{several}]" if len(by_name) > 1 else "")
+            )
     if bound not in estimator.bounds:
         raise EstbenchError(
             f"estimator '{estimator.name}' is for the {' or '.join(sorted(estimator.bounds))} objective, and problem"
@@ -77,8 +83,9 @@ def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -
         layers = [objective]
         if isinstance(objective, TwoLayerObjective):
             layers.append(objective.second(objective.q.sample()))
-        for layer in layers:
-            check_objective(estimator, layer)
+        parts = estimator.parts if len(estimator.parts) == len(layers) else estimator.parts * len(layers)
+        for part, layer in zip(parts, layers, strict=True):
+            check_objective(part, layer)
         gap = _first_gap(problem, objective, x)
         if gap and objective.importance_samples > 1:
             raise EstbenchError(f"problem '{problem.name}': a multi-sample bound has no KL apart, and {gap}")

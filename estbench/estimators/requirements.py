@@ -10,36 +10,13 @@ import torch
 from torch.distributions import Distribution, Independent
 
 from estbench.errors import EstbenchError
-from estbench.latents import (
-    IMPLICIT,
-    BernoulliLatents,
-    BetaLatents,
-    CategoricalLatents,
-    DirichletLatents,
-    GammaLatents,
-    Latents,
-    NormalLatents,
-    StudentTLatents,
-    closed_form_kl,
-)
+from estbench.latents import FAMILY_NAMES, IMPLICIT, Latents, closed_form_kl, make_latents
 from estbench.problems.objective import Objective
-from estbench.problems.two_layers import TwoLayerObjective
 
 # A class may declare in ``supports``: one of these two, or families whose structure its formula uses.
 ANY = "any"  # samples of q and their density
 REPARAMETERIZED = "reparameterized"  # also a differentiable sample
-FAMILIES: dict[str, Latents] = {
-    each.name: each
-    for each in (
-        NormalLatents(1),
-        BernoulliLatents(1),
-        CategoricalLatents(1, 2),
-        GammaLatents(1),
-        BetaLatents(1),
-        DirichletLatents(1, 2),
-        StudentTLatents(1),
-    )
-}
+FAMILIES: dict[str, Latents] = {name: make_latents(name, 1, 2) for name in FAMILY_NAMES}
 MOST_DRAWN = 2_000_000  # numbers in all draws of q together: large latents have fewer draws
 # Errors of distributions for values or parameters that they are not for.
 OTHERWISE = (RuntimeError, ValueError, TypeError, KeyError, IndexError, NotImplementedError, AttributeError)
@@ -58,7 +35,7 @@ def families(supports: AbstractSet[str]) -> frozenset[str]:
     """Return the families of ``FAMILIES`` that an estimator with such ``supports`` is for."""
     if ANY in supports:
         return frozenset(FAMILIES)
-    differentiable = {"normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
+    differentiable = {"normal", "full-normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
     return frozenset(supports & FAMILIES.keys()) | differentiable
 
 
@@ -142,7 +119,7 @@ def kl_gap(objective: Objective, draws: int = 0) -> str:
 
     If torch has no closed form, it is compared with the mean of ``draws`` draws for each example.
     """
-    if objective.samples_kl or isinstance(objective, TwoLayerObjective):
+    if objective.samples_kl:
         return ""
     objective = copy.copy(objective)
     objective.refused = {}

@@ -55,7 +55,8 @@ def _resolver(registry: Registry[Any]) -> Callable[[str], Resolved]:
 def check_pair(estimator: Resolved, problem: Resolved) -> None:
     """Refuse an estimator that does not support the latents or the bound that the problem declares."""
     options = PROBLEMS.options(Variant(problem.name, problem.options))
-    check_supports(ESTIMATORS.get(estimator.name), PROBLEMS.get(problem.name), options)
+    own = ESTIMATORS.options(Variant(estimator.name, estimator.options))
+    check_supports(ESTIMATORS.get(estimator.name), PROBLEMS.get(problem.name), options, own)
 
 
 def load_isolated(plugin: str | Path) -> list[str]:

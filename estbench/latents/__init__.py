@@ -4,16 +4,20 @@ from estbench.latents.base import Latents
 from estbench.latents.bernoulli import BernoulliLatents
 from estbench.latents.categorical import CategoricalLatents, OneHot
 from estbench.latents.densities import closed_form_kl, frozen, log_densities, without_stale_caches
+from estbench.latents.families import FAMILY_NAMES, make_latents
 from estbench.latents.finite import states
+from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.latents.normal import NormalLatents
 
 __all__ = [
+    "FAMILY_NAMES",
     "IMPLICIT",
     "BernoulliLatents",
     "BetaLatents",
     "CategoricalLatents",
     "DirichletLatents",
+    "FullNormalLatents",
     "GammaLatents",
     "Latents",
     "NormalLatents",
@@ -22,6 +26,7 @@ __all__ = [
     "closed_form_kl",
     "frozen",
     "log_densities",
+    "make_latents",
     "states",
     "without_stale_caches",
 ]

@@ -48,6 +48,13 @@ class Latents(ABC):
         """Return KL(q || p) in closed form and in nats, (*B), from the parameters of both."""
         return kl_divergence(self.family(q), self.family(p))
 
+    def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
+        """Return samples that are a function of uniform noise, (*B, D); for normal, Bernoulli, categorical latents.
+
+        Samples at other parameters and the same noise are near each other (common random numbers).
+        """
+        raise NotImplementedError(f"{self.name} latents are not drawn from uniform noise")
+
     def flat(self, z: Tensor) -> Tensor:
         """Return samples as a decoder takes them, (*B, D) or (*B, D, C) to (*B, inputs)."""
         return z

@@ -45,6 +45,10 @@ class BernoulliLatents(Latents):
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(Bernoulli(logits=params["logits"], validate_args=False))
 
+    def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
+        theta = params["logits"].sigmoid()
+        return (uniform < theta).to(theta)
+
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         # By hand, because torch's own does not broadcast a prior of (D,) against q of (*B, D).
         q_logits, p_logits = q["logits"], p["logits"]

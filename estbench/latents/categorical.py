@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 from torch.distributions import Distribution, OneHotCategorical, kl_divergence, register_kl
+from torch.nn.functional import one_hot
 
 from estbench.latents.base import Latents, independent
 
@@ -45,6 +46,11 @@ class CategoricalLatents(Latents):
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(OneHot(logits=params["logits"], validate_args=False))
+
+    def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
+        logits = params["logits"]
+        below = logits.softmax(-1).cumsum(-1)[..., :-1] <= uniform[..., None]
+        return one_hot(below.sum(-1), logits.shape[-1]).to(logits)
 
     def flat(self, z: Tensor) -> Tensor:
         return z.flatten(-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
@@ -42,6 +43,11 @@ class NormalLatents(Latents):
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         # Argument checks would cost more than the distribution; a non-finite objective is caught by the training loop.
         return independent(Normal(params["loc"], params["log_scale"].exp(), validate_args=False))
+
+    def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
+        edge = torch.finfo(uniform.dtype).eps / 2  # the noise may be zero
+        noise: Tensor = torch.special.ndtri(uniform.clamp(edge, 1 - edge))
+        return params["loc"] + params["log_scale"].exp() * noise
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         log_ratio = q["log_scale"] - p["log_scale"]

@@ -68,7 +68,7 @@ def pictures(problem: Problem, x: Tensor, seed: int) -> list[dict[str, Any]]:
         objective = problem(x[:count])
         images = {
             "original": x[:count],
-            "reconstruction": problem.decode(objective.q.sample()),
+            "reconstruction": problem.reconstruct(x[:count]),
             "sample": problem.decode(problem.sample_prior(count)),
         }
         side = min(MAP_SIDE, math.isqrt(MOST_BYTES // math.prod(shape) - 3 * count))

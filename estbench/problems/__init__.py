@@ -5,7 +5,16 @@ from pkgutil import iter_modules
 
 from estbench.problems.bernoulli_toy import variance as bernoulli_toy_variance
 from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
+from estbench.problems.networks import Sizes, register_network
 from estbench.problems.objective import Objective
+from estbench.problems.parts import (
+    Likelihood,
+    Posterior,
+    Prior,
+    register_likelihood,
+    register_posterior,
+    register_prior,
+)
 from estbench.problems.problem import PROBLEMS, Problem, create, describe, names, register
 
 # Every module in this folder registers its problem when it is imported.
@@ -14,12 +23,20 @@ for _module in iter_modules(__path__, f"{__name__}."):
 
 __all__ = [
     "PROBLEMS",
+    "Likelihood",
     "Objective",
+    "Posterior",
+    "Prior",
     "Problem",
+    "Sizes",
     "bernoulli_toy_variance",
     "create",
     "describe",
     "gaussian_toy_variance",
     "names",
     "register",
+    "register_likelihood",
+    "register_network",
+    "register_posterior",
+    "register_prior",
 ]

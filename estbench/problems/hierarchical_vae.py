@@ -1,42 +1,47 @@
-"""Variational autoencoders with two layers of bits."""
+"""Variational autoencoders with two layers of latents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
 
 from estbench.datasets import data_id
 from estbench.datasets import load as load_dataset
-from estbench.latents import BernoulliLatents
-from estbench.options import BaseOptions
-from estbench.problems.networks import Activation, ImageData, Size, binarised, perceptron, pixel_log_likelihood
+from estbench.latents import make_latents
+from estbench.options import BaseOptions, refuse_without_effect
+from estbench.problems.likelihoods import binarised, pixel_log_likelihood
+from estbench.problems.networks import Activation, ImageData, Size, perceptron
 from estbench.problems.objective import Objective
+from estbench.problems.parts import PRIORS
+from estbench.problems.priors import FamilyPrior
 from estbench.problems.problem import Problem, register
 from estbench.problems.two_layers import TwoLayerObjective
 
 
 @register("hierarchical_vae")
 class HierarchicalVAE(Problem):
-    r"""Two stochastic layers of Bernoulli latents, on binarised images (Tucker et al., 2017, arXiv:1703.07370).
+    r"""Two stochastic layers of latents, on binarised images (Tucker et al., 2017, arXiv:1703.07370).
 
-        p(x, b1, b2) = p(b2) p(b1|b2) p(x|b1),   q(b1, b2|x) = q(b1|x) q(b2|b1)
-        L(x) = E_q[log p(x, b1, b2) - log q(b1, b2|x)]   in nats, maximised
+        p(x, z1, z2) = p(z2) p(z1|z2) p(x|z1),   q(z1, z2|x) = q(z1|x) q(z2|z1)
+        L(x) = E_q[log p(x, z1, z2) - log q(z1, z2|x)]   in nats, maximised
 
-    Each conditional is a perceptron, from its condition to logits: linear where ``hidden=[]`` (a sigmoid belief
-    network), with deterministic layers of these sizes in between otherwise, in reversed order for p. Both layers have
-    ``latent_size`` bits; ``coding=signed`` gives the perceptrons 2b - 1 in place of b. p(b2) are fair coins;
-    ``prior=learned`` makes their logits weights, which start from there.
+    ``latents`` is the family of all four conditionals: bits, one-hot vectors, or normal latents as in a ladder of VAEs
+    (Sonderby et al., 2016, arXiv:1602.02282). Each is a perceptron, from its condition to parameters: linear where
+    ``hidden=[]`` (with bits, a sigmoid belief network), with deterministic layers of these sizes in between otherwise,
+    in reversed order for p. Both layers have ``latent_size`` latents; ``coding=signed`` gives the perceptrons 2z - 1 in
+    place of z. p(z2) is the standard one of the family; ``prior=learned`` makes its parameters weights, which start
+    from there.
 
-    Gradients are estimated layer by layer, by an instance of the estimator for each: see ``TwoLayerObjective``. The
-    entropy of q(b1|x) and KL(q(b2|b1) || p(b2)) are analytic; a learned baseline of the second layer sees b1. A probe's
-    parameter space is that of the logits of q(b1|x).
+    Gradients are estimated layer by layer, by an instance of the estimator for each, or by an estimator for each:
+    ``per_latent[z1=disarm,z2=rloo]``; see ``TwoLayerObjective``. The entropy of q(z1|x) and KL(q(z2|z1) || p(z2)) are
+    analytic; a learned baseline of the second layer sees z1. A probe's parameter space is that of q(z1|x).
 
     Estimators that differentiate f do so in one layer at a time. The control variates of ``rebar``, ``relax`` and
-    ``muprop`` relax only b1, or only b2. In their papers one pass goes through both layers and relaxes b2 with b1. The
+    ``muprop`` relax only z1, or only z2. In their papers one pass goes through both layers and relaxes z2 with z1. The
     gradient of their temperatures lacks a part of the second layer's curvature, because an estimate of that layer's
     gradient does not have it. Neither is a bias.
 
@@ -51,9 +56,8 @@ class HierarchicalVAE(Problem):
     torch.Size([5])
     """
 
-    summary = "VAE with two layers of Bernoulli latents, linear or not, on dynamically binarised images"
+    summary = "VAE with two layers of Bernoulli, categorical or normal latents, on dynamically binarised images"
     latents = "bernoulli"
-    layers = 2
 
     class Options(BaseOptions):
         """Options of ``hierarchical_vae``; sizes are those of both layers."""
@@ -63,84 +67,102 @@ class HierarchicalVAE(Problem):
         hidden: tuple[Size, ...] = Field(default=(200,), description="units of each hidden layer; [] for linear maps")
         activation: Activation = Field(default="tanh", description="the activation of hidden layers")
         prior: Literal["fixed", "learned"] = Field(
-            default="fixed", description="whether the logits of p(b2) are learned"
+            default="fixed", description="whether the parameters of p(z2) are learned"
         )
         coding: Literal["binary", "signed"] = Field(
-            default="binary", description="what perceptrons see of bits b: b (binary), or 2b - 1 (signed)"
+            default="binary", description="what perceptrons see of bits and one-hot vectors z: z, or 2z - 1 (signed)"
         )
+        latents: Literal["bernoulli", "categorical", "normal"] = Field(
+            default="bernoulli", description="the family of both layers"
+        )
+        categories: int = Field(default=10, ge=2, description="C, for latents=categorical")
+        added = frozenset({"latents", "categories"})
+
+        @model_validator(mode="after")
+        def _applicable(self) -> HierarchicalVAE.Options:
+            latents = f"latents={self.latents}"
+            reasons = {
+                "coding": latents if self.latents == "normal" else "",
+                "categories": latents if self.latents != "categorical" else "",
+            }
+            refuse_without_effect(self, reasons)
+            return self
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__()
         self.options = options or HierarchicalVAE.Options()
         self.data = load_dataset(self.options.dataset)
-        size, hidden, activation = self.options.latent_size, self.options.hidden, self.options.activation
-        self.family = BernoulliLatents(size)
-        self.encoder = perceptron([self.data.size, *hidden, size], activation)  # q(b1|x)
-        self.second_encoder = perceptron([size, *hidden, size], activation)  # q(b2|b1)
-        self.second_decoder = perceptron([size, *reversed(hidden), size], activation)  # p(b1|b2)
-        self.decoder = perceptron([size, *reversed(hidden), self.data.size], activation)  # p(x|b1)
-        self.learned_prior = nn.Parameter(torch.zeros(size)) if self.options.prior == "learned" else None
+        hidden, activation = self.options.hidden, self.options.activation
+        self.family = make_latents(self.options.latents, self.options.latent_size, self.options.categories)
+        params, size = self.family.outputs, self.family.inputs
+        self.encoder = perceptron([self.data.size, *hidden, params], activation)  # q(z1|x)
+        self.second_encoder = perceptron([size, *hidden, params], activation)  # q(z2|z1)
+        self.second_decoder = perceptron([size, *reversed(hidden), params], activation)  # p(z1|z2)
+        self.decoder = perceptron([size, *reversed(hidden), self.data.size], activation)  # p(x|z1)
+        self.prior: FamilyPrior = PRIORS.build(self.options.prior, self.family, self.data)
+
+    @classmethod
+    def latents_by_name(cls, options: Any) -> dict[str, str]:
+        return {"z1": options.latents, "z2": options.latents}
+
+    @classmethod
+    def latents_of(cls, options: Any) -> str:
+        return str(options.latents)
 
     @classmethod
     def card_of(cls, options: Any) -> str:
-        return f"{data_id(options.dataset)}-bernoulli-bernoulli-{options.prior}-{options.coding}"
+        layers = f"{options.latents}-{options.latents}"
+        return f"{data_id(options.dataset)}-{layers}-{options.prior}-{options.coding}"
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
         return binarised(intensities, generator)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the logits of q(b1|x), (B, D), for observations x, (B, X)."""
-        return {"logits": self.encoder(x)}
+        """Return the parameters of q(z1|x), (B, D) or (B, D, C) each, for observations x, (B, X)."""
+        return self.family.split(self.encoder(x))
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> TwoLayerObjective:
-        """Return L for observations x, (B, X), at logits of q(b1|x) of (*R, B, D)."""
+        """Return L for observations x, (B, X), at parameters of q(z1|x) of (*R, B, D)."""
 
-        def log_likelihood(bits: Tensor) -> Tensor:
-            return pixel_log_likelihood(self.decoder(self._coded(bits)), x)
+        def log_likelihood(z: Tensor) -> Tensor:
+            return pixel_log_likelihood(self.decoder(self._coded(z)), x)
 
-        return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, x)
+        return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, self.family, x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Return E[x|b1], (N, D) to (N, X)."""
+        """Return E[x|z1], (N, D) to (N, X)."""
         return self.decoder(self._coded(z)).sigmoid()  # type: ignore[no-any-return]
 
     def sample_prior(self, count: int) -> Tensor:
-        """Draw bits b1 from p(b2) p(b1|b2), (count, D)."""
-        second = self.family.family(self._prior_parameters()).sample((count,))
-        return self.family.family({"logits": self.second_decoder(self._coded(second))}).sample()
+        """Draw z1 from p(z2) p(z1|z2), (count, D) or (count, D, C)."""
+        return self._first_given(self.prior().sample((count,))).sample()
 
-    def _second_objective(self, bits: Tensor) -> Objective:
-        """Return E_{q(b2|b1)}[log p(b1|b2)] - KL(q(b2|b1) || p(b2)) at bits b1, (S, *R, B, D), relaxed or not."""
-        params, prior = {"logits": self.second_encoder(self._coded(bits))}, self._prior_parameters()
+    def _first_given(self, second: Tensor) -> Distribution:
+        """Return p(z1|z2)."""
+        return self.family.family(self.family.split(self.second_decoder(self._coded(second))))
 
-        def log_likelihood(second: Tensor) -> Tensor:
-            logits = self.second_decoder(self._coded(second))
-            return self.family.family({"logits": logits}).log_prob(bits)
-
+    def _second_objective(self, first: Tensor) -> Objective:
+        """Return E_{q(z2|z1)}[log p(z1|z2)] - KL(q(z2|z1) || p(z2)) at z1, (S, *R, B, D), relaxed or not."""
+        params = self.family.split(self.second_encoder(self._coded(first)))
         return Objective(
             params,
             self.family.family,
-            log_likelihood,
-            lambda: self.family.family(prior),
-            bits.detach(),
-            lambda: self.family.kl(params, prior),
+            lambda second: self._first_given(second).log_prob(first),
+            self.prior,
+            self.family.flat(first).detach(),
+            lambda: self.family.kl(params, self.prior.params),
         )
 
-    def _coded(self, bits: Tensor) -> Tensor:
-        return 2 * bits - 1 if self.options.coding == "signed" else bits
-
-    def _prior_parameters(self) -> dict[str, Tensor]:
-        """Return the logits of p(b2), (D,)."""
-        if self.learned_prior is not None:
-            return {"logits": self.learned_prior}
-        weight = next(self.decoder.parameters())
-        return {"logits": torch.zeros(self.options.latent_size, dtype=weight.dtype, device=weight.device)}
+    def _coded(self, z: Tensor) -> Tensor:
+        inputs = self.family.flat(z)
+        return 2 * inputs - 1 if self.options.coding == "signed" else inputs
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the weights of both encoders, of both decoders and, if it is learned, of the prior."""
         groups = {
             "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
             "decoder": [*self.decoder.parameters(), *self.second_decoder.parameters()],
+            "prior": [*self.prior.parameters()],
         }
-        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}
+        return {group: weights for group, weights in groups.items() if weights}

@@ -14,7 +14,9 @@ from estbench.datasets import DATASETS, Dataset, data_id
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
 from estbench.options import BaseOptions
+from estbench.problems.networks import NETWORKS
 from estbench.problems.objective import Objective
+from estbench.problems.parts import LIKELIHOODS, POSTERIORS, PRIORS
 from estbench.registry import Registry, written
 from estbench.source import ships
 from estbench.variant import Variant
@@ -73,7 +75,6 @@ class Problem(nn.Module):
     name: ClassVar[str]
     summary: ClassVar[str]
     version: ClassVar[int] = 1
-    layers: ClassVar[int] = 1  # stochastic ones; of two, each has an instance of the estimator
     latents: ClassVar[str] = "other"  # a family that q must then have ("normal", "bernoulli", ...), or any other word
     data: Dataset
 
@@ -91,9 +92,19 @@ class Problem(nn.Module):
         return cls.latents
 
     @classmethod
+    def latents_by_name(cls, options: Any) -> dict[str, str]:
+        """Return what ``latents_of`` says by the name of each latent: several have an estimator each."""
+        return {"z": cls.latents_of(options)}
+
+    @classmethod
     def bound_of(cls, options: Any) -> str:
         """Return the objective of a choice of options: ``elbo``, or ``multi-sample`` for K > 1 importance samples."""
         return "elbo"
+
+    @classmethod
+    def observation_of(cls, options: Any) -> str | None:
+        """Return a word for what the model sees of the images; None if they are binarised as the dataset says."""
+        return None
 
     @classmethod
     def card_of(cls, options: Any) -> str:
@@ -104,13 +115,16 @@ class Problem(nn.Module):
         what it does to the pixels. If it has its own ``objective``, its name stands at the end.
         """
         dataset = getattr(options, "dataset", None)
-        continuous = getattr(options, "likelihood", None) == "gaussian"
-        seen = "continuous" if continuous else None
         of_model = [getattr(options, name) for name in ("latents", "prior", "coding") if hasattr(options, name)]
         if dataset is None:
             return "-".join(map(str, [cls.name, *of_model]))
         own = [cls.name] if not ships(cls.objective) else []
-        return "-".join(map(str, [data_id(dataset, seen if ships(cls.observe) else cls.name), *of_model, *own]))
+        return "-".join(
+            map(
+                str,
+                [data_id(dataset, cls.observation_of(options) if ships(cls.observe) else cls.name), *of_model, *own],
+            )
+        )
 
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""
@@ -136,6 +150,10 @@ class Problem(nn.Module):
         """Draw latents for ``decode`` from p(z), (count, D); a problem without images leaves it out."""
         raise NotImplementedError
 
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean image of one draw from q(z|x) for each observation, (N, X) to (N, X), for pictures."""
+        return self.decode(self(x).q.sample())
+
     def forward(self, x: Tensor) -> Objective:
         """Return the objective for observations x, (B, X)."""
         return self.objective(self.encode(x), x)
@@ -146,7 +164,7 @@ class Problem(nn.Module):
         return next(self.parameters()).device
 
 
-PROBLEMS: Registry[type[Problem]] = Registry("problem", uses=[DATASETS])
+PROBLEMS: Registry[type[Problem]] = Registry("problem", uses=[DATASETS, NETWORKS, POSTERIORS, PRIORS, LIKELIHOODS])
 register = PROBLEMS.register
 names = PROBLEMS.names
 
@@ -210,6 +228,6 @@ def describe(name: str) -> dict[str, Any]:
         "summary": cls.summary,
         "latents": cls.latents,
         "version": cls.version,
-        "options": cls.Options().model_dump(mode="json"),
+        "options": cls.Options.defaults(),
         "documentation": inspect.getdoc(cls) or "",
     }

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Generator, Tensor, nn
+from torch.distributions import Distribution
 
 from estbench.datasets import info as dataset_info
 from estbench.datasets import load as load_dataset
-from estbench.latents import (
-    BernoulliLatents,
-    BetaLatents,
-    CategoricalLatents,
-    DirichletLatents,
-    GammaLatents,
-    Latents,
-    NormalLatents,
-    StudentTLatents,
-)
+from estbench.latents import Latents, make_latents
 from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.networks import (
+    NETWORKS,
     Activation,
     ImageData,
     Size,
-    binarised,
-    grey_log_likelihood,
-    perceptron,
-    pixel_log_likelihood,
+    Sizes,
+    build_network,
+    mlp,
 )
 from estbench.problems.objective import Objective
+from estbench.problems.parts import LIKELIHOODS, POSTERIORS, PRIORS, Likelihood, Posterior, Prior
+from estbench.problems.priors import FamilyPrior
 from estbench.problems.problem import Problem, register
+
+COLOUR = 3  # dimensions of an image with channels
+# Parts by name, with their options in brackets, written in one way only.
+NetworkName = Annotated[str, AfterValidator(NETWORKS.label)]
+PosteriorName = Annotated[str, AfterValidator(POSTERIORS.label)]
+PriorName = Annotated[str, AfterValidator(PRIORS.label)]
+LikelihoodName = Annotated[str, AfterValidator(LIKELIHOODS.label)]
 
 
 @register("vae")
@@ -59,7 +58,8 @@ class VAE(Problem):
     ``prior=learned`` makes the parameters of p(z) weights, which start from these. ``coding=signed`` gives the
     decoder 2z - 1 in place of z. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
 
-    The encoder is one multilayer perceptron, g is another, mirrored. Pixels are binarised dynamically: a fresh draw
+    ``network`` chooses the encoder and the decoder g: ``mlp``, two mirrored multilayer perceptrons; ``linear``; or
+    ``conv``, for example ``network=conv[channels=[32,64],norm=batch]``. Pixels are binarised dynamically: a fresh draw
     Bernoulli(intensity) at each access.
 
     ``likelihood=gaussian`` takes the grey pixels as they are, intensities in [0, 1]:
@@ -70,6 +70,9 @@ class VAE(Problem):
     with one learned sigma for all pixels, a weight of the decoder that starts at the training pixels' standard
     deviation. A density's bound may be above zero, and has the unit of x in it: where others write pixels as 2x - 1, it
     is lower by log 2 for each pixel, 543.4 nats at 28x28.
+
+    ``posterior=full`` gives normal latents a full covariance, q = N(mu(x), L(x) L(x)^T). Networks, posteriors, priors
+    and likelihoods of your own are registered by ``register_network`` and its kin, and are named in the same way.
 
     Examples
     --------
@@ -92,7 +95,7 @@ class VAE(Problem):
         """Options of ``vae``."""
 
         dataset: ImageData = Field(default="mnist5k", description="the images, by name")
-        likelihood: Literal["bernoulli", "gaussian"] = Field(
+        likelihood: LikelihoodName = Field(
             default="bernoulli", description="p(x|z): of binarised pixels (bernoulli), or of grey ones (gaussian)"
         )
         latents: Literal["normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t"] = Field(
@@ -102,12 +105,10 @@ class VAE(Problem):
         categories: int = Field(default=10, ge=2, description="C, for latents=categorical and latents=dirichlet")
         hidden: tuple[Size, ...] = Field(
             default=(200, 200),
-            description="units of the encoder's hidden layers; the decoder's are mirrored; [] for none",
+            description="units of the hidden layers of network=mlp; the decoder's are mirrored; [] for none",
         )
-        activation: Activation = Field(default="tanh", description="the activation of hidden layers")
-        prior: Literal["fixed", "learned"] = Field(
-            default="fixed", description="whether the parameters of p(z) are learned"
-        )
+        activation: Activation = Field(default="tanh", description="the activation of the hidden layers")
+        prior: PriorName = Field(default="fixed", description="p(z): of the latents' family, fixed or learned")
         coding: Literal["binary", "signed"] = Field(
             default="binary", description="what the decoder sees of latents in [0, 1]: z (binary), or 2z - 1 (signed)"
         )
@@ -116,21 +117,42 @@ class VAE(Problem):
         )
         importance_samples: Size = Field(default=1, description="K; 1 for the ELBO, more for the bound L_K")
 
+        network: NetworkName = Field(default="mlp", description="the encoder and the decoder: mlp, linear, conv, ...")
+        posterior: PosteriorName = Field(
+            default="diagonal", description="q(z|x): independent latents (diagonal), a full covariance (full), ..."
+        )
+        added = frozenset({"network", "posterior"})
+
         @model_validator(mode="after")
         def _grey(self) -> VAE.Options:
-            if self.likelihood == "gaussian" and dataset_info(self.dataset).binarisation == "static":
+            grey = LIKELIHOODS.entry(self.likelihood).observation is not None
+            if grey and dataset_info(self.dataset).binarisation == "static":
                 raise ValueError(
-                    f"option 'likelihood' cannot be gaussian: the pixels of '{self.dataset}' are binary; drop it"
+                    f"option 'likelihood' cannot be {self.likelihood}:"
+                    f" the pixels of '{self.dataset}' are binary; drop it"
+                )
+            return self
+
+        @model_validator(mode="after")
+        def _fitting(self) -> VAE.Options:
+            wanted = POSTERIORS.entry(self.posterior).for_latents
+            if wanted is not None and self.latents not in wanted:
+                raise ValueError(
+                    f"option 'posterior' cannot be {self.posterior} with latents={self.latents};"
+                    f" it is for {' or '.join(sorted(wanted))} latents"
                 )
             return self
 
         @model_validator(mode="after")
         def _applicable(self) -> VAE.Options:
             latents, count = f"latents={self.latents}", self.importance_samples
+            network = "" if self.network == "mlp" else f"network={self.network}"
             reasons = {
                 "categories": latents if self.latents not in {"categorical", "dirichlet"} else "",
                 "coding": latents if self.latents in {"normal", "gamma", "student-t"} else "",
                 "kl": latents if self.latents == "student-t" else "",
+                "hidden": network,
+                "activation": network,
             }
             if count > 1:  # a multi-sample bound has no analytic part
                 reasons["kl"] = f"importance_samples={count}"
@@ -141,95 +163,82 @@ class VAE(Problem):
         super().__init__()
         self.options = options or VAE.Options()
         self.data = load_dataset(self.options.dataset)
-        self.family: Latents = _latents(self.options)
-        hidden, activation = self.options.hidden, self.options.activation
-        self.encoder = perceptron([self.data.size, *hidden, self.family.outputs], activation)
-        self.decoder = perceptron([self.family.inputs, *reversed(hidden), self.data.size], activation)
-        learned = self.options.prior == "learned"
-        self.learned_prior = nn.Parameter(torch.zeros(self.family.outputs)) if learned else None
-        grey = self.options.likelihood == "gaussian"
-        self.log_sigma = nn.Parameter(torch.tensor([math.log(self.data.train.std())])) if grey else None
+        self.family: Latents = make_latents(self.options.latents, self.options.latent_size, self.options.categories)
+        self.posterior: Posterior = POSTERIORS.build(self.options.posterior, self.family)
+        likelihood: Likelihood = LIKELIHOODS.build(self.options.likelihood, self.data)
+        self.encoder, self.decoder = self._networks(likelihood.channels)
+        self.prior: Prior = PRIORS.build(self.options.prior, self.family, self.data)
+        self.likelihood = likelihood
+        self.analytic = (
+            self.options.kl == "analytic" and self.posterior.closed_form_kl and isinstance(self.prior, FamilyPrior)
+        )
+
+    def _networks(self, channels: int) -> tuple[nn.Module, nn.Module]:
+        """Return the encoder and the decoder; ``channels`` are the numbers that the decoder gives for each pixel."""
+        options, shape = self.options, self.data.shape
+        image = (shape[0], shape[1], shape[2]) if len(shape) == COLOUR else (1, shape[0], shape[1])
+        outputs = (channels * image[0], *image[1:])
+        sizes = Sizes(image, self.posterior.outputs, self.family.inputs, outputs)
+        if options.network == "mlp":
+            return mlp(sizes, options.hidden, options.activation)
+        return build_network(options.network, sizes)
 
     @classmethod
     def latents_of(cls, options: Any) -> str:
-        return str(options.latents)
+        if options.posterior == "diagonal":
+            return str(options.latents)
+        return POSTERIORS.entry(options.posterior).family_name or f"{options.latents} ({options.posterior})"
 
     @classmethod
     def bound_of(cls, options: Any) -> str:
         return "elbo" if options.importance_samples == 1 else "multi-sample"
 
+    @classmethod
+    def observation_of(cls, options: Any) -> str | None:
+        observation: str | None = LIKELIHOODS.entry(options.likelihood).observation
+        return str(options.likelihood) if observation == "" else observation
+
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
-        """Draw pixels Bernoulli(intensity), or with a Gaussian likelihood leave them grey, (B, X) to (B, X)."""
-        return intensities if self.options.likelihood == "gaussian" else binarised(intensities, generator)
+        """Draw what the likelihood is of: pixels Bernoulli(intensity), or grey ones; (B, X) to (B, X)."""
+        return self.likelihood.observe(intensities, generator)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of q(z|x) by name, each (B, D), or (B, D, C)."""
-        return self.family.split(self.encoder(x))
+        return self.posterior.split(self.encoder(x))
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
         """Return L for observations x, (B, X), at variational parameters of (*R, B, D)."""
-        prior = self.prior_parameters()
-        analytic = self.options.kl == "analytic" and self.family.closed_form_kl
-
-        def log_likelihood(z: Tensor) -> Tensor:
-            outputs = self._outputs(z)
-            if self.log_sigma is not None:
-                return grey_log_likelihood(outputs, self.log_sigma, x)
-            return pixel_log_likelihood(outputs, x)
-
         return Objective(
             params,
-            self.family.family,
-            log_likelihood,
-            lambda: self.family.family(prior),
+            self.posterior.family,
+            lambda z: self.likelihood(self._outputs(z), x),
+            lambda: self.prior(self._q),
             x,
-            (lambda: self.family.kl(params, prior)) if analytic else None,
+            (lambda: self.posterior.kl(params, self.prior)) if self.analytic else None,
             self.options.importance_samples,
         )
 
     def decode(self, z: Tensor) -> Tensor:
         """Return E[x|z], (N, D) to (N, X)."""
-        outputs = self._outputs(z)
-        return outputs if self.log_sigma is not None else outputs.sigmoid()
+        return self.likelihood.mean(self._outputs(z))
 
     def sample_prior(self, count: int) -> Tensor:
         """Draw latents from p(z), (count, D), or (count, D, C)."""
-        return self.family.family(self.prior_parameters()).sample((count,))
+        return self.prior(self._q).sample((count,))  # type: ignore[no-any-return]
+
+    def _q(self, x: Tensor) -> Distribution:
+        return self.posterior.family(self.encode(x))
 
     def _outputs(self, z: Tensor) -> Tensor:
         """Return what the decoder makes of latents, (*B, D) to (*B, X): logits of pixels, or grey pixels."""
         inputs = self.family.flat(z)
         return self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)  # type: ignore[no-any-return]
 
-    def prior_parameters(self) -> dict[str, Tensor]:
-        """Return the parameters of p(z) by name, each (D,), or (D, C)."""
-        if self.learned_prior is not None:
-            return self.family.split(self.learned_prior)
-        weight = next(self.decoder.parameters())  # which may be lazy still, and then has no new_zeros
-        outputs = torch.zeros(self.family.outputs, dtype=weight.dtype, device=weight.device)
-        return self.family.split(outputs)
-
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of the encoder, of the decoder and, if it is learned, of the prior."""
-        groups = {"encoder": list(self.encoder.parameters()), "decoder": list(self.decoder.parameters())}
-        if self.log_sigma is not None:
-            groups["decoder"].append(self.log_sigma)
-        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}
-
-
-def _latents(options: VAE.Options) -> Latents:
-    match options.latents:
-        case "normal":
-            return NormalLatents(options.latent_size)
-        case "bernoulli":
-            return BernoulliLatents(options.latent_size)
-        case "categorical":
-            return CategoricalLatents(options.latent_size, options.categories)
-        case "gamma":
-            return GammaLatents(options.latent_size)
-        case "beta":
-            return BetaLatents(options.latent_size)
-        case "dirichlet":
-            return DirichletLatents(options.latent_size, options.categories)
-        case "student-t":
-            return StudentTLatents(options.latent_size)
+        """Return the weights of the encoder, of the decoder and, if it has any, of the prior, with those of parts."""
+        groups = {
+            "encoder": [*self.encoder.parameters(), *self.posterior.parameters()],
+            "decoder": [*self.decoder.parameters(), *self.likelihood.parameters()],
+            "prior": [*self.prior.parameters()],
+        }
+        return {group: weights for group, weights in groups.items() if weights}

@@ -129,7 +129,7 @@ def check_reference(name: str, problem: type[Problem], options: BaseOptions) -> 
 def checked(variant: str, problem: type[Problem], options: BaseOptions) -> Resolved:
     """Resolve an estimator; ``EstbenchError`` if it is unknown or does not support the problem."""
     resolved = ESTIMATORS.resolve(variant)
-    check_supports(ESTIMATORS.get(resolved.name), problem, options)
+    check_supports(ESTIMATORS.get(resolved.name), problem, options, ESTIMATORS.options(variant))
     return resolved
 
 

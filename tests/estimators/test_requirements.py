@@ -34,7 +34,7 @@ import estbench
 from estbench import estimators, measure, problems
 from estbench.errors import EstbenchError
 from estbench.estimators.requirements import FAMILIES, family_of
-from estbench.latents import OneHot
+from estbench.latents import BernoulliLatents, OneHot
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
 
@@ -721,7 +721,7 @@ def test_each_of_two_layers_is_looked_at(other):
             return Objective(true.params, kind, lambda z: z.sum(-1), lambda: kind(prior), true.context)
 
         kind = uncertain_bits if other == "first" else family
-        return TwoLayerObjective(params, kind, lambda z: z.sum(-1), second, x)
+        return TwoLayerObjective(params, kind, lambda z: z.sum(-1), second, BernoulliLatents(3), x)
 
     problem.objective = objective
     estimators.create_for("rloo", problem)

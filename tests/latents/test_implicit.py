@@ -110,7 +110,7 @@ def test_a_learned_prior_starts_from_the_fixed_one_and_gets_a_gradient(latents):
     torch.manual_seed(7)
     problem = problems.create(f"vae[dataset=digits,latents={latents},latent_size=3,hidden=[8],prior=learned]")
     x = problem.observe(torch.from_numpy(problem.data.train[:4]), torch.Generator().manual_seed(8))
-    assert all(value.eq(0).all() for value in problem.prior_parameters().values())
+    assert all(value.eq(0).all() for value in problem.prior.params.values())
     estimators.create("implicit")(problem(x)).mean().backward()
     (weight,) = problem.groups()["prior"]
     assert weight.grad.isfinite().all()

@@ -110,7 +110,7 @@ def test_an_option_of_training_does_not_change_how_a_bound_is_computed(latents):
     for kl in ("analytic", "sampled"):
         torch.manual_seed(1)
         problem = problems.create(f"vae[dataset=digits,hidden=[4],latents={latents},{size},kl={kl},prior=learned]")
-        nn.init.normal_(problem.learned_prior)
+        nn.init.normal_(problem.prior.outputs)
         x = torch.from_numpy(problem.data.train[:5]).round()
         found.append(evaluate_elbo(problem, x, 8, seed=2))
     assert found[0] == found[1]

@@ -26,7 +26,7 @@ def grey_images(vae, count=5):
 def density(vae, x, z):
     """log p(x|z) by torch.distributions, with sigma as a standard deviation."""
     mean = vae.decoder(z)
-    return Independent(Normal(mean, vae.log_sigma.exp().expand_as(mean)), 1).log_prob(x)
+    return Independent(Normal(mean, vae.likelihood.log_sigma.exp().expand_as(mean)), 1).log_prob(x)
 
 
 @pytest.mark.parametrize(("samples", "batch_shape"), [(1, (5,)), (4, (5,)), (3, (2, 6, 5))])
@@ -37,10 +37,10 @@ def test_f_is_a_normal_density_with_its_constant(samples, batch_shape):
     objective = vae.objective(params, x)
     z = objective.q.sample((samples,))
     for log_sigma in (-3.0, 0.4):
-        torch.nn.init.constant_(vae.log_sigma, log_sigma)
+        torch.nn.init.constant_(vae.likelihood.log_sigma, log_sigma)
         torch.testing.assert_close(objective.f(z), density(vae, x, z), rtol=1e-12, atol=0)
     # A density is not bounded by 1: where sigma is small and the mean is right, it is above.
-    torch.nn.init.constant_(vae.log_sigma, -3.0)
+    torch.nn.init.constant_(vae.likelihood.log_sigma, -3.0)
     assert bool((vae.objective(params, vae.decoder(z)[0]).f(z[:1]) > 0).all())
 
 
@@ -62,7 +62,7 @@ def test_pixels_written_as_2x_minus_1_take_log_2_each_from_the_density():
     vae = grey_vae()
     x = grey_images(vae)
     z = torch.randn(1, 5, 3).double()
-    mean, sigma = vae.decoder(z), vae.log_sigma.exp()
+    mean, sigma = vae.decoder(z), vae.likelihood.log_sigma.exp()
     stretched = Independent(Normal(2 * mean - 1, 2 * sigma.expand_as(mean)), 1).log_prob(2 * x - 1)
     torch.testing.assert_close(vae(x).f(z) - stretched, torch.full((1, 5), 64 * math.log(2)).double())
     assert round(784 * math.log(2), 1) == 543.4
@@ -74,8 +74,8 @@ def test_its_gradients_are_those_of_the_density():
     x = grey_images(vae)
     z = torch.randn(2, 5, 3).double()
     f = vae(x).f(z).sum()
-    residual, sigma = x - vae.decoder(z).detach(), vae.log_sigma.detach().exp()
-    gradient, bias = torch.autograd.grad(f, [vae.log_sigma, vae.decoder[-1].bias])
+    residual, sigma = x - vae.decoder(z).detach(), vae.likelihood.log_sigma.detach().exp()
+    gradient, bias = torch.autograd.grad(f, [vae.likelihood.log_sigma, vae.decoder[-1].bias])
     expected = (residual.square() / sigma.square() - 1).sum()
     torch.testing.assert_close(gradient, expected[None], rtol=1e-12, atol=0)
     torch.testing.assert_close(bias, (residual / sigma.square()).sum((0, 1)), rtol=1e-12, atol=1e-10)
@@ -94,15 +94,15 @@ def test_observing_leaves_the_pixels_grey_and_draws_nothing():
 def test_sigma_starts_at_the_spread_of_the_training_pixels_and_belongs_to_the_decoder():
     vae = grey_vae()
     spread = torch.from_numpy(vae.data.train).double().std(correction=0)
-    torch.testing.assert_close(vae.log_sigma.exp(), spread[None], rtol=1e-6, atol=0)
-    assert any(weight is vae.log_sigma for weight in vae.groups()["decoder"])
+    torch.testing.assert_close(vae.likelihood.log_sigma.exp(), spread[None], rtol=1e-6, atol=0)
+    assert any(weight is vae.likelihood.log_sigma for weight in vae.groups()["decoder"])
 
 
 def test_the_other_initial_weights_are_those_of_binarised_pixels():
     grey = grey_vae().state_dict()
     torch.manual_seed(1)
     binary = problems.create(f"vae[{OPTIONS}]".replace("gaussian", "bernoulli")).double().state_dict()
-    assert set(grey) - set(binary) == {"log_sigma"}
+    assert set(grey) - set(binary) == {"likelihood.log_sigma"}
     assert all(torch.equal(grey[name], weight) for name, weight in binary.items())
 
 

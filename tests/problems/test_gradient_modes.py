@@ -8,6 +8,8 @@ import torch
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.estimators.requirements import families
+from estbench.problems.priors import LearnedPrior
+from estbench.problems.two_layers import TwoLayerObjective
 
 FAMILIES = ("normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t")
 VARIANTS = [
@@ -47,15 +49,15 @@ MEMBERS = {
 def build(variant):
     torch.manual_seed(0)
     problem = problems.create(variant).double()
-    if getattr(problem, "learned_prior", None) is not None:
-        torch.nn.init.normal_(problem.learned_prior, std=0.3)
+    if isinstance(getattr(problem, "prior", None), LearnedPrior):
+        torch.nn.init.normal_(problem.prior.outputs, std=0.3)
     problem.x = problem.observe(torch.from_numpy(problem.data.train[:3]), torch.Generator().manual_seed(1)).double()
     return problem
 
 
 def objective_of(problem):
     objective = problem(problem.x)
-    if problem.layers == 2:
+    if isinstance(objective, TwoLayerObjective):
         objective = objective.estimated_by(estimators.create("disarm"))
     return objective
 
@@ -109,8 +111,8 @@ def test_a_prior_first_seen_without_gradients_has_the_exact_gradient(mode):
     z = objective.q.sample((5,))
     with mode():
         objective.f(z)
-    (gradient,) = torch.autograd.grad(objective.f(z).sum(), problem.learned_prior)
-    loc, log_scale = problem.learned_prior.detach().chunk(2)
+    (gradient,) = torch.autograd.grad(objective.f(z).sum(), problem.prior.outputs)
+    loc, log_scale = problem.prior.outputs.detach().chunk(2)
     scaled = (z - loc) / log_scale.exp()
     expected = torch.cat([(scaled / log_scale.exp()).sum((0, 1)), (scaled.square() - 1).sum((0, 1))])
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)
@@ -140,9 +142,9 @@ def test_every_estimator_moves_all_of_a_learned_prior(latents, name, bound):
         estimator.prepare(problem(problem.x))
     estimator.double()
     optimizer = torch.optim.SGD(problem.parameters(), lr=1e-3, maximize=True)
-    before = problem.learned_prior.detach().clone()
+    before = problem.prior.outputs.detach().clone()
     for _ in range(3):
         optimizer.zero_grad()
         estimator(problem(problem.x)).mean().backward()
         optimizer.step()
-    assert bool((problem.learned_prior != before).all())
+    assert bool((problem.prior.outputs != before).all())

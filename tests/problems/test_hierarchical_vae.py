@@ -12,6 +12,7 @@ from torch import nn
 from estbench import measure, problems
 from estbench.errors import EstbenchError
 from estbench.measure.gradients import loop
+from estbench.problems.priors import LearnedPrior
 
 VARIANTS = (
     "latent_size=2,hidden=[],prior=learned",
@@ -23,8 +24,8 @@ VARIANTS = (
 def build(options, count=3):
     torch.manual_seed(1)
     problem = problems.create(f"hierarchical_vae[dataset=digits,{options}]").double()
-    if problem.learned_prior is not None:
-        nn.init.normal_(problem.learned_prior)
+    if isinstance(problem.prior, LearnedPrior):
+        nn.init.normal_(problem.prior.outputs)
     x = problem.observe(torch.from_numpy(problem.data.train[:count]), torch.Generator().manual_seed(2)).double()
     return problem, x
 
@@ -38,7 +39,7 @@ def by_hand(problem, x):
     size = problem.options.latent_size
     values = [torch.tensor(bits).double() for bits in itertools.product([0.0, 1.0], repeat=size)]
     code = (lambda bits: 2 * bits - 1) if problem.options.coding == "signed" else (lambda bits: bits)
-    prior = torch.zeros(size).double() if problem.learned_prior is None else problem.learned_prior
+    prior = problem.prior.outputs
     log_p, log_q = [], []
     for b1, b2 in itertools.product(values, repeat=2):
         within = log_bernoulli(b2, prior) + log_bernoulli(b1, problem.second_decoder(code(b2)))
@@ -68,7 +69,7 @@ def test_importance_weights_are_those_of_both_layers(options, largest_z):
     objective = problem(x)
     b1 = objective.q.sample((20_000,))
     with torch.no_grad():
-        log_weights = objective.log_weight(b1)
+        log_weights = objective.bound_terms(b1).log_weight
         index = (b1 * 2 ** torch.arange(b1.shape[-1] - 1, -1, -1)).sum(-1).long()
         possible = (log_p - log_q)[index, :, torch.arange(3)]  # (S, B, N): over all b2
     torch.testing.assert_close((possible - log_weights[..., None]).abs().amin(-1), torch.zeros(20_000, 3).double())
@@ -147,7 +148,7 @@ class Normalised(nn.Module):
 
 def test_what_is_too_large_to_enumerate_says_so():
     problem, x = build("latent_size=7,hidden=[]")
-    with pytest.raises(EstbenchError, match=r"two layers of latents have more than 4096 values together; take fewer"):
+    with pytest.raises(EstbenchError, match=r"more than 4096 values together; take fewer"):
         problem(x).exact()
     assert build("latent_size=6,hidden=[]", count=1)[0](x[:1]).exact().shape == (1,)
 
@@ -156,6 +157,6 @@ def test_without_an_estimator_for_the_second_layer_there_is_no_gradient():
     problem, x = build(VARIANTS[0])
     objective = problem(x)
     with pytest.raises(
-        EstbenchError, match=r"second layer of this problem has no estimator; .* estimators.create_for\(variant"
+        EstbenchError, match=r"second latent of this problem has no estimator; .* estimators.create_for\(variant"
     ):
         objective.f(objective.q.sample((1,)))

@@ -272,5 +272,8 @@ def test_a_wrong_option_is_an_error_that_names_it(variant, said):
 
 def test_describe_gives_the_defaults_that_create_uses():
     facts = problems.describe("vae")
-    assert facts["options"] == problems.create("vae").options.model_dump(mode="json")
+    options = problems.create("vae").options
+    assert facts["options"] == {name: getattr(options, name) for name in type(options).model_fields} | {
+        "hidden": [200, 200]
+    }
     assert facts["latents"] == "normal"

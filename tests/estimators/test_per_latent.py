@@ -11,6 +11,7 @@ from scipy import stats
 from estbench import estimators, problems
 from estbench.errors import EstbenchError
 from estbench.estimators import check_supports, create, create_for
+from estbench.problems.priors import LearnedPrior
 
 OPTIONS = ("latent_size=2,hidden=[],prior=learned", "latent_size=2,hidden=[3],prior=learned,coding=signed")
 BLOCKS, REPLICATES = 100, 1000
@@ -33,8 +34,8 @@ def variants(*, unbiased=None):
 def build(options, count=2, dtype=torch.float64):
     torch.manual_seed(1)
     problem = problems.create(f"hierarchical_vae[dataset=digits,{options}]").to(dtype)
-    if problem.learned_prior is not None:
-        torch.nn.init.normal_(problem.learned_prior)
+    if isinstance(problem.prior, LearnedPrior):
+        torch.nn.init.normal_(problem.prior.outputs)
     x = problem.observe(torch.from_numpy(problem.data.train[:count]), torch.Generator().manual_seed(2)).to(dtype)
     return problem, x
 

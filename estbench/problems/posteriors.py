@@ -1,0 +1,53 @@
+"""Posteriors of VAEs: independent latents of the chosen family, and normal latents with a full covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from estbench.latents import FullNormalLatents, Latents
+from estbench.problems.parts import Posterior, register_posterior
+from estbench.problems.priors import FamilyPrior
+
+
+@register_posterior("diagonal")
+class DiagonalPosterior(Posterior):
+    """Independent latents of the family that ``latents`` chooses."""
+
+    for_latents = None
+
+    def __init__(self, latents: Latents) -> None:
+        super().__init__(latents)
+        self.latents = latents
+        self.outputs = latents.outputs
+        self.closed_form_kl = latents.closed_form_kl
+
+    def split(self, outputs: Tensor) -> dict[str, Tensor]:
+        return self.latents.split(outputs)
+
+    def family(self, params: Mapping[str, Tensor]) -> Distribution:
+        return self.latents.family(params)
+
+    def kl(self, params: Mapping[str, Tensor], prior: FamilyPrior) -> Tensor:
+        return self.latents.kl(params, prior.params)
+
+
+@register_posterior("full")
+class FullPosterior(Posterior):
+    """Normal latents with a full covariance: see ``estbench.latents.FullNormalLatents``."""
+
+    family_name = FullNormalLatents.name
+    closed_form_kl = True
+
+    def __init__(self, latents: Latents) -> None:
+        super().__init__(latents)
+        self.latents = FullNormalLatents(self.size)
+        self.outputs = self.latents.outputs
+
+    def split(self, outputs: Tensor) -> dict[str, Tensor]:
+        return self.latents.split(outputs)
+
+    def family(self, params: Mapping[str, Tensor]) -> Distribution:
+        return self.latents.family(params)
