@@ -74,6 +74,7 @@ class Estimator(nn.Module):
     needs_differentiable_f: bool
     version: ClassVar[int] = 1  # raised when the estimate changes: older cells are then recomputed
     evaluations: int | str  # of f, per example and step; a formula such as "2D" if the problem decides
+    scheduled: ClassVar[AbstractSet[str]] = frozenset()  # options that a schedule may change along training
     variants: ClassVar[tuple[str, ...]] = ()  # further choices of options that have a certificate of their own
     _seen: Any = None  # the kind of objective that was checked last
 

@@ -146,6 +146,11 @@ def _check_claim(problem: Problem, objective: Objective, examples: int) -> None:
             f"problem '{problem.name}': q has batch shape {tuple(objective.q.batch_shape)} for {examples} examples; its"
             " density must be one number for each (see torch.distributions.Independent)"
         )
+    if problem.kl_weight != 1 and objective.kl_weight is not problem.kl_weight:
+        raise EstbenchError(
+            f"problem '{problem.name}' does not take the weight of the KL that training gives it; pass"
+            " kl_weight=self.kl_weight to its Objective, or leave training.kl_weight out"
+        )
     claimed = problem.latents_of(getattr(problem, "options", None))
     if claimed in FAMILIES and family_of(objective) != claimed:
         raise EstbenchError(

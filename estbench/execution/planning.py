@@ -12,6 +12,7 @@ from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS, check_supports, create_for
 from estbench.experiment import Cell, Experiment, Plan, find_experiment, make_plan, read_experiment
 from estbench.experiment.spec import experiment_from
+from estbench.experiment.training import Training
 from estbench.failures import is_stop, mistakes_of
 from estbench.plugins import load_plugin
 from estbench.problems import PROBLEMS
@@ -19,6 +20,7 @@ from estbench.problems import create as create_problem
 from estbench.registry import Registry, Resolved
 from estbench.training import State, check_probe
 from estbench.training.isolation import isolated
+from estbench.training.schedules import check_schedules
 from estbench.variant import Variant
 
 
@@ -78,27 +80,36 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
     An estimator that raises something else than ``EstbenchError`` fails only its own cells. Return the number of
     training examples by the problem's label.
     """
-    wanted: dict[str, dict[str, Cell]] = {}
+    wanted: dict[tuple[str, Training], dict[str, Cell]] = {}
     for cell in plan:
-        wanted.setdefault(cell.problem.label, {})[cell.estimator.label] = cell
+        wanted.setdefault((cell.problem.label, _weighted(cell.training)), {})[cell.estimator.label] = cell
     sizes = {}
-    for label, cells in wanted.items():
+    for (label, training), cells in wanted.items():
         first = next(iter(cells.values()))
         with isolated(), torch.random.fork_rng([]):
             with mistakes_of(f"problem '{label}' cannot be built"):
                 problem = create_problem(Variant(first.problem.name, first.problem.options))
                 sizes[label] = len(problem.data.train)
+            problem.kl_weight = training.kl_weight_at(0)
             named = [Variant(cell.estimator.name, cell.estimator.options) for cell in cells.values()]
             probing = [Variant.parse(name) for name in (first.probe.shared, first.probe.reference) if name]
+            built = []
             for variant in (*named, *(each for each in probing if each.name != "exact")):
                 try:
-                    create_for(variant, problem)
+                    built.append(create_for(variant, problem))
                 except EstbenchError:
                     raise
                 except BaseException as error:
                     if is_stop(error, interrupted):
                         raise
+            check_schedules(first.training, built)
     return sizes
+
+
+def _weighted(training: Training) -> Training:
+    """Return settings that say only whether the KL has a weight: its first value that is not 1."""
+    weights = [training.kl_weight_at(step) for step in (0, training.steps // 2, training.steps)]
+    return Training(kl_weight=next((weight for weight in weights if weight != 1), 1.0))
 
 
 def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:

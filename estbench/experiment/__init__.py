@@ -7,11 +7,11 @@ from estbench.experiment.spec import (
     Experiment,
     Probe,
     Throughput,
-    Training,
     find_experiment,
     log_spaced,
     read_experiment,
 )
+from estbench.experiment.training import Schedule, Training
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -20,6 +20,7 @@ __all__ = [
     "Experiment",
     "Plan",
     "Probe",
+    "Schedule",
     "Throughput",
     "Training",
     "content_hash",

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from estbench.errors import EstbenchError
 from estbench.experiment.keys import SCHEMA_VERSION, content_hash
-from estbench.experiment.spec import Evaluation, Experiment, Probe, Training
+from estbench.experiment.spec import Evaluation, Experiment, Probe
 from estbench.experiment.sweep import Sweep, check_names, swept_training, trainings, variants
+from estbench.experiment.training import Training
 from estbench.options import Frozen, validated
 from estbench.registry import Resolved
 from estbench.source import combine_fingerprints

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.experiment.training import MOST, Count, Training
 from estbench.options import Frozen, validated
 from estbench.toml_files import read_toml
 from estbench.variant import NAME, parse_value
@@ -20,12 +21,9 @@ MOST_SEEDS = 10_000
 # Combinations of swept settings; each of them is run with every seed.
 MOST_COMBINATIONS = 10_000
 
-# Upper limit of steps, examples and draws, which a 64-bit counter holds.
-MOST = 10**12
 # Upper limit of draws for one example or one measurement.
 MOST_DRAWS = 10**6
 
-Count = Annotated[int, Field(ge=1, le=MOST)]
 Value = bool | int | float | str
 
 
@@ -39,28 +37,6 @@ def log_spaced(first: int, last: int, points: int) -> list[int]:
     """
     ratio = last / first
     return sorted({*(round(first * ratio ** (at / (points - 1))) for at in range(points - 1)), last})
-
-
-class Training(Frozen):
-    """The training of every cell: on minibatches, for a fixed number of steps."""
-
-    steps: Count = 2000
-    batch_size: Count = 100
-    learning_rate: float = Field(default=1e-3, gt=0)
-    estimator_learning_rate: float | None = Field(
-        default=None, gt=0, description="for the learned parts of an estimator; if absent, that of the model"
-    )
-    optimizer: Literal["adam", "sgd"] = Field(
-        default="adam", description="of the model; learned parts of an estimator always use Adam"
-    )
-    schedule: Literal["constant", "cosine"] = Field(
-        default="constant",
-        description="of the learning rates; cosine falls to zero along a quarter of its period",
-    )
-
-    def rate_at(self, step: int) -> float:
-        """Return the factor of the learning rates at step 0, 1, ..."""
-        return math.cos(math.pi / 2 * step / self.steps) if self.schedule == "cosine" else 1.0
 
 
 # The first evaluation after step 0 is at this part of the run.

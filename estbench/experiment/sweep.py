@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from estbench.errors import EstbenchError, did_you_mean
-from estbench.experiment.spec import Experiment, Training, Value
+from estbench.experiment.spec import Experiment, Value
+from estbench.experiment.training import Training
 from estbench.options import validated
 from estbench.registry import Resolved
 from estbench.variant import Variant

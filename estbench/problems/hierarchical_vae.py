@@ -128,7 +128,15 @@ class HierarchicalVAE(Problem):
         def log_likelihood(z: Tensor) -> Tensor:
             return pixel_log_likelihood(self.decoder(self._coded(z)), x)
 
-        return TwoLayerObjective(params, self.family.family, log_likelihood, self._second_objective, self.family, x)
+        return TwoLayerObjective(
+            params,
+            self.family.family,
+            log_likelihood,
+            self._second_objective,
+            self.family,
+            x,
+            kl_weight=self.kl_weight,
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """Return E[x|z1], (N, D) to (N, X)."""

@@ -114,6 +114,7 @@ class MixedVAE(Problem):
             x,
             self.prior,
             lambda: self.discrete.kl(params, self.prior.params),
+            self.kl_weight,
         )
 
     def _second_objective(self, y: Tensor, x: Tensor) -> Objective:

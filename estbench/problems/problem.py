@@ -77,6 +77,7 @@ class Problem(nn.Module):
     version: ClassVar[int] = 1
     latents: ClassVar[str] = "other"  # a family that q must then have ("normal", "bernoulli", ...), or any other word
     data: Dataset
+    kl_weight: float = 1.0  # of the objectives of training, which sets it: pass it on to Objective
 
     def __repr__(self) -> str:
         """Return its name with options and its sizes; ``nn.Module.__repr__(problem)`` lists its modules."""

@@ -48,6 +48,8 @@ class TwoLayerObjective(Objective):
         The family of z2.
     prior, kl
         p(z1) and KL(q(z1|x) || p(z1)), for two latents of x; two layers have neither.
+    kl_weight
+        The weight of the KL of both latents in L.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class TwoLayerObjective(Objective):
         context: Tensor,
         prior: Callable[[], Distribution] | None = None,
         kl: Callable[[], Tensor] | None = None,
+        kl_weight: float | Tensor = 1.0,
     ) -> None:
         super().__init__(
             params,
@@ -80,6 +83,7 @@ class TwoLayerObjective(Objective):
             prior or _no_prior,
             context,
             kl or (lambda: -family(params).entropy()),
+            kl_weight=kl_weight,
         )
         self.layered = log_likelihood is not None
         self._make_second = second
@@ -137,7 +141,10 @@ class TwoLayerObjective(Objective):
         return BoundTerms(value - self._kl(), weight + log_ratio, likelihood)
 
     def exact(self) -> Tensor:
-        """Return L as a sum over all values of both layers, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``."""
+        """Return L as a sum over all values of both latents, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``.
+
+        With an estimator of the second latent, if that has too many values, it is a sum over z1 of q(z1) f(z1).
+        """
         values = states(self.q, ENUMERABLE)
         ones = [1] * len(self.batch_shape)
         if values is not None:
@@ -149,6 +156,8 @@ class TwoLayerObjective(Objective):
                 value = self._count(z) + self._weighted(value) if self.layered else value
                 self.evaluations += second.evaluations
                 return (self.q.log_prob(z).exp() * value).sum(0) - self.kl()
+            if self._second_estimator is not None:
+                return (self.q.log_prob(z).exp() * self.f(z)).sum(0) - self.kl()
         raise EstbenchError(
             "this objective has no exact value: its two latents are continuous, or have more than"
             f" {ENUMERABLE} values together; take fewer latents (6 bits each, say)"

@@ -216,6 +216,7 @@ class VAE(Problem):
             x,
             (lambda: self.posterior.kl(params, self.prior)) if self.analytic else None,
             self.options.importance_samples,
+            kl_weight=self.kl_weight,
         )
 
     def decode(self, z: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from estbench.errors import EstbenchError
 from estbench.estimators import surrogate_of
@@ -24,6 +24,7 @@ from estbench.training.measuring import (
     probe_steps,
     take_pictures,
 )
+from estbench.training.schedules import set_scheduled
 from estbench.training.state import State
 
 # Between two looks at the bounds' schedule, at non-finite values and at the checkpoint's clock lie at most so many
@@ -102,7 +103,10 @@ def take_steps(state: State, steps: int, pause: Callable[[], bool] = lambda: Fal
     training = state.cell.training
     parameters = [*problem.parameters(), *estimator.parameters()]
     surrogates = []
+    scheduled = training.weights_kl or training.temperature is not None
     for _ in range(steps):
+        if scheduled:
+            set_scheduled(training, state.step, problem, estimator)
         objective = problem(next(state.batches))
         surrogate = surrogate_of(estimator, objective).mean()
         if not surrogate.requires_grad:
@@ -113,7 +117,9 @@ def take_steps(state: State, steps: int, pause: Callable[[], bool] = lambda: Fal
         for parameter in parameters:  # what Optimizer.zero_grad does, without its profiling hooks: 2 % of a step
             parameter.grad = None
         surrogate.backward()  # type: ignore[no-untyped-call]
-        if training.schedule != "constant":
+        if training.clip_norm is not None:
+            state.unclipped_norm = nn.utils.clip_grad_norm_(problem.parameters(), training.clip_norm)
+        if training.changes_rates:
             for optimizer, rate in zip(optimizers, state.rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * training.rate_at(state.step)
         for optimizer in optimizers:

@@ -157,7 +157,9 @@ def _observations(state: State, split: str, count: int) -> Tensor:
 
 
 def _gradient_norm(state: State) -> float:
-    """Euclidean norm of the last step's gradient over all of the model's weights."""
+    """Euclidean norm of the last step's gradient over all of the model's weights, before any clipping."""
+    if state.unclipped_norm is not None:
+        return float(state.unclipped_norm)
     gradients = [weight.grad for weight in state.problem.parameters() if weight.grad is not None]
     return float(torch.nn.utils.get_total_norm(gradients))
 

@@ -23,6 +23,7 @@ from estbench.problems import create as create_problem
 from estbench.randomness import seeded
 from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
+from estbench.training.schedules import set_scheduled
 from estbench.variant import Variant
 
 Rows = list[dict[str, Any]]
@@ -45,15 +46,19 @@ class State:
         self.cell = cell
         self.device = device
         self.problem: Problem = initial_problem(cell, device)
+        self.problem.kl_weight = cell.training.kl_weight_at(0)
         self.batches = Batches(self.problem, cell.training.batch_size, stream_seed(cell.seed, "data"))
         self.estimator = initial_estimator(cell, self.problem)
-        rate = cell.training.learning_rate
-        self.optimizers = [optimizer_of(self.problem, rate, cell.training.optimizer)]
+        training = cell.training
+        set_scheduled(training, 0, self.problem, self.estimator)
+        rate = training.learning_rate
+        self.optimizers = [optimizer_of(self.problem, rate, training.optimizer, training.weight_decay)]
         if any(True for _ in self.estimator.parameters()):
-            self.optimizers.append(optimizer_of(self.estimator, cell.training.estimator_learning_rate or rate))
+            self.optimizers.append(optimizer_of(self.estimator, training.estimator_learning_rate or rate))
         self.rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step = 0
         self.evaluations = 0
+        self.unclipped_norm: torch.Tensor | None = None  # of the last step's gradient, if it was clipped
         self.curves: Rows = []
         self.gradients: Rows = []
         self.remarks: Rows = []
@@ -214,11 +219,18 @@ def _examples(problem: Problem) -> torch.Tensor:
     return problem.observe(intensities, torch.Generator(problem.device).manual_seed(0))
 
 
-def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam") -> torch.optim.Optimizer:
-    """The optimiser of a run, ``adam`` or ``sgd``, which ascends."""
-    if name == "sgd":
-        return torch.optim.SGD(module.parameters(), lr=learning_rate, maximize=True, fused=True)
-    return torch.optim.Adam(module.parameters(), lr=learning_rate, maximize=True, fused=True)
+def optimizer_of(
+    module: nn.Module, learning_rate: float, name: str = "adam", weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """The optimiser of a run, ``adam``, ``adamw`` or ``sgd``, which ascends; only ``adamw`` has a weight decay."""
+    weights = module.parameters()
+    match name:
+        case "sgd":
+            return torch.optim.SGD(weights, lr=learning_rate, maximize=True, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay, maximize=True, fused=True)
+        case _:
+            return torch.optim.Adam(weights, lr=learning_rate, maximize=True, fused=True)
 
 
 def bytes_of(*modules: nn.Module) -> int:

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from oracles.two_latents import bound
 from scipy import stats
 
-from estbench import estimators, problems
+from estbench import estimators, measure, problems
 from estbench.errors import EstbenchError
 from estbench.estimators import check_supports, create, create_for
 from estbench.problems.priors import LearnedPrior
@@ -31,11 +32,12 @@ def variants(*, unbiased=None):
                 yield variant
 
 
-def build(options, count=2, dtype=torch.float64):
+def build(options, count=2, dtype=torch.float64, name="hierarchical_vae"):
     torch.manual_seed(1)
-    problem = problems.create(f"hierarchical_vae[dataset=digits,{options}]").to(dtype)
-    if isinstance(problem.prior, LearnedPrior):
-        torch.nn.init.normal_(problem.prior.outputs)
+    problem = problems.create(f"{name}[dataset=digits,{options}]").to(dtype)
+    for module in problem.modules():
+        if isinstance(module, LearnedPrior):
+            torch.nn.init.normal_(module.outputs)
     x = problem.observe(torch.from_numpy(problem.data.train[:count]), torch.Generator().manual_seed(2)).to(dtype)
     return problem, x
 
@@ -58,11 +60,12 @@ def block_means(problem, estimator, x):
     return torch.stack(rows)
 
 
-def t_scores(variant, options):
+def t_scores(variant, options, name="hierarchical_vae", kl_weight=1.0):
     """Of the weights of all groups; and the largest standard error in a network, in units of its gradient's norm."""
-    problem, x = build(options)
+    problem, x = build(options, name=name)
+    problem.kl_weight = kl_weight
     estimator = prepared(variant, problem, x).eval()
-    exact = torch.autograd.grad(problem(x).exact().mean(), list(problem.parameters()))
+    exact = torch.autograd.grad(bound(problem, x, kl_weight).mean(), list(problem.parameters()))
     expected = torch.cat([gradient.flatten() for gradient in exact])
     torch.manual_seed(5)
     rows = block_means(problem, estimator, x)
@@ -111,6 +114,52 @@ def test_every_weight_of_both_layers_gets_the_exact_gradient(variant, options):
 def test_all_the_other_unbiased_ones_too(variant):
     scores, _ = t_scores(variant, OPTIONS[1])
     assert scores.abs().max() < threshold(30 * len(scores))
+
+
+NORMAL = "latents=normal,latent_size=1,hidden=[3],prior=learned"
+CATEGORICAL = "latents=categorical,categories=3,latent_size=1,hidden=[3],prior=learned,coding=signed"
+MIXED = "discrete_size=1,categories=3,continuous_size=1,hidden=[3],prior=learned"
+MIXED_BITS = "discrete=bernoulli,discrete_size=2,continuous_size=1,hidden=[],prior=learned"
+# Every family of two latents, with plain estimators and an estimator for each latent, with and without a weight.
+CASES = [
+    ("hierarchical_vae", NORMAL, "reparam", 1.0),
+    ("hierarchical_vae", NORMAL, "stl", 0.5),
+    ("hierarchical_vae", NORMAL, "rloo[num_samples=4]", 1.0),
+    ("hierarchical_vae", NORMAL, "per_latent[z1=rloo,z2=reparam]", 2.0),
+    ("hierarchical_vae", NORMAL, "per_latent[z1=stl,z2=rloo]", 1.0),
+    ("hierarchical_vae", NORMAL, "per_latent[z1=measure-valued,z2=antithetic]", 1.0),
+    ("hierarchical_vae", CATEGORICAL, "rloo", 1.0),
+    ("hierarchical_vae", CATEGORICAL, "per_latent[z1=arsm,z2=rloo]", 0.5),
+    ("hierarchical_vae", OPTIONS[1], "per_latent[z1=disarm,z2=rebar]", 1.0),
+    ("hierarchical_vae", OPTIONS[1], "disarm", 0.5),
+    ("mixed_vae", MIXED, "rloo", 1.0),
+    ("mixed_vae", MIXED, "per_latent[y=rloo,z=reparam]", 0.5),
+    ("mixed_vae", MIXED, "per_latent[y=enumeration,z=stl]", 1.0),
+    ("mixed_vae", MIXED, "per_latent[y=arsm,z=reparam]", 1.0),
+    ("mixed_vae", MIXED_BITS, "per_latent[y=disarm,z=stl]", 2.0),
+    ("mixed_vae", MIXED_BITS, "per_latent[y=rebar,z=reparam]", 1.0),
+    ("mixed_vae", MIXED_BITS, "per_latent[y=relax,z=rloo]", 1.0),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "variant", "kl_weight"), CASES)
+def test_every_pair_of_latents_gets_the_exact_gradient(name, options, variant, kl_weight):
+    """The reference is a sum or quadrature over both latents, written without the objective that is tested."""
+    scores, _ = t_scores(variant, options, name, kl_weight)
+    assert scores.abs().max() < threshold(len(CASES) * len(scores))
+
+
+@pytest.mark.parametrize(("name", "options"), sorted({(name, options) for name, options, _, _ in CASES}))
+@pytest.mark.parametrize("kl_weight", [1.0, 0.3])
+def test_bounds_are_the_true_ones_of_both_latents(name, options, kl_weight):
+    problem, x = build(options, name=name)
+    problem.kl_weight = kl_weight
+    found = measure.evaluate_elbo(problem, x[:1].expand(20_000, -1), 2, seed=3)
+    exact = float(bound(problem, x)[0].detach())
+    assert abs(found.elbo - exact) < 0.1
+    assert exact < found.iwae
+    if options in OPTIONS:
+        torch.testing.assert_close(problem(x).exact(), bound(problem, x, kl_weight), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("variant", ["straight-through", "concrete"])

@@ -46,6 +46,8 @@ class Concrete(Estimator):
     evaluations = 1
     variants = ("concrete[kl=concrete]",)
 
+    scheduled = frozenset({"temperature"})
+
     class Options(BaseOptions):
         """Options of ``concrete``."""
 

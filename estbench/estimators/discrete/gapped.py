@@ -43,6 +43,8 @@ class GappedST(Estimator):
     needs_differentiable_f = True
     evaluations = 1
 
+    scheduled = frozenset({"temperature"})
+
     class Options(BaseOptions):
         """Options of ``gapped-st``."""
 

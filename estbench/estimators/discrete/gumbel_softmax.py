@@ -66,6 +66,8 @@ class GumbelSoftmax(Estimator):
     evaluations = 1
     variants = ("gumbel-softmax[kl=concrete]",)
 
+    scheduled = frozenset({"temperature"})
+
     class Options(BaseOptions):
         """Options of ``gumbel-softmax``."""
 
@@ -112,6 +114,8 @@ class STGumbel(Estimator):
     needs_differentiable_f = True
     evaluations = 1
 
+    scheduled = frozenset({"temperature"})
+
     class Options(BaseOptions):
         """Options of ``st-gumbel``."""
 
@@ -151,6 +155,8 @@ class GumbelRao(Estimator):
     unbiased = False
     needs_differentiable_f = True
     evaluations = 1
+
+    scheduled = frozenset({"temperature"})
 
     class Options(BaseOptions):
         """Options of ``gumbel-rao``."""

@@ -8,6 +8,7 @@ from estbench.certify.record import CertificateStatus
 from estbench.options import shortened
 from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
+from estbench.report.analysis.protocol import describe_training
 from estbench.report.analysis.wording import count_noun, format_list
 from estbench.store import Status
 
@@ -44,6 +45,7 @@ def describe_limits(frames: Frames) -> list[str]:
     return [
         *_unfinished(frames),
         *_few_seeds(frames),
+        *describe_training(frames),
         *omissions(frames),
         *_timing_places(frames),
         *_provenance(frames),
