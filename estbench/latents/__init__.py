@@ -5,7 +5,7 @@ from estbench.latents.bernoulli import BernoulliLatents
 from estbench.latents.categorical import CategoricalLatents, OneHot
 from estbench.latents.densities import closed_form_kl, frozen, log_densities, without_stale_caches
 from estbench.latents.families import FAMILY_NAMES, make_latents
-from estbench.latents.finite import states
+from estbench.latents.finite import is_finite, states
 from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.latents.normal import NormalLatents
@@ -25,6 +25,7 @@ __all__ = [
     "StudentTLatents",
     "closed_form_kl",
     "frozen",
+    "is_finite",
     "log_densities",
     "make_latents",
     "states",

@@ -7,6 +7,11 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
 
 
+def is_finite(q: Distribution) -> bool:
+    """Return whether q has finitely many values, as bits and one-hot vectors have."""
+    return isinstance(q.base_dist if isinstance(q, Independent) else q, Bernoulli | OneHotCategorical)
+
+
 def states(q: Distribution, limit: int = 4096) -> Tensor | None:
     """Return every value of q, (N, *event_shape); None if they are not finite in number, or more than ``limit``.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
-from estbench.latents import Latents, states
+from estbench.latents import Latents, is_finite, states
 from estbench.problems.objective import ENUMERABLE, BoundTerms, Family, Objective
 
 
@@ -143,7 +143,7 @@ class TwoLayerObjective(Objective):
     def exact(self) -> Tensor:
         """Return L as a sum over all values of both latents, (*R, B); ``EstbenchError`` for more than ``ENUMERABLE``.
 
-        With an estimator of the second latent, if that has too many values, it is a sum over z1 of q(z1) f(z1).
+        With an estimator of a continuous second latent, it is a sum over z1 of q(z1) f(z1).
         """
         values = states(self.q, ENUMERABLE)
         ones = [1] * len(self.batch_shape)
@@ -156,7 +156,7 @@ class TwoLayerObjective(Objective):
                 value = self._count(z) + self._weighted(value) if self.layered else value
                 self.evaluations += second.evaluations
                 return (self.q.log_prob(z).exp() * value).sum(0) - self.kl()
-            if self._second_estimator is not None:
+            if self._second_estimator is not None and not is_finite(second.q):
                 return (self.q.log_prob(z).exp() * self.f(z)).sum(0) - self.kl()
         raise EstbenchError(
             "this objective has no exact value: its two latents are continuous, or have more than"
