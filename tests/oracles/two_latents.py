@@ -54,10 +54,8 @@ def hierarchical_bound(problem, x, kl_weight):
     prior = distribution(family, problem.prior.outputs, shape)
     within = distribution(family, problem.second_decoder(flat(z2, q2, coding)), shape)
     ratio = prior.log_prob(z2) + within.log_prob(z1.expand(len(z2), *z1.shape)) - q2.log_prob(z2)
-    value = log_pixels(problem.decoder(flat(z1, q1, coding)), x) + kl_weight * (
-        (mass2 * ratio).sum(0) - q1.log_prob(z1)
-    )
-    return (mass1 * value).sum(0)
+    kl = q1.log_prob(z1) - (mass2 * ratio).sum(0)
+    return (mass1 * (log_pixels(problem.decoder(flat(z1, q1, coding)), x) - kl_weight * kl)).sum(0)
 
 
 def mixed_bound(problem, x, kl_weight):

@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 
 from estbench.certify.check_result import CheckResult, decide, describe_deviation, not_applicable
 from estbench.certify.estimator_under_test import EstimatorUnderTest
-from estbench.certify.problems.base import NODES, SmallProblem
+from estbench.certify.problems.base import NODES, QUADRATURE, SmallProblem, at_noise
 from estbench.certify.sampling import Gradients, sample_gradients
 from estbench.estimators import Estimator
 from estbench.latents import states
@@ -36,7 +36,7 @@ MAX_NODES = 120_000  # of a grid
 # Allowed errors, relative to the gradient's norm: a sum over values is exact, a quadrature as good as its nodes (the
 # logarithm of a sum has poles).
 ROUNDING = 1e-10
-QUADRATURE = 1e-6
+BY_NODES = 1e-6
 TOTAL_TOLERANCE = 1e-9  # of the sum of all probabilities
 Sampler = Callable[..., Tensor]
 
@@ -67,7 +67,7 @@ def compare_mean(mean: Gradients, problem: SmallProblem, evidence: str, size: fl
     errors = {group: (mean[group] - exact[group]).abs() / problem.gradient_norm(group) for group in exact}
     group = max(errors, key=lambda name: float(errors[name].nan_to_num(torch.inf).max()))
     error, worst = float(errors[group].max()), int(errors[group].argmax())
-    bound = max(size, 1.0) * (QUADRATURE if problem.latents.name == "normal" else ROUNDING)
+    bound = max(size, 1.0) * (BY_NODES if problem.latents.name in QUADRATURE else ROUNDING)
     return decide(
         error <= bound,
         f"relative error {error:.1e}, bound {bound:.0e}, {evidence}",
@@ -98,8 +98,8 @@ def enumerate_moments(estimator: Estimator, problem: SmallProblem) -> ExactMomen
             position += sample_shape[0]
             if q.batch_shape != shape or len(chosen) != sample_shape[0]:
                 raise _OtherDrawsError
-            if problem.latents.name == "normal":
-                return q.mean + q.stddev * chosen
+            if problem.latents.name in QUADRATURE:
+                return at_noise(q, chosen)
             z = chosen.expand(len(chosen), *shape, *q.event_shape)
             # The distribution that is drawn from need not be the objective's q.
             probability = probability * q.log_prob(z).detach().sum(0).exp()
@@ -169,7 +169,7 @@ def _list_tuples(problem: SmallProblem, samples: int) -> tuple[Tensor, Tensor] |
     q = problem.latents.family(problem.params)
     if samples == 0:
         return problem.weights, torch.ones(1, len(problem.weights), dtype=torch.float64)
-    if problem.latents.name == "normal":
+    if problem.latents.name in QUADRATURE:
         return _make_grid(q, samples)
     values = states(q)
     if values is None or len(values) ** samples > MAX_TUPLES:

@@ -21,10 +21,13 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal
 
 from estbench.latents import Latents
 from estbench.problems import Objective
 
+# Families that are integrated by quadrature over standard noise.
+QUADRATURE = frozenset({"normal", "full-normal"})
 NODES = 48  # of quadrature, per latent: the integrands are smooth and of moderate scale
 EXAMPLES = 2
 # Groups of gradients: the names of the variational parameters, and these two for the model's own weights. The name of
@@ -125,7 +128,7 @@ class SmallProblem:
             observed,
             (lambda: self.latents.kl(params, prior)) if self.analytic_kl else None,
             self.importance_samples,
-            expectation if self.expectation or self.latents.name == "normal" else None,
+            expectation if self.expectation or self.latents.name in QUADRATURE else None,
         )
         return objective
 
@@ -156,15 +159,21 @@ class SmallProblem:
         noise = torch.cartesian_prod(*axes).view(-1, count, latents)
         mass = torch.cartesian_prod(*[torch.tensor(masses / masses.sum())] * (latents * count)).view(len(noise), -1)
         probability = mass.prod(1)
-        loc, scale = objective.params["loc"], objective.params["log_scale"].exp()
-        ones = [1] * (loc.dim() - 1)
-        z = loc + scale * noise.view(-1, *ones, latents)  # (N * K, *R, B, D)
+        ones = [1] * len(objective.batch_shape)
+        z = at_noise(objective.q, noise.view(-1, *ones, latents))  # (N * K, *R, B, D)
         if count == 1:
             values = objective.f(z) - objective.kl()
         else:
             log_weights = objective.log_weight(z).view(len(noise), count, *objective.batch_shape)
             values = log_weights.logsumexp(1) - math.log(count)
         return torch.einsum("n,n...->...", probability, values)
+
+
+def at_noise(q: Distribution, noise: Tensor) -> Tensor:
+    """Return the samples of normal latents that standard noise, (N, *1, D), is turned into: (N, *R, B, D)."""
+    if isinstance(q, MultivariateNormal):
+        return q.loc + (q.scale_tril @ noise[..., None])[..., 0]
+    return q.mean + q.stddev * noise
 
 
 def draw_inputs(latents: Latents, seed: int, examples: int = EXAMPLES) -> tuple[Tensor, Tensor]:

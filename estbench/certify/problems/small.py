@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from estbench.certify.problems.base import Integrand, SmallProblem, centre, draw_inputs
-from estbench.latents import BernoulliLatents, CategoricalLatents, Latents, NormalLatents
+from estbench.latents import BernoulliLatents, CategoricalLatents, FullNormalLatents, Latents, NormalLatents
 
 
 def _quadratic(z: Tensor, w: Tensor) -> Tensor:
@@ -63,6 +63,9 @@ SMALL: tuple[SmallProblem, ...] = (
     _make_problem(NormalLatents(2), "quadratic", 134, analytic_kl=True),
     _make_problem(NormalLatents(2), "cosine", 149, analytic_kl=False),
     _make_problem(NormalLatents(2), "decoder", 88, analytic_kl=True),
+    _make_problem(FullNormalLatents(2), "quadratic", 30, analytic_kl=True),
+    _make_problem(FullNormalLatents(2), "cosine", 35, analytic_kl=False),
+    _make_problem(FullNormalLatents(2), "decoder", 19, analytic_kl=True),
     _make_problem(BernoulliLatents(3), "quadratic", 3118, analytic_kl=True),
     _make_problem(BernoulliLatents(3), "exponential", 3240, analytic_kl=False),
     _make_problem(BernoulliLatents(3), "decoder", 2886, analytic_kl=True),

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estbench.certify.problems.base import Expectation, Parameters, SmallProblem, centre, draw_inputs
+from estbench.certify.problems.base import (
+    QUADRATURE,
+    Expectation,
+    Parameters,
+    SmallProblem,
+    at_noise,
+    centre,
+    draw_inputs,
+)
 from estbench.certify.problems.continuous import make_polynomial_problem
 from estbench.certify.problems.small import INTEGRANDS
 from estbench.latents import (
@@ -25,6 +33,7 @@ from estbench.latents import (
     BetaLatents,
     CategoricalLatents,
     DirichletLatents,
+    FullNormalLatents,
     GammaLatents,
     Latents,
     NormalLatents,
@@ -54,7 +63,7 @@ def _make_problem(latents: Latents, integrand: str, seed: int, samples: int = 1)
     # To see a smaller bias of a score function of several samples would take millions of draws.
     if samples > 1:
         problem = dataclasses.replace(problem, detectable=0.1)
-        if latents.name == "normal":
+        if latents.name in QUADRATURE:
             problem = dataclasses.replace(problem, expectation=_multi_sample_bound(problem, samples))
     return centre(problem)
 
@@ -94,7 +103,7 @@ def _nodes(q: Distribution) -> tuple[Tensor, Tensor]:
     latents = q.event_shape[0]
     noise = torch.cartesian_prod(*[torch.tensor(abscissae)] * latents).view(-1, *ones, latents)
     mass = torch.cartesian_prod(*[torch.tensor(masses / masses.sum())] * latents).view(len(noise), latents).prod(1)
-    return q.mean + q.stddev * noise, mass.log().view(-1, *ones)
+    return at_noise(q, noise), mass.log().view(-1, *ones)
 
 
 # With several samples, only as many tuples as the estimator `enumeration` can sum over.
@@ -103,6 +112,10 @@ WIDE: tuple[SmallProblem, ...] = (
     _make_problem(BernoulliLatents(5), "exponential", 39),
     _make_problem(CategoricalLatents(4, 5), "exponential", 39),
     _make_problem(NormalLatents(3), "decoder", 8, SAMPLES),
+    _make_problem(FullNormalLatents(3), "quadratic", 23),
+    _make_problem(FullNormalLatents(2), "decoder", 1, 3),
+    _make_problem(FullNormalLatents(2), "quadratic", 2, 2),
+    _make_problem(FullNormalLatents(2), "cosine", 7, 2),
     _make_problem(BernoulliLatents(4), "exponential", 2, 3),
     _make_problem(CategoricalLatents(1, 5), "exponential", 8, 4),
     make_polynomial_problem(GammaLatents(4), "bilinear", 1, EXAMPLES),
