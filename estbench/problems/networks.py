@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 from torch import Generator, Tensor, nn
 
-from estbench.datasets import DATASETS
+from estbench.datasets import info as dataset_info
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -26,11 +26,11 @@ CACHED = 2**17
 
 
 def _known(dataset: str) -> str:
-    DATASETS.get(dataset)
+    dataset_info(dataset)
     return dataset
 
 
-ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset
+ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset, or file:PATH
 
 
 def perceptron(sizes: list[int], activation: str) -> nn.Sequential:
