@@ -113,7 +113,7 @@ def check(dataset: str, plugins: tuple[str, ...], *, as_json: bool) -> None:
     These are read: .npz and .npy files of NumPy, tables (.csv, .csv.gz; a row for each image), and folders of PNG
     files. Splits that a file does not name are made from its training images.
     """
-    from estbench.cli.console import fold, print_json, say
+    from estbench.cli.console import print_json, say
     from estbench.datasets import DATASETS
     from estbench.datasets.own_files import PREFIX, is_own_file
     from estbench.plugins import load_plugin
@@ -126,12 +126,9 @@ def check(dataset: str, plugins: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    command = facts.pop("next")
     for name, value in facts.items():
         for line in _write(value):
-            for part in fold(f"{TITLES.get(name, name)}: {line}", hang="  "):
-                say(part)
-    say(f"next: {command}")  # to be copied, and so in one line
+            say(f"{TITLES.get(name, name)}: {line}")
 
 
 def _describe_own(name: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def read_csv(content: bytes, name: str) -> Contents:
     UNPACKED_BYTES.check(values * BYTES_PER_VALUE, name)
     header = _is_header([word.strip(' "') for word in first.split(separator)])
     table = _parse(content, separator, header=header)
+    if len(table) == 0:
+        raise EstbenchError("it has no row of pixels; give one for each image")
     if not header:
         _refuse_unnamed_label(len(table.columns))
     named = {str(column).strip().lower(): column for column in table.columns} if header else {}
@@ -113,15 +115,16 @@ def _refuse_unnamed_label(columns: int) -> None:
 
 def _rows_by_split(column: pd.Series[Any]) -> dict[str, NDArray[np.bool_]]:
     """Return which rows belong to each split."""
-    words = column.astype(str).str.strip()
-    splits = words.map({word: split_named(word) for word in words.unique()})
-    if splits.isna().any():
-        at = int(splits.isna().to_numpy().argmax())
-        known = ", ".join(WORDS)
+    words = [str(word).strip() for word in column]
+    known = {word: split_named(word) for word in set(words)}
+    splits = np.array([known[word] or "" for word in words])
+    if "" in splits:
+        at = int((splits == "").argmax())
         raise EstbenchError(
-            f"its column 'split' has '{shortened(words.iloc[at], LONGEST_SHOWN)}' in row {at + 1}; write one of {known}"
+            f"its column 'split' has '{shortened(words[at], LONGEST_SHOWN)}' in row {at + 1}; "
+            f"write one of {', '.join(WORDS)}"
         )
-    chosen = {split: (splits == split).to_numpy() for split in WORDS if (splits == split).any()}
+    chosen = {split: splits == split for split in WORDS if split in splits}
     if "train" not in chosen:
         raise EstbenchError("its column 'split' names no row 'train'; name some")
     return chosen
@@ -140,6 +143,6 @@ def _to_numbers(table: pd.DataFrame) -> NDArray[Any]:
     if table.shape[1] == 0:
         raise EstbenchError("it has no column of pixels; give one for each pixel")
     array = table.to_numpy()
-    if len(array) and array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255:
+    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() <= 255:
         return array.astype(np.uint8)
     return array
