@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import warnings
@@ -27,6 +28,8 @@ NUMBERS = {"", "unnamed: 0", "index", "id"}
 SMALLEST_SIDE = 8
 # Bytes of a value in memory while a table is read.
 BYTES_PER_VALUE = 8
+# Bytes that are looked at, or unpacked, at a time.
+PIECE = 2**20
 LONGEST_SHOWN = 40
 LONGEST_REASON = 200
 
@@ -34,10 +37,10 @@ LONGEST_REASON = 200
 def read_csv_gz(content: bytes, name: str) -> Contents:
     """Return the images of a compressed table."""
     try:
+        UNPACKED_BYTES.check(_unpacked_size(content), name)
         text = gunzipped(content, UNPACKED_BYTES.value)
     except (OSError, EOFError, zlib.error) as error:
         raise EstbenchError(f"it is damaged, or no gzip file: {error}; compress it again") from None
-    UNPACKED_BYTES.check(len(text), name)
     return read_csv(text, name)
 
 
@@ -48,7 +51,7 @@ def read_csv(content: bytes, name: str) -> Contents:
     can name, are left out. All others are pixels; if they are whole numbers from 0 to 255, they are bytes.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
-    first = content.lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").strip()
+    first = content[:PIECE].lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").strip()
     separator = next((each for each in SEPARATORS if each in first), ",")
     values = content.count(separator.encode()) + content.count(b"\n")
     UNPACKED_BYTES.check(values * BYTES_PER_VALUE, name)
@@ -70,6 +73,15 @@ def read_csv(content: bytes, name: str) -> Contents:
         (found, *(["column split: the split of each row"] if "split" in named else [])),
         tuple(f"column {str(column).strip() or '(without a name)'}" for column in left_out),
     )
+
+
+def _unpacked_size(content: bytes) -> int:
+    """Return the size of what is packed, without keeping it; stop a bit above the limit."""
+    size = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
+        while size <= UNPACKED_BYTES.value and (piece := packed.read(PIECE)):
+            size += len(piece)
+    return size
 
 
 def _is_header(words: list[str]) -> bool:
