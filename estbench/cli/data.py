@@ -138,9 +138,9 @@ def _describe_own(name: str) -> dict[str, Any]:
     own = read(name)
     return {
         "dataset": name,
-        "kind": own.contents.kind,
-        "found": list(own.contents.found),
-        "left_out": list(own.contents.left_out),
+        "kind": own.kind,
+        "found": list(own.found),
+        "left_out": list(own.left_out),
         "notes": list(own.notes),
         "type": own.type,
         "range": [own.low, own.high],

@@ -30,7 +30,7 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Contents:
-    """What a reader found: images by split, the train split among them, and remarks for the user.
+    """Images by split, the train split among them, and remarks for the user.
 
     ``found`` names the parts of the file, ``left_out`` those that are not used; ``notes`` say how the rest was changed.
     """

@@ -57,7 +57,11 @@ def list_folder(folder: Path) -> Listing:
             if file.startswith("."):
                 continue
             if file.lower().endswith(".png"):
-                images[(below / file).as_posix()] = (Path(place) / file).stat()
+                name = (below / file).as_posix()
+                try:
+                    images[name] = (Path(place) / file).stat()
+                except OSError as error:  # a link that leads nowhere
+                    raise EstbenchError(f"'{name}' cannot be read: {error.strerror}; remove it") from None
             else:
                 others.append((below / file).as_posix())
         if len(images) + len(others) > MOST_FILES:

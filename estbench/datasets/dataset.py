@@ -148,5 +148,5 @@ def describe(name: str) -> str:
     if is_own_file(name):
         own = read_own_file(name)
         counts = " / ".join(f"{len(images):,}" for images in own.splits.values())
-        return f"{own.contents.kind}: {counts} images of {' x '.join(map(str, own.shape))}; {own.how}."
+        return f"{own.kind}: {counts} images of {' x '.join(map(str, own.shape))}; {own.how}."
     return inspect.getdoc(DATASETS.get(name)) or ""

@@ -50,6 +50,8 @@ class OwnFile:
     ----------
     word
         The identity of the content, for example ``file-faces-1a2b3c4d``.
+    kind, found, left_out, notes
+        The kind of file, its parts, those that are not used, and how the rest was changed.
     splits
         The images by split, each (N, D) in [0, 1].
     shape
@@ -63,7 +65,10 @@ class OwnFile:
     """
 
     word: str
-    contents: Contents
+    kind: str
+    found: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
     splits: dict[str, NDArray[np.float32]]
     shape: tuple[int, ...]
     split: str
@@ -73,7 +78,6 @@ class OwnFile:
     low: float
     high: float
     conversion: str
-    notes: tuple[str, ...]
 
 
 # The state of a file on disk; if it is the same, so is the content.
@@ -108,7 +112,7 @@ def read(name: str) -> OwnFile:
     except MemoryError:
         raise EstbenchError(f"dataset '{name}' needs more memory than there is; give fewer images") from None
     except OSError as error:
-        raise EstbenchError(f"dataset '{name}' cannot be read: {error.strerror}; check the path") from None
+        raise EstbenchError(f"dataset '{name}' cannot be read: {error.strerror or error}; check the path") from None
 
 
 def check_unchanged(name: str, card: str) -> None:
@@ -228,7 +232,10 @@ def _check(word: str, contents: Contents) -> OwnFile:
     conversion = "divided by 255" if "uint8" in kinds and high > 1 else "used as they are, in single precision"
     return OwnFile(
         word,
-        contents,
+        contents.kind,
+        contents.found,
+        contents.left_out,
+        (*contents.notes, *notes),
         splits,
         shape,
         split,
@@ -238,5 +245,4 @@ def _check(word: str, contents: Contents) -> OwnFile:
         float(low),
         float(high),
         conversion,
-        (*contents.notes, *notes),
     )

@@ -57,7 +57,7 @@ def test_splits_of_an_npz_are_those_of_its_arrays(here):
     assert [len(part) for part in (data.train, data.validation, data.test)] == [10, 4, 6]
     np.testing.assert_array_equal(data.train, BYTES[:10].reshape(10, 20).astype(np.float32) / np.float32(255))
     own = own_files.read("file:a.npz")
-    assert own.contents.left_out == ("array y_train",)
+    assert own.left_out == ("array y_train",)
     assert (own.split, own.conversion) == ("own", "divided by 255")
 
 
@@ -163,7 +163,7 @@ def test_a_table_with_labels_numbers_and_splits(here):
     data, own = load("file:a.csv.gz"), own_files.read("file:a.csv.gz")
     assert [len(part) for part in (data.train, data.validation, data.test)] == [12, 5, 3]
     np.testing.assert_array_equal(rows_of(BYTES[:12]), np.unique(data.train, axis=0))
-    assert own.contents.left_out == ("column Unnamed: 0", "column Label")
+    assert own.left_out == ("column Unnamed: 0", "column Label")
     assert data_id("file:a.csv.gz") == f"{own.word}-v1-dynamic-own"
     assert own.word.startswith("file-a-")
 
@@ -176,7 +176,7 @@ def test_a_folder_of_grey_images(here):
     data = load("file:pngs")
     assert data.shape == (4, 5)
     np.testing.assert_array_equal(all_rows(data), rows_of(BYTES))
-    assert own_files.read("file:pngs/").contents.left_out == ("readme.txt",)
+    assert own_files.read("file:pngs/").left_out == ("readme.txt",)
     assert describe("file:pngs").startswith("a folder of PNG files: 16 / 2 / 2 images of 4 x 5")
 
 
@@ -191,7 +191,7 @@ def test_a_folder_of_coloured_images_with_splits(here, height):
     expected = [COLOURED[:6, :, :height], COLOURED[6:8, :, :height], COLOURED[8:, :, :height]]
     for part, images in zip((data.train, data.validation, data.test), expected, strict=True):
         np.testing.assert_allclose(part, images.reshape(len(images), -1) / 255, rtol=1e-6)
-    assert own_files.read("file:pngs").contents.left_out == ("drafts/000.png (in no folder of a split)",)
+    assert own_files.read("file:pngs").left_out == ("drafts/000.png (in no folder of a split)",)
 
 
 def test_modes_of_png_files(here):
@@ -213,8 +213,10 @@ def test_modes_of_png_files(here):
         "f-full": Image.fromarray(np.dstack([grey, np.full_like(grey, 255)])),
     }.items():
         image.save(folder / f"{name}.png")
-    own = own_files.read("file:pngs")
-    images = own.contents.parts["train"]
+    own = own_files._images.read_folder(
+        own_files._images.list_folder(folder), lambda file: (folder / file).read_bytes()
+    )
+    images = own.parts["train"]
     assert images.shape == (6, 3, 4, 5)
     for at in (0, 3, 5):
         np.testing.assert_array_equal(images[at], np.stack([grey] * 3))
@@ -449,6 +451,13 @@ def test_a_pipe_and_a_device_are_refused_at_once(here):
     save_folder(here / "pngs", BYTES[:3])
     os.mkfifo(here / "pngs" / "b.png")
     with pytest.raises(EstbenchError, match=r"'b\.png' is no regular file"):
+        load("file:pngs")
+
+
+def test_a_link_that_leads_nowhere_is_named(here):
+    save_folder(here / "pngs", BYTES[:3])
+    (here / "pngs" / "lost.png").symlink_to("nowhere")
+    with pytest.raises(EstbenchError, match=r"'lost\.png' cannot be read"):
         load("file:pngs")
 
 
