@@ -51,7 +51,7 @@ def read_csv(content: bytes, name: str) -> Contents:
     can name, are left out. All others are pixels; if they are whole numbers from 0 to 255, they are bytes.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
-    first = content[:PIECE].lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").strip()
+    first = content[:PIECE].lstrip(b"\r\n").partition(b"\n")[0].decode("utf-8", "replace").strip("\r")
     separator = next((each for each in SEPARATORS if each in first), ",")
     values = content.count(separator.encode()) + content.count(b"\n")
     UNPACKED_BYTES.check(values * BYTES_PER_VALUE, name)
@@ -71,7 +71,7 @@ def read_csv(content: bytes, name: str) -> Contents:
         "a table of pixels (.csv)",
         parts,
         (found, *(["column split: the split of each row"] if "split" in named else [])),
-        tuple(f"column {str(column).strip() or '(without a name)'}" for column in left_out),
+        tuple(f"column {column}" for column in left_out),
     )
 
 
