@@ -11,7 +11,7 @@ from typing import Any
 from estbench.errors import EstbenchError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+BARE_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:/~-]*")
 NESTED = re.compile(rf"{NAME.pattern}\[.*\]")
 QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|\'[^\']*\'')
 WRITTEN = re.compile(r"(?P<name>[^\[\]]*)(\[(?P<options>.*)\])?", re.DOTALL)
@@ -101,9 +101,10 @@ def _is_variant(text: str) -> bool:
 
 def _written(value: Any) -> str:
     if isinstance(value, str):
-        return value if _is_bare(value) else json.dumps(value, ensure_ascii=False)
+        # TOML, unlike JSON, takes no raw DEL.
+        return value if _is_bare(value) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(_written(item) for item in value)}]"
+        return f"[{','.join(json.dumps(item) if isinstance(item, str) else _written(item) for item in value)}]"
     return str(value)

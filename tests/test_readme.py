@@ -1,8 +1,10 @@
 """What the README says is true: its example runs, its commands exist, its table is the committed one."""
 
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from estbench import estimators
@@ -47,6 +49,16 @@ def test_the_example_estimator_is_short_and_runs(tmp_path):
     problem = ["--problem", "vae[dataset=digits,hidden=[8],latent_size=2]"]
     assert _exit_code(["run", *arguments, *problem, *settings]) == 0
     assert set(load(tmp_path / "out").cells["status"]) == {"done"}
+
+
+def test_its_commands_for_own_images_run(tmp_path, monkeypatch):
+    section = README.partition("## Your own images")[2].partition("\n## ")[0]
+    check, run = re.search(r"```sh\n(.*?)\n(.*?)\n```", section).groups()
+    monkeypatch.chdir(tmp_path)
+    np.savez("faces.npz", images=np.random.default_rng(0).integers(0, 256, (30, 4, 4), dtype=np.uint8))
+    assert _exit_code(shlex.split(check)[1:]) == 0
+    assert _exit_code([*shlex.split(run)[1:], "--dry-run"]) == 0
+    assert len(section.splitlines()) <= 25
 
 
 def test_every_command_it_names_exists():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estbench import EstbenchError
 from estbench.variant import Variant, parse_value
@@ -19,6 +21,10 @@ WRITTEN = [
     ("vae[hidden=[]]", "vae", {"hidden": []}),
     ("e[rate=1e-3,on=true,off=false,n=-2]", "e", {"rate": 1e-3, "on": True, "off": False, "n": -2}),
     ("e[word=ema,path=a.b-c]", "e", {"word": "ema", "path": "a.b-c"}),
+    ("vae[dataset=file:my/faces.npz,latent_size=2]", "vae", {"dataset": "file:my/faces.npz", "latent_size": 2}),
+    ("vae[dataset=file:~/a_1/b-2.csv.gz]", "vae", {"dataset": "file:~/a_1/b-2.csv.gz"}),
+    ("vae[dataset=file:../faces]", "vae", {"dataset": "file:../faces"}),
+    ('vae[dataset="file:my faces.npz"]', "vae", {"dataset": "file:my faces.npz"}),
     ('e[text="two words"]', "e", {"text": "two words"}),
 ]
 
@@ -34,7 +40,34 @@ def test_a_variant_is_written_as_it_is_read(text):
     assert Variant.parse(str(variant)) == variant
 
 
-@pytest.mark.parametrize("value", ["true", "4", "1e-3", "two words", "é", "", "nan", 'say "so"', "[1", "a,b", "a]b"])
+@given(st.text())
+def test_any_text_is_read_as_it_is_written(value):
+    variant = Variant("e", {"x": value})
+    assert Variant.parse(str(variant)) == variant
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "true",
+        "4",
+        "1e-3",
+        "two words",
+        "file:a b",
+        "file:a'b",
+        "12:30",
+        "/x",
+        "\x7f",
+        "\n",
+        "é",
+        "",
+        "nan",
+        'say "so"',
+        "[1",
+        "a,b",
+        "a]b",
+    ],
+)
 def test_a_text_that_looks_like_something_else_is_quoted(value):
     variant = Variant("e", {"x": value})
     assert Variant.parse(str(variant)) == variant

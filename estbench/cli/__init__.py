@@ -24,7 +24,7 @@ COMMANDS = {
     "status": "planned, done, diverged, failed, missing: one line per run",
     "merge": "merge results folders, of several machines for example, into a new one",
     "clean": "remove files that killed runs left behind; asks first",
-    "data": "list, fetch and verify the files of datasets",
+    "data": "list, fetch and verify the files of datasets, and look at your own",
     "list": "name the estimators, problems, datasets and ready experiments",
     "show": "explain one of these: equation, options, facts, reference",
     "reproduce": "test claims of the literature: reproduction cards",

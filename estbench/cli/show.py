@@ -20,6 +20,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     """Explain an estimator, problem, dataset or ready experiment."""
     from estbench.datasets import DATASETS
     from estbench.datasets import describe as describe_dataset
+    from estbench.datasets.own_files import is_own_file
     from estbench.estimators import ESTIMATORS
     from estbench.estimators import describe as describe_estimator
     from estbench.experiment.spec import shipped_experiments
@@ -36,7 +37,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
         _print_certificates(name)
     elif name in PROBLEMS.names():
         _print_entry(describe_problem(name), PROBLEMS.get(name).Options)
-    elif name in DATASETS.names():
+    elif name in DATASETS.names() or is_own_file(name):
         _print_entry({"name": name, "kind": "dataset", "documentation": describe_dataset(name)})
     elif name in experiments:
         _print_lines(experiments[name].read_text(encoding="utf-8"))

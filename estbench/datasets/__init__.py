@@ -1,4 +1,4 @@
-"""Real data as arrays in [0, 1]: sets that ship with a dependency, and files that are downloaded once and checked."""
+"""Real data as arrays in [0, 1]: sets that ship with a dependency, downloaded files, and files of the user."""
 
 from estbench.datasets import idx as _idx  # noqa: F401  (registers mnist and fashion_mnist)
 from estbench.datasets import matlab as _matlab  # noqa: F401  (registers static_mnist, omniglot and silhouettes)

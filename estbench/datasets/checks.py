@@ -141,7 +141,7 @@ def _to_intensities(images: NDArray[Any], split: str, *, binary: bool) -> NDArra
     low, high = float(images.min()), float(images.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise EstbenchError(
-            f"its {split} split has {', '.join(_describe_not_finite(images))}; fill them, or remove those images"
+            f"its {split} split has {', '.join(describe_not_finite(images))}; fill them, or remove those images"
         )
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise EstbenchError(
@@ -184,7 +184,8 @@ def _is_binary(images: NDArray[Any]) -> bool:
     return all(bool(((rows == 0) | (rows == 1)).all()) for rows in _split_rows(images))
 
 
-def _describe_not_finite(images: NDArray[Any]) -> Iterator[str]:
+def describe_not_finite(images: NDArray[Any]) -> Iterator[str]:
+    """Yield how many NaN and infinite values flat images, (N, D), have, and where the first ones are."""
     for name, test in (("NaN", np.isnan), ("infinite values", np.isinf)):
         counts = [np.count_nonzero(test(rows)) for rows in _split_rows(images)]
         if sum(counts):

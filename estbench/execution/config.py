@@ -29,6 +29,7 @@ class RunConfig:
     keep_checkpoints: bool = False
     exit_if_hung: bool = False
     plugins: tuple[Path, ...] = ()
+    current_folder: Path = field(default_factory=Path.cwd)  # relative paths of data start from it, on workers too
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
+from estbench.datasets.own_files import relative_to
 from estbench.execution.config import Listener, RunConfig
 from estbench.execution.planning import load_plugins
 from estbench.execution.task import execute
@@ -125,6 +126,7 @@ def _in_fresh_process(
 def _child(pipe: Connection, record: dict[str, Any], config: RunConfig) -> None:
     """Compute the cell of a record, and send its progress; ignore Ctrl-C, because the parent asks by SIGTERM."""
     end_with_parent()
+    relative_to(config.current_folder)
     with Interrupts() as interrupted:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

@@ -12,6 +12,7 @@ from typing import IO
 
 import torch
 
+from estbench.datasets.own_files import check_unchanged, is_own_file
 from estbench.errors import EstbenchError
 from estbench.execution.config import RunConfig
 from estbench.experiment import Cell
@@ -48,6 +49,7 @@ def execute(
         raise EstbenchError(
             f"'{folder.path}' is not visible on {platform.node()}; workers need a file system that they all share"
         )
+    _check_data(cell)
     device = choose_device(config.device)
     try:
         with contextlib.ExitStack() as stack:
@@ -80,6 +82,13 @@ def execute(
             return outcome
     except BlockingIOError:
         return Outcome(Status.INTERRUPTED, "already running in another process")
+
+
+def _check_data(cell: Cell) -> None:
+    """Refuse a cell whose data are a file that was edited after the cell was planned."""
+    dataset = cell.problem.options.get("dataset")
+    if isinstance(dataset, str) and is_own_file(dataset):
+        check_unchanged(dataset, cell.problem.card)
 
 
 def _failed_before(

@@ -20,6 +20,7 @@ import torch
 from distributed import get_worker
 
 from estbench._version import __version__
+from estbench.datasets.own_files import relative_to
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.execution.config import RunConfig
@@ -47,6 +48,7 @@ EATS_TOO_MUCH = 0.9
 
 def work(record: dict[str, Any], config: RunConfig) -> Outcome:
     """Compute the cell of a record; report its progress on the topic of the run."""
+    relative_to(config.current_folder)
     broken = _load_plugins(config.plugins)
     cell = cell_from_record(record)
     if cell.key != record["key"]:

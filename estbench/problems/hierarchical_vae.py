@@ -62,7 +62,7 @@ class HierarchicalVAE(Problem):
     class Options(BaseOptions):
         """Options of ``hierarchical_vae``; sizes are those of both layers."""
 
-        dataset: ImageData = Field(default="mnist5k", description="the images, by name")
+        dataset: ImageData = Field(default="mnist5k", description="the images, by name or as file:PATH")
         latent_size: Size = Field(default=20, description="D, the number of bits in each layer")
         hidden: tuple[Size, ...] = Field(default=(200,), description="units of each hidden layer; [] for linear maps")
         activation: Activation = Field(default="tanh", description="the activation of hidden layers")

@@ -53,7 +53,7 @@ class MixedVAE(Problem):
     class Options(BaseOptions):
         """Options of ``mixed_vae``."""
 
-        dataset: ImageData = Field(default="mnist5k", description="the images, by name")
+        dataset: ImageData = Field(default="mnist5k", description="the images, by name or as file:PATH")
         discrete: Literal["categorical", "bernoulli"] = Field(default="categorical", description="the family of y")
         discrete_size: Size = Field(default=1, description="the number of one-hot vectors or bits of y")
         categories: int = Field(default=10, ge=2, description="C, for discrete=categorical")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from estbench.datasets import DATASETS
+from estbench.datasets import info as dataset_info
 from estbench.errors import EstbenchError
 from estbench.options import BaseOptions
 from estbench.registry import Registry
@@ -26,11 +26,11 @@ Size = Annotated[int, Field(ge=1, le=10**6)]
 
 
 def _known(dataset: str) -> str:
-    DATASETS.get(dataset)
+    dataset_info(dataset)
     return dataset
 
 
-ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset
+ImageData = Annotated[str, AfterValidator(_known)]  # the name of a dataset, or file:PATH
 
 
 class Sizes(NamedTuple):

@@ -94,7 +94,7 @@ class VAE(Problem):
     class Options(BaseOptions):
         """Options of ``vae``."""
 
-        dataset: ImageData = Field(default="mnist5k", description="the images, by name")
+        dataset: ImageData = Field(default="mnist5k", description="the images, by name or as file:PATH")
         likelihood: LikelihoodName = Field(
             default="bernoulli", description="p(x|z): of binarised pixels (bernoulli), or of grey ones (gaussian)"
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 
+import numpy as np
 import pytest
 
 import estbench
 from estbench import EstbenchError
-from estbench.execution import task
+from estbench.execution import Listener, task
 from estbench.execution.config import RunConfig
 from estbench.execution.planning import as_experiment, plan_of
 from estbench.store import ResultsFolder, Status
@@ -44,6 +45,21 @@ def die(folder, cell):
     with attempt(folder, cell, never):
         content = path.read_bytes()
     path.write_bytes(content)
+
+
+def test_a_file_that_is_edited_after_the_plan_ends_the_run(tiny, tmp_path):
+    images = np.random.default_rng(0).random((30, 4, 4))
+    np.save(tmp_path / "a.npy", images)
+
+    class Edits(Listener):
+        def planned(self, plan, stored):
+            np.save(tmp_path / "a.npy", images[::-1])
+
+    problem = f'vae[dataset="file:{tmp_path}/a.npy",hidden=[8],latent_size=2]'
+    with pytest.raises(EstbenchError, match="was changed after the run was planned; run again"):
+        estbench.run({**tiny, "problems": [problem]}, out=tmp_path / "out", listener=Edits())
+    results = estbench.run({**tiny, "problems": [problem]}, out=tmp_path / "out")
+    assert set(results.cells["status"]) == {"done"}
 
 
 def test_a_cell_that_is_stored_is_not_computed_again(planned):

@@ -59,6 +59,21 @@ def test_pixels_are_the_data_and_the_mean_images_of_the_decoder():
     np.testing.assert_array_equal(grid[0], (255 * corner[0]).round().detach().numpy().astype(np.uint8))
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_channels_of_an_image_stand_one_after_the_other(likelihood, tmp_path):
+    """Red, green and blue planes, as in the data: what a decoder sees, and what the report draws."""
+    images = np.zeros((9, 3, 2, 4), np.uint8)
+    images[:, 0, 0], images[:, 1, 1], images[::2, 2, :, 3] = 200, 200, 200
+    np.save(tmp_path / "a.npy", images.transpose(0, 2, 3, 1) if likelihood == "gaussian" else images / 400)
+    problem = problems.create(f'vae[dataset="file:{tmp_path}/a.npy",hidden=[8],likelihood={likelihood}]')
+    rows = pictures(problem, torch.from_numpy(problem.data.train), 0)
+    assert {row["shape"] for row in rows} == {"3x2x4"}
+    level = 200 if likelihood == "gaussian" else 128
+    first = np.frombuffer(rows[0]["pixels"], np.uint8).reshape(3, 2, 4)
+    np.testing.assert_array_equal(first[:2], level * (images[0, :2] > 0))
+    assert set(np.unique(first[2][:, :3])) == {0}
+
+
 def test_training_goes_on_as_if_no_picture_had_been_taken():
     torch.manual_seed(0)
     problem = problems.create("vae[dataset=digits,hidden=[8]]")

@@ -49,6 +49,8 @@ def draw_pictures(source: FigureSource) -> Iterator[RenderedFigure]:
         line[0].set_ylabel(names[label], rotation=0, ha="right", va="center")
         if label in source.styles:
             mark([line[0].yaxis.label], source.styles[label])
+    height, width = _join(originals).shape[:2]
+    canvas.panels[0, 1].set_box_aspect(height / width)  # empty, with its heading as high as that beside it
     canvas.panels[0, 0].set_title("reconstructions")
     canvas.panels[0, 1].set_title("samples" if is_narrow() else "samples from the model")
     yield canvas.finish(
