@@ -136,11 +136,3 @@ class HierarchicalVAE(Problem):
             return {"logits": self.learned_prior}
         weight = next(self.decoder.parameters())
         return {"logits": torch.zeros(self.options.latent_size, dtype=weight.dtype, device=weight.device)}
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of both encoders, of both decoders and, if it is learned, of the prior."""
-        groups = {
-            "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
-            "decoder": [*self.decoder.parameters(), *self.second_decoder.parameters()],
-        }
-        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}

@@ -209,13 +209,6 @@ class VAE(Problem):
         outputs = torch.zeros(self.family.outputs, dtype=weight.dtype, device=weight.device)
         return self.family.split(outputs)
 
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of the encoder, of the decoder and, if it is learned, of the prior."""
-        groups = {"encoder": list(self.encoder.parameters()), "decoder": list(self.decoder.parameters())}
-        if self.log_sigma is not None:
-            groups["decoder"].append(self.log_sigma)
-        return groups if self.learned_prior is None else {**groups, "prior": [self.learned_prior]}
-
 
 def _latents(options: VAE.Options) -> Latents:
     match options.latents:
