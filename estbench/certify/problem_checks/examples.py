@@ -1,0 +1,120 @@
+"""Checks that samples, replicates and examples stay apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from estbench.certify.check_result import CheckResult, decide, skipped
+from estbench.certify.problem_under_test import CPU, ProblemUnderTest, differ, draw
+from estbench.failures import described
+from estbench.measure.gradients.loop import why_examples_mix
+from estbench.problems import Objective, Problem
+from estbench.problems.two_layers import TwoLayerObjective
+from estbench.randomness import seeded
+
+# No two of them are equal, nor equal to the number of examples.
+SAMPLES, REPLICATES = 3, 2
+MEND = (
+    "samples and replicates are leading dimensions: work on the last one, or flatten the others and unflatten the"
+    " result in the same order, as in net(z.flatten(0, -2)).unflatten(0, z.shape[:-1])"
+)
+
+
+@torch.no_grad()
+def check_leading_dimensions(tested: ProblemUnderTest) -> CheckResult:
+    """Check that f at samples of (S, R, B, D) has the values of S R separate calls."""
+    problem, x = tested.build_precise()
+    params = problem.encode(x)
+    objective = problem.objective(params, x)
+    z = draw(objective, SAMPLES)
+    wrong = _compare(objective, z, [problem.objective(params, x) for _ in range(SAMPLES)], list(z))
+    if wrong:
+        return decide(False, "", f"at {SAMPLES} samples at once {wrong}; {MEND}")
+    try:
+        replicated = {name: value.expand(REPLICATES, *value.shape).clone() for name, value in params.items()}
+        whole = problem.objective(replicated, x)
+        z = draw(whole, SAMPLES)
+        pairs = [(s, r) for s in range(SAMPLES) for r in range(REPLICATES)]
+        single = [problem.objective(params, x) for _ in pairs]
+        wrong = _compare(whole, z, single, [z[pair] for pair in pairs])
+    except Exception as error:  # noqa: BLE001  (a model may raise anything)
+        return decide(True, f"{SAMPLES} samples at once; a probe takes the loop: replicates raise {described(error)}")
+    if wrong:
+        return decide(False, "", f"at {SAMPLES} samples of {REPLICATES} replicates at once {wrong}; {MEND}")
+    evidence = f"{SAMPLES} samples of {REPLICATES} replicates at once have the values of single ones"
+    return decide(True, f"{evidence}, {str(x.dtype).removeprefix('torch.')}")
+
+
+@torch.no_grad()
+def check_examples_apart(tested: ProblemUnderTest) -> CheckResult:
+    """Check that parameters and f of an example do not depend on the others in eval mode."""
+    problem, x = tested.build_precise()
+    if len(x) < 2:
+        return skipped("there is only one training example")
+    mixed = _find_mixed(problem, x)
+    if mixed:
+        message = (
+            f"in eval mode {mixed} of an example changes with the others, so bounds depend on which examples share a"
+            " call. Usual causes: a mean or a normalisation over the batch (track_running_stats=False); normalise by"
+            " statistics of the training data, kept in buffers"
+        )
+        return decide(False, "", message)
+    remarks = []
+    mixed_in_training = _find_mixed(problem.train(), x)
+    if mixed_in_training:
+        remarks.append(f"in training mode {mixed_in_training} does (a normalisation over the batch?)")
+    why = why_examples_mix(problem.eval(), x)
+    if why:
+        remarks.append(f"a probe takes the loop: {why}")
+    return decide(True, "; ".join(["in eval mode an example does not depend on the others", *remarks]))
+
+
+def _find_mixed(problem: Problem, x: Tensor) -> str:
+    """Return a value of the first or the last example that changes if all others are replaced; empty if none does."""
+    with seeded(0, CPU):
+        before = _compute(problem, x)
+    for kept in (0, len(x) - 1):
+        with seeded(0, CPU):
+            after = _compute(problem, x[kept].expand_as(x).clone())
+        for name, value in before.items():
+            if differ(value[kept], after[name][kept]):
+                return name
+    return ""
+
+
+def _compute(problem: Problem, x: Tensor) -> dict[str, Tensor]:
+    """Return the parameters, f at samples of q and the KL, with the examples first."""
+    params = problem.encode(x)
+    objective = problem.objective(params, x)
+    # The samples depend only on the seed and on each example's own parameters.
+    return {**params, "f": objective.f(draw(objective))[0], "the KL": objective.kl()}
+
+
+def _compare(whole: Objective, z: Tensor, single: list[Objective], rows: list[Tensor]) -> str:
+    """Describe the first value of a whole that is not that of its single samples; empty if there is none.
+
+    ``z`` are samples (S, *R, B, D); ``rows`` the same one by one, (B, D) each, with an objective of (B,) for each.
+    """
+    leading = z.shape[: z.dim() - len(whole.q.event_shape)]
+    together = _evaluate(whole, z)
+    alone = [_evaluate(objective, row[None]) for objective, row in zip(single, rows, strict=True)]
+    for name, values in together.items():
+        if values.shape != leading:
+            return f"{name} has shape {tuple(values.shape)} in place of {tuple(leading)}"
+        separate = torch.stack([each[name][0] for each in alone]).view(leading)
+        if differ(values, separate):
+            gap = float((values - separate).abs().max())
+            return f"{name} differs from that of single calls by {gap:.2g}"
+    return ""
+
+
+def _evaluate(objective: Objective, z: Tensor) -> dict[str, Tensor]:
+    """Return what estimators ask an objective for, (S, *R, B) each; of two layers, what has no noise of its own."""
+    log_likelihood = objective.bound_terms(z).log_likelihood
+    values = {"log p(x|z)": log_likelihood, "the KL": objective.kl().expand(len(z), *objective.batch_shape)}
+    if isinstance(objective, TwoLayerObjective):
+        second = objective.second(z)
+        ones = torch.ones_like(second.q.mean)
+        return {**values, "f of the second layer": second.f(ones[None])[0], "its KL": second.kl()}
+    return {**values, "f": objective.f(z)}
