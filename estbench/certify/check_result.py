@@ -79,6 +79,16 @@ def decide(passed: bool, evidence: str, message: str = "", severity: float = 0.0
     return CheckResult(outcome, evidence, "" if passed else message, severity, numbers)
 
 
+def passed(evidence: str) -> CheckResult:
+    """Return the result of a check that passed."""
+    return CheckResult(CheckOutcome.PASSED, evidence)
+
+
+def failed(message: str, severity: float = 0.0) -> CheckResult:
+    """Return the result of a check that failed; the message says what was found, and what to do."""
+    return CheckResult(CheckOutcome.FAILED, "", message, severity)
+
+
 def not_applicable(reason: str) -> CheckResult:
     """Return the result of a check that says nothing about this estimator; it does not count as passed."""
     return CheckResult(CheckOutcome.NOT_APPLICABLE, reason)

@@ -27,10 +27,10 @@ CHECKS: dict[str, Callable[[ProblemUnderTest], CheckResult]] = {
     "data": check_data,
     "observations": check_observations,
     "parameters": check_parameters,
-    "bounds": check_bounds,
     "eval mode": check_eval_mode,
-    "closed-form KL": check_kl,
     "leading dimensions": check_leading_dimensions,
+    "bounds": check_bounds,
+    "closed-form KL": check_kl,
     "examples apart": check_examples_apart,
     "groups": check_groups,
     "exact objective": check_exact,
@@ -41,7 +41,7 @@ CHECKS: dict[str, Callable[[ProblemUnderTest], CheckResult]] = {
     "left as found": check_left_as_found,
 }
 # All checks that follow these build on them. If one of them fails, the later ones would only repeat its defect.
-BASIC = ("data", "observations", "parameters", "bounds", "eval mode")
+BASIC = ("data", "observations", "parameters", "eval mode", "leading dimensions", "bounds")
 NEEDS = {"resume": ("initial weights", "save and load"), "left as found": ("probe",)}
 
 

@@ -122,12 +122,18 @@ def copy_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def find_changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
-    """Return the names of tensors that are only in one of the two, or differ in a bit."""
-    names = before.keys() | after.keys()
-    return sorted(n for n in names if n not in before or n not in after or not torch.equal(before[n], after[n]))
+    """Return the names of tensors that are only in one of the two, or differ in a bit; NaN is equal to NaN."""
+
+    def same(name: str) -> bool:
+        if name not in before or name not in after or before[name].shape != after[name].shape:
+            return False
+        first, second = before[name], after[name]
+        return bool(((first == second) | (first.isnan() & second.isnan())).all())
+
+    return [name for name in sorted(before.keys() | after.keys()) if not same(name)]
 
 
 def differ(first: Tensor, second: Tensor) -> bool:
-    """Return whether two values differ by more than the rounding of sums in another order."""
+    """Return whether two values differ by more than the rounding of sums in another order; NaN is equal to NaN."""
     tolerance = 1e-8 if first.dtype == torch.float64 else 1e-4
-    return first.shape != second.shape or not torch.allclose(first, second, rtol=tolerance, atol=tolerance)
+    return first.shape != second.shape or not torch.allclose(first, second, tolerance, tolerance, equal_nan=True)

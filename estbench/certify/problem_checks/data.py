@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import CPU, EXAMPLES, ProblemUnderTest, observe_examples
 from estbench.datasets import Dataset
 from estbench.datasets.checks import SPLITS
@@ -22,18 +22,18 @@ def check_data(tested: ProblemUnderTest) -> CheckResult:
     problem = tested.build()
     data = getattr(problem, "data", None)
     if not isinstance(data, Dataset):
-        return decide(False, "", f"its data are of type {type(data).__name__}; set self.data = Dataset(...)")
+        return failed(f"its data are of type {type(data).__name__}; set self.data = Dataset(...)")
     for split in SPLITS:
         complaint = _complain_about(getattr(data, split), split)
         if complaint:
-            return decide(False, "", complaint)
+            return failed(complaint)
     if data.size != math.prod(data.shape):
         message = f"a row of its train split has {data.size} values, and its shape is {data.shape}; make them agree"
-        return decide(False, "", message)
+        return failed(message)
     precisions = {str(getattr(data, split).dtype) for split in SPLITS}
     if len(precisions) > 1:
         message = f"its splits have several precisions ({', '.join(sorted(precisions))}); convert them to one"
-        return decide(False, "", message)
+        return failed(message)
     # Rows of another length are fine only if the model takes them (a split may be one example of all rows).
     for split in SPLITS:
         width = getattr(data, split).shape[1]
@@ -43,11 +43,11 @@ def check_data(tested: ProblemUnderTest) -> CheckResult:
                 f"its {split} split has rows of {width} values and its train split of {data.size}, and the model does"
                 f" not take both: {complaint}; give all splits the same columns"
             )
-            return decide(False, "", message)
+            return failed(message)
     rows = [f"{split} {' x '.join(f'{n:,}' for n in getattr(data, split).shape)}" for split in SPLITS]
     low = min(float(getattr(data, split).min()) for split in SPLITS)
     high = max(float(getattr(data, split).max()) for split in SPLITS)
-    return decide(True, f"{', '.join(rows)}; {next(iter(precisions))}, from {low:g} to {high:g}")
+    return passed(f"{', '.join(rows)}; {next(iter(precisions))}, from {low:g} to {high:g}")
 
 
 def check_observations(tested: ProblemUnderTest) -> CheckResult:
@@ -63,7 +63,7 @@ def check_observations(tested: ProblemUnderTest) -> CheckResult:
             second = problem.observe(intensities.clone(), Generator().manual_seed(1))
         complaint = _complain_about_observations(first, intensities, split)
         if complaint:
-            return decide(False, "", complaint)
+            return failed(complaint)
         if not untouched or not torch.equal(first, second):
             what = (
                 "the same seed of the generator gives other observations"
@@ -74,11 +74,11 @@ def check_observations(tested: ProblemUnderTest) -> CheckResult:
                 f"{what} ({split} split), so minibatches would differ between estimators; draw only from the generator"
                 " that it is given, as in torch.rand(shape, generator=generator)"
             )
-            return decide(False, "", message)
+            return failed(message)
     generator = Generator().manual_seed(1)
     drawn = [problem.observe(torch.from_numpy(problem.data.train[:EXAMPLES]), generator) for _ in range(2)]
     how = "the same at each access" if torch.equal(*drawn) else "drawn again at each access, by its generator only"
-    return decide(True, f"one finite row for each example; {how}")
+    return passed(f"one finite row for each example; {how}")
 
 
 def _complain_about(rows: object, split: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from estbench.certify.check_result import CheckResult, decide, skipped
+from estbench.certify.check_result import CheckResult, failed, passed, skipped
 from estbench.certify.problem_under_test import (
     CPU,
     ProblemUnderTest,
@@ -37,7 +37,7 @@ def check_parameters(tested: ProblemUnderTest) -> CheckResult:
     params = problem.encode(x)
     complaint = _complain_about(params, len(x))
     if complaint:
-        return decide(False, "", complaint)
+        return failed(complaint)
     objective = problem.objective(params, x)
     batch_shape = tuple(objective.q.batch_shape)
     if batch_shape != (len(x),):
@@ -45,24 +45,24 @@ def check_parameters(tested: ProblemUnderTest) -> CheckResult:
             f"q has batch shape {batch_shape} for {len(x)} examples; its density must be one number for each: wrap it"
             " in torch.distributions.Independent"
         )
-        return decide(False, "", message)
+        return failed(message)
     family, claimed = family_of(objective), tested.claimed_latents
     if claimed in FAMILIES and family != claimed:
         message = (
             f"it says that its latents are {claimed}, and q is {described(objective)}; correct `latents`, or"
             " latents_of: any other word will do"
         )
-        return decide(False, "", message)
+        return failed(message)
     bound = "multi-sample" if objective.importance_samples > 1 else "elbo"
     if bound != tested.claimed_bound:
         message = (
             f"it says that its bound is {tested.claimed_bound}, and its objective has K ="
             f" {objective.importance_samples}; correct bound_of"
         )
-        return decide(False, "", message)
+        return failed(message)
     shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in params.items())
     q = f"{family} latents" if family else f"q is {described(objective)}, of no family that estimators know"
-    return decide(True, f"{shapes}; {q}; the bound is {bound}")
+    return passed(f"{shapes}; {q}; the bound is {bound}")
 
 
 def check_bounds(tested: ProblemUnderTest) -> CheckResult:
@@ -77,7 +77,7 @@ def check_bounds(tested: ProblemUnderTest) -> CheckResult:
                 f"on the {split} split the ELBO is {elbo:g} and the IWAE bound {iwae:g}; compute densities with"
                 " logarithms, and bound what is exponentiated"
             )
-            return decide(False, "", message)
+            return failed(message)
         # By Jensen's inequality the IWAE bound is at least the mean of log w, whose mean is the ELBO.
         error = _measure_error(problem, x)
         allowed = MOST_ERRORS * error + ROUNDING * max(1.0, abs(elbo))
@@ -86,9 +86,9 @@ def check_bounds(tested: ProblemUnderTest) -> CheckResult:
                 f"on the {split} split the IWAE bound {iwae:.6g} is below the ELBO {elbo:.6g} by more than its Monte"
                 f" Carlo error ({error:.1g}); the prior, q and the KL of bound_terms must be of one model"
             )
-            return decide(False, "", message, (elbo - iwae) / allowed)
+            return failed(message, (elbo - iwae) / allowed)
         values.append(f"{split} {elbo:.4g} <= {iwae:.4g}")
-    return decide(True, f"ELBO <= IWAE-{NUM_SAMPLES}: {', '.join(values)}")
+    return passed(f"ELBO <= IWAE-{NUM_SAMPLES}: {', '.join(values)}")
 
 
 def check_kl(tested: ProblemUnderTest) -> CheckResult:
@@ -111,7 +111,9 @@ def check_kl(tested: ProblemUnderTest) -> CheckResult:
             with seeded(0, CPU):
                 gap = gap or kl_gap(objective if factor == 1 else problem.objective(params, x), DRAWS)
     weight = "a weight times KL(q || p)" if objective.weighted else "KL(q || p)"
-    return decide(not gap, f"it is {weight} at {len(MULTIPLES)} values of the parameters", f"{gap}; {MEND_KL}")
+    if gap:
+        return failed(f"{gap}; {MEND_KL}")
+    return passed(f"it is {weight} at {len(MULTIPLES)} values of the parameters")
 
 
 def _check_second_kl(objective: TwoLayerObjective) -> CheckResult:
@@ -120,7 +122,7 @@ def _check_second_kl(objective: TwoLayerObjective) -> CheckResult:
         return skipped("the KL of the second layer is sampled within f")
     with seeded(0, CPU):
         gap = kl_gap(second, DRAWS)
-    return decide(not gap, "that of the second layer is KL(q || p)", f"of the second layer {gap}; {MEND_KL}")
+    return failed(f"in the second layer {gap}; {MEND_KL}") if gap else passed("that of the second layer is KL(q || p)")
 
 
 def _complain_about(params: object, examples: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import ProblemUnderTest, observe_examples
 from estbench.measure import probe
 
@@ -19,7 +19,7 @@ def check_probe(tested: ProblemUnderTest) -> CheckResult:
     if len(wrong):
         where = ", ".join(f"{group} ({space})" for space, group in zip(wrong["space"], wrong["group"], strict=True))
         message = f"the variance of the gradient of {where} is no number; look for infinite or NaN gradients"
-        return decide(False, "", message)
+        return failed(message)
     how = "the fast path" if moments.path == "fast" else f"the loop, because {moments.reason}"
     absent = f"; it lacks {', '.join(moments.absent)}" if moments.absent else ""
-    return decide(True, f"{REPLICATES} replicates of {tested.estimator_name} by {how}{absent}")
+    return passed(f"{REPLICATES} replicates of {tested.estimator_name} by {how}{absent}")

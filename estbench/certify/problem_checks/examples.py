@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from estbench.certify.check_result import CheckResult, decide, skipped
+from estbench.certify.check_result import CheckResult, failed, passed, skipped
 from estbench.certify.problem_under_test import CPU, ProblemUnderTest, differ, draw
 from estbench.failures import described
 from estbench.measure.gradients.loop import why_examples_mix
@@ -28,9 +28,12 @@ def check_leading_dimensions(tested: ProblemUnderTest) -> CheckResult:
     params = problem.encode(x)
     objective = problem.objective(params, x)
     z = draw(objective, SAMPLES)
-    wrong = _compare(objective, z, [problem.objective(params, x) for _ in range(SAMPLES)], list(z))
+    try:
+        wrong = _compare(objective, z, [problem.objective(params, x) for _ in range(SAMPLES)], list(z))
+    except Exception as error:  # noqa: BLE001  (a model may raise anything)
+        wrong = f"it raises {described(error)}"
     if wrong:
-        return decide(False, "", f"at {SAMPLES} samples at once {wrong}; {MEND}")
+        return failed(f"at {SAMPLES} samples at once {wrong}; {MEND}")
     try:
         replicated = {name: value.expand(REPLICATES, *value.shape).clone() for name, value in params.items()}
         whole = problem.objective(replicated, x)
@@ -39,11 +42,11 @@ def check_leading_dimensions(tested: ProblemUnderTest) -> CheckResult:
         single = [problem.objective(params, x) for _ in pairs]
         wrong = _compare(whole, z, single, [z[pair] for pair in pairs])
     except Exception as error:  # noqa: BLE001  (a model may raise anything)
-        return decide(True, f"{SAMPLES} samples at once; a probe takes the loop: replicates raise {described(error)}")
+        return passed(f"{SAMPLES} samples at once; a probe takes the loop: replicates raise {described(error)}")
     if wrong:
-        return decide(False, "", f"at {SAMPLES} samples of {REPLICATES} replicates at once {wrong}; {MEND}")
+        return failed(f"at {SAMPLES} samples of {REPLICATES} replicates at once {wrong}; {MEND}")
     evidence = f"{SAMPLES} samples of {REPLICATES} replicates at once have the values of single ones"
-    return decide(True, f"{evidence}, {str(x.dtype).removeprefix('torch.')}")
+    return passed(f"{evidence}, {str(x.dtype).removeprefix('torch.')}")
 
 
 @torch.no_grad()
@@ -59,15 +62,21 @@ def check_examples_apart(tested: ProblemUnderTest) -> CheckResult:
             " call. Usual causes: a mean or a normalisation over the batch (track_running_stats=False); normalise by"
             " statistics of the training data, kept in buffers"
         )
-        return decide(False, "", message)
+        return failed(message)
     remarks = []
-    mixed_in_training = _find_mixed(problem.train(), x)
-    if mixed_in_training:
-        remarks.append(f"in training mode {mixed_in_training} does (a normalisation over the batch?)")
+    problem.train()
+    with seeded(0, CPU):
+        first = _compute(problem, x)
+    with seeded(0, CPU):
+        repeats = not any(differ(value, first[name]) for name, value in _compute(problem, x).items())
+    if not repeats:
+        remarks.append("in training mode calls with the same noise differ")
+    elif _find_mixed(problem, x):
+        remarks.append("in training mode it does, as with a normalisation over the batch")
     why = why_examples_mix(problem.eval(), x)
     if why:
         remarks.append(f"a probe takes the loop: {why}")
-    return decide(True, "; ".join(["in eval mode an example does not depend on the others", *remarks]))
+    return passed("; ".join(["in eval mode an example does not depend on the others", *remarks]))
 
 
 def _find_mixed(problem: Problem, x: Tensor) -> str:

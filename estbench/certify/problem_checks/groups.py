@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import CPU, ProblemUnderTest, observe_examples
 from estbench.estimators import surrogate_of
 from estbench.problems import Problem
@@ -22,7 +22,7 @@ def check_groups(tested: ProblemUnderTest) -> CheckResult:
     problem = tested.build()
     groups, names = problem.groups(), _name_weights(problem)
     if not isinstance(groups, Mapping) or not groups:
-        return decide(False, "", f"groups returns {type(groups).__name__}; return lists of weights by group")
+        return failed(f"groups returns {type(groups).__name__}; return lists of weights by group")
     uses = Counter(weight for weights in groups.values() for weight in weights)
     for group, weights in groups.items():
         foreign = sum(weight not in names for weight in weights)
@@ -31,7 +31,7 @@ def check_groups(tested: ProblemUnderTest) -> CheckResult:
                 f"group '{group}' has {foreign} weights that are not the problem's, so they are never trained; make"
                 " them attributes of the problem or of one of its modules"
             )
-            return decide(False, "", message)
+            return failed(message)
     trained = [weight for weight in names if weight.requires_grad]
     complaints = {
         "is in no group": [weight for weight in trained if not uses[weight]],
@@ -40,17 +40,17 @@ def check_groups(tested: ProblemUnderTest) -> CheckResult:
     for complaint, weights in complaints.items():
         if weights:
             remedy = "list each weight once, or leave out the method groups: by default they are found"
-            return decide(False, "", f"{_list(names, weights)} {complaint}; {remedy}")
+            return failed(f"{_list(names, weights)} {complaint}; {remedy}")
     idle = _find_without_gradient(tested, problem, trained)
     if idle:
         message = (
             f"{_list(names, idle)} never gets a gradient: the objective does not depend on it; use it, remove it, or"
             " give it requires_grad=False"
         )
-        return decide(False, "", message)
+        return failed(message)
     sizes = ", ".join(f"{group} {sum(weight.numel() for weight in own):,}" for group, own in groups.items())
     still = len(names) - len(trained)
-    return decide(True, f"{sizes} weights{f', {still} tensors are not trained' if still else ''}")
+    return passed(f"{sizes} weights{f', {still} tensors are not trained' if still else ''}")
 
 
 def _find_without_gradient(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import (
     CPU,
     ProblemUnderTest,
@@ -28,19 +28,19 @@ def check_eval_mode(tested: ProblemUnderTest) -> CheckResult:
     active = [name or "the problem" for name, module in problem.named_modules() if module.training]
     if active:
         message = f"{', '.join(active[:5])} is in training mode after eval(); leave self.training to train() and eval()"
-        return decide(False, "", message)
+        return failed(message)
     changed = find_changed(before, copy_state(problem))
     if changed:
         message = f"{', '.join(changed[:5])} changed in eval mode; change buffers only if self.training is true"
-        return decide(False, "", message)
+        return failed(message)
     different = find_changed(*calls)
     if different:
         message = (
             f"two calls in eval mode with the same noise give another {', '.join(different)}; keep what changes from"
             " call to call out of eval mode, and draw noise from torch's generator"
         )
-        return decide(False, "", message)
-    return decide(True, f"two calls give the same bits, and {len(before)} weights and buffers do not change")
+        return failed(message)
+    return passed(f"two calls give the same bits, and {len(before)} weights and buffers do not change")
 
 
 def check_left_as_found(tested: ProblemUnderTest) -> CheckResult:
@@ -65,5 +65,5 @@ def check_left_as_found(tested: ProblemUnderTest) -> CheckResult:
                 f"after bounds and a probe in {'training' if training else 'eval'} mode, {', '.join(changed[:5])} is"
                 " another one; keep state in buffers and attributes, and let train() and eval() only set modes"
             )
-            return decide(False, "", message)
-    return decide(True, "bounds and a probe leave modes, weights, buffers and torch's random state as they were")
+            return failed(message)
+    return passed("bounds and a probe leave modes, weights, buffers and torch's random state as they were")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from estbench.certify.check_result import CheckResult, decide
+from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import (
     ProblemUnderTest,
     call,
@@ -34,9 +34,9 @@ def check_initial_weights(tested: ProblemUnderTest) -> CheckResult:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
     changed = find_changed(first, second)
-    return decide(
-        not changed,
-        f"built again with the same seed, {len(first)} weights and buffers are the same bits",
+    if not changed:
+        return passed(f"built again with the same seed, {len(first)} weights and buffers are the same bits")
+    return failed(
         f"built again with the same seed, {', '.join(changed[:5])} differs, so estimators would start from other"
         " weights; draw initial weights only from torch's global generator, which is seeded for this",
     )
@@ -52,9 +52,9 @@ def check_save_and_load(tested: ProblemUnderTest) -> CheckResult:
         restored.load_state_dict(saved)
         x = observe_examples(trained)
         different = find_changed(call(trained, x), call(restored, x))
-    return decide(
-        not different,
-        f"{len(saved)} tensors of state give the same objective in a new instance, after {STEPS} steps",
+    if not different:
+        return passed(f"{len(saved)} tensors of state give the same objective in a new instance, after {STEPS} steps")
+    return failed(
         f"after {STEPS} steps, a new instance with the saved state gives another {', '.join(different)}; register state"
         " as buffers, and learned parts as parameters",
     )
@@ -73,13 +73,14 @@ def check_resume(tested: ProblemUnderTest) -> CheckResult:
         with tested.start(2 * STEPS) as resumed:
             if resumed.restore(checkpoint) is None:
                 message = "its checkpoint does not fit a new instance; build the same modules from the same options"
-                return decide(False, "", message)
+                return failed(message)
             surrogates = take_steps(resumed, STEPS)
             found = {**copy_state(resumed.problem), "the surrogate": torch.stack(surrogates)}
     changed = find_changed(expected, found)
-    return decide(
-        not changed,
-        f"{2 * STEPS} steps of {tested.estimator_name} are the same bits as {STEPS}, a checkpoint and {STEPS} more",
+    if not changed:
+        steps = f"{2 * STEPS} steps of {tested.estimator_name}"
+        return passed(f"{steps} are the same bits as {STEPS}, a checkpoint and {STEPS} more")
+    return failed(
         f"{STEPS} steps, a checkpoint and {STEPS} more give another {', '.join(changed[:5])} than {2 * STEPS} steps at"
         " once; register what changes in training as buffers, and draw noise from torch's generator",
     )
