@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from mutants.odd_problems import ODD_BUT_CORRECT
 from mutants.problem_defects import BITS, DEFECTS, NORMAL, ClaimsNormal, Correct
 
 from estbench import problems
 from estbench.certify import certify_problem
 from estbench.certify.problem_certificate import CHECKS
+
+# Each problem with its default options, the large ones made small, and with options that change what is checked.
+SMALL = {name: f"{name}[dataset=digits,latent_size=2,hidden=[4]]" for name in ("vae", "hierarchical_vae")}
+SHIPPED = [
+    *(SMALL.get(name, name) for name in problems.names()),
+    "gaussian_toy[cost=cosine,dimensions=3]",
+    "bernoulli_toy[bits=4,target=0.5]",
+    "linear_gaussian[dimensions=3,importance_samples=4]",
+    "sbn_tiny[latents=categorical,latent_size=3]",
+    "sbn_tiny[importance_samples=2,latent_size=4]",
+    "vae[dataset=digits,latents=student-t,latent_size=3,hidden=[4]]",
+    "vae[dataset=digits,latents=dirichlet,latent_size=2,categories=3,hidden=[]]",
+    "vae[dataset=digits,likelihood=gaussian,prior=learned,latent_size=3,hidden=[4]]",
+    "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
+]
+EXACT = ("toy", "sbn", "logistic", "linear_gaussian", "hierarchical")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +47,22 @@ def certify(plugin):
 
 def outcomes(certificate, outcome):
     return {check.name: check for check in certificate.checks if check.outcome == outcome}
+
+
+@pytest.mark.parametrize("variant", SHIPPED)
+def test_a_shipped_problem_passes(variant):
+    certificate = certify_problem(variant)
+    assert certificate.complaints() == []
+    assert certificate.outcome == "passed"
+    (exact,) = [check for check in certificate.checks if check.name == "exact objective"]
+    known = any(word in variant for word in EXACT) and "importance_samples=4" not in variant
+    assert (exact.outcome == "passed") == known
+
+
+def test_torchs_random_state_is_left_as_it_was():
+    state = torch.get_rng_state()
+    certify_problem("bernoulli_toy")
+    assert torch.equal(state, torch.get_rng_state())
 
 
 @pytest.mark.parametrize("options", [BITS, NORMAL])

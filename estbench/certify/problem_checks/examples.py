@@ -55,7 +55,9 @@ def check_examples_apart(tested: ProblemUnderTest) -> CheckResult:
     problem, x = tested.build_precise()
     if len(x) < 2:
         return skipped("there is only one training example")
-    mixed = _find_mixed(problem, x)
+    # Given to all calls: how much noise a sampler takes for one example may depend on the others.
+    z = draw(problem(x))
+    mixed = _find_mixed(problem, x, z)
     if mixed:
         message = (
             f"in eval mode {mixed} of an example changes with the others, so bounds depend on which examples share a"
@@ -65,13 +67,10 @@ def check_examples_apart(tested: ProblemUnderTest) -> CheckResult:
         return failed(message)
     remarks = []
     problem.train()
-    with seeded(0, CPU):
-        first = _compute(problem, x)
-    with seeded(0, CPU):
-        repeats = not any(differ(value, first[name]) for name, value in _compute(problem, x).items())
-    if not repeats:
+    first, second = _compute(problem, x, z), _compute(problem, x, z)
+    if any(differ(first[name], second[name]) for name in first):
         remarks.append("in training mode calls with the same noise differ")
-    elif _find_mixed(problem, x):
+    elif _find_mixed(problem, x, z):
         remarks.append("in training mode it does, as with a normalisation over the batch")
     why = why_examples_mix(problem.eval(), x)
     if why:
@@ -79,25 +78,23 @@ def check_examples_apart(tested: ProblemUnderTest) -> CheckResult:
     return passed("; ".join(["in eval mode an example does not depend on the others", *remarks]))
 
 
-def _find_mixed(problem: Problem, x: Tensor) -> str:
+def _find_mixed(problem: Problem, x: Tensor, z: Tensor) -> str:
     """Return a value of the first or the last example that changes if all others are replaced; empty if none does."""
-    with seeded(0, CPU):
-        before = _compute(problem, x)
+    before = _compute(problem, x, z)
     for kept in (0, len(x) - 1):
-        with seeded(0, CPU):
-            after = _compute(problem, x[kept].expand_as(x).clone())
+        after = _compute(problem, x[kept].expand_as(x).clone(), z)
         for name, value in before.items():
             if differ(value[kept], after[name][kept]):
                 return name
     return ""
 
 
-def _compute(problem: Problem, x: Tensor) -> dict[str, Tensor]:
-    """Return the parameters, f at samples of q and the KL, with the examples first."""
-    params = problem.encode(x)
-    objective = problem.objective(params, x)
-    # The samples depend only on the seed and on each example's own parameters.
-    return {**params, "f": objective.f(draw(objective))[0], "the KL": objective.kl()}
+def _compute(problem: Problem, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+    """Return the parameters, f at samples (1, B, D) and the KL, with the examples first, under the same noise."""
+    with seeded(0, CPU):
+        params = problem.encode(x)
+        objective = problem.objective(params, x)
+        return {**params, "f": objective.f(z)[0], "the KL": objective.kl()}
 
 
 def _compare(whole: Objective, z: Tensor, single: list[Objective], rows: list[Tensor]) -> str:
