@@ -175,6 +175,14 @@ class ClampsTheKL(Correct):
         return self.changed(objective, kl=lambda: objective.kl().clamp(min=0.1))
 
 
+class WarmsUpTheKL(Correct):
+    """A weight of the KL that is not stated, and only in training."""
+
+    def objective(self, params, x):
+        objective = super().objective(params, x)
+        return self.changed(objective, kl=lambda: (0.1 if self.training else 1.0) * objective.kl())
+
+
 class MixesSamples(Correct):
     """Samples and examples are flattened in one order, and put back in another."""
 
@@ -335,13 +343,14 @@ DEFECTS = [
     (NeverTheSame, BITS, "eval mode", ["another f"]),
     (DoublesTheKL, BITS, "closed-form KL", ["where KL(q || p) is", "kl_weight"]),
     (ClampsTheKL, BITS, "closed-form KL", ["0.1 where KL(q || p) is 0"]),
+    (WarmsUpTheKL, NORMAL, "closed-form KL", ["in training mode", "kl_weight"]),
     (MixesSamples, NORMAL, "leading dimensions", ["at 3 samples at once", "flatten"]),
     (SumsOverSamples, NORMAL, "leading dimensions", ["at 3 samples at once"]),
     (MixesTheBatch, BITS, "examples apart", ["logits of an example", "normalisation over the batch"]),
     (MixesInTheDecoder, BITS, "examples apart", ["f of an example"]),
     (ForgetsAWeight, BITS, "groups", ["decoder.2.bias is in no group"]),
     (CountsAWeightTwice, BITS, "groups", ["encoder.0.weight is in several"]),
-    (ForeignWeight, BITS, "groups", ["group 'decoder' has 1 weights that are not the problem's"]),
+    (ForeignWeight, BITS, "groups", ["group 'decoder' has weights that are not the problem's"]),
     (IdleWeight, BITS, "groups", ["decoder_scale never gets a gradient"]),
     (ExactIsOff, BITS, "exact objective", ["the mean of", "the KL included"]),
     (ExactWithoutGradient, BITS, "exact objective", ["finite differences give", "detached"]),

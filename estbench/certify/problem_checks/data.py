@@ -76,7 +76,7 @@ def check_observations(tested: ProblemUnderTest) -> CheckResult:
             )
             return failed(message)
     generator = Generator().manual_seed(1)
-    drawn = [problem.observe(torch.from_numpy(problem.data.train[:EXAMPLES]), generator) for _ in range(2)]
+    drawn = [problem.observe(torch.from_numpy(problem.data.train[:EXAMPLES].copy()), generator) for _ in range(2)]
     how = "the same at each access" if torch.equal(*drawn) else "drawn again at each access, by its generator only"
     return passed(f"one finite row for each example; {how}")
 

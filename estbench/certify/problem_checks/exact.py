@@ -45,7 +45,7 @@ def check_exact(tested: ProblemUnderTest) -> CheckResult:
         exact = _compute_exact(problem, x)
     except EstbenchError as error:
         return skipped(str(error).partition(";")[0])
-    if x.dtype != torch.float64:
+    if exact.dtype != torch.float64:
         return skipped("the model does not work in double precision, which finite differences need")
     if not exact.requires_grad:
         return failed("exact() does not depend on any weight; compute it from the parameters, with nothing detached")
@@ -140,7 +140,7 @@ def _differentiate(
     candidates = []
     for coarse, fine, h in zip(central, central[1:], STEPS[1:], strict=False):
         extrapolated = (RATIO**2 * fine - coarse) / (RATIO**2 - 1)
-        rounding = ROUNDING * torch.finfo(x.dtype).eps * size / h
+        rounding = ROUNDING * torch.finfo(torch.float64).eps * size / h
         candidates.append((abs(extrapolated - fine) + rounding, extrapolated))
     tolerance, derivative = min(candidates, key=lambda pair: pair[0] if math.isfinite(pair[0]) else math.inf)
     return derivative, tolerance

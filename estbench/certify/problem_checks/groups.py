@@ -20,15 +20,16 @@ CALLS = 3  # in each mode: a weight may be used only at times
 def check_groups(tested: ProblemUnderTest) -> CheckResult:
     """Check that every trained weight is in exactly one group and gets a gradient, and that no other weight is."""
     problem = tested.build()
-    groups, names = problem.groups(), _name_weights(problem)
-    if not isinstance(groups, Mapping) or not groups:
-        return failed(f"groups returns {type(groups).__name__}; return lists of weights by group")
+    returned, names = problem.groups(), {weight: name for name, weight in problem.named_parameters()}
+    if not isinstance(returned, Mapping) or not returned:
+        return failed(f"groups returns {type(returned).__name__}; return lists of weights by group")
+    groups = {group: list(weights) for group, weights in returned.items()}
     uses = Counter(weight for weights in groups.values() for weight in weights)
     for group, weights in groups.items():
         foreign = sum(weight not in names for weight in weights)
         if foreign:
             message = (
-                f"group '{group}' has {foreign} weights that are not the problem's, so they are never trained; make"
+                f"group '{group}' has weights that are not the problem's ({foreign}), so they are never trained; make"
                 " them attributes of the problem or of one of its modules"
             )
             return failed(message)
@@ -65,10 +66,6 @@ def _find_without_gradient(
             gradients = torch.autograd.grad(surrogate, missing, allow_unused=True) if missing else ()
             missing = [weight for weight, gradient in zip(missing, gradients, strict=True) if gradient is None]
     return missing
-
-
-def _name_weights(problem: Problem) -> dict[nn.Parameter, str]:
-    return {weight: name for name, weight in problem.named_parameters()}
 
 
 def _list(names: Mapping[nn.Parameter, str], weights: list[nn.Parameter]) -> str:
