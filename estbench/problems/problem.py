@@ -193,7 +193,7 @@ def _build(problem: Problem, variant: str | Variant) -> None:
 
 def _encode_examples(problem: Problem) -> Mapping[str, Tensor]:
     """Encode training examples in the precision of the data or, if the model does not take that, of the weights."""
-    intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(problem.device)
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES].copy()).to(problem.device)
     for dtype in dict.fromkeys((intensities.dtype, *(weight.dtype for weight in problem.parameters()))):
         try:
             generator = Generator(problem.device).manual_seed(0)
