@@ -1,4 +1,4 @@
-"""The certificate: the checks that every estimator must pass, and their record.
+"""The certificate: the checks that every estimator and every problem must pass, and their record.
 
 ``record`` is read by reports, which work without torch. All that needs torch is therefore imported on first use.
 """
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from estbench.certify.certificate import certify, certify_each, certify_estimator, variants
     from estbench.certify.checks.unbiasedness import BiasTest, run_bias_tests
     from estbench.certify.estimator_under_test import EstimatorUnderTest
+    from estbench.certify.problem_certificate import certify_problem
     from estbench.certify.problems import small_problems_for
     from estbench.certify.problems.base import SmallProblem
 
@@ -22,6 +23,7 @@ _HOMES = {
     "certify": "certificate",
     "certify_each": "certificate",
     "certify_estimator": "certificate",
+    "certify_problem": "problem_certificate",
     "run_bias_tests": "checks.unbiasedness",
     "small_problems_for": "problems",
     "variants": "certificate",
@@ -34,6 +36,7 @@ __all__ = [
     "certify",
     "certify_each",
     "certify_estimator",
+    "certify_problem",
     "run_bias_tests",
     "small_problems_for",
     "variants",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import multiprocessing
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
@@ -15,11 +13,11 @@ from importlib import import_module
 import torch
 
 from estbench._version import __version__
-from estbench.certify.check_result import CheckResult
+from estbench.certify.check_result import CheckResult, run_check
 from estbench.certify.checks import calls, contract, exact_mean, facts, shapes, unbiasedness
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import EXAMPLES, SmallProblem
-from estbench.certify.record import Certificate, Check, CheckOutcome, find_worst
+from estbench.certify.record import Certificate, Check, find_worst
 from estbench.estimators import ESTIMATORS
 from estbench.estimators import create as create_estimator
 from estbench.plugins import load_plugin
@@ -141,16 +139,16 @@ def _join(tested: EstimatorUnderTest, parts: Iterable[Part]) -> Certificate:
 
 
 def _check_as_a_whole(tested: EstimatorUnderTest, *, quick: bool) -> Iterator[Check]:
-    yield _run("supports", "", lambda: facts.check_supports(tested))
+    yield run_check("supports", "", lambda: facts.check_supports(tested))
     if quick:
         return
     if not tested.facts.unbiased:
-        yield _run(BIASED, "", lambda: facts.check_declared_bias(tested))
+        yield run_check(BIASED, "", lambda: facts.check_declared_bias(tested))
     if ships(type(tested.facts)):
         # The theory of estbench's own estimators says nothing about others, and is not imported for them.
         theory = import_module("estbench.certify.theory.known_results")
         for result in theory.known_results_for(tested.label):
-            yield _run(result.kind, result.claim, lambda result=result: result.check(tested))  # type: ignore[misc]
+            yield run_check(result.kind, result.claim, lambda result=result: result.check(tested))  # type: ignore[misc]
 
 
 def _check_on(tested: EstimatorUnderTest, problem: SmallProblem, *, quick: bool) -> Iterator[Check]:
@@ -171,23 +169,4 @@ def _check_on(tested: EstimatorUnderTest, problem: SmallProblem, *, quick: bool)
         if tested.facts.unbiased:
             checks[unbiasedness.CHECK] = unbiasedness.check_unbiased
     for name, check in checks.items():
-        yield _run(name, problem.name, lambda check=check: check(tested, problem))  # type: ignore[misc]
-
-
-def _run(name: str, problem: str, check: Callable[[], CheckResult]) -> Check:
-    """Run a check and return its record; an error of the estimator fails this check and stops no other."""
-    try:
-        result = check()
-    except Exception as error:  # noqa: BLE001  (an estimator may raise anything)
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
-        result = CheckResult(CheckOutcome.FAILED, "it raised an error", " ".join(message.split()))
-    return Check(
-        name=name,
-        problem=problem,
-        outcome=result.outcome,
-        evidence=result.evidence,
-        message=result.message,
-        severity=result.severity if math.isfinite(result.severity) else 1e300,  # JSON has no infinity
-        numbers={key: float(number) for key, number in result.numbers.items() if math.isfinite(number)},
-    )
+        yield run_check(name, problem.name, lambda check=check: check(tested, problem))  # type: ignore[misc]

@@ -1,8 +1,10 @@
-"""The result of one check on one small problem, and the false-alarm rate of a whole certificate."""
+"""The result of one check, how it becomes a record, and the false-alarm rate of a whole certificate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import traceback
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -11,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from estbench.certify.problems.base import PRIOR, WEIGHTS
-from estbench.certify.record import CheckOutcome
+from estbench.certify.record import Check, CheckOutcome
 
 # The usual causes of a wrong mean gradient, by kind of parameter.
 CAUSES = {
@@ -52,15 +54,49 @@ class CheckResult(NamedTuple):
     numbers: Mapping[str, float] = MappingProxyType({})
 
 
+def run_check(name: str, problem: str, check: Callable[[], CheckResult]) -> Check:
+    """Run a check and return its record; an error of what is checked fails this check and stops no other."""
+    try:
+        result = check()
+    except Exception as error:  # noqa: BLE001  (code of a plugin may raise anything)
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
+        result = CheckResult(CheckOutcome.FAILED, "it raised an error", " ".join(message.split()))
+    return Check(
+        name=name,
+        problem=problem,
+        outcome=result.outcome,
+        evidence=result.evidence,
+        message=result.message,
+        severity=result.severity if math.isfinite(result.severity) else 1e300,  # JSON has no infinity
+        numbers={key: float(number) for key, number in result.numbers.items() if math.isfinite(number)},
+    )
+
+
 def decide(passed: bool, evidence: str, message: str = "", severity: float = 0.0, **numbers: float) -> CheckResult:
     """Return the result of a check that could decide; ``message`` is kept only if it failed."""
     outcome = CheckOutcome.PASSED if passed else CheckOutcome.FAILED
     return CheckResult(outcome, evidence, "" if passed else message, severity, numbers)
 
 
+def passed(evidence: str) -> CheckResult:
+    """Return the result of a check that passed."""
+    return CheckResult(CheckOutcome.PASSED, evidence)
+
+
+def failed(message: str, severity: float = 0.0) -> CheckResult:
+    """Return the result of a check that failed; the message says what was found, and what to do."""
+    return CheckResult(CheckOutcome.FAILED, "", message, severity)
+
+
 def not_applicable(reason: str) -> CheckResult:
     """Return the result of a check that says nothing about this estimator; it does not count as passed."""
     return CheckResult(CheckOutcome.NOT_APPLICABLE, reason)
+
+
+def skipped(reason: str) -> CheckResult:
+    """Return the result of a check that cannot be made here; it does not count as passed."""
+    return not_applicable(f"skipped: {reason}")
 
 
 def describe_deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evidence: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.distributions import Distribution
 
 from estbench.datasets import data_id
@@ -165,12 +165,3 @@ class HierarchicalVAE(Problem):
     def _coded(self, z: Tensor) -> Tensor:
         inputs = self.family.flat(z)
         return 2 * inputs - 1 if self.options.coding == "signed" else inputs
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of both encoders, of both decoders and, if it is learned, of the prior."""
-        groups = {
-            "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
-            "decoder": [*self.decoder.parameters(), *self.second_decoder.parameters()],
-            "prior": [*self.prior.parameters()],
-        }
-        return {group: weights for group, weights in groups.items() if weights}

@@ -119,10 +119,6 @@ class LogisticRegression(Problem):
             expectation=expectation,
         )
 
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the variational parameters; the model has no weights of its own."""
-        return {"encoder": [self.loc, self.log_scale]}
-
 
 def _windows(name: str, rows: int, size: int) -> Dataset:
     """Return indices of rows: training examples, (N, M), and all rows, (1, N), for validation and test."""

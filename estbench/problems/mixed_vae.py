@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from estbench.datasets import data_id
 from estbench.datasets import load as load_dataset
@@ -152,12 +152,3 @@ class MixedVAE(Problem):
         """Return the mean image of one draw from q(y, z|x) for each observation, (N, X) to (N, X)."""
         y = self(x).q.sample()
         return self.decode(torch.cat([self.discrete.flat(y), self._second_objective(y, x).q.sample()], -1))
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of both encoders, of the decoder and, if they are learned, of the priors."""
-        groups = {
-            "encoder": [*self.encoder.parameters(), *self.second_encoder.parameters()],
-            "decoder": [*self.decoder.parameters()],
-            "prior": [*self.prior.parameters(), *self.second_prior.parameters()],
-        }
-        return {group: weights for group, weights in groups.items() if weights}

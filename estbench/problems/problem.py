@@ -14,6 +14,7 @@ from estbench.datasets import DATASETS, Dataset, data_id
 from estbench.errors import EstbenchError
 from estbench.failures import mistakes_of
 from estbench.options import BaseOptions
+from estbench.problems.groups import default_groups
 from estbench.problems.networks import NETWORKS
 from estbench.problems.objective import Objective
 from estbench.problems.parts import LIKELIHOODS, POSTERIORS, PRIORS
@@ -21,7 +22,7 @@ from estbench.registry import Registry, written
 from estbench.source import ships
 from estbench.variant import Variant
 
-# Examples that lazy modules are sized by.
+# Examples that lazy modules are sized by, and that show which weights q depends on.
 EXAMPLES = 2
 
 
@@ -29,8 +30,8 @@ class Problem(nn.Module):
     """Base of all problems: encode observations to variational parameters, then state the objective for them.
 
     The two steps are apart because a probe expands the parameters by a replicate dimension in between. A problem sets
-    ``data``, a ``Dataset``, and defines ``observe``, ``encode``, ``objective`` and ``groups``. Sizes: B examples, X
-    numbers in an observation, D latents, ``*R`` replicates in a probe.
+    ``data``, a ``Dataset``, and defines ``observe``, ``encode`` and ``objective``; ``groups`` are found from the names
+    of its attributes. Sizes: B examples, X numbers in an observation, D latents, ``*R`` replicates in a probe.
 
     Examples
     --------
@@ -62,13 +63,12 @@ class Problem(nn.Module):
     ...             lambda z: torch.distributions.Normal(z, 1.0).log_prob(x).sum(-1),
     ...             lambda: normal.family({"loc": torch.zeros(1), "log_scale": torch.zeros(1)}),
     ...         )
-    ...
-    ...     def groups(self):
-    ...         return {"encoder": [self.a, self.s]}
     >>> problem = Denoise()
     >>> objective = problem(torch.from_numpy(problem.data.train[:5]))
     >>> objective.f(objective.q.sample((3,))).shape  # 3 samples of 5 examples
     torch.Size([3, 5])
+    >>> {group: len(weights) for group, weights in problem.groups().items()}  # q depends on both weights
+    {'encoder': 2}
     """
 
     Options: ClassVar[type[BaseOptions]] = BaseOptions
@@ -140,8 +140,12 @@ class Problem(nn.Module):
         raise NotImplementedError
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights by part: ``encoder``, ``decoder`` and, if it is learned, ``prior``."""
-        raise NotImplementedError
+        """Return the weights by part: ``encoder``, ``decoder`` and, if it is learned, ``prior``.
+
+        By default they are found from the names of attributes: see ``estbench.problems.groups``. Override it for other
+        parts; each weight belongs to one of them.
+        """
+        return default_groups(self, lambda: _tensors_of_q(self))
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the mean images of latents, (N, D) to (N, X), for pictures; a problem without images leaves it out."""
@@ -204,6 +208,22 @@ def _build(problem: Problem, variant: str | Variant) -> None:
             f"problem '{variant}' has lazy modules that its objective does not use ({', '.join(unused)}); give their"
             " sizes in __init__, or remove them"
         )
+
+
+def _tensors_of_q(problem: Problem) -> list[Tensor]:
+    """Return the variational parameters of training examples, and the density of a draw.
+
+    The examples have the precision of the data or, if the model does not take that, of the weights.
+    """
+    intensities = torch.from_numpy(problem.data.train[:EXAMPLES].copy()).to(problem.device)
+    for dtype in dict.fromkeys((intensities.dtype, *(weight.dtype for weight in problem.parameters()))):
+        try:
+            generator = Generator(problem.device).manual_seed(0)
+            objective = problem(problem.observe(intensities.to(dtype), generator))
+            return [*objective.params.values(), objective.q.log_prob(objective.q.sample())]
+        except RuntimeError as error:  # torch's for operands of several precisions
+            failed = error
+    raise failed
 
 
 def _lazy(problem: Problem) -> list[str]:

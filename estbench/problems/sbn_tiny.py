@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.objective import ENUMERABLE, Objective
@@ -89,6 +89,3 @@ class TinySBN(Problem):
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
         return self.vae.objective(params, x)
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        return self.vae.groups()

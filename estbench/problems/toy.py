@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from estbench.datasets import Dataset
 from estbench.latents import Latents
@@ -62,7 +62,3 @@ class Toy(Problem):
             kl=lambda: self.family.kl(params, fixed),
             expectation=lambda: -self.expected_cost(params),
         )
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the variational parameters; there is no decoder."""
-        return {"encoder": [getattr(self, name) for name in self.parameter_names]}

@@ -234,12 +234,3 @@ class VAE(Problem):
         """Return what the decoder makes of latents, (*B, D) to (*B, X): logits of pixels, or grey pixels."""
         inputs = self.family.flat(z)
         return self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)  # type: ignore[no-any-return]
-
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the weights of the encoder, of the decoder and, if it has any, of the prior, with those of parts."""
-        groups = {
-            "encoder": [*self.encoder.parameters(), *self.posterior.parameters()],
-            "decoder": [*self.decoder.parameters(), *self.likelihood.parameters()],
-            "prior": [*self.prior.parameters()],
-        }
-        return {group: weights for group, weights in groups.items() if weights}

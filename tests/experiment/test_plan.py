@@ -91,9 +91,8 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
     cell = planned(tiny).cells[0]
     keys = [cell.key]
     for part, settings in changes.items():
-        dependent = {"tracking_steps", "reference_replicates", "source", "points", "weight_decay"} - set(
-            settings
-        )  # idle here
+        idle = {"tracking_steps", "reference_replicates", "source", "points", "weight_decay"}
+        dependent = idle - set(settings)
         assert set(settings) == set(type(getattr(cell, part)).model_fields) - dependent, "a setting is not tested"
         keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
     assert len(set(keys)) == len(keys)

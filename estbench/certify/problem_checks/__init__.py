@@ -1,0 +1,1 @@
+"""The checks that every problem must pass, by what they are about."""
