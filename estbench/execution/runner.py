@@ -229,20 +229,16 @@ def _load(plugin: Path, listener: Listener) -> None:
 
 def _check_origins(plan: Plan) -> None:
     """Refuse code of a script or a notebook if there are worker processes, which cannot import it."""
-    origins: set[tuple[str, Registry[Any], str, str]] = {
-        entry
-        for cell in plan
-        for entry in (
-            ("estimator", ESTIMATORS, cell.estimator.label, cell.estimator.name),
-            ("problem", PROBLEMS, cell.problem.label, cell.problem.name),
-            *(("metric", METRICS, name, name) for name in cell.evaluation.metrics),
-        )
-    }
-    for kind, registry, label, name in origins:
+    origins: set[tuple[Registry[Any], str, str]] = set()
+    for cell in plan:
+        origins.add((ESTIMATORS, cell.estimator.label, cell.estimator.name))
+        origins.add((PROBLEMS, cell.problem.label, cell.problem.name))
+        origins |= {(METRICS, name, name) for name in cell.evaluation.metrics}
+    for registry, label, name in origins:
         if registry.get(name).__module__ == "__main__":
             raise EstbenchError(
-                f"the {kind} '{label}' is defined in __main__, and worker processes do not see it: put it into a "
-                "file and give that as a plugin (plugins=['FILE.py'], --plugin FILE.py), or run without workers"
+                f"the {registry.kind} '{label}' is defined in __main__, and worker processes do not see it: put it "
+                "into a file and give that as a plugin (plugins=['FILE.py'], --plugin FILE.py), or run without workers"
             )
 
 

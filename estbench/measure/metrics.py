@@ -174,7 +174,7 @@ def _as_number(name: str, value: Any) -> float:
     """Return a number of Python, NumPy or torch as a float; ``EstbenchError`` for anything else."""
     if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
         return float(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, numbers.Real):
         try:
             return float(value)
         except OverflowError:

@@ -81,6 +81,7 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
             "final_num_samples": 5,
             "final_examples": 7,
             "pictures": False,
+            "metrics": ["sigma"],
         },
         "probe": {"replicates": 4, "points": 3, "shared": "stl", "reference": "exact", "path": "loop"},
     }
