@@ -54,8 +54,9 @@ def find_metrics(frames: Frames) -> list[OwnMetric]:
     """Return the metrics that the records describe and have values of, in the order of their names."""
     described: dict[str, Any] = {}
     for record in frames.results.records.values():
-        metrics = get_nested(record, "metrics", default={})
-        described |= {name: facts for name, facts in metrics.items() if name not in described} if metrics else {}
+        metrics = get_nested(record, "metrics")
+        if isinstance(metrics, dict):  # a record may hold anything
+            described = {**metrics, **described}
     curves = frames.results.curves
     recorded = curves[curves["metric"].map(lambda name: str(name).partition("/")[0] in described)]
     return list(_of_names(described, recorded))
