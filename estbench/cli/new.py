@@ -42,7 +42,7 @@ def _metrics() -> Registry[Any]:
 
 
 class Kind(NamedTuple):
-    """What can be written: the registry that must not have its name yet, and commands to begin with."""
+    """A kind of entry: the registry that must not have its name yet, and commands to begin with."""
 
     registry: Callable[[], Registry[Any]]
     commands: dict[str, str]

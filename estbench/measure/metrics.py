@@ -185,9 +185,9 @@ def _as_number(name: str, value: Any) -> float:
 
 @register_metric("reconstruction_error", label="reconstruction error", unit="mean square per pixel", better="lower")
 def reconstruction_error(problem: Problem, _estimator: Estimator, x: Tensor) -> Tensor:
-    """Mean squared error per pixel of the mean image E[x|z], at one draw of z from q(z|x) for each image.
+    """Mean squared error of the pixels of reconstructed images, for problems that make images.
 
-    For problems that make images; it is measured against the pixels that the model sees (binarised).
+    A reconstruction is E[x|z] at one draw of z from q(z|x); x is what the model sees (binarised pixels).
     """
     if type(problem).decode is Problem.decode:
         raise EstbenchError(f"the problem '{problem.name}' makes no images; leave out the metric reconstruction_error")
@@ -196,7 +196,7 @@ def reconstruction_error(problem: Problem, _estimator: Estimator, x: Tensor) -> 
 
 @register_metric("sigma", splits=("train",))
 def sigma(problem: Problem, _estimator: Estimator, _x: Tensor) -> Tensor:
-    """Learned standard deviation of a pixel, for ``likelihood=gaussian``."""
+    """Learned standard deviation of a pixel, of a VAE with likelihood=gaussian."""
     log_sigma = getattr(problem, "log_sigma", None)
     if log_sigma is None:
         raise EstbenchError(f"the problem '{problem.name}' has no learned sigma; leave out the metric sigma")

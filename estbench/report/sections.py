@@ -108,7 +108,7 @@ class SectionRegistry(dict[str, Item], Generic[Item]):
         sections = list(SECTIONS)
         return sorted(self.values(), key=lambda item: (sections.index(item.place.section), item.place.order))
 
-    def ours_first(self) -> list[Item]:
+    def shipped_first(self) -> list[Item]:
         """Return them in the same order, those of plugins last: if two have the same name, the plugin's is lost."""
         return sorted(self.in_order(), key=lambda item: not item.ships)
 

@@ -18,11 +18,11 @@ from estbench.measure import describe_metric, evaluate_metric, splits_of
 from estbench.training.isolation import isolated, seed_generators
 from estbench.training.state import State
 
-# A remark with these words ends the metric's part in the run; a run that is resumed reads it in its checkpoint.
-LEFT_OUT = "is left out from here on"
+# A remark that begins with these words ends the metric's part in the run, also after it was resumed.
+LEFT_OUT = "is left out from step"
 
 
-class Measured(NamedTuple):
+class MetricValue(NamedTuple):
     """One number of a metric; NaN if it was not finite."""
 
     split: str
@@ -30,7 +30,7 @@ class Measured(NamedTuple):
     value: float
 
 
-def measure_metrics(state: State, observations: Mapping[str, Tensor]) -> Iterator[Measured]:
+def measure_metrics(state: State, observations: Mapping[str, Tensor]) -> Iterator[MetricValue]:
     """Measure the metrics of a run at its weights, on the observations of each split, (N, X).
 
     The draws of a metric are the same for every estimator and at every step.
@@ -42,7 +42,7 @@ def measure_metrics(state: State, observations: Mapping[str, Tensor]) -> Iterato
             for metric, value in _measure(state, name, split, observations[split]).items():
                 if not math.isfinite(value):
                     state.remark(_shown(name), f"is not finite on the {split} split; such values count as missing")
-                yield Measured(split, metric, value if math.isfinite(value) else math.nan)
+                yield MetricValue(split, metric, value if math.isfinite(value) else math.nan)
 
 
 def describe_metrics(cell: Cell) -> dict[str, dict[str, Any]]:
@@ -65,7 +65,7 @@ def _measure(state: State, name: str, split: str, x: Tensor) -> dict[str, float]
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001  (code of a plugin)
-            state.remark(_shown(name), f"{LEFT_OUT}: {described(error)}")
+            state.remark(_shown(name), f"{LEFT_OUT} {state.step} on: {described(error)}")
     for setting in changed:
         state.remark(_shown(name), f"changed {setting}, which was put back")
     return values

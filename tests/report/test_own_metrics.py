@@ -109,7 +109,7 @@ def test_its_table_has_means_and_t_intervals_of_final_values(path, report):
             rows = curves[(curves["metric"] == "errors/squared") & (curves["split"] == split) & (curves["step"] == 30)]
             values = rows[rows["estimator"] == label]["value"]
             low, high = stats.t.interval(0.95, 2, loc=values.mean(), scale=stats.sem(values))
-            name = f"{split}_errors/squared"
+            name = f"errors/squared.{split}"
             found = written.loc[label, [name, f"{name}_low", f"{name}_high", f"{name}_n"]]
             assert found.tolist() == pytest.approx([values.mean(), low, high, 3])
     assert (report / "tables" / "own_metrics.short.tex").is_file()
@@ -121,7 +121,7 @@ def test_a_metric_that_was_left_out_has_no_final_value(path):
     gone &= results.curves["estimator"] == "rloo"
     vars(results)["curves"] = results.curves[~gone]  # where they are kept
     rows = own_metrics(Analysis(results)).data.set_index("estimator")
-    assert rows["train_weights_n"].to_dict() == {"reparam": 3, "rloo": 0}
+    assert rows["weights.train_n"].to_dict() == {"reparam": 3, "rloo": 0}
 
 
 def test_without_metrics_there_is_no_section(tmp_path):

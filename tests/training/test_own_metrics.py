@@ -159,7 +159,7 @@ def test_a_metric_that_fails_is_left_out_with_one_remark(train_cell, metric):
     assert trained.outcome.status is Status.DONE
     (remark,) = trained.record["remarks"]
     assert (remark["step"], remark["measurement"]) == (20, "metric 'mine'")
-    assert remark["message"].startswith("is left out from here on: ")
+    assert remark["message"].startswith("is left out from step 20 on: ")
     assert len(calls) == 7
     assert set(trained.curves.query("metric == 'mine'")["step"]) == {0, 10}
     assert set(trained.curves.query("metric == 'reconstruction_error'")["step"]) == {0, 10, 20, 30}

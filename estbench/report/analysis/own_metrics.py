@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from estbench.report.analysis.frames import Frames, done, get_nested
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # In the order in which they are shown.
 SPLITS = ("test", "validation", "train")
@@ -58,28 +55,23 @@ def find_metrics(frames: Frames) -> list[OwnMetric]:
         if isinstance(metrics, dict):  # a record may hold anything
             described = {**metrics, **described}
     curves = frames.results.curves
-    recorded = curves[curves["metric"].map(lambda name: str(name).partition("/")[0] in described)]
-    return list(_of_names(described, recorded))
+    names = sorted(name for name in map(str, curves["metric"].unique()) if name.partition("/")[0] in described)
+    measured = {name: set(curves.loc[curves["metric"] == name, "split"]) for name in names}
+    return [_of_name(name, described[name.partition("/")[0]], measured[name]) for name in names]
 
 
-def _of_names(described: dict[str, Any], recorded: pd.DataFrame) -> Iterator[OwnMetric]:
-    for name, rows in recorded.groupby("metric"):
-        own, _, key = str(name).partition("/")
-
-        def word(fact: str, facts: Any = described[own]) -> str:
-            return str(get_nested(facts, fact, default=""))
-
-        label = word("label") or own
-        better = word("better")
-        measured = set(rows["split"])
-        yield OwnMetric(
-            name=str(name),
-            label=f"{label}: {key}" if key else label,
-            unit=word("unit"),
-            summary=word("summary"),
-            better=better if better in {"higher", "lower"} else "",
-            splits=tuple(split for split in SPLITS if split in measured),
-        )
+def _of_name(name: str, facts: Any, measured: set[str]) -> OwnMetric:
+    own, _, key = name.partition("/")
+    words = {fact: str(get_nested(facts, fact, default="")) for fact in ("label", "unit", "summary", "better")}
+    label = words["label"] or own
+    return OwnMetric(
+        name=name,
+        label=f"{label}: {key}" if key else label,
+        unit=words["unit"],
+        summary=words["summary"],
+        better=words["better"] if words["better"] in {"higher", "lower"} else "",
+        splits=tuple(split for split in SPLITS if split in measured),
+    )
 
 
 def last_values(frames: Frames, metric: str, split: str) -> pd.DataFrame:

@@ -48,7 +48,7 @@ def all_figures(analysis: Analysis, width: float = WIDTH, lost: list[Lost] | Non
     short = short_problems(problems)
     figures: dict[str, RenderedFigure] = {}
     with matplotlib_style(width):
-        for registered in FIGURES.ours_first():
+        for registered in FIGURES.shipped_first():
             for at, problem in enumerate(problems if registered.each_problem else [""]):
                 with FIGURES.attempt(registered, lost):
                     for drawn in registered.make(FigureSource(analysis, styles, problem)):

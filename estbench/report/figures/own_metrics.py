@@ -91,7 +91,7 @@ def _draw_metric(metric: OwnMetric, axis: Axis, courses: Courses, styles: dict[s
     ends = "; ".join(f"{course.label} {course.words}" for course in of_first)
     return canvas.finish(
         name=f"metric_{axis.name}_{metric.name.replace('/', '.')}",
-        title=f"{metric.label} against {axis.label.partition(' (')[0]}s".replace("ss", "s"),
+        title=f"{metric.label} against {axis.label.partition(' (')[0]}",
         chart="Line charts" if len(courses) > 1 else "Line chart",
         alt=f"{metric.title} on the splits {', '.join(courses)}. Last values, {first}: {ends}.",
         caption=f"{metric.summary.removesuffix('.')}. {_describe_lines(courses)}".removeprefix(". "),

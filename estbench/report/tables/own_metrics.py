@@ -41,15 +41,17 @@ def own_metrics(analysis: Analysis) -> Table:
         problem_field(analysis),
         *(_field(metric, split) for metric in metrics for split in metric.splits),
     ]
-    directions = [f"{metric.label}: {metric.better} is better" for metric in metrics if metric.better]
-    caption = (
-        f"Means over finished runs at the last step. {'; '.join(directions)}{'. ' if directions else ''}In brackets: "
-        "the 95 % t interval over seeds. Further splits are in the CSV file."
-    )
+    directions = "; ".join(f"{metric.label}: {metric.better} is better" for metric in metrics if metric.better)
+    sentences = [
+        "Means over finished runs at the last step.",
+        f"{directions}." if directions else "",
+        "In brackets: the 95 % t interval over seeds.",
+        "Further splits are in the CSV file." if any(len(metric.splits) > 1 for metric in metrics) else "",
+    ]
     return build_table(
         "own_metrics",
         "Final values of metrics",
-        caption,
+        " ".join(filter(None, sentences)),
         fields,
         _find_rows(analysis, metrics),
         csv_first=("problem", "estimator"),
@@ -62,7 +64,7 @@ def _field(metric: OwnMetric, split: str) -> Field[MetricsRow]:
     key = metric.name, split
     shown = split == metric.splits[0]
     return Field(
-        f"{split}_{metric.name}",
+        f"{metric.name}.{split}",  # no name has a dot, so no two fields fill one column
         f"{split} {metric.title}" if shown else "",
         lambda row: row.values[key],
         write=with_interval(significant),

@@ -36,7 +36,7 @@ def register_table(*, section: str, order: int = 20, folded: str = "") -> Callab
     Examples
     --------
     >>> from estbench.report.analysis.frames import done
-    >>> from estbench.report.tables.fields import ESTIMATOR, Field, build_table
+    >>> from estbench.report import ESTIMATOR, Field, build_table, register_table
     >>> @register_table(section="completion")
     ... def finished(analysis):
     ...     rows = list(done(analysis.cells).itertuples())
@@ -64,7 +64,7 @@ def all_tables(analysis: Analysis, lost: list[Lost] | None = None) -> list[Table
         If a table has another name than the function that makes it.
     """
     tables = []
-    for registered in TABLES.ours_first():
+    for registered in TABLES.shipped_first():
         with TABLES.attempt(registered, lost):
             table = registered.make(analysis)
             if not isinstance(table, Table):
