@@ -138,7 +138,10 @@ def command(
         )
     with working("writing the report"):
         analysis = Analysis(results)
-        page = build(analysis, warn=warn)
+        lost: list[str] = []
+        page = build(analysis, warn=lost.append)
+    for message in lost:
+        warn(message)
     print_answer(analysis)
     for sentence in omissions(analysis):
         say(sentence)
