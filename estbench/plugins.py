@@ -1,4 +1,4 @@
-"""Plugins: Python files that register estimators, problems, datasets, tables or figures.
+"""Plugins: Python files that register estimators, problems, datasets, metrics, tables or figures.
 
 No other code from outside is run. A plugin may import modules and packages of its folder, relatively or by name. They
 belong to this plugin, so two plugins in two folders may each have a ``utils.py``. ``sys.path`` is not changed. A module

@@ -1,4 +1,4 @@
-"""Registries of classes and functions by name: one each for estimators, problems and datasets, open to plugins."""
+"""Registries by name, open to plugins: one each for estimators, problems, datasets and metrics."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from estbench.variant import NAME, Variant
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 E = TypeVar("E", bound=Callable[..., Any])
+FUNCTIONS = {"dataset", "metric"}  # kinds whose entries are functions
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Resolved:
 class Registry(Generic[Entry]):
     """The entries of one kind by name; those of installed packages are found through their entry points.
 
-    An estimator or a problem is a class that is built from its options; a dataset is a function that loads it.
+    An estimator or a problem is a class that is built from its options; a dataset is a function that loads it, and a
+    metric one that measures it.
     """
 
     def __init__(self, kind: str, uses: Iterable[Registry[Any]] = ()) -> None:
@@ -175,8 +177,8 @@ class Registry(Generic[Entry]):
                 print(f"Warning: {self._broken[point.name]}", file=sys.stderr)
 
     def _register_loaded(self, name: str, loaded: Any) -> None:
-        """Register the object of an entry point: a class or loader; or a module or function that registers one."""
-        if not isinstance(loaded, type) and not isinstance(loaded, ModuleType) and self.kind != "dataset":
+        """Register the object of an entry point: a class, loader or metric, or a module or function that registers."""
+        if not isinstance(loaded, type | ModuleType) and self.kind not in FUNCTIONS:
             loaded = loaded()  # a function that registers, or that returns the class
         if loaded is None or isinstance(loaded, ModuleType):
             if name not in self._entries:

@@ -61,9 +61,9 @@ def tiny_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     """Write a plugin file; what it registers is forgotten after the test."""
-    from estbench import datasets, estimators, problems
+    from estbench import datasets, estimators, measure, problems
 
-    registries = [datasets.DATASETS, estimators.ESTIMATORS, problems.PROBLEMS]
+    registries = [datasets.DATASETS, estimators.ESTIMATORS, measure.METRICS, problems.PROBLEMS]
     known = [dict(registry._entries) for registry in registries]
 
     def write(name: str, text: str) -> Path:

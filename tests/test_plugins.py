@@ -220,6 +220,49 @@ def test_an_edited_dataset_of_a_shipped_problem_is_a_new_run(files, tiny, tmp_pa
     assert keys[0] == keys[1] != keys[2]
 
 
+METRIC = """
+from estbench.measure import register_metric
+
+
+@register_metric("mine")
+def mine(problem, estimator, x):
+    return SCALE * x.mean()
+
+
+SCALE = 0.5
+"""
+
+
+def test_an_edited_metric_is_a_new_run_where_it_is_measured(files, tiny, tmp_path):
+    def keys_of(text, metrics):
+        load_plugin(files(metric=text) / "metric.py")
+        evaluation = {**tiny["evaluation"], "metrics": metrics}
+        experiment = estbench.execution.as_experiment({**tiny, "evaluation": evaluation})
+        return [cell.key for cell in estbench.execution.plan_of(experiment).cells]
+
+    edited = METRIC.replace("SCALE = 0.5", "SCALE = 0.6")
+    first, same, other = (keys_of(text, ["mine"]) for text in (METRIC, METRIC + "# a comment\n", edited))
+    assert first == same != other
+    assert keys_of(METRIC, []) == keys_of(edited, [])
+    assert keys_of(METRIC, ["mine", "sigma"]) == keys_of(METRIC, ["sigma", "mine"]) != first
+
+
+def test_an_unknown_metric_is_refused_before_anything_is_written(tiny, tmp_path):
+    tiny["evaluation"]["metrics"] = ["sigmo"]
+    with pytest.raises(EstbenchError, match="unknown metric 'sigmo'; did you mean 'sigma'"):
+        estbench.run(tiny, out=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_metric_of_a_plugin_is_measured(files, tiny, tmp_path, jobs):
+    tiny["evaluation"]["metrics"] = ["mine"]
+    results = estbench.run(tiny, out=tmp_path / "r", plugins=[files(metric=METRIC) / "metric.py"], jobs=jobs)
+    assert results.curves.query("metric == 'mine'")["value"].notna().sum() == 12
+    (cell,) = results.plan["cells"]
+    assert len(cell["evaluation"]["source"]) == 64
+
+
 def test_a_neutral_estimator_and_a_reference_of_ones_own_are_part_of_every_key(files, tiny, tmp_path):
     keys = []
     for factor in ("1.0", "2.0"):

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,7 @@ def blocks(language):
 
 
 def test_the_example_estimator_is_short_and_runs(tmp_path):
-    (example,) = [block for block in blocks("python") if "@register" in block]
+    (example,) = [block for block in blocks("python") if "@register(" in block]
     assert len(example.splitlines()) < 30
     plugin = tmp_path / "mirror.py"
     plugin.write_text(example, encoding="utf-8")
@@ -59,6 +61,20 @@ def test_its_commands_for_own_images_run(tmp_path, monkeypatch):
     assert _exit_code(shlex.split(check)[1:]) == 0
     assert _exit_code([*shlex.split(run)[1:], "--dry-run"]) == 0
     assert len(section.splitlines()) <= 25
+
+
+def test_the_example_of_a_metric_and_a_table_runs(tmp_path):
+    """In a process of its own, whose registries nobody else sees."""
+    (example,) = [block for block in blocks("python") if "@register_metric" in block]
+    (tmp_path / "mine.py").write_text(example, encoding="utf-8")
+    arguments = ["run", "--plugin", "mine.py", "--metric", "q-scale", "-e", "reparam", "--steps", "20", "--out", "out"]
+    problem = ["--problem", "vae[dataset=digits,hidden=[8],latent_size=2]"]
+    settings = [argument for setting in TINY for argument in ("--set", setting)]
+    command = [sys.executable, "-m", "estbench", *arguments, *problem, *settings]
+    done = subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stderr == ""
+    written = {path.stem for path in (tmp_path / "out" / "report").rglob("*.csv")}
+    assert {"seconds_of_runs", "own_metrics", "metric_steps_q-scale"} <= written
 
 
 def test_every_command_it_names_exists():

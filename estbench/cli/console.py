@@ -71,6 +71,11 @@ def say(text: str, *, stderr: bool = False, style: StyleType = "") -> None:
     _print(fold(visible(text), stderr=stderr), style, stderr=stderr)
 
 
+def warn(message: str) -> None:
+    """Print a warning, one line on standard error."""
+    say(f"Warning: {message}", stderr=True)
+
+
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
     """On a terminal, show what takes time while nothing else is shown."""

@@ -22,10 +22,13 @@ COLUMNS = (
     Column("differentiable f", rank=6),
     Column("family", rank=7),
     Column("reference", rank=8),
+    Column("splits", rank=1),
+    Column("better", rank=1),
+    Column("unit", rank=2),
     Column("summary", keep=True),
     Column("question", keep=True),
 )
-KINDS = ("estimators", "problems", "datasets", "experiments")
+KINDS = ("estimators", "problems", "datasets", "metrics", "experiments")
 
 
 @click.command()
@@ -34,7 +37,7 @@ KINDS = ("estimators", "problems", "datasets", "experiments")
 @plugin_option
 @json_option
 def command(kind: str | None, plugins: tuple[str, ...], *, long: bool, as_json: bool) -> None:
-    """Name what there is: estimators, problems, datasets, ready experiments."""
+    """Name what there is: estimators, problems, datasets, metrics, ready experiments."""
     from estbench.cli.console import print_json, print_rows, say
     from estbench.plugins import load_plugin
 
@@ -94,6 +97,13 @@ def _datasets() -> list[dict[str, Any]]:
     return [{"name": name, "summary": describe_dataset(name)} for name in DATASETS.names()]
 
 
+def _metrics() -> list[dict[str, Any]]:
+    from estbench.measure import METRICS, describe_metric
+
+    found = [describe_metric(name) for name in METRICS.names()]
+    return [{column: entry[column] for column in ("name", "splits", "better", "unit", "summary")} for entry in found]
+
+
 def _experiments() -> list[dict[str, Any]]:
     from estbench.experiment import read_experiment
     from estbench.experiment.spec import shipped_experiments
@@ -105,6 +115,7 @@ LISTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "estimators": _estimators,
     "problems": _problems,
     "datasets": _datasets,
+    "metrics": _metrics,
     "experiments": _experiments,
 }
 

@@ -2,102 +2,104 @@
 
 from __future__ import annotations
 
+import keyword
+from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import rich_click as click
 
-from estbench.errors import EstbenchError
+from estbench.errors import EstbenchError, did_you_mean
 
-ESTIMATOR = Template('''"""The estimator `$name`: a first version that works; change it."""
-
-from torch import Tensor
-
-from estbench.estimators import Estimator, register
-from estbench.options import BaseOptions
-from estbench.problems import Objective
+if TYPE_CHECKING:
+    from estbench.registry import Registry
 
 
-@register("$name")
-class $cls(Estimator):
-    r"""Score function with a leave-one-out baseline. Say here what is estimated, how, and where it is from.
-
-        grad E_q[f(z)] ~ (1/S) sum_s (f(z_s) - 1/(S-1) sum_{j != s} f(z_j)) grad log q(z_s)
-    """
-
-    # The declared facts: `estbench check` puts each of them to the test.
-    summary = "score function with a leave-one-out baseline"  # one line, for lists and reports
-    reference = None  # a BibTeX key of estbench.references, if the paper is there
-    # Required of q: "any" (samples and their density), "reparameterized" (also q.rsample), or the families whose
-    # structure the formula uses: "normal", "bernoulli", "categorical", ...
-    supports = frozenset({"any"})
-    unbiased = True
-    needs_differentiable_f = False  # whether it takes the derivative of f with respect to z
-
-    class Options(BaseOptions):
-        """Options of `$name`, written `$name[num_samples=4]`. Every option has a default."""
-
-        num_samples: int = 2
-
-    def __init__(self, options: BaseOptions | None = None) -> None:
-        super().__init__(options)
-        self.evaluations = self.options.num_samples  # calls of f per example and step
-
-    def forward(self, objective: Objective) -> Tensor:
-        """One surrogate per example, whose gradient is the estimate of the gradient of the bound (maximised).
-
-        Samples come first, then any batch dimensions: (S, *batch_shape). Average only over dimension 0, so that
-        examples, and the replicates of a probe, stay apart.
-        """
-        samples = self.options.num_samples
-        z = objective.q.sample((samples,))  # no gradient flows through z; q.rsample is for pathwise estimators
-        # frozen_q: where f holds -log q(z), its direct gradient has mean zero and would only add noise.
-        f = objective.f(z, objective.frozen_q())
-        baseline = (f.sum(0) - f) / (samples - 1)  # of the other samples only: it does not depend on z_s
-        signal = (f - baseline).detach()
-        # f itself brings the gradient of the decoder's weights, once; kl() is the analytic part of the bound, or zero.
-        return (f + signal * objective.q.log_prob(z)).mean(0) - objective.kl()
-''')
-TEST = Template('''"""The certificate of `$name`: run with `pytest $test`."""
-
-from pathlib import Path
-
-from estbench.certify import certify
-from estbench.plugins import load_plugin
-
-load_plugin(Path(__file__).with_name("$file"))
-
-
-def test_its_certificate_passes():
-    certificate = certify("$name")
-    assert certificate.outcome == "passed", "\\n".join(certificate.complaints())
-''')
-
-
-@click.command()
-@click.argument("name")
-def command(name: str) -> None:
-    """Write a new estimator, NAME.py, and its test; both work as they are, and are meant to be changed."""
-    from estbench.cli.console import say
+def _estimators() -> Registry[Any]:
     from estbench.estimators import ESTIMATORS
+
+    return ESTIMATORS
+
+
+def _problems() -> Registry[Any]:
+    from estbench.problems import PROBLEMS
+
+    return PROBLEMS
+
+
+def _datasets() -> Registry[Any]:
+    from estbench.datasets import DATASETS
+
+    return DATASETS
+
+
+def _metrics() -> Registry[Any]:
+    from estbench.measure import METRICS
+
+    return METRICS
+
+
+class Kind(NamedTuple):
+    """A kind of entry: the registry that must not have its name yet, and commands to begin with."""
+
+    registry: Callable[[], Registry[Any]]
+    commands: dict[str, str]
+
+
+# The files of a kind are made from _templates/KIND.py.txt and _templates/test_KIND.py.txt.
+KINDS = {
+    "estimator": Kind(
+        _estimators,
+        {
+            "check it": "estbench check --plugin $file $name",
+            "compare it": "estbench run --plugin $file -e $name -e reparam",
+        },
+    ),
+    "problem": Kind(_problems, {"run it": "estbench run --plugin $file --problem $name -e reparam"}),
+    "dataset": Kind(_datasets, {"run it": "estbench run --plugin $file --problem 'vae[dataset=$name]' -e reparam"}),
+    "metric": Kind(_metrics, {"run it": "estbench run --plugin $file --metric $name -e reparam"}),
+}
+
+
+@click.command(no_args_is_help=False)
+@click.argument("kind", required=False)
+@click.argument("name", required=False)
+def command(kind: str | None, name: str | None) -> None:
+    """Write a new estimator, problem, dataset or metric, NAME.py, and its test.
+
+    KIND is estimator, problem, dataset or metric. Both files work as they are, and are meant to be changed.
+    """
+    from estbench.cli.console import say
     from estbench.variant import NAME
 
-    if not NAME.fullmatch(name) or not name[0].isalpha():
-        raise EstbenchError(f"invalid estimator name '{name}': begin with a-z, then use a-z, 0-9, - and _")
-    if name in ESTIMATORS.names():
-        raise EstbenchError(f"the estimator '{name}' exists already; choose another name")
+    if kind is None:
+        raise EstbenchError(f"write estbench new KIND NAME; a KIND is {', '.join(KINDS)}")
+    if kind not in KINDS:
+        raise EstbenchError(
+            f"nothing new of the kind '{kind}'; {did_you_mean(kind, KINDS)}; write estbench new KIND NAME"
+        )
+    if name is None:
+        raise EstbenchError(f"the {kind} has no name; write estbench new {kind} NAME")
     words = name.replace("-", "_")
+    cls = "".join(word.capitalize() for word in words.split("_"))
+    if not NAME.fullmatch(name) or not name[0].isalpha() or keyword.iskeyword(cls):
+        raise EstbenchError(f"invalid {kind} name '{name}': begin with a-z, then use a-z, 0-9, - and _")
+    if name in KINDS[kind].registry().names():
+        raise EstbenchError(f"the {kind} '{name}' exists already; choose another name")
     plugin, test = Path(f"{words}.py"), Path(f"test_{words}.py")
     for path in (plugin, test):
         if path.exists():
             raise EstbenchError(f"'{path}' exists already, and is not overwritten; choose another name")
-    cls = "".join(word.capitalize() for word in words.split("_"))
     content = {"name": name, "cls": cls, "file": plugin.name, "test": test.name}
-    plugin.write_text(ESTIMATOR.substitute(content), encoding="utf-8")
-    test.write_text(TEST.substitute(content), encoding="utf-8")
-    for line in (
-        f"written: {plugin}, {test}",
-        f"check it:   estbench check --plugin {plugin} {name}",
-        f"compare it: estbench run --plugin {plugin} -e {name} -e reparam",
-    ):
-        say(line)
+    plugin.write_text(_template(f"{kind}.py.txt").substitute(content), encoding="utf-8")
+    test.write_text(_template(f"test_{kind}.py.txt").substitute(content), encoding="utf-8")
+    say(f"written: {plugin}, {test}")
+    commands = {"test it": "pytest $test", **KINDS[kind].commands}
+    for purpose, line in commands.items():
+        say(f"{purpose + ':':<{max(map(len, commands)) + 1}} {Template(line).substitute(content)}")
+
+
+def _template(file: str) -> Template:
+    return Template(resources.files("estbench.cli").joinpath("_templates", file).read_text(encoding="utf-8"))

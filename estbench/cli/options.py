@@ -14,8 +14,8 @@ plugin_option = click.option(
     multiple=True,
     type=click.Path(),
     metavar="FILE",
-    help="A Python file that registers an estimator, problem, dataset, table or figure. It is run as it is, and may "
-    "import the files beside it. May be repeated.",
+    help="A Python file that registers an estimator, problem, dataset, metric, table or figure. It is run as it is, "
+    "and may import the files beside it. May be repeated.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 

@@ -89,7 +89,7 @@ def command(
         _check_options(context)
         _write_index(folders, open_page=open_page)
         return
-    from estbench.cli.console import print_answer, say
+    from estbench.cli.console import print_answer, say, warn
     from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
@@ -118,7 +118,7 @@ def command(
 
             write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
         analysis = Analysis(results)
-        return analysis, build(analysis, chosen, out=out, refresh=refresh, width=width)
+        return analysis, build(analysis, chosen, out=out, refresh=refresh, width=width, warn=warn)
 
     analysis, page = make(REFRESH if watch else None)
     if open_page:
@@ -145,7 +145,7 @@ def _check_options(context: click.Context) -> None:
 
 def _write_index(folders: tuple[str, ...], *, open_page: bool) -> None:
     """Write an index, say what it lists and what it leaves out, and open it if that was asked for."""
-    from estbench.cli.console import say
+    from estbench.cli.console import say, warn
     from estbench.report.analysis.wording import count_noun
     from estbench.report.index import build_index
 
@@ -153,7 +153,7 @@ def _write_index(folders: tuple[str, ...], *, open_page: bool) -> None:
         raise EstbenchError(f"--index takes one folder that holds all results folders, not {len(folders)}")
     page, entries, skipped = build_index(folders[0])
     for path, reason in skipped:
-        say(f"Warning: left out: {path or folders[0]}: {reason}", stderr=True)
+        warn(f"left out: {path or folders[0]}: {reason}")
     say(f"index of {count_noun(len(entries), 'experiment')}: {page}")
     if open_page:
         _open(page)

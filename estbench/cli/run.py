@@ -35,6 +35,13 @@ MOST_NAMED = 3
     metavar="NAME[opts]",
     help="Problems, in place of the experiment's; for example 'vae[latent_size=50]'. May be repeated.",
 )
+@click.option(
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="NAME",
+    help="Metrics to measure with the bounds, in place of the experiment's. May be repeated.",
+)
 @click.option("--seeds", metavar="N | A,B,...", help="A number of seeds, or the seeds themselves.")
 @click.option("--steps", type=int, metavar="N", help="Training steps.")
 @click.option("--out", type=click.Path(), metavar="DIR", help="Results folder.  [default: results/EXPERIMENT]")
@@ -61,6 +68,7 @@ def command(
     experiment: str,
     estimators: tuple[str, ...],
     problems: tuple[str, ...],
+    metrics: tuple[str, ...],
     seeds: str | None,
     steps: int | None,
     out: str | None,
@@ -90,13 +98,15 @@ def command(
         overrides["estimators"] = list(estimators)
     if problems:
         overrides["problems"] = list(problems)
+    if metrics:
+        overrides["evaluation.metrics"] = list(metrics)
     if seeds is not None:
         overrides["seeds"] = _seeds(seeds)
     if steps is not None:
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
 
-    from estbench.cli.console import print_answer, say, working
+    from estbench.cli.console import print_answer, say, warn, working
 
     with working("starting"):  # torch takes seconds to import
         from estbench.cli.progress import progress_listener
@@ -128,7 +138,10 @@ def command(
         )
     with working("writing the report"):
         analysis = Analysis(results)
-        page = build(analysis)
+        lost: list[str] = []
+        page = build(analysis, warn=lost.append)
+    for message in lost:
+        warn(message)
     print_answer(analysis)
     for sentence in omissions(analysis):
         say(sentence)

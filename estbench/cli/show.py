@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 @click.argument("name")
 @plugin_option
 def command(name: str, plugins: tuple[str, ...]) -> None:
-    """Explain an estimator, problem, dataset or ready experiment."""
+    """Explain an estimator, problem, dataset, metric or ready experiment."""
     from estbench.datasets import DATASETS
     from estbench.datasets import describe as describe_dataset
     from estbench.datasets.own_files import is_own_file
     from estbench.estimators import ESTIMATORS
     from estbench.estimators import describe as describe_estimator
     from estbench.experiment.spec import shipped_experiments
+    from estbench.measure import METRICS, describe_metric
     from estbench.plugins import load_plugin
     from estbench.problems import PROBLEMS
     from estbench.problems import describe as describe_problem
@@ -39,10 +40,18 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
         _print_entry(describe_problem(name), PROBLEMS.get(name).Options)
     elif name in DATASETS.names() or is_own_file(name):
         _print_entry({"name": name, "kind": "dataset", "documentation": describe_dataset(name)})
+    elif name in METRICS.names():
+        _print_entry(
+            {
+                fact: value
+                for fact, value in describe_metric(name).items()
+                if fact == "documentation" or (value and fact != "summary")
+            }
+        )
     elif name in experiments:
         _print_lines(experiments[name].read_text(encoding="utf-8"))
     else:
-        known = [*ESTIMATORS.names(), *PROBLEMS.names(), *DATASETS.names(), *experiments]
+        known = [*ESTIMATORS.names(), *PROBLEMS.names(), *DATASETS.names(), *METRICS.names(), *experiments]
         raise EstbenchError(
             f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
         )

@@ -14,7 +14,8 @@ from estbench.experiment import Cell, Experiment, Plan, find_experiment, make_pl
 from estbench.experiment.spec import experiment_from
 from estbench.experiment.training import Training
 from estbench.failures import is_stop, mistakes_of
-from estbench.plugins import load_plugin
+from estbench.measure import METRICS
+from estbench.plugins import PREFIX, load_plugin
 from estbench.problems import PROBLEMS
 from estbench.problems import create as create_problem
 from estbench.registry import Registry, Resolved
@@ -36,7 +37,7 @@ def as_experiment(experiment: str | Path | Mapping[str, Any] | Experiment) -> Ex
 def plan_of(experiment: Experiment) -> Plan:
     """Return the plan; raise ``EstbenchError`` if a name or an option is wrong, or a pair is impossible."""
     with isolated():
-        plan = make_plan(experiment, _resolver(ESTIMATORS), _resolver(PROBLEMS))
+        plan = make_plan(experiment, _resolver(ESTIMATORS), _resolver(PROBLEMS), _resolver(METRICS))
         for estimator, problem in plan.pairs():
             with mistakes_of(f"'{estimator.label}' on '{problem.label}'"):
                 check_pair(estimator, problem)
@@ -120,6 +121,16 @@ def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]
         f"training.batch_size is {size:,}"
         for problem, size in sorted(asked)
         if size > training_examples[problem]
+    ]
+
+
+def unused_metrics(plan: Plan) -> list[str]:
+    """Return a hint for each metric of a plugin that the experiment does not measure."""
+    unused = [name for name in METRICS.names() if name not in plan.experiment.evaluation.metrics]
+    return [
+        f"the metric '{name}' of the plugin is not measured; add it with --metric {name}, or to evaluation.metrics"
+        for name in unused
+        if METRICS.get(name).__module__.startswith(PREFIX)
     ]
 
 

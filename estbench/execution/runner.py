@@ -22,14 +22,17 @@ from estbench.execution.planning import (
     load_isolated,
     longest_first,
     plan_of,
+    unused_metrics,
     whole_batches,
 )
 from estbench.execution.slurm import Slurm, read_slurm
 from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.guarded import GuardedPath
+from estbench.measure import METRICS
 from estbench.measure.environment import choose_device
 from estbench.problems import PROBLEMS
+from estbench.registry import Registry
 from estbench.store import Results, ResultsFolder, Status, load
 from estbench.store.attempts import forget_attempts
 from estbench.store.lock import one_run
@@ -87,7 +90,7 @@ def run(
         within its process: a worker then ends, and only that cell is lost. Without workers a message says so after
         10 % more time, and the call does not return; restart the process or the kernel and run again.
     plugins
-        Python files that register estimators, problems or datasets; workers load them, too.
+        Python files that register estimators, problems, datasets or metrics; workers load them, too.
     force
         Compute the cells again, and delete what is stored of them.
     keep_checkpoints
@@ -143,6 +146,8 @@ def run(
         with one_run(folder.path, listener.noted):
             interrupts.polite = True
             todo = _record_plan(plan, training_examples, folder, listener, force=force)
+            for hint in unused_metrics(plan) if plugin_files else ():
+                listener.noted(hint)
             failures = _run_cells(todo, folder, config, engine, listener, interrupts, force=force)
             if interrupts():
                 raise KeyboardInterrupt
@@ -223,19 +228,17 @@ def _load(plugin: Path, listener: Listener) -> None:
 
 
 def _check_origins(plan: Plan) -> None:
-    """Refuse classes of a script or a notebook if there are worker processes, which cannot import them."""
-    for kind, registry, label, name in {
-        entry
-        for cell in plan
-        for entry in (
-            ("estimator", ESTIMATORS, cell.estimator.label, cell.estimator.name),
-            ("problem", PROBLEMS, cell.problem.label, cell.problem.name),
-        )
-    }:
+    """Refuse code of a script or a notebook if there are worker processes, which cannot import it."""
+    origins: set[tuple[Registry[Any], str, str]] = set()
+    for cell in plan:
+        origins.add((ESTIMATORS, cell.estimator.label, cell.estimator.name))
+        origins.add((PROBLEMS, cell.problem.label, cell.problem.name))
+        origins |= {(METRICS, name, name) for name in cell.evaluation.metrics}
+    for registry, label, name in origins:
         if registry.get(name).__module__ == "__main__":
             raise EstbenchError(
-                f"the {kind} '{label}' is defined in __main__, and worker processes do not see it: put it into a "
-                "file and give that as a plugin (plugins=['FILE.py'], --plugin FILE.py), or run without workers"
+                f"the {registry.kind} '{label}' is defined in __main__, and worker processes do not see it: put it "
+                "into a file and give that as a plugin (plugins=['FILE.py'], --plugin FILE.py), or run without workers"
             )
 
 

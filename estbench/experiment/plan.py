@@ -97,17 +97,21 @@ class Plan:
 Resolve = Callable[[str], Resolved]
 
 
-def make_plan(experiment: Experiment, resolve_estimator: Resolve, resolve_problem: Resolve) -> Plan:
+def make_plan(
+    experiment: Experiment, resolve_estimator: Resolve, resolve_problem: Resolve, resolve_metric: Resolve | None = None
+) -> Plan:
     """Return the plan of problem x training x seed x estimator.
 
-    The functions that resolve a variant are those of the registries, which this layer may not import.
+    The functions that resolve a variant are those of the registries, which this layer may not import. Without the last
+    one, all metrics count as part of estbench.
     """
     estimators = _resolved(experiment.estimators, experiment.sweep, resolve_estimator, "estimator")
     problems = _resolved(experiment.problems, experiment.sweep, resolve_problem, "problem")
     check_names(experiment.sweep, estimators, problems)
     probe = _with_source(experiment.probe, resolve_estimator)
+    evaluation = _with_metrics(experiment.evaluation, resolve_metric)
     cells = tuple(
-        Cell(estimator, problem, seed, training, experiment.evaluation, probe)
+        Cell(estimator, problem, seed, training, evaluation, probe)
         for problem in problems
         for training in trainings(experiment)
         for seed in experiment.seeds
@@ -120,6 +124,13 @@ def _with_source(probe: Probe, resolve: Resolve) -> Probe:
     """Return the probe with the fingerprints of its estimators, because the numbers of every cell depend on them."""
     named = [name for name in (probe.shared, probe.reference) if name is not None and name != "exact"]
     return probe.model_copy(update={"source": combine_fingerprints(resolve(name).source for name in named)})
+
+
+def _with_metrics(evaluation: Evaluation, resolve: Resolve | None) -> Evaluation:
+    """Return the evaluation with the fingerprints of its metrics; no key depends on the order that these are in."""
+    metrics = tuple(sorted(evaluation.metrics))
+    source = combine_fingerprints(resolve(name).source for name in metrics) if resolve is not None else ""
+    return evaluation.model_copy(update={"metrics": metrics, "source": source})
 
 
 def protocol_hash(protocol: Mapping[str, Any], sweep: Iterable[str]) -> str:

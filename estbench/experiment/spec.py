@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
@@ -39,6 +39,13 @@ def log_spaced(first: int, last: int, points: int) -> list[int]:
     return sorted({*(round(first * ratio ** (at / (points - 1))) for at in range(points - 1)), last})
 
 
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
+    if repeated:
+        raise ValueError(f"is given twice: {', '.join(repeated)}")
+    return values
+
+
 # The first evaluation after step 0 is at this part of the run.
 FIRST_EVALUATION = 1 / 200
 
@@ -62,6 +69,15 @@ class Evaluation(Frozen):
     )
     final_examples: Count = Field(default=100, description="images per split for the tighter bound")
     pictures: bool = Field(default=True, description="whether a run ends with pictures: reconstructions and samples")
+    metrics: tuple[str, ...] = Field(default=(), description="further metrics, by name; see `estbench list metrics`")
+    source: str = Field(
+        default="", description="fingerprint of the metrics that are not part of estbench; set by a run"
+    )
+
+    @field_validator("metrics")
+    @classmethod
+    def _distinct(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+        return _distinct(metrics)
 
     def steps(self, last: int) -> list[int]:
         """Return the steps that are evaluated in a run of ``last`` steps, in their order."""
@@ -71,9 +87,10 @@ class Evaluation(Frozen):
 
     @model_serializer(mode="wrap")
     def _one_schedule(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the schedule that is not in use, so that no key of a cell depends on it."""
-        idle = "every" if self.every is None else "points"
-        return {name: value for name, value in dump(self).items() if name != idle}
+        """Leave out the schedule that is not in use, and absent metrics, so that no key of a cell depends on them."""
+        idle = ["every" if self.every is None else "points"]
+        idle += [name for name in ("metrics", "source") if not getattr(self, name)]
+        return {name: value for name, value in dump(self).items() if name not in idle}
 
 
 class Probe(Frozen):
@@ -113,6 +130,9 @@ class Probe(Frozen):
         idle += [*(("reference", "reference_replicates") if self.reference is None else ())]
         idle += [*(("source",) if not self.source else ())]
         return {name: value for name, value in data.items() if name not in idle}
+
+
+Measured = TypeVar("Measured", Evaluation, Probe)
 
 
 class Throughput(Frozen):
@@ -194,22 +214,19 @@ class Experiment(Frozen):
             raise ValueError(f"has {combinations:,} combinations of settings; the limit is {MOST_COMBINATIONS:,}")
         return sweep
 
-    @field_validator("probe")
+    @field_validator("evaluation", "probe")
     @classmethod
-    def _as_written(cls, probe: Probe) -> Probe:
-        if probe.source:
+    def _as_written(cls, part: Measured) -> Measured:
+        if part.source:
             raise ValueError("source is set by a run; leave it out")
-        return probe
+        return part
 
     @field_validator("estimators", "problems", "seeds")
     @classmethod
     def _some_and_distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if not values:
             raise ValueError("needs at least one entry, got none")
-        repeated = sorted(str(value) for value, count in Counter(values).items() if count > 1)
-        if repeated:
-            raise ValueError(f"is given twice: {', '.join(repeated)}")
-        return values
+        return _distinct(values)
 
 
 def read_experiment(path: str | Path, overrides: dict[str, Any] | None = None) -> Experiment:

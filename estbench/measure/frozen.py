@@ -16,7 +16,8 @@ def frozen(*models: nn.Module) -> Iterator[None]:
     """Put models into eval mode for a ``with`` block, and undo afterwards whatever the block does to them.
 
     These are restored: the mode of each module (its user may keep one in eval mode), weights and buffers (running
-    statistics, counters), plain attributes (a cache that was filled without gradients) and the gradients of weights.
+    statistics, counters), plain attributes (a cache that was filled without gradients), the gradients of weights, and
+    which weights have one.
 
     Examples
     --------
@@ -59,7 +60,7 @@ class ModelSnapshot:
             for tensor in (*parameters.values(), *buffers.values())
             if tensor is not None and not isinstance(tensor, UninitializedBuffer | UninitializedParameter)
         }
-        self.values = [(tensor, tensor.detach().clone()) for tensor in tensors.values()]
+        self.values = [(tensor, tensor.detach().clone(), tensor.requires_grad) for tensor in tensors.values()]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -68,7 +69,9 @@ class ModelSnapshot:
             _put_back(vars(module), attributes)
             _put_back(module._parameters, parameters)  # noqa: SLF001
             _put_back(module._buffers, buffers)  # noqa: SLF001
-        for tensor, value in self.values:
+        for tensor, value, requires_grad in self.values:
+            if tensor.is_leaf:
+                tensor.requires_grad_(requires_grad)
             if not torch.equal(tensor, value):
                 tensor.copy_(value)
 

@@ -3,20 +3,48 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError
+from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, EstbenchWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from estbench.guarded import GuardedPath
     from estbench.report.analysis import Analysis
+    from estbench.report.figures import Canvas, Margins, belongs_to, register_figure
+    from estbench.report.sections import Lost
+    from estbench.report.tables import register_table
+    from estbench.report.tables.fields import ESTIMATOR, Field, build_table
     from estbench.store import Results
 
-__all__ = ["build"]
+__all__ = [
+    "ESTIMATOR",
+    "Canvas",
+    "Field",
+    "Margins",
+    "belongs_to",
+    "build",
+    "build_table",
+    "register_figure",
+    "register_table",
+]
+# For tables and figures of one's own; imported on first use, because plotting takes a second to load.
+_OFFERED = {
+    **dict.fromkeys(("Canvas", "Margins", "belongs_to", "register_figure"), "figures"),
+    **dict.fromkeys(("ESTIMATOR", "Field", "build_table"), "tables.fields"),
+    "register_table": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module 'estbench.report' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"estbench.report.{_OFFERED[name]}"), name)
 
 
 def build(
@@ -26,6 +54,7 @@ def build(
     out: str | Path | None = None,
     refresh: int | None = None,
     width: float | None = None,
+    warn: Callable[[str], object] | None = None,
 ) -> Path:
     """Write ``report/`` in a results folder and return the path of the page.
 
@@ -47,6 +76,9 @@ def build(
         The page loads itself again after so many seconds, for a run that goes on.
     width
         Inches of the figures in figures/, for an article; as wide as those of the page if not given.
+    warn
+        Is called with a line about each table or figure of a plugin that could not be made and is left out; without
+        it, the line is an ``EstbenchWarning``.
 
     Raises
     ------
@@ -69,17 +101,23 @@ def build(
         analysis = source
     else:
         analysis = Analysis(source if isinstance(source, Results) else load(source))
-    tables = all_tables(analysis)
+    lost: list[Lost] = []
+    tables = all_tables(analysis, lost)
     drawn = wanted - WRITTEN - {"html"}
-    figures = all_figures(analysis) if "html" in wanted or (drawn and width is None) else []
-    of_files = figures if width is None else all_figures(analysis, width) if drawn else []
+    figures = all_figures(analysis, lost=lost) if "html" in wanted or (drawn and width is None) else []
+    of_files = figures if width is None else all_figures(analysis, width, lost) if drawn else []
+    for message in dict.fromkeys(each.message for each in lost):
+        if warn is None:
+            warnings.warn(message, EstbenchWarning, stacklevel=2)
+        else:
+            warn(message)
     files: dict[str, bytes] = {}
     for table in tables:
         files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
     for figure in of_files:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
-        content = encoded(render(analysis, tables, figures))
+        content = encoded(render(analysis, tables, figures, [*dict.fromkeys(lost)]))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()

@@ -6,16 +6,20 @@ table or figure is one new file, here or in a plugin, and nothing else lists it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from estbench.errors import EstbenchError, did_you_mean
+from estbench.failures import described
+from estbench.source import ships
 
 # A section's key, which is its id in the page, and its title in the page's navigation; in the order of the page.
 SECTIONS = {
     "answer": "Answer",
     "convergence": "Curves",
+    "metrics": "Metrics",
     "pictures": "Pictures",
     "variance": "Gradients",
     "throughput": "Speed and memory",
@@ -29,7 +33,7 @@ SECTIONS = {
     "cite": "Cite",
 }
 # Sections that are left out if nothing stands in them; the others say then why they are empty.
-OPTIONAL = frozenset({"sensitivity", "target", "pairwise", "pictures"})
+OPTIONAL = frozenset({"metrics", "sensitivity", "target", "pairwise", "pictures"})
 
 
 class Place(NamedTuple):
@@ -44,6 +48,14 @@ NOWHERE = Place()
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A table or figure of a plugin that could not be made; ``message`` says which and why."""
+
+    message: str
+    place: Place
+
+
+@dataclass(frozen=True)
 class Registered:
     """A function that makes a table or figures, and where they stand."""
 
@@ -54,6 +66,11 @@ class Registered:
     def name(self) -> str:
         """The name of the function."""
         return self.make.__name__
+
+    @property
+    def ships(self) -> bool:
+        """Whether it is part of estbench."""
+        return ships(self.make)
 
 
 Item = TypeVar("Item", bound=Registered)
@@ -90,3 +107,17 @@ class SectionRegistry(dict[str, Item], Generic[Item]):
         """Return all items from the top of the page to its bottom; at one place, in the order of registration."""
         sections = list(SECTIONS)
         return sorted(self.values(), key=lambda item: (sections.index(item.place.section), item.place.order))
+
+    def shipped_first(self) -> list[Item]:
+        """Return them in the same order, those of plugins last: if two have the same name, the plugin's is lost."""
+        return sorted(self.in_order(), key=lambda item: not item.ships)
+
+    @contextlib.contextmanager
+    def attempt(self, item: Item, lost: list[Lost] | None) -> Iterator[None]:
+        """Within, add an item of a plugin to ``lost`` if it raises; without ``lost`` all errors are raised."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            if lost is None or item.ships:
+                raise
+            lost.append(Lost(f"the {self.kind} '{item.name}' could not be made: {described(error)}", item.place))

@@ -22,6 +22,7 @@ from estbench.randomness import seeded
 from estbench.store import ResultsFolder, Status
 from estbench.training.isolation import isolated, seed_generators, threads_left
 from estbench.training.loop import Outcome, interruption, train
+from estbench.training.own_metrics import describe_metrics
 from estbench.training.shared_checkpoints import probe_shared
 from estbench.training.state import CheckpointError, State, fingerprint, initial_problem, noise_seed
 from estbench.training.stopping import Deadline
@@ -223,6 +224,7 @@ def _details(
         "step": lambda: state.step,
         "examples": lambda: state.examples,
         "evaluations": lambda: state.evaluations,
+        **({"metrics": lambda: describe_metrics(cell)} if cell.evaluation.metrics else {}),
         "facts": lambda: state.estimator.facts(),  # noqa: PLW0108  (to look it up may fail, too)
         "certificate": lambda: certificate_claim(cell.estimator.label, cls, folder.certificates),
         "parameters": lambda: {

@@ -1,4 +1,4 @@
-"""Measurements along a run, and their schedule: bounds, the gradient's norm, the gradient's moments."""
+"""Measurements along a run, and their schedule: bounds, metrics, the gradient's norm, the gradient's moments."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ from torch import Tensor
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
 from estbench.experiment import Cell, log_spaced, stream_seed
-from estbench.measure import Reference, estimated_reference, evaluate_elbo, exact_reference, frozen, pictures, probe
+from estbench.measure import (
+    SPLITS,
+    Reference,
+    estimated_reference,
+    evaluate_elbo,
+    exact_reference,
+    frozen,
+    pictures,
+    probe,
+)
 from estbench.options import BaseOptions
 from estbench.problems import PROBLEMS, Problem
 from estbench.registry import Resolved
 from estbench.training.batches import evaluation_batch
 from estbench.training.divergence import DivergedError, attempt
+from estbench.training.own_metrics import measure_metrics
 from estbench.training.state import State
 from estbench.variant import Variant
-
-SPLITS = ("train", "validation", "test")
 
 
 def evaluation_steps(state: State) -> set[int]:
@@ -45,7 +53,7 @@ def probe_batch(state: State) -> Tensor:
 
 
 def evaluate(state: State, observations: dict[str, Tensor], training_seconds: float) -> None:
-    """Add bounds and the gradient's norm to the curves; ``DivergedError`` if a bound is not finite."""
+    """Add bounds, the gradient's norm and metrics to the curves; ``DivergedError`` if a bound is not finite."""
     protocol = state.cell.evaluation
     for split, x in observations.items():
         with attempt(state, f"{split} bounds", x):
@@ -64,6 +72,8 @@ def evaluate(state: State, observations: dict[str, Tensor], training_seconds: fl
             with attempt(state, f"final {split} bound", x):
                 found = evaluate_elbo(state.problem, x, protocol.final_num_samples, _seed(state, split))
                 _add(state, training_seconds, split, "iwae_final", found.iwae)
+    for split, metric, value in measure_metrics(state, observations):
+        _add(state, training_seconds, split, metric, value)
 
 
 def take_pictures(state: State, observations: Tensor) -> None:

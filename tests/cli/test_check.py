@@ -1,10 +1,8 @@
-"""`estbench check` and `estbench new`: the loop of somebody who writes an estimator."""
+"""`estbench check`: the certificate of somebody's own estimator."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ import pytest
 from estbench.certify import record
 from estbench.certify.record import shipped_certificates
 from estbench.cli import _exit_code
-from estbench.store import load
 
 BIASED = '''
 from estbench.estimators import Estimator, register
@@ -120,52 +117,6 @@ def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, t
     said = estbench("show", "mine", "--plugin", path).out
     assert "mine: failed" in said
     assert "exact mean: failed; relative error" in said
-
-
-@pytest.mark.slow
-def test_what_new_writes_passes_its_certificate_and_runs(estbench, here, plugin):
-    name, file = "my-est", "my_est.py"
-    code, said, errors = estbench("new", name)
-    assert (code, errors) == (0, "")
-    assert sorted(path.name for path in here.iterdir()) == [file, f"test_{file}"]
-    assert f"estbench check --plugin {file} {name}" in said
-    assert estbench("check", "--plugin", file, name).code == 0
-    assert estbench("run", "--plugin", file, "-e", name, "--out", "results/x", *TINY, *QUIET).code == 0
-    (record,) = load("results/x").records.values()
-    assert record["certificate"]["status"] == "passed"
-    assert "No passing certificate" not in Path("results/x/report/report.html").read_text()
-
-
-@pytest.mark.slow
-def test_the_test_that_new_writes_passes(estbench, here, environment):
-    estbench("new", "my-est")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_est.py"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("rloo", "exists already"),
-        ("My-Est", "invalid estimator name"),
-        ("2nd", "invalid estimator name"),
-        ("../x", "invalid estimator name"),
-    ],
-)
-def test_misuse_of_new(refused, name, complaint):
-    assert complaint in refused("new", name)
-
-
-@pytest.mark.parametrize("file", ["my_est.py", "test_my_est.py"])
-def test_new_overwrites_nothing(refused, here, file):
-    (here / file).write_text("mine")
-    assert f"'{file}' exists already, and is not overwritten" in refused("new", "my-est")
 
 
 def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkeypatch, tmp_path):

@@ -52,7 +52,13 @@ def test_status_for_programs(estbench, every_status):
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("estimators", "reparam"), ("problems", "vae"), ("datasets", "digits"), ("experiments", "quickstart")],
+    [
+        ("estimators", "reparam"),
+        ("problems", "vae"),
+        ("datasets", "digits"),
+        ("metrics", "sigma"),
+        ("experiments", "quickstart"),
+    ],
 )
 def test_list_names_what_there_is(estbench, here, kind, name):
     code, said, errors = estbench("list", kind)

@@ -85,6 +85,7 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
             "final_num_samples": 5,
             "final_examples": 7,
             "pictures": False,
+            "metrics": ["sigma"],
         },
         "probe": {"replicates": 4, "points": 3, "shared": "stl", "reference": "exact", "path": "loop"},
     }
@@ -96,6 +97,20 @@ def test_a_key_depends_on_every_setting_of_the_protocol(tiny):
         assert set(settings) == set(type(getattr(cell, part)).model_fields) - dependent, "a setting is not tested"
         keys += [planned({**tiny, part: {**tiny[part], name: value}}).cells[0].key for name, value in settings.items()]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_protocol_without_metrics_has_no_word_of_them(cell):
+    assert not {"metrics", "source"} & set(cell.protocol["evaluation"])
+    assert not {"metrics", "source"} & set(experiment_from({"estimators": ["stl"]}).model_dump()["evaluation"])
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "complaint"),
+    [({"metrics": ["a", "a"]}, "is given twice: a"), ({"source": "f00d"}, "source is set by a run; leave it out")],
+)
+def test_what_an_evaluation_refuses(tiny, evaluation, complaint):
+    with pytest.raises(EstbenchError, match=complaint):
+        planned({**tiny, "evaluation": evaluation})
 
 
 def test_of_two_schedules_of_evaluation_the_one_in_use_counts(tiny):

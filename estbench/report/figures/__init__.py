@@ -16,6 +16,7 @@ from estbench.report.figures.style import WIDTH, belongs_to, line_styles, matplo
 
 if TYPE_CHECKING:
     from estbench.report.analysis import Analysis
+    from estbench.report.sections import Lost
 
 __all__ = [
     "Canvas",
@@ -32,8 +33,10 @@ for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
 
-def all_figures(analysis: Analysis, width: float = WIDTH) -> list[RenderedFigure]:
+def all_figures(analysis: Analysis, width: float = WIDTH, lost: list[Lost] | None = None) -> list[RenderedFigure]:
     """Return every figure that the records have data for, in the order of the page, so many inches wide.
+
+    A figure of a plugin that cannot be drawn is added to ``lost``; without ``lost``, its error is raised.
 
     Raises
     ------
@@ -45,17 +48,24 @@ def all_figures(analysis: Analysis, width: float = WIDTH) -> list[RenderedFigure
     short = short_problems(problems)
     figures: dict[str, RenderedFigure] = {}
     with matplotlib_style(width):
-        for registered in FIGURES.in_order():
+        for registered in FIGURES.shipped_first():
             for at, problem in enumerate(problems if registered.each_problem else [""]):
-                for drawn in registered.make(FigureSource(analysis, styles, problem)):
-                    named = (
-                        _of_problem(drawn, short[problem], at)
-                        if registered.each_problem and len(problems) > 1
-                        else drawn
-                    )
-                    if named.name in figures:
-                        raise EstbenchError(f"two figures are called '{named.name}'; rename that of {registered.name}")
-                    figures[named.name] = dataclasses.replace(named, place=registered.place)
+                with FIGURES.attempt(registered, lost):
+                    for drawn in registered.make(FigureSource(analysis, styles, problem)):
+                        if not isinstance(drawn, RenderedFigure):
+                            raise EstbenchError(f"it yields {type(drawn).__name__}; yield what Canvas.finish returns")
+                        named = (
+                            _of_problem(drawn, short[problem], at)
+                            if registered.each_problem and len(problems) > 1
+                            else drawn
+                        )
+                        if named.name in figures:
+                            raise EstbenchError(
+                                f"two figures are called '{named.name}'; rename that of {registered.name}"
+                            )
+                        if not registered.ships:
+                            named.files(("svg", "csv"))  # whatever is wrong with its texts and data shows here
+                        figures[named.name] = dataclasses.replace(named, place=registered.place)
     return list(figures.values())
 
 

@@ -1,7 +1,8 @@
-"""The course of one estimator's test bound: what of its runs may be averaged, and how it is drawn."""
+"""The course of one estimator's bound or metric: what of its runs may be averaged, and how it is drawn."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,8 +38,16 @@ class Course(NamedTuple):
     words: str  # the end in words, with what did not finish
 
 
-def make_course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str, *, alone: bool) -> Course | None:
-    """Return one estimator's curves; None if no bound of it is finite."""
+def make_course(
+    curves: pd.DataFrame,
+    planned: pd.DataFrame,
+    label: str,
+    x: str,
+    *,
+    alone: bool,
+    write: Callable[[float], str] = lambda end: fixed(end, 1),
+) -> Course | None:
+    """Return one estimator's curves, its end as ``write`` writes it; None if no value of it is finite."""
     rows = curves[curves["estimator"] == label]
     if rows.empty:
         return None
@@ -53,7 +62,7 @@ def make_course(curves: pd.DataFrame, planned: pd.DataFrame, label: str, x: str,
     end = float(last["value"].mean())
     if len(finished):
         diverged = int(((planned["estimator"] == label) & (planned["status"] == Status.DIVERGED)).sum())
-        words = fixed(end, 1) + (" (collapsed)" if alone else "") + (f" ({diverged} diverged)" if diverged else "")
+        words = write(end) + (" (collapsed)" if alone else "") + (f" ({diverged} diverged)" if diverged else "")
     else:
         words = describe_outcome(planned, label)
     none = rows.iloc[:0]
@@ -69,9 +78,9 @@ def describe_outcome(planned: pd.DataFrame, label: str) -> str:
     return ", ".join(words) or "not planned"
 
 
-def draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool) -> None:
-    """Draw the mean with its interval, or single runs; a curve that ends on the scale is tied to its label."""
-    tied = on_scale and not is_narrow()
+def draw_course(axes: Axes, course: Course, x: str, style: LineStyle, *, on_scale: bool, tied: bool = True) -> None:
+    """Draw the mean with its interval, or single runs; a curve that ends on the scale is ``tied`` to its label."""
+    tied = tied and on_scale and not is_narrow()
     line = {"color": style.colour, "linestyle": style.linestyle}
     if len(course.mean):
         means = pd.DataFrame([t_interval(rows["value"]) for _, rows in course.mean.groupby(x)])

@@ -59,7 +59,7 @@ def register_figure(
     Examples
     --------
     >>> from estbench.report.analysis.frames import done
-    >>> from estbench.report.figures import Canvas, Margins
+    >>> from estbench.report import Canvas, Margins, register_figure
     >>> @register_figure(section="throughput")
     ... def draw_finished(source):
     ...     cells = done(source.analysis.cells)

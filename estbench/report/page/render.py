@@ -25,10 +25,11 @@ from estbench.report.tables.base import Table
 from estbench.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from estbench.report.analysis import Analysis
     from estbench.report.figures.rendered import RenderedFigure
+    from estbench.report.sections import Lost
     from estbench.report.tables.base import Entry
 
 # Texts of the experiment file that stand beside the answer, with their titles.
@@ -37,8 +38,13 @@ AUTHORS = {"surprise": "What surprised", "limits": "What this does not show"}
 MOST_FACTS, MOST_VALUES, LONGEST = 100, 50, 1000
 
 
-def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[RenderedFigure]) -> str:
-    """Return the page as HTML, with tables and figures at their places; every string from the records is escaped."""
+def render(
+    analysis: Analysis, tables: Iterable[Table], figures: Iterable[RenderedFigure], lost: Sequence[Lost] = ()
+) -> str:
+    """Return the page as HTML, with tables and figures at their places; every string from the records is escaped.
+
+    In the place of a table or figure that was ``lost``, the page says why.
+    """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -47,6 +53,7 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
     shown: list[Table | RenderedFigure] = [*tables, *figures]
     shown.sort(key=lambda item: item.place.order)
     items = {key: [item for item in shown if item.place.section == key] for key in SECTIONS}
+    lost_in = {key: [each.message for each in lost if each.place.section == key] for key in SECTIONS}
     return environment.from_string(part("template.html.j2")).render(
         analysis=analysis,
         name=analysis.setting("name", default=analysis.path.name),
@@ -58,8 +65,9 @@ def render(analysis: Analysis, tables: Iterable[Table], figures: Iterable[Render
         status=status_line(analysis.whole),
         setup=setup(analysis.whole),
         line_styles=line_styles(analysis.estimators),
-        sections={key: title for key, title in SECTIONS.items() if items[key] or key not in OPTIONAL},
+        sections={key: each for key, each in SECTIONS.items() if items[key] or lost_in[key] or key not in OPTIONAL},
         items=items,
+        lost_in=lost_in,
         blocks={key: arrange(of_section) for key, of_section in items.items()},
         labelled=list(line_styles(analysis.estimators).items()),
         probed=any(len(analysis.gradients(trajectory)) for trajectory in TRAJECTORIES),

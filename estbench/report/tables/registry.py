@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from estbench.errors import EstbenchError
 from estbench.report.analysis import Analysis
-from estbench.report.sections import Place, Registered, SectionRegistry
+from estbench.report.sections import Lost, Place, Registered, SectionRegistry
 from estbench.report.tables.base import Table
 
 MakeTable = Callable[[Analysis], Table]
@@ -36,7 +36,7 @@ def register_table(*, section: str, order: int = 20, folded: str = "") -> Callab
     Examples
     --------
     >>> from estbench.report.analysis.frames import done
-    >>> from estbench.report.tables.fields import ESTIMATOR, Field, build_table
+    >>> from estbench.report import ESTIMATOR, Field, build_table, register_table
     >>> @register_table(section="completion")
     ... def finished(analysis):
     ...     rows = list(done(analysis.cells).itertuples())
@@ -53,8 +53,10 @@ def register_table(*, section: str, order: int = 20, folded: str = "") -> Callab
     return register
 
 
-def all_tables(analysis: Analysis) -> list[Table]:
+def all_tables(analysis: Analysis, lost: list[Lost] | None = None) -> list[Table]:
     """Make every registered table that the records have rows for, from the top of the page to its bottom.
+
+    A table of a plugin that cannot be made is added to ``lost``; without ``lost``, its error is raised.
 
     Raises
     ------
@@ -62,12 +64,17 @@ def all_tables(analysis: Analysis) -> list[Table]:
         If a table has another name than the function that makes it.
     """
     tables = []
-    for registered in TABLES.in_order():
-        table = registered.make(analysis)
-        if table.name != registered.name:
-            raise EstbenchError(
-                f"the function '{registered.name}' makes a table '{table.name}'; give both the same name"
-            )
-        if table.rows:
-            tables.append(dataclasses.replace(table, place=registered.place))
+    for registered in TABLES.shipped_first():
+        with TABLES.attempt(registered, lost):
+            table = registered.make(analysis)
+            if not isinstance(table, Table):
+                raise EstbenchError(f"it returns {type(table).__name__}; return a Table: see build_table")
+            if table.name != registered.name:
+                raise EstbenchError(
+                    f"the function '{registered.name}' makes a table '{table.name}'; give both the same name"
+                )
+            if not registered.ships:
+                table.files()  # whatever is wrong with its entries shows here
+            if table.rows:
+                tables.append(dataclasses.replace(table, place=registered.place))
     return tables
