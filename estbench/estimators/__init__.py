@@ -10,6 +10,7 @@ from estbench.estimators.base import (
     describe,
     names,
     register,
+    requires,
     surrogate_of,
 )
 from estbench.estimators.compatibility import check_for, check_supports
@@ -31,5 +32,6 @@ __all__ = [
     "describe",
     "names",
     "register",
+    "requires",
     "surrogate_of",
 ]

@@ -240,6 +240,23 @@ def create(variant: str | Variant) -> Estimator:
     return estimator
 
 
+def requires(variant: str | Variant) -> str:
+    """Return in words what an estimator requires of an objective.
+
+    Examples
+    --------
+    >>> from estbench import estimators
+    >>> estimators.requires("disarm")
+    'of q: bernoulli latents (from logits); of f: its values; the bound: elbo'
+    >>> estimators.requires("dreg")
+    'of q: a differentiable sample (rsample); of f: its derivative in z; the bound: multi-sample'
+    """
+    facts = create(variant).facts()
+    f = "its derivative in z" if facts["needs_differentiable_f"] else "its values"
+    bounds = " or ".join(facts["bounds"])
+    return f"of q: {requirements.in_words(set(facts['supports']))}; of f: {f}; the bound: {bounds}"
+
+
 def describe(name: str) -> dict[str, Any]:
     """Return facts, options with their defaults, and the documentation of an estimator, as plain data.
 

@@ -4,6 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from estbench.problems.bernoulli_toy import variance as bernoulli_toy_variance
+from estbench.problems.constructors import family_objective, joint_objective
 from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
 from estbench.problems.networks import Sizes, register_network
 from estbench.problems.objective import Objective
@@ -32,7 +33,9 @@ __all__ = [
     "bernoulli_toy_variance",
     "create",
     "describe",
+    "family_objective",
     "gaussian_toy_variance",
+    "joint_objective",
     "names",
     "register",
     "register_likelihood",
