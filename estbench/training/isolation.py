@@ -217,6 +217,8 @@ def _put_back_functions(place: Any, before: dict[str, Any], *, imported: bool) -
         new, old = now.get(name, MISSING), before.get(name, MISSING)
         if not _is_function(new if old is MISSING else old) or (imported and not _is_patch(new)):
             continue
+        if imported and old is MISSING and not any(name in vars(base) for base in place.__mro__[1:]):
+            continue  # a library gives torch's class a new method, which replaces none
         with contextlib.suppress(Exception):  # types of C cannot be changed
             delattr(place, name) if old is MISSING else setattr(place, name, old)
         yield f"{place.__name__}.{name}"

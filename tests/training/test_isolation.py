@@ -209,3 +209,24 @@ def test_threads_of_the_host_that_threading_does_not_know_are_accepted():
         assert len(threads_left()) == 1
     finally:
         end.set()
+
+
+def test_a_method_that_an_import_gives_to_a_class_of_torch_stays_and_a_replaced_one_does_not(tmp_path, monkeypatch):
+    """As zuko does: its flows call a method that torch's transforms have from it."""
+    (tmp_path / "library_of_flows.py").write_text(
+        "import torch\n"
+        "torch.distributions.Transform.my_new_method = lambda self: 1\n"
+        "torch.distributions.Normal.sample = lambda self: 1\n"
+        "torch.nn.Linear.zero_grad = lambda self: 1\n"  # which it has from Module
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    sample = torch.distributions.Normal.sample
+    with isolated(importing=True) as left:
+        import library_of_flows  # noqa: F401
+    try:
+        assert torch.distributions.Transform.my_new_method(None) == 1
+        assert torch.distributions.Normal.sample is sample
+        assert "zero_grad" not in vars(nn.Linear)
+        assert set(left) == {"Normal.sample", "Linear.zero_grad"}
+    finally:
+        del torch.distributions.Transform.my_new_method, sys.modules["library_of_flows"]
