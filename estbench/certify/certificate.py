@@ -17,7 +17,8 @@ from estbench.certify.check_result import CheckResult, run_check
 from estbench.certify.checks import calls, contract, exact_mean, facts, shapes, unbiasedness
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import EXAMPLES, SmallProblem
-from estbench.certify.record import Certificate, Check, find_worst
+from estbench.certify.record import Certificate, Check, certified_parts, find_worst
+from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.estimators import create as create_estimator
 from estbench.plugins import load_plugin
@@ -60,13 +61,17 @@ WORKER = "SpawnProcess"  # the name that multiprocessing gives to the processes 
 def certify(variant: str, *, quick: bool = False) -> Certificate:
     """Check a registered estimator, ``name[option=value,...]``; with ``quick`` only by checks without long sampling.
 
-    Raises ``EstbenchError`` if there is no such estimator or option.
+    Raises ``EstbenchError`` if there is no such estimator or option, and for ``per_latent``, which only names others.
 
     >>> certificate = certify("enumeration", quick=True)
     >>> print(certificate.outcome)
     passed
     """
-    return certify_estimator(_find_registered(ESTIMATORS.resolve(variant).label), quick=quick)
+    label = ESTIMATORS.resolve(variant).label
+    parts = certified_parts(label)
+    if parts != [label]:
+        raise EstbenchError(f"'{label}' has the certificates of its estimators; certify {' and '.join(parts)}")
+    return certify_estimator(_find_registered(label), quick=quick)
 
 
 def certify_estimator(tested: EstimatorUnderTest, *, quick: bool = False) -> Certificate:

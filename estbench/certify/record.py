@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from estbench.guarded import GuardedPath, guarded
 from estbench.options import Frozen, validated
 from estbench.source import fingerprint
 from estbench.store.files import read_json, write_json, write_text
+from estbench.variant import Variant
 
 FOLDER = GuardedPath("results") / "certificates"
 SHIPPED = Path(__file__).parents[1] / "certificates.json"
@@ -44,6 +46,17 @@ class CertificateStatus(StrEnum):
     STALE = "stale"  # its source has changed since
     OTHER = "other options"  # it passed with its defaults, but has no certificate with these options
     NONE = "none"
+
+
+FROM_PASSED_TO_FAILED = (
+    CertificateStatus.PASSED,
+    CertificateStatus.OTHER,
+    CertificateStatus.CLAIMED,
+    CertificateStatus.NONE,
+    CertificateStatus.STALE,
+    CertificateStatus.INCONCLUSIVE,
+    CertificateStatus.FAILED,
+)
 
 
 class Check(Frozen):
@@ -100,8 +113,14 @@ def find_worst(checks: list[Check]) -> Check:
 def certificate_status(label: str, source: str, *folders: Path | GuardedPath) -> CertificateStatus:
     """Return what the certificates say about the variant ``label`` whose source has the fingerprint ``source``.
 
-    The user's own certificates, in ``folders`` or ``results/certificates/``, take precedence over those that ship.
+    The user's own certificates, in ``folders`` or ``results/certificates/``, take precedence over those that ship. An
+    estimator that names others has the worst of their statuses; ``source`` then joins their fingerprints by "+".
     """
+    parts = certified_parts(label)
+    if parts != [label]:
+        sources = [*source.split("+"), *[""] * len(parts)]
+        statuses = [certificate_status(part, own, *folders) for part, own in zip(parts, sources, strict=False)]
+        return max(statuses, key=FROM_PASSED_TO_FAILED.index)
     certificates = find_certificates(label, *folders)
     valid = next((certificate for certificate in certificates if source and certificate.fingerprint == source), None)
     if valid is not None:
@@ -114,9 +133,26 @@ def certificate_status(label: str, source: str, *folders: Path | GuardedPath) ->
     return CertificateStatus.NONE
 
 
-def certificate_claim(label: str, entry: type, folder: GuardedPath) -> dict[str, str]:
-    """Return what the certificates in ``folder`` and those that ship say about an estimator, for a run's record."""
-    source = fingerprint(entry)
+def certified_parts(label: str) -> list[str]:
+    """Return the labels of the estimators whose certificates one rests on: itself, or those that it names.
+
+    >>> certified_parts("per_latent[y=rloo,z=stl]")
+    ['rloo', 'stl']
+    """
+    if not label.startswith("per_latent["):
+        return [label]
+    try:
+        return [str(part) for part in Variant.parse(label).options.values()]
+    except EstbenchError:  # the label of a stranger's record
+        return [label]
+
+
+def certificate_claim(label: str, entries: Iterable[type], folder: GuardedPath) -> dict[str, str]:
+    """Return what the certificates in ``folder`` and those that ship say about an estimator, for a run's record.
+
+    ``entries`` are the classes of its ``certified_parts``.
+    """
+    source = "+".join(fingerprint(entry) for entry in entries)
     return {"status": str(certificate_status(label, source, folder)), "fingerprint": source}
 
 

@@ -96,8 +96,9 @@ def command(
 
 
 def _find_labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
-    """Return the labels of the variants to check, each once."""
+    """Return the labels of the variants to check, each once; for one that names others, theirs."""
     from estbench.certify import variants
+    from estbench.certify.record import certified_parts
     from estbench.estimators import ESTIMATORS
 
     if everything == bool(names):
@@ -105,7 +106,8 @@ def _find_labels(names: tuple[str, ...], *, everything: bool) -> list[str]:
             "name the estimators to check, or use --all; `estbench list estimators` lists them; or --problem NAME"
         )
     wanted = [
-        [ESTIMATORS.resolve(name).label] if "[" in name else variants(name) for name in (names or ESTIMATORS.names())
+        certified_parts(ESTIMATORS.resolve(name).label) if "[" in name else variants(name)
+        for name in (names or ESTIMATORS.names())
     ]
     return list(dict.fromkeys(label for labels in wanted for label in labels))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from estbench.certify.record import certificate_claim
+from estbench.certify.record import certificate_claim, certified_parts
 from estbench.estimators import ESTIMATORS
 from estbench.experiment import Cell
 from estbench.failures import Failure, failure_of, is_stop
@@ -219,14 +219,15 @@ def _details(
     """Return functions for the record's facts about model and estimator: separate ones, because a plugin may raise."""
     if state is None:
         return {}
-    cls = ESTIMATORS.get(cell.estimator.name)
     return {
         "step": lambda: state.step,
         "examples": lambda: state.examples,
         "evaluations": lambda: state.evaluations,
         **({"metrics": lambda: describe_metrics(cell)} if cell.evaluation.metrics else {}),
         "facts": lambda: state.estimator.facts(),  # noqa: PLW0108  (to look it up may fail, too)
-        "certificate": lambda: certificate_claim(cell.estimator.label, cls, folder.certificates),
+        "certificate": lambda: certificate_claim(
+            cell.estimator.label, map(ESTIMATORS.entry, certified_parts(cell.estimator.label)), folder.certificates
+        ),
         "parameters": lambda: {
             name: sum(weight.numel() for weight in group) for name, group in disjoint(state.problem.groups()).items()
         },

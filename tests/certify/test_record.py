@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from estbench.certify import record
+from estbench.certify import certify, record
 from estbench.certify.record import (
     Certificate,
     CertificateStatus,
@@ -127,3 +127,29 @@ def test_a_folder_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EstbenchError, match="choose another with --out"):
         save_certificate(certificate(), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        (("passed", "passed"), CertificateStatus.PASSED),
+        (("passed", "failed"), CertificateStatus.FAILED),
+        (("inconclusive", "passed"), CertificateStatus.INCONCLUSIVE),
+        (("passed", None), CertificateStatus.NONE),
+    ],
+)
+def test_an_estimator_for_each_latent_has_the_worst_status_of_its_parts(outcomes, status):
+    names = ("mine", "yours[depth=2]")
+    for name, outcome in zip(names, outcomes, strict=True):
+        if outcome is not None:
+            save_certificate(certificate(name, CheckOutcome(outcome), name[0]))
+    label = f"per_latent[y={names[0]},z={names[1]}]"
+    assert certificate_status(label, "m+y") == status
+    assert certificate_status(label, "m+x") in {status, CertificateStatus.STALE}
+    assert certificate_status(label, "m") in {status, CertificateStatus.STALE}
+    assert certificate_status("per_latent[", "m") is CertificateStatus.NONE
+
+
+def test_an_estimator_for_each_latent_is_checked_by_its_parts():
+    with pytest.raises(EstbenchError, match="has the certificates of its estimators; certify rloo and stl"):
+        certify("per_latent[y=rloo,z=stl]")
