@@ -154,6 +154,10 @@ class VAE(Problem):
                 "hidden": network,
                 "activation": network,
             }
+            if self.posterior != "diagonal" and not POSTERIORS.entry(self.posterior).closed_form_kl:
+                reasons["kl"] = f"posterior={self.posterior}"
+            if not _is_of_family(PRIORS.entry(self.prior)):
+                reasons["kl"] = f"prior={self.prior}"
             if count > 1:  # a multi-sample bound has no analytic part
                 reasons["kl"] = f"importance_samples={count}"
             refuse_without_effect(self, reasons)
@@ -234,3 +238,7 @@ class VAE(Problem):
         """Return what the decoder makes of latents, (*B, D) to (*B, X): logits of pixels, or grey pixels."""
         inputs = self.family.flat(z)
         return self.decoder(2 * inputs - 1 if self.options.coding == "signed" else inputs)  # type: ignore[no-any-return]
+
+
+def _is_of_family(prior: Any) -> bool:
+    return isinstance(prior, type) and issubclass(prior, FamilyPrior)
