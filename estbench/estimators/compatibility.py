@@ -59,11 +59,11 @@ def check_supports(
                 f" {latents} latents{f' {name}' if len(by_name) > 1 else ''}; choose another of the two"
                 + (f", or name an estimator for each: per_latent[{several}]" if len(by_name) > 1 else "")
             )
-    if bound not in estimator.bounds:
-        raise EstbenchError(
-            f"estimator '{estimator.name}' is for the {' or '.join(sorted(estimator.bounds))} objective, and problem"
-            f" '{problem.name}' has the {bound} one (importance_samples decides); choose another of the two"
-        )
+        if bound not in each.bounds:
+            raise EstbenchError(
+                f"estimator '{each.name}' is for the {' or '.join(sorted(each.bounds))} objective, and problem"
+                f" '{problem.name}' has the {bound} one (importance_samples decides); choose another of the two"
+            )
 
 
 def check_for(estimator: Estimator, problem: Problem, x: Tensor | None = None) -> None:

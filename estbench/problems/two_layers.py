@@ -179,8 +179,8 @@ class TwoLayerObjective(Objective):
         if torch.is_grad_enabled():
             if self._second_estimator is None:
                 raise EstbenchError(
-                    "the second latent of this problem has no estimator;"
-                    " make one for both by estimators.create_for(variant, problem)"
+                    "the second latent of this problem has no estimator; make one for both by"
+                    " estimators.create_for(variant, problem), and name both in latents_by_name of the problem"
                 )
             surrogate = self._second_estimator(second)
             value = value + (surrogate - surrogate.detach())

@@ -12,6 +12,8 @@ from scipy import stats
 from estbench import estimators, measure, problems
 from estbench.errors import EstbenchError
 from estbench.estimators import check_supports, create, create_for
+from estbench.execution import plan_of
+from estbench.experiment.spec import experiment_from
 from estbench.problems.priors import LearnedPrior
 
 OPTIONS = ("latent_size=2,hidden=[],prior=learned", "latent_size=2,hidden=[3],prior=learned,coding=signed")
@@ -269,3 +271,48 @@ def test_an_estimator_that_asks_for_a_prior_of_the_first_layer_is_refused_before
     problem, x = build(OPTIONS[0])
     with pytest.raises(EstbenchError, match=r"asks for the prior of the first of two layers.*other options of it"):
         prepared("concrete[kl=concrete]", problem, x)
+
+
+MIXED_PROBLEM = "mixed_vae[dataset=digits,hidden=[3],continuous_size=1]"
+PLAIN_PROBLEM = "vae[dataset=digits,hidden=[3],latent_size=1]"
+
+
+@pytest.mark.parametrize(
+    ("variant", "problem", "complaint"),
+    [
+        ("per_latent", MIXED_PROBLEM, "name an estimator for each latent, for example per_latent"),
+        ("per_latent[y=rloo]", MIXED_PROBLEM, "name an estimator for each latent"),
+        ("per_latent[a=rloo,b=stl]", MIXED_PROBLEM, "names the latents a and b, and the problem has y and z"),
+        ("per_latent[y=rloo,z=stl,x=stl]", MIXED_PROBLEM, "names the latents x and y and z"),
+        ("per_latent[y=rloo,z=stl]", PLAIN_PROBLEM, "names the latents y and z, and the problem has z"),
+        ("per_latent[y=rlo,z=stl]", MIXED_PROBLEM, "unknown estimator 'rlo'; did you mean 'rloo'"),
+        ("per_latent[y=rloo[num=3],z=stl]", MIXED_PROBLEM, "unknown key 'num'"),
+        ("per_latent[y=3,z=stl]", MIXED_PROBLEM, "'y' needs the name of one estimator, got 3"),
+        ("per_latent[y=per_latent[y=rloo,z=stl],z=stl]", MIXED_PROBLEM, "'y' needs the name of one estimator"),
+        ("per_latent[y=reparam,z=rloo]", MIXED_PROBLEM, "'reparam' requires .* has categorical latents y"),
+        ("reparam", MIXED_PROBLEM, r"or name an estimator for each: per_latent\[y=..., z=...\]"),
+        ("per_latent[y=vimco,z=stl]", MIXED_PROBLEM, "vimco.*(multi-sample|ELBO)"),
+    ],
+)
+def test_what_names_the_wrong_estimators_is_refused_before_anything_is_run(variant, problem, complaint):
+    with pytest.raises(EstbenchError, match=complaint):
+        plan_of(experiment_from({"estimators": [variant], "problems": [problem]}))
+
+
+def test_the_key_of_named_estimators_depends_on_each_and_not_on_how_it_is_written():
+    def key(variant):
+        return plan_of(experiment_from({"estimators": [variant], "problems": [MIXED_PROBLEM]})).cells[0].key
+
+    assert key("per_latent[y=rloo,z=stl]") == key("per_latent[z=stl,y=rloo[num_samples=2]]")
+    others = {key(f"per_latent[y={y},z={z}]") for y in ("rloo", "rloo[num_samples=3]", "arsm") for z in ("stl", "rloo")}
+    assert len(others) == 6
+
+
+def test_the_facts_of_named_estimators_are_those_of_both():
+    estimator = create_for("per_latent[z=stl,y=st-gumbel]", problems.create(MIXED_PROBLEM))
+    facts = estimator.facts()
+    assert facts["reference"] == f"{create('st-gumbel').reference}, roeder2017"
+    assert facts["unbiased"] is False
+    assert "of y: " in facts["summary"]
+    assert [part.name for part in estimator.parts] == ["st-gumbel", "stl"]
+    assert repr(estimator) == "per_latent[y=st-gumbel,z=stl]"

@@ -261,10 +261,13 @@ def citations(frames: Frames) -> Citations:
     lacking = []
     for label in frames.estimators:
         facts = frames.facts(label)
-        key, entry = _read_own_entry(facts.get("bibtex")) or (str(facts.get("reference") or ""), "")
-        entry = BIBTEX.get(key, "") if not entry or key in BIBTEX else entry
-        if not entry or entries.setdefault(key, entry) != entry:
-            lacking.append(f"{label} ({key})" if key else label)
+        own = _read_own_entry(facts.get("bibtex"))
+        # An estimator that names others has the keys of all.
+        keys = [own[0]] if own else str(facts.get("reference") or "").split(", ")
+        for key in keys:
+            entry = own[1] if own and key not in BIBTEX else BIBTEX.get(key, "")
+            if not entry or entries.setdefault(key, entry) != entry:
+                lacking.append(f"{label} ({key})" if key else label)
     return Citations(dict(sorted(entries.items())), lacking)
 
 
