@@ -27,6 +27,7 @@ from estbench.training.batches import Batches
 from estbench.training.divergence import DivergedError, Watch, attempt
 from estbench.training.loop import take_steps
 from estbench.training.measuring import probe_batch, probe_steps, record_moments
+from estbench.training.schedules import set_scheduled
 from estbench.training.state import CheckpointError, State, initial_estimator, noise_seed, optimizer_of
 
 CHECKPOINT = re.compile(r"(\d{1,18})\.pt", re.ASCII)
@@ -54,8 +55,10 @@ def probe_shared(state: State, trajectories: GuardedPath, interrupted: Callable[
                     if not _bring_to(run, step, folder, interrupted):
                         return False
                 with seeded(stream_seed(state.cell.seed, "noise", tracking=state.cell.estimator.label), state.device):
+                    estimator = initial_estimator(state.cell, run.problem)
+                    set_scheduled(state.cell.training, step - 1, run.problem, estimator)
                     estimator = adapted(
-                        initial_estimator(state.cell, run.problem),
+                        estimator,
                         run.problem,
                         steps=state.cell.probe.tracking_steps,
                         batch_size=state.batches.batch_size,

@@ -148,6 +148,7 @@ class State:
         self.step, self.evaluations = int(content["step"]), int(content["evaluations"])
         if not 0 <= self.step <= self.cell.training.steps:
             raise ValueError(f"step {self.step} is none of this cell")
+        set_scheduled(self.cell.training, max(self.step - 1, 0), self.problem, self.estimator)
         self.curves, self.gradients, self.remarks = (
             [dict(row) for row in content[name]] for name in ("curves", "gradients", "remarks")
         )

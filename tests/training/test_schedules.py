@@ -158,3 +158,18 @@ def test_what_cannot_follow_a_schedule_is_refused_before_anything_is_run(tiny, t
     with pytest.raises(EstbenchError, match=complaint):
         estbench.run({**tiny, **changes, "training": training}, out=tmp_path / "r")
     assert not list((tmp_path / "r").glob("cells/*"))
+
+
+def test_a_shared_probe_has_the_weight_and_the_temperature_of_its_step(train_cell):
+    """Also at a checkpoint that another cell wrote, which is loaded and not trained."""
+    changes = {"problems": [BITS], "probe__replicates": 5, "probe__shared": "concrete", **CHANGES}
+    alone = train_cell("concrete", name="alone", **changes)
+    train_cell("disarm", **changes)  # writes the checkpoints
+    assert train_cell("concrete", **changes).bits == alone.bits
+    shared = alone.gradients[alone.gradients["trajectory"] == "shared"]
+    own = alone.gradients[alone.gradients["trajectory"] == "own"]
+    columns = ["step", "space", "group", "statistic"]
+    both = shared.merge(own, on=columns, suffixes=("_shared", "_own"))
+    assert len(both) == len(own)
+    # The neutral run is that of the cell itself, so that the two probes are one and the same.
+    assert (both["value_shared"] == both["value_own"]).all()
