@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from estbench.latents.base import Latents
 from estbench.latents.bernoulli import BernoulliLatents
 from estbench.latents.categorical import CategoricalLatents
@@ -9,11 +11,18 @@ from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.latents.normal import NormalLatents
 
-FAMILY_NAMES = ("normal", "full-normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t")
+_OF_SIZE: dict[str, Callable[[int], Latents]] = {
+    each.name: each
+    for each in (NormalLatents, FullNormalLatents, BernoulliLatents, GammaLatents, BetaLatents, StudentTLatents)
+}
+_OF_CATEGORIES: dict[str, Callable[[int, int], Latents]] = {
+    each.name: each for each in (CategoricalLatents, DirichletLatents)
+}
+FAMILY_NAMES = (*_OF_SIZE, *_OF_CATEGORIES)
 
 
 def make_latents(family: str, size: int, categories: int = 10) -> Latents:
-    """Return D latents of a family; of C categories, if it has any.
+    """Return D latents of a family of ``FAMILY_NAMES``; of C categories, if it has any.
 
     Examples
     --------
@@ -21,22 +30,4 @@ def make_latents(family: str, size: int, categories: int = 10) -> Latents:
     >>> make_latents("categorical", 2, categories=4).outputs
     8
     """
-    match family:
-        case "normal":
-            return NormalLatents(size)
-        case "full-normal":
-            return FullNormalLatents(size)
-        case "bernoulli":
-            return BernoulliLatents(size)
-        case "categorical":
-            return CategoricalLatents(size, categories)
-        case "gamma":
-            return GammaLatents(size)
-        case "beta":
-            return BetaLatents(size)
-        case "dirichlet":
-            return DirichletLatents(size, categories)
-        case "student-t":
-            return StudentTLatents(size)
-        case _:
-            raise ValueError(f"no family of latents '{family}'; there are {', '.join(FAMILY_NAMES)}")
+    return _OF_SIZE[family](size) if family in _OF_SIZE else _OF_CATEGORIES[family](size, categories)

@@ -12,42 +12,41 @@ from estbench.problems.parts import Posterior, register_posterior
 from estbench.problems.priors import FamilyPrior
 
 
+class FamilyPosterior(Posterior):
+    """Base of posteriors that are of a family of ``estbench.latents``."""
+
+    def __init__(self, latents: Latents) -> None:
+        super().__init__(latents)
+        self.latents = latents
+        self.outputs = latents.outputs
+
+    def split(self, outputs: Tensor) -> dict[str, Tensor]:
+        return self.latents.split(outputs)
+
+    def family(self, params: Mapping[str, Tensor]) -> Distribution:
+        return self.latents.family(params)
+
+
 @register_posterior("diagonal")
-class DiagonalPosterior(Posterior):
+class DiagonalPosterior(FamilyPosterior):
     """Independent latents of the family that ``latents`` chooses."""
 
     for_latents = None
 
     def __init__(self, latents: Latents) -> None:
         super().__init__(latents)
-        self.latents = latents
-        self.outputs = latents.outputs
         self.closed_form_kl = latents.closed_form_kl
-
-    def split(self, outputs: Tensor) -> dict[str, Tensor]:
-        return self.latents.split(outputs)
-
-    def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        return self.latents.family(params)
 
     def kl(self, params: Mapping[str, Tensor], prior: FamilyPrior) -> Tensor:
         return self.latents.kl(params, prior.params)
 
 
 @register_posterior("full")
-class FullPosterior(Posterior):
+class FullPosterior(FamilyPosterior):
     """Normal latents with a full covariance: see ``estbench.latents.FullNormalLatents``."""
 
     family_name = FullNormalLatents.name
     closed_form_kl = True
 
     def __init__(self, latents: Latents) -> None:
-        super().__init__(latents)
-        self.latents = FullNormalLatents(self.size)
-        self.outputs = self.latents.outputs
-
-    def split(self, outputs: Tensor) -> dict[str, Tensor]:
-        return self.latents.split(outputs)
-
-    def family(self, params: Mapping[str, Tensor]) -> Distribution:
-        return self.latents.family(params)
+        super().__init__(FullNormalLatents(latents.inputs))
