@@ -11,6 +11,7 @@ from estbench.errors import EstbenchError, did_you_mean
 
 if TYPE_CHECKING:
     from estbench.options import BaseOptions
+    from estbench.registry import Registry
 
 
 @click.command()
@@ -55,7 +56,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     elif name in experiments:
         _print_lines(experiments[name].read_text(encoding="utf-8"))
     else:
-        registries = (ESTIMATORS, PROBLEMS, DATASETS, METRICS, *PARTS.values())
+        registries: list[Registry[Any]] = [ESTIMATORS, PROBLEMS, DATASETS, METRICS, *PARTS.values()]
         known = [*(each for registry in registries for each in registry.names()), *experiments]
         raise EstbenchError(
             f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
