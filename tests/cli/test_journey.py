@@ -198,7 +198,7 @@ def test_a_run_that_is_interrupted_goes_on_and_is_reported(folder, command, done
     try:
         wait_for(lambda: [*folder.glob("r/cells/.*.partial")])
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130, err
