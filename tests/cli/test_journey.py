@@ -192,6 +192,7 @@ def test_the_estimator_is_checked(done):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_that_is_interrupted_goes_on_and_is_reported(folder, command, done):
     pytest.importorskip("distributed")
     process = command(*run_arguments("r", "--jobs", 2))
