@@ -6,8 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
-from pydantic_core import to_jsonable_python
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from estbench.errors import EstbenchError, did_you_mean
 from estbench.visible import visible
@@ -45,7 +51,7 @@ class BaseOptions(Frozen):
     def defaults(cls) -> dict[str, Any]:
         """Return the defaults of all fields, as plain data."""
         return {
-            name: to_jsonable_python(field.get_default(call_default_factory=True))
+            name: TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
             for name, field in cls.model_fields.items()
         }
 

@@ -1,4 +1,4 @@
-"""Registries by name, open to plugins: one each for estimators, problems, datasets and metrics."""
+"""Registries by name, open to plugins: one each for estimators, problems, parts of a VAE, datasets and metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from estbench.variant import NAME, Variant
 Entry = TypeVar("Entry", bound=Callable[..., Any])
 WORD = re.compile(r"[a-z0-9][a-z0-9_-]*")
 E = TypeVar("E", bound=Callable[..., Any])
-FUNCTIONS = {"dataset", "metric"}  # kinds whose entries are functions
+FUNCTIONS = {"dataset", "metric", "network"}  # kinds whose entries are functions
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
     from estbench import datasets, estimators, measure, problems
 
     registries = [datasets.DATASETS, estimators.ESTIMATORS, measure.METRICS, problems.PROBLEMS]
+    registries += problems.PARTS.values()
     known = [dict(registry._entries) for registry in registries]
 
     def write(name: str, text: str) -> Path:

@@ -253,6 +253,17 @@ def test_an_entry_point_may_be_a_class_a_module_or_a_function(monkeypatch, capsy
     assert "'number'" in complaints[1]
 
 
+def test_an_entry_point_of_a_network_is_the_function_itself(monkeypatch, capsys):
+    def layers(sizes):
+        return sizes
+
+    points = [SimpleNamespace(name="layers", load=lambda: layers, value="a_package:layers")]
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda *, group: points)
+    registry = Registry("network")
+    assert registry.build("layers", 3) == 3
+    assert capsys.readouterr().err == ""
+
+
 def test_one_class_under_two_names_answers_to_each():
     registry = Registry("estimator")
 

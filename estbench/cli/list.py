@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import rich_click as click
@@ -28,7 +29,8 @@ COLUMNS = (
     Column("summary", keep=True),
     Column("question", keep=True),
 )
-KINDS = ("estimators", "problems", "datasets", "metrics", "experiments")
+PARTS = ("networks", "posteriors", "priors", "likelihoods")  # of a VAE
+KINDS = ("estimators", "problems", *PARTS, "datasets", "metrics", "experiments")
 
 
 @click.command()
@@ -37,7 +39,7 @@ KINDS = ("estimators", "problems", "datasets", "metrics", "experiments")
 @plugin_option
 @json_option
 def command(kind: str | None, plugins: tuple[str, ...], *, long: bool, as_json: bool) -> None:
-    """Name what there is: estimators, problems, datasets, metrics, ready experiments."""
+    """Name what there is: estimators, problems, the parts of a VAE, datasets, metrics, ready experiments."""
     from estbench.cli.console import print_json, print_rows, say
     from estbench.plugins import load_plugin
 
@@ -90,6 +92,15 @@ def _problems() -> list[dict[str, Any]]:
     return [{column: entry[column] for column in ("name", "latents", "summary")} for entry in found]
 
 
+def _parts(kind: str) -> list[dict[str, Any]]:
+    from estbench.problems import PARTS, describe_part
+
+    return [
+        {"name": name, "summary": describe_part(kind, name)["documentation"].partition("\n")[0]}
+        for name in PARTS[kind].names()
+    ]
+
+
 def _datasets() -> list[dict[str, Any]]:
     from estbench.datasets import DATASETS
     from estbench.datasets import describe as describe_dataset
@@ -114,6 +125,7 @@ def _experiments() -> list[dict[str, Any]]:
 LISTINGS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     "estimators": _estimators,
     "problems": _problems,
+    **{kind: partial(_parts, kind.removesuffix("s")) for kind in PARTS},
     "datasets": _datasets,
     "metrics": _metrics,
     "experiments": _experiments,

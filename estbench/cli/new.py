@@ -29,6 +29,12 @@ def _problems() -> Registry[Any]:
     return PROBLEMS
 
 
+def _networks() -> Registry[Any]:
+    from estbench.problems import PARTS
+
+    return PARTS["network"]
+
+
 def _datasets() -> Registry[Any]:
     from estbench.datasets import DATASETS
 
@@ -57,7 +63,20 @@ KINDS = {
             "compare it": "estbench run --plugin $file -e $name -e reparam",
         },
     ),
-    "problem": Kind(_problems, {"run it": "estbench run --plugin $file --problem $name -e reparam"}),
+    "network": Kind(
+        _networks,
+        {
+            "check it": "estbench check --plugin $file --problem 'vae[dataset=digits,network=$name]'",
+            "run it": "estbench run --plugin $file --problem 'vae[dataset=digits,network=$name]' -e reparam",
+        },
+    ),
+    "problem": Kind(
+        _problems,
+        {
+            "check it": "estbench check --plugin $file --problem $name",
+            "run it": "estbench run --plugin $file --problem $name -e reparam",
+        },
+    ),
     "dataset": Kind(_datasets, {"run it": "estbench run --plugin $file --problem 'vae[dataset=$name]' -e reparam"}),
     "metric": Kind(_metrics, {"run it": "estbench run --plugin $file --metric $name -e reparam"}),
 }
@@ -67,9 +86,9 @@ KINDS = {
 @click.argument("kind", required=False)
 @click.argument("name", required=False)
 def command(kind: str | None, name: str | None) -> None:
-    """Write a new estimator, problem, dataset or metric, NAME.py, and its test.
+    """Write a new estimator, network, problem, dataset or metric, NAME.py, and its test.
 
-    KIND is estimator, problem, dataset or metric. Both files work as they are, and are meant to be changed.
+    KIND is estimator, network, problem, dataset or metric. Both files work as they are, and are meant to be changed.
     """
     from estbench.cli.console import say
     from estbench.variant import NAME

@@ -11,13 +11,14 @@ from estbench.errors import EstbenchError, did_you_mean
 
 if TYPE_CHECKING:
     from estbench.options import BaseOptions
+    from estbench.registry import Registry
 
 
 @click.command()
 @click.argument("name")
 @plugin_option
 def command(name: str, plugins: tuple[str, ...]) -> None:
-    """Explain an estimator, problem, dataset, metric or ready experiment."""
+    """Explain an estimator, problem, part of a VAE, dataset, metric or ready experiment."""
     from estbench.datasets import DATASETS
     from estbench.datasets import describe as describe_dataset
     from estbench.datasets.own_files import is_own_file
@@ -26,13 +27,14 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     from estbench.experiment.spec import shipped_experiments
     from estbench.measure import METRICS, describe_metric
     from estbench.plugins import load_plugin
-    from estbench.problems import PROBLEMS
+    from estbench.problems import PARTS, PROBLEMS, describe_part
     from estbench.problems import describe as describe_problem
 
     for plugin in plugins:
         load_plugin(plugin)
     name = name.partition("[")[0]
     experiments = shipped_experiments()
+    parts = [kind for kind, registry in PARTS.items() if name in registry.names()]
     if name in ESTIMATORS.names():
         _print_entry(describe_estimator(name), ESTIMATORS.get(name).Options)
         _print_certificates(name)
@@ -48,10 +50,14 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
                 if fact == "documentation" or (value and fact != "summary")
             }
         )
+    elif parts:
+        for kind in parts:  # a name may be that of a posterior and of a prior
+            _print_entry(describe_part(kind, name), getattr(PARTS[kind].get(name), "Options", None))
     elif name in experiments:
         _print_lines(experiments[name].read_text(encoding="utf-8"))
     else:
-        known = [*ESTIMATORS.names(), *PROBLEMS.names(), *DATASETS.names(), *METRICS.names(), *experiments]
+        registries: list[Registry[Any]] = [ESTIMATORS, PROBLEMS, DATASETS, METRICS, *PARTS.values()]
+        known = [*(each for registry in registries for each in registry.names()), *experiments]
         raise EstbenchError(
             f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
         )

@@ -16,13 +16,14 @@ from estbench.problems.parts import (
     register_posterior,
     register_prior,
 )
-from estbench.problems.problem import PROBLEMS, Problem, create, describe, names, register
+from estbench.problems.problem import PARTS, PROBLEMS, Problem, create, describe, describe_part, names, register
 
 # Every module in this folder registers its problem when it is imported.
 for _module in iter_modules(__path__, f"{__name__}."):
     import_module(_module.name)
 
 __all__ = [
+    "PARTS",
     "PROBLEMS",
     "Likelihood",
     "Objective",
@@ -33,6 +34,7 @@ __all__ = [
     "bernoulli_toy_variance",
     "create",
     "describe",
+    "describe_part",
     "family_objective",
     "gaussian_toy_variance",
     "joint_objective",

@@ -83,7 +83,7 @@ def register_network(name: str, options: type[BaseOptions] | None = None, *, fla
     ...     )
     ...     return encoder, decoder
     >>> problems.create("vae[dataset=digits,network=halves]")
-    vae[dataset=digits,network=halves]: 1,397 training examples of 8 x 8, 4,117 weights
+    vae[dataset=digits,network=halves]: 1,397 training examples of 8 x 8, 3,981 weights
     """
     attributes: dict[str, Any] = {"flat": flat, **({} if options is None else {"Options": options})}
     return NETWORKS.register(name, **attributes)

@@ -169,7 +169,9 @@ class Problem(nn.Module):
         return next(self.parameters()).device
 
 
-PROBLEMS: Registry[type[Problem]] = Registry("problem", uses=[DATASETS, NETWORKS, POSTERIORS, PRIORS, LIKELIHOODS])
+# The parts of a VAE by kind: all that an option of ``vae`` may name beside its dataset.
+PARTS: dict[str, Registry[Any]] = {each.kind: each for each in (NETWORKS, POSTERIORS, PRIORS, LIKELIHOODS)}
+PROBLEMS: Registry[type[Problem]] = Registry("problem", uses=[DATASETS, *PARTS.values()])
 register = PROBLEMS.register
 names = PROBLEMS.names
 
@@ -251,4 +253,25 @@ def describe(name: str) -> dict[str, Any]:
         "version": cls.version,
         "options": cls.Options.defaults(),
         "documentation": inspect.getdoc(cls) or "",
+    }
+
+
+def describe_part(kind: str, name: str) -> dict[str, Any]:
+    """Return the options and the documentation of a network, posterior, prior or likelihood, as plain data.
+
+    Raises ``EstbenchError`` for an unknown name.
+
+    Examples
+    --------
+    >>> from estbench import problems
+    >>> problems.describe_part("network", "conv")["options"]["channels"]
+    [32, 64]
+    """
+    entry = PARTS[kind].get(name)
+    options: type[BaseOptions] | None = getattr(entry, "Options", None)
+    return {
+        "name": name,
+        "kind": kind,
+        "options": options.defaults() if options else {},
+        "documentation": inspect.cleandoc(entry.__doc__ or ""),  # not that of a base class
     }

@@ -212,16 +212,23 @@ def _put_back_functions(place: Any, before: dict[str, Any], *, imported: bool) -
         return
     names = [name for name, value in before.items() if now.get(name, MISSING) is not value]
     if isinstance(place, type):
-        names += now.keys() - before.keys()
+        names += [name for name in now.keys() - before.keys() if not (imported and _is_new(place, name))]
     for name in names:
         new, old = now.get(name, MISSING), before.get(name, MISSING)
         if not _is_function(new if old is MISSING else old) or (imported and not _is_patch(new)):
             continue
-        if imported and old is MISSING and not any(name in vars(base) for base in place.__mro__[1:]):
-            continue  # a library gives torch's class a new method, which replaces none
         with contextlib.suppress(Exception):  # types of C cannot be changed
             delattr(place, name) if old is MISSING else setattr(place, name, old)
         yield f"{place.__name__}.{name}"
+
+
+def _is_new(cls: type, name: str) -> bool:
+    """Whether a class of torch had nothing of this name, so that a library may add it for itself when it is imported.
+
+    Nobody else can call it, and the library needs it as long as it stays imported. Python itself calls ``__names__``.
+    """
+    ours = cls.__module__.startswith("torch.") and not name.startswith("__")
+    return ours and not any(name in vars(base) for base in cls.__mro__[1:])
 
 
 def _is_function(value: Any) -> bool:

@@ -67,11 +67,12 @@ def test_the_commands_that_new_prints_work(estbench, here, kind):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((), "write estbench new KIND NAME; a KIND is estimator, problem, dataset, metric"),
+        ((), "write estbench new KIND NAME; a KIND is estimator, network, problem, dataset, metric"),
         (("my-est",), "nothing new of the kind 'my-est'"),
         (("metrics", "x"), "did you mean 'metric'?"),
         (("metric",), "the metric has no name; write estbench new metric NAME"),
         (("estimator", "rloo"), "exists already"),
+        (("network", "conv"), "exists already"),
         (("problem", "vae"), "exists already"),
         (("dataset", "digits"), "exists already"),
         (("metric", "sigma"), "exists already"),

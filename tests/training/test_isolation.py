@@ -144,6 +144,40 @@ def test_all_at_once_and_by_an_exception(imported):
     assert {setting.name: _read(setting) for part in _settings() for setting in part if not setting.own} == before
 
 
+LIBRARY = """
+import torch
+from torch.distributions import Normal, Transform
+
+def own(self):
+    return 7
+
+Transform.of_a_library = own  # new: nobody else can call it
+Normal.enumerate_support = own  # inherited before
+Normal.__len__ = own  # called by Python
+torch.nn.Linear.train = own
+"""
+
+
+def test_what_a_library_adds_to_torch_when_it_is_imported_stays(tmp_path, monkeypatch):
+    """Modules are run once, so a library that adds a method for itself could not be used after it is taken away."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "adds_methods.py").write_text(LIBRARY, encoding="utf-8")
+    transform = torch.distributions.Transform
+    try:
+        with isolated(importing=True) as left:
+            import adds_methods  # noqa: F401
+        assert set(left) == {"Normal.enumerate_support", "Normal.__len__", "Linear.train"}
+        assert transform().of_a_library() == 7
+        with isolated() as left:  # in a cell, without an import
+            transform.of_a_plugin = patched
+        assert left == ["Transform.of_a_plugin"]
+        assert not hasattr(transform, "of_a_plugin")
+        assert nn.Linear(1, 1).train().training
+    finally:
+        del transform.of_a_library
+        sys.modules.pop("adds_methods")
+
+
 def test_the_table_can_be_read_here():
     assert [setting.name for part in _settings() for setting in part if _read(setting) is MISSING] == []
 
@@ -209,24 +243,3 @@ def test_threads_of_the_host_that_threading_does_not_know_are_accepted():
         assert len(threads_left()) == 1
     finally:
         end.set()
-
-
-def test_a_method_that_an_import_gives_to_a_class_of_torch_stays_and_a_replaced_one_does_not(tmp_path, monkeypatch):
-    """As zuko does: its flows call a method that torch's transforms have from it."""
-    (tmp_path / "library_of_flows.py").write_text(
-        "import torch\n"
-        "torch.distributions.Transform.my_new_method = lambda self: 1\n"
-        "torch.distributions.Normal.sample = lambda self: 1\n"
-        "torch.nn.Linear.zero_grad = lambda self: 1\n"  # which it has from Module
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    sample = torch.distributions.Normal.sample
-    with isolated(importing=True) as left:
-        import library_of_flows  # noqa: F401
-    try:
-        assert torch.distributions.Transform.my_new_method(None) == 1
-        assert torch.distributions.Normal.sample is sample
-        assert "zero_grad" not in vars(nn.Linear)
-        assert set(left) == {"Normal.sample", "Linear.zero_grad"}
-    finally:
-        del torch.distributions.Transform.my_new_method, sys.modules["library_of_flows"]
