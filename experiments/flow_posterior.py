@@ -17,6 +17,8 @@ from estbench.latents import Latents
 from estbench.options import BaseOptions
 from estbench.problems import Posterior, register_posterior
 
+zuko.distributions.NormalizingFlow.arg_constraints = {}  # without it torch warns that there are none
+
 
 @register_posterior("coupling")
 class CouplingPosterior(Posterior):
