@@ -107,6 +107,14 @@ def test_each_example_is_short():
         assert len(lines_of(example)) <= MOST_LINES.get(name, 25), name
 
 
+def test_each_loop_of_the_page_on_loops_is_short():
+    """With the imports of its first block, as a reader would copy it."""
+    first, *loops = blocks((ROOT / "docs" / "own_loop.md").read_text(encoding="utf-8"), "python")
+    assert len(loops) == 6
+    for loop in loops:
+        assert len([line for line in f"{first}{loop}".splitlines() if line.strip()]) < 25
+
+
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in PARTS])
 @pytest.mark.usefixtures("page")
 def test_each_part_has_a_certificate_and_runs(name, tmp_path):
