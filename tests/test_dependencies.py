@@ -11,6 +11,7 @@ from pathlib import Path
 import estbench
 
 PACKAGE = Path(estbench.__file__).parent
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"  # which an installed package has, too
 # Packages with another name than their distribution.
 NAMES = {"PIL": "pillow", "fontTools": "fonttools", "sklearn": "scikit-learn"}
 # Found by its name, because only a file of it is used.
@@ -21,7 +22,7 @@ OF_THE_CALLER = {"IPython"}
 
 def imported_packages() -> set[str]:
     modules: set[str] = set()
-    for path in PACKAGE.rglob("*.py"):
+    for path in (*PACKAGE.rglob("*.py"), *EXPERIMENTS.rglob("*.py")):
         beside = {each.stem for each in path.parent.glob("_*.py")}  # what a study imports from its own folder
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
@@ -36,6 +37,6 @@ def test_what_is_imported_is_declared_and_nothing_else():
     extras = project["optional-dependencies"]
     declared = {
         re.split(r"[<>=!~\[; ]", requirement)[0]
-        for requirement in (*project["dependencies"], *extras["dask"], *extras["tensorboard"])
+        for requirement in (*project["dependencies"], *extras["dask"], *extras["tensorboard"], *extras["flows"])
     }
     assert declared == (imported_packages() - OF_THE_CALLER) | NOT_IMPORTED

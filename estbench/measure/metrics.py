@@ -197,7 +197,7 @@ def reconstruction_error(problem: Problem, _estimator: Estimator, x: Tensor) -> 
 @register_metric("sigma", splits=("train",))
 def sigma(problem: Problem, _estimator: Estimator, _x: Tensor) -> Tensor:
     """Learned standard deviation of a pixel, of a VAE with likelihood=gaussian."""
-    log_sigma = getattr(problem, "log_sigma", None)
+    log_sigma = getattr(getattr(problem, "likelihood", None), "log_sigma", None)
     if log_sigma is None:
         raise EstbenchError(f"the problem '{problem.name}' has no learned sigma; leave out the metric sigma")
     value: Tensor = log_sigma.exp()

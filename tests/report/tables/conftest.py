@@ -19,7 +19,9 @@ FOLDERS = {
     "one seed": {"estimators": MANY[:2], "seeds": 1},
     "sweep": {"estimators": MANY[:2], "seeds": 3, "sweep": {"learning_rate": [1e-4, 1e-3]}},
     "wild": {"estimators": ESTIMATORS, "seeds": 3, "shared": True},
+    "metrics": {"estimators": MANY[:3], "seeds": 3},
 }
+METRIC = {"label": "squared error", "unit": "", "better": "lower", "splits": ["train", "test"], "summary": "An error."}
 
 
 def make_wild(path):
@@ -49,6 +51,17 @@ def make_wild(path):
         frame.to_parquet(file, index=False)
 
 
+def add_metric(path):
+    """Let every run have measured a metric, which falls as its bound rises."""
+    for file in sorted(path.glob("cells/*/cell.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({**record, "metrics": {"error": METRIC}}), encoding="utf-8")
+    for file in sorted(path.glob("cells/*/curves.parquet")):
+        frame = pd.read_parquet(file)
+        bounds = frame[(frame["metric"] == "elbo") & frame["split"].isin(METRIC["splits"])]
+        pd.concat([frame, bounds.assign(metric="error", value=-bounds["value"] / 1e3)]).to_parquet(file, index=False)
+
+
 @pytest.fixture(scope="session")
 def analyses(tmp_path_factory, analysis):
     """The analysis of each kind of experiment; in "broken", a run diverged, one failed and one is missing."""
@@ -57,6 +70,8 @@ def analyses(tmp_path_factory, analysis):
         path = write_results(tmp_path_factory.mktemp("tables") / "r", **how)
         if kind == "wild":
             make_wild(path)
+        if kind == "metrics":
+            add_metric(path)
         found[kind] = analyse(path)
     return found
 
