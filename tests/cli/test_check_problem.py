@@ -78,6 +78,7 @@ def test_a_defect_fails_with_a_message_that_helps(estbench, here, mine):
     assert "1 of 2 certificates passed" in said
 
 
+@pytest.mark.slow
 def test_estimators_and_problems_for_programs(estbench, here):
     code, said, _ = estbench(
         "check", "enumeration", "--problem", "bernoulli_toy", "--problem", "bernoulli_toy", "--json"

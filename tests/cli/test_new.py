@@ -14,8 +14,8 @@ from estbench.store import load
 
 SHORT = ("--steps", "10", "--set", "evaluation.examples=20", "--set", "evaluation.num_samples=2")
 QUIET = ("--set", "probe.replicates=0", "--set", "throughput.rounds=0", "--out", "results/x")
-# Certificates take longer than a few seconds.
-EVERY_KIND = [pytest.param(kind, marks=[pytest.mark.slow] if kind == "estimator" else []) for kind in KINDS]
+# Each takes half a minute in processes of its own, so the quick run has one.
+EVERY_KIND = [pytest.param(kind, marks=[] if kind == "network" else [pytest.mark.slow]) for kind in KINDS]
 
 
 def test_every_kind_has_its_two_templates():

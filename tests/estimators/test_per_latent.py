@@ -144,7 +144,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "variant", "kl_weight"), CASES)
+# One of each family and of each way of naming; the others are slow.
+FIRST = {0, 3, 8, 11, 14}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "variant", "kl_weight"),
+    [pytest.param(*case, marks=[] if number in FIRST else [pytest.mark.slow]) for number, case in enumerate(CASES)],
+)
 def test_every_pair_of_latents_gets_the_exact_gradient(name, options, variant, kl_weight):
     """The reference is a sum or quadrature over both latents, written without the objective that is tested."""
     scores, _ = t_scores(variant, options, name, kl_weight)
