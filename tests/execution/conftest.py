@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # `estbench run`, whose report has tests of its own.
 RUN = """
 from estbench import cli, report
-report.build = lambda path: path
+report.build = lambda path, **_options: path
 cli.main()
 """
 

@@ -50,7 +50,8 @@ def draw_pictures(source: FigureSource) -> Iterator[RenderedFigure]:
         if label in source.styles:
             mark([line[0].yaxis.label], source.styles[label])
     height, width = _join(originals).shape[:2]
-    canvas.panels[0, 1].set_box_aspect(height / width)  # empty, with its heading as high as that beside it
+    # Empty, with its heading as high as that beside it, and from the left edge on.
+    canvas.panels[0, 1].set(box_aspect=height / width, anchor="W")
     canvas.panels[0, 0].set_title("reconstructions")
     canvas.panels[0, 1].set_title("samples" if is_narrow() else "samples from the model")
     yield canvas.finish(
