@@ -53,7 +53,7 @@ def draw_pictures(source: FigureSource) -> Iterator[RenderedFigure]:
     # Empty, with its heading as high as that beside it, and from the left edge on.
     canvas.panels[0, 1].set(box_aspect=height / width, anchor="W")
     canvas.panels[0, 0].set_title("reconstructions")
-    canvas.panels[0, 1].set_title("samples" if is_narrow() else "samples from the model")
+    canvas.panels[0, 1].set_title("samples")
     yield canvas.finish(
         name="pictures",
         title="Reconstructions and samples",
