@@ -116,7 +116,6 @@ class VAE(Problem):
             default="analytic", description="whether the KL of the ELBO is in closed form or sampled"
         )
         importance_samples: Size = Field(default=1, description="K; 1 for the ELBO, more for the bound L_K")
-
         network: NetworkName = Field(default="mlp", description="the encoder and the decoder: mlp, linear, conv, ...")
         posterior: PosteriorName = Field(
             default="diagonal", description="q(z|x): independent latents (diagonal), a full covariance (full), ..."
