@@ -50,10 +50,9 @@ class BaseOptions(Frozen):
     @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Return the defaults of all fields, as plain data."""
-        return {
-            name: TypeAdapter(Any).dump_python(field.get_default(call_default_factory=True), mode="json")
-            for name, field in cls.model_fields.items()
-        }
+        values = {name: field.get_default(call_default_factory=True) for name, field in cls.model_fields.items()}
+        plain: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(values, mode="json")
+        return plain
 
 
 def refuse_without_effect(options: BaseOptions, reasons: Mapping[str, str]) -> None:

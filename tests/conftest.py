@@ -59,13 +59,22 @@ def tiny_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
-    """Write a plugin file; what it registers is forgotten after the test."""
+def forgetful_registries() -> Iterator[None]:
+    """Forget after the test what it registers."""
     from estbench import datasets, estimators, measure, problems
 
     registries = [datasets.DATASETS, estimators.ESTIMATORS, measure.METRICS, problems.PROBLEMS]
     registries += problems.PARTS.values()
     known = [dict(registry._entries) for registry in registries]
+    yield
+    for registry, entries in zip(registries, known, strict=True):
+        registry._entries.clear()
+        registry._entries.update(entries)
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, forgetful_registries: None) -> Iterator[Callable[[str, str], Path]]:
+    """Write a plugin file; what it registers is forgotten after the test."""
 
     def write(name: str, text: str) -> Path:
         path = tmp_path / name
@@ -73,9 +82,6 @@ def plugin(tmp_path: Path) -> Iterator[Callable[[str, str], Path]]:
         return path
 
     yield write
-    for registry, entries in zip(registries, known, strict=True):
-        registry._entries.clear()
-        registry._entries.update(entries)
     for module in [name for name in sys.modules if name.startswith("estbench_plugin_")]:
         del sys.modules[module]
 

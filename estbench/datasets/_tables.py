@@ -113,7 +113,8 @@ def _parse(content: bytes, separator: str, *, header: bool) -> pd.DataFrame:
             )
     except Exception as error:  # noqa: BLE001  (reading garbage may raise anything)
         reason = shortened(" ".join(str(error).split()), LONGEST_REASON)
-        raise EstbenchError(f"it cannot be read as a table: {reason}; save it again as comma-separated text") from None
+        advice = "save it again as comma-separated text in UTF-8"
+        raise EstbenchError(f"it cannot be read as a table: {reason}; {advice}") from None
 
 
 def _refuse_unnamed_label(columns: int) -> None:

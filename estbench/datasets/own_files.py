@@ -217,7 +217,9 @@ def _check(word: str, contents: Contents) -> OwnFile:
     """Divide and check what a reader found."""
     for split, array in contents.parts.items():
         if array.dtype.kind not in "biuf":
-            raise EstbenchError(f"its {split} images are of type {array.dtype}; give numbers")
+            raise EstbenchError(
+                f"its {split} images are of type {array.dtype}; give numbers: floating-point, integer or boolean"
+            )
         if array.ndim > 1 and len(array) == 0:
             raise EstbenchError(f"it has no {split} images; give some")
     parts, shape, notes = to_images(contents.parts)

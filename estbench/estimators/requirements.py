@@ -42,7 +42,7 @@ def families(supports: AbstractSet[str]) -> frozenset[str]:
 def in_words(supports: AbstractSet[str]) -> str:
     """Return in words what such ``supports`` require of q."""
     named = [
-        f"{name} latents (from {' and '.join(sorted(_parameters(FAMILIES[name])))})"
+        f"{name} latents (from {' and '.join(FAMILIES[name].parameter_names())})"
         for name in sorted(FAMILIES.keys() & supports)
     ]
     if ANY in supports:
@@ -59,7 +59,7 @@ def family_of(objective: Objective) -> str | None:
     """
     with torch.random.fork_rng(_devices(objective)), torch.no_grad():
         for name, latents in FAMILIES.items():
-            if _parameters(latents) == set(objective.params) and _is(objective, latents):
+            if latents.parameter_names() == sorted(objective.params) and _is(objective, latents):
                 return name
     return None
 
@@ -191,10 +191,6 @@ def _same(q: Distribution, expected: Distribution) -> bool:
         return False
     z = expected.sample((3,))
     return torch.allclose(q.log_prob(z), expected.log_prob(z), rtol=1e-3, atol=1e-3)
-
-
-def _parameters(latents: Latents) -> set[str]:
-    return set(latents.split(torch.zeros(latents.outputs)))
 
 
 def _devices(objective: Objective) -> list[torch.device]:

@@ -81,17 +81,17 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
     An estimator that raises something else than ``EstbenchError`` fails only its own cells. Return the number of
     training examples by the problem's label.
     """
-    wanted: dict[tuple[str, Training], dict[str, Cell]] = {}
+    wanted: dict[tuple[str, float], dict[str, Cell]] = {}
     for cell in plan:
-        wanted.setdefault((cell.problem.label, _weighted(cell.training)), {})[cell.estimator.label] = cell
+        wanted.setdefault((cell.problem.label, _first_weight(cell.training)), {})[cell.estimator.label] = cell
     sizes = {}
-    for (label, training), cells in wanted.items():
+    for (label, kl_weight), cells in wanted.items():
         first = next(iter(cells.values()))
         with isolated(), torch.random.fork_rng([]):
             with mistakes_of(f"problem '{label}' cannot be built"):
                 problem = create_problem(Variant(first.problem.name, first.problem.options))
                 sizes[label] = len(problem.data.train)
-            problem.kl_weight = training.kl_weight_at(0)
+            problem.kl_weight = kl_weight
             named = [Variant(cell.estimator.name, cell.estimator.options) for cell in cells.values()]
             probing = [Variant.parse(name) for name in (first.probe.shared, first.probe.reference) if name]
             built = []
@@ -107,10 +107,10 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
     return sizes
 
 
-def _weighted(training: Training) -> Training:
-    """Return settings that say only whether the KL has a weight: its first value that is not 1."""
+def _first_weight(training: Training) -> float:
+    """Return the first weight of the KL that is not 1; 1 if it has none."""
     weights = [training.kl_weight_at(step) for step in (0, training.steps // 2, training.steps)]
-    return Training(kl_weight=next((weight for weight in weights if weight != 1), 1.0))
+    return next((weight for weight in weights if weight != 1), 1.0)
 
 
 def whole_batches(plan: Plan, training_examples: Mapping[str, int]) -> list[str]:

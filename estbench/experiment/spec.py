@@ -76,7 +76,7 @@ class Evaluation(Frozen):
 
     @field_validator("metrics")
     @classmethod
-    def _distinct(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
+    def _named_once(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         return _distinct(metrics)
 
     def steps(self, last: int) -> list[int]:

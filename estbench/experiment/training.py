@@ -72,7 +72,10 @@ class Training(Frozen):
         default=0.01, ge=0, description="of adamw: how fast weights shrink; it acts on all estimators alike"
     )
     warmup_steps: int = Field(
-        default=0, ge=0, le=MOST, description="steps in which the learning rates rise from zero; it helps noisy ones"
+        default=0,
+        ge=0,
+        le=MOST,
+        description="steps in which the learning rates rise from zero; it helps noisy estimators most",
     )
     clip_norm: float | None = Field(
         default=None,
@@ -84,7 +87,7 @@ class Training(Frozen):
         default=1.0, description="weight of the KL in what training ascends: a number, or a schedule (warm-up)"
     )
     temperature: Schedule | None = Field(
-        default=None, description="schedule of the temperature of gumbel-softmax and its kin, in place of their option"
+        default=None, description="schedule that replaces the option temperature of gumbel-softmax and its kin"
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
@@ -39,6 +40,10 @@ class Latents(ABC):
     @abstractmethod
     def split(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return the variational parameters by name, (*B, D) or (*B, D, C), from an encoder's (*B, outputs)."""
+
+    def parameter_names(self) -> list[str]:
+        """Return the names of the variational parameters, sorted."""
+        return sorted(self.split(torch.zeros(self.outputs)))
 
     @abstractmethod
     def family(self, params: Mapping[str, Tensor]) -> Distribution:

@@ -7,13 +7,12 @@ from estbench.measure.gradients.bias import Reference, exact_reference
 from estbench.measure.gradients.draws import draw_gradients
 from estbench.measure.gradients.moments import Moments
 from estbench.measure.gradients.probe import estimated_reference, probe
-from estbench.measure.metrics import METRICS, SPLITS, describe_metric, evaluate_metric, register_metric, splits_of
+from estbench.measure.metrics import METRICS, describe_metric, evaluate_metric, register_metric, splits_of
 from estbench.measure.pictures import pictures
 from estbench.measure.timing import Clocks, measure_throughput, synchronize
 
 __all__ = [
     "METRICS",
-    "SPLITS",
     "Clocks",
     "ElboEstimate",
     "Moments",

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from estbench.datasets.checks import SPLITS
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.measure.frozen import frozen
@@ -19,7 +20,6 @@ from estbench.randomness import seeded
 from estbench.registry import Registry
 from estbench.variant import NAME
 
-SPLITS = ("train", "validation", "test")
 # What the curves hold without any metric of this registry.
 TAKEN = {"elbo", "iwae", "reconstruction", "kl", "active_units", "gradient_norm", "iwae_final"}
 # A metric returns so many numbers at most: each of them is a figure and a column of the report.

@@ -65,14 +65,14 @@ def pictures(problem: Problem, x: Tensor, seed: int) -> list[dict[str, Any]]:
             f"an image of {math.prod(shape):,} pixels is too large: pictures have at most {MOST_BYTES:,} bytes a run"
         )
     with frozen(problem), seeded(seed, problem.device), torch.inference_mode():
-        objective = problem(x[:count])
         images = {
             "original": x[:count],
             "reconstruction": problem.reconstruct(x[:count]),
             "sample": problem.decode(problem.sample_prior(count)),
         }
         side = min(MAP_SIDE, math.isqrt(MOST_BYTES // math.prod(shape) - 3 * count))
-        if problem.latents_of(problem.options) == "normal" and objective.q.event_shape == (2,) and side > 1:
+        normal = problem.latents_of(problem.options) == "normal" and side > 1
+        if normal and (objective := problem(x[:1])).q.event_shape == (2,):
             quantiles = torch.special.ndtri((torch.arange(side) + 0.5) / side)
             grid = torch.cartesian_prod(quantiles.flip(0), quantiles).flip(1).to(x)
             images["map"] = problem.decode(objective.prior.mean + objective.prior.stddev * grid)

@@ -64,7 +64,7 @@ def family_objective(
     if family not in FAMILY_NAMES:
         raise EstbenchError(f"no family of latents '{family}'; take one of {', '.join(FAMILY_NAMES)}")
     latents = make_latents(family, 1, 2)
-    names = sorted(latents.split(torch.zeros(latents.outputs)))
+    names = latents.parameter_names()
     for given, of in ((params, "q"), (prior, "the prior")):
         if given is not None and sorted(given) != names:
             raise EstbenchError(

@@ -17,12 +17,12 @@ from estbench.problems.objective import ENUMERABLE, BoundTerms, Family, Objectiv
 class TwoLayerObjective(Objective):
     r"""The ELBO of two latents z1 and z2, whose q is that of z1; q(z2|z1) and its objective depend on z1.
 
-    Two layers, where ``log_likelihood`` is given (z2 is a latent of z1):
+    Two layers, if ``log_likelihood`` is given (z2 is a latent of z1):
 
         L     = E_{q(z1|x)}[log p(x|z1) + V(z1)] + H(q(z1|x))
         V(z1) = E_{q(z2|z1)}[log p(z1|z2)] - KL(q(z2|z1) || p(z2))
 
-    Two latents of x, where it is None (the likelihood is that of V):
+    Two latents of x, if it is None (the likelihood is that of V):
 
         L     = E_{q(z1|x)}[V(z1)] - KL(q(z1|x) || p(z1))
         V(z1) = E_{q(z2|x,z1)}[log p(x|z1,z2)] - KL(q(z2|x,z1) || p(z2))

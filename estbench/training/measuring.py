@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from estbench.datasets.checks import SPLITS
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
 from estbench.experiment import Cell, log_spaced, stream_seed
 from estbench.measure import (
-    SPLITS,
     Reference,
     estimated_reference,
     evaluate_elbo,

@@ -12,15 +12,9 @@ import torch
 from estbench import EstbenchError, estimators, measure, problems
 from estbench.measure import METRICS, evaluate_metric, register_metric
 
+pytestmark = pytest.mark.usefixtures("forgetful_registries")
+
 VAE = "vae[dataset=digits,hidden=[8],latent_size=2]"
-
-
-@pytest.fixture(autouse=True)
-def _forget():
-    known = dict(METRICS._entries)
-    yield
-    METRICS._entries.clear()
-    METRICS._entries.update(known)
 
 
 @pytest.fixture(scope="module")

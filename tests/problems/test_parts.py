@@ -21,16 +21,11 @@ from torch.distributions import (
 from estbench import EstbenchError, datasets, estimators, measure, problems
 from estbench.options import BaseOptions
 from estbench.problems import PROBLEMS
-from estbench.problems.networks import NETWORKS, Sizes, build_network
-from estbench.problems.parts import LIKELIHOODS, POSTERIORS, PRIORS
+from estbench.problems.networks import Sizes, build_network
+
+pytestmark = pytest.mark.usefixtures("forgetful_registries")
 
 TINY = "dataset=digits,hidden=[4],latent_size=2"
-
-
-@pytest.fixture(autouse=True)
-def _own_parts_are_forgotten(monkeypatch):
-    for registry in (NETWORKS, POSTERIORS, PRIORS, LIKELIHOODS):
-        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 
 def observed(problem, count=3):
@@ -232,7 +227,7 @@ def test_a_posterior_of_one_s_own_is_taken_by_what_it_can():
         problems.create(f"vae[{TINY},posterior=mixture,kl=sampled]")
 
 
-def test_a_prior_and_a_likelihood_of_one_s_own_are_used_and_trained(monkeypatch):
+def test_a_prior_and_a_likelihood_of_one_s_own_are_used_and_trained():
     @problems.register_prior("vamp")
     class Vamp(problems.Prior):
         def __init__(self, latents, data):
@@ -263,7 +258,6 @@ def test_a_prior_and_a_likelihood_of_one_s_own_are_used_and_trained(monkeypatch)
     assert problem.prior.pseudo.grad.ne(0).any()
     assert measure.evaluate_elbo(problem, x, 4, seed=0).iwae
     assert problem.decode(problem.sample_prior(6)).shape == (6, 64)
-    monkeypatch.setattr(datasets.DATASETS, "_entries", dict(datasets.DATASETS._entries))
     datasets.register("static_digits", datasets.DatasetInfo("own", "static"))(lambda: None)
     with pytest.raises(EstbenchError, match="cannot be laplace: the pixels of 'static_"):
         PROBLEMS.resolve("vae[dataset=static_digits,likelihood=laplace]")

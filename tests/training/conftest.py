@@ -15,6 +15,7 @@ from estbench.experiment.spec import experiment_from
 from estbench.store import ResultsFolder, Status
 from estbench.store.files import read_json
 from estbench.training import State, run_cell
+from estbench.training.isolation import accept_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,12 @@ class Trained(NamedTuple):
             [*map(repr, curves.to_dict("records"))],
             [*map(repr, gradients.to_dict("records"))],
         )
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_the_tests() -> None:
+    """Threads of pytest and its plugins are of the host, as in a run."""
+    accept_threads()
 
 
 @pytest.fixture(autouse=True)

@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from estbench.measure import METRICS, register_metric
+from estbench.measure import register_metric
 from estbench.store import Status
 
-
-@pytest.fixture(autouse=True)
-def _forget():
-    known = dict(METRICS._entries)
-    yield
-    METRICS._entries.clear()
-    METRICS._entries.update(known)
+pytestmark = pytest.mark.usefixtures("forgetful_registries")
 
 
 def only_weights(problem, estimator, x):

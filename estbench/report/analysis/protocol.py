@@ -9,7 +9,7 @@ from estbench.report.analysis.frames import Frames
 
 def describe_training(frames: Frames) -> list[str]:
     """Return what training did beside ascending the bound at a constant rate, each in one or two sentences."""
-    setting = {**(frames.setting("training", default=None) or {}), **_swept(frames)}
+    setting = {**_table(frames, "training"), **_table(frames, "sweep")}
     lines = []
     if (weight := setting.get("kl_weight", 1)) != 1:
         lines.append(
@@ -20,8 +20,8 @@ def describe_training(frames: Frames) -> list[str]:
         lines.append(f"The temperature of relaxed estimators went {_course(temperature)}.")
     if clip := setting.get("clip_norm"):
         lines.append(
-            f"Gradients of the model were clipped to the norm {_course(clip)}. This acts most on noisy estimators, and"
-            " makes an unbiased one biased: a rank here is of an estimator with clipping."
+            f"Gradients of the model were clipped to the norm {_course(clip)}. This acts most on noisy estimators and"
+            " makes an unbiased one biased: ranks here are those of estimators with clipping."
         )
     if warm_up := setting.get("warmup_steps"):
         lines.append(
@@ -33,9 +33,9 @@ def describe_training(frames: Frames) -> list[str]:
     return lines
 
 
-def _swept(frames: Frames) -> dict[str, Any]:
-    sweep = frames.setting("sweep", default=None)
-    return dict(sweep) if isinstance(sweep, dict) else {}
+def _table(frames: Frames, name: str) -> dict[str, Any]:
+    table = frames.setting(name, default=None)
+    return dict(table) if isinstance(table, dict) else {}
 
 
 def _course(value: Any) -> str:

@@ -34,9 +34,10 @@ def test_it_is_said_in_words(training, sweep, words):
         assert word in line
 
 
-@pytest.mark.parametrize("training", [{}, None, {"kl_weight": 1.0, "optimizer": "adam"}])
+@pytest.mark.parametrize("training", [{}, None, {"kl_weight": 1.0, "optimizer": "adam"}, "strange", [1], 3.0])
 def test_nothing_is_said_of_plain_training(training):
     assert describe_training(frames(training)) == []
+    assert describe_training(frames({}, training)) == []
 
 
 @pytest.mark.parametrize("value", ["strange", [], {"start": "a", "end": None}, {"start": 1}, ["a", {}]])
