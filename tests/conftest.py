@@ -18,6 +18,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
+def pytest_configure() -> None:
+    """Make the simulated accelerator first: torch takes no device after its first backward call."""
+    from estbench.certify.simulated_device import why_not
+
+    why_not()
+
+
 # A variational autoencoder of 64-8-2 pixels, units and latents, on digits that ship with scikit-learn.
 TINY = """
 name = "tiny"

@@ -18,6 +18,7 @@ from estbench.certify.checks import calls, contract, exact_mean, facts, shapes, 
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import EXAMPLES, SmallProblem
 from estbench.certify.record import Certificate, Check, certified_parts, find_worst
+from estbench.certify.simulated_device import why_not
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.estimators import create as create_estimator
@@ -76,6 +77,7 @@ def certify(variant: str, *, quick: bool = False) -> Certificate:
 
 def certify_estimator(tested: EstimatorUnderTest, *, quick: bool = False) -> Certificate:
     """Check an estimator that need not be registered."""
+    why_not()  # a simulated accelerator is made before anything else computes
     tested = dataclasses.replace(tested, trains_long=not quick)
     return _join(tested, [_make_part(tested, problem, quick=quick) for problem in (None, *tested.problems)])
 
@@ -112,6 +114,7 @@ def _find_registered(label: str) -> EstimatorUnderTest:
 def _start_worker(plugins: tuple[str, ...]) -> None:
     end_with_parent()  # the queue does not tell a worker that its parent has ended
     torch.set_num_threads(1)
+    why_not()
     for plugin in plugins:
         load_plugin(plugin)
 

@@ -11,6 +11,7 @@ from estbench.certify.problems.base import SmallProblem
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator
 from estbench.measure.gradients.differentiation import gradients
+from estbench.randomness import RandomState, random_state
 
 # Replicates x examples x evaluations of one call: few enough to stay in the cache.
 ROWS = 50_000
@@ -107,10 +108,10 @@ def draw_until(
     """
     evaluations = estimator.count_evaluations(problem.objective(problem.leaf_tensors()))
     chunk = max(1, ROWS // (problem.examples * evaluations))
-    before = _generator_state(problem.weights.device)
+    before = random_state(problem.weights.device)
     drawn = sampler(estimator, problem, min(chunk, FIRST_REPLICATES, count - moments.count))
     moments.add(drawn)
-    varies = bool(estimator.state_dict()) or not torch.equal(before, _generator_state(problem.weights.device))
+    varies = bool(estimator.state_dict()) or _differ(before, random_state(problem.weights.device))
     while moments.count < count:
         if varies:
             drawn = sampler(estimator, problem, min(chunk, count - moments.count))
@@ -127,5 +128,6 @@ def variance_with_error(drawn: Tensor) -> tuple[Tensor, Tensor]:
     return variance, ((fourth - variance.square() * (n - 3) / (n - 1)) / n).clamp(min=0).sqrt()
 
 
-def _generator_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+def _differ(first: RandomState, second: RandomState) -> bool:
+    pairs = zip(first, second, strict=True)
+    return not all(one is None or other is None or torch.equal(one, other) for one, other in pairs)

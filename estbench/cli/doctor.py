@@ -31,6 +31,7 @@ def command(*, as_json: bool) -> int:
         *_environment(),
         _check("shipped digits", _shipped_data),
         _check("results folder", _writable),
+        _simulated_accelerator(),
         _data_folder(),
     ]
     if as_json:
@@ -43,7 +44,8 @@ def command(*, as_json: bool) -> int:
 
 
 def _environment() -> list[Diagnosis]:
-    from estbench.measure.environment import choose_device, describe_environment
+    from estbench.devices import choose_device
+    from estbench.measure import describe_environment
 
     environment = describe_environment(choose_device("auto"))
     return [Diagnosis(name, None, str(value)) for name, value in environment.items() if value is not None]
@@ -66,6 +68,28 @@ def _writable() -> str:
     folder = Path("results") if Path("results").is_dir() else Path()
     with tempfile.TemporaryFile(dir=folder):
         return f"'{folder.resolve().name}' can be written to"
+
+
+def _simulated_accelerator() -> Diagnosis:
+    """Take two training steps of the quickstart's model where every wait for the device is counted."""
+    from estbench.certify.simulated_device import SimulatedDevice, why_not
+
+    if reason := why_not():
+        return Diagnosis("simulated accelerator", None, f"none: {reason}")
+    from estbench.execution import plan_of
+    from estbench.experiment import Experiment
+    from estbench.training import start_run, take_steps
+
+    (cell,) = plan_of(Experiment(estimators=("reparam",), problems=("vae[dataset=digits,hidden=[8]]",)))
+    with SimulatedDevice() as simulated, start_run(cell, simulated.device) as run:
+        take_steps(run, 1)
+        simulated.waits.clear()
+        take_steps(run, 1)
+    waits = ", ".join(f"{wait} in {simulated.places[wait]}" for wait in simulated.waits)
+    found = (
+        f"a training step waits for the device: {waits}" if waits else "a training step does not wait for the device"
+    )
+    return Diagnosis("simulated accelerator", not waits, found)
 
 
 def _data_folder() -> Diagnosis:

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     help="How weight gradients are measured: fast if possible, only fast, or one backward call per replicate.",
 )
 @click.option("--layers", is_flag=True, help="Split the weights by layer.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", metavar="DEVICE", default="auto", show_default=True)
 @plugin_option
 @json_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Write the table and the figure there.")
@@ -95,7 +95,7 @@ def command(
         raise EstbenchError("--results already says the problem; drop --problem")
 
     from estbench.cli.console import print_json, print_table, say
-    from estbench.measure.environment import choose_device
+    from estbench.devices import choose_device
     from estbench.plugins import load_plugin
     from estbench.report.analysis.noise_shares import describe_probe
     from estbench.report.tables import probe

@@ -55,8 +55,8 @@ def command(cards: tuple[str, ...], tiers: tuple[str, ...], out: str, *, listing
     if not chosen:
         raise EstbenchError(f"no card has tier {' or '.join(tiers)}; see `estbench reproduce --list`")
 
+    from estbench.devices import choose_device
     from estbench.measure import describe_environment
-    from estbench.measure.environment import choose_device
     from estbench.reproduce import run_card
     from estbench.reproduce.results import write_page, write_result
     from estbench.reproduce.tables import checks_table, count_outcomes, short_line, sort_results

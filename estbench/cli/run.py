@@ -47,10 +47,10 @@ MOST_NAMED = 3
 @click.option("--out", type=click.Path(), metavar="DIR", help="Results folder.  [default: results/EXPERIMENT]")
 @click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
+    metavar="DEVICE",
     default="auto",
     show_default=True,
-    help="Where to compute.",
+    help="Where to compute: cpu, cuda, cuda:1, mps, xpu; auto is CUDA if there is one.",
 )
 @execution_options
 @plugin_option

@@ -25,6 +25,7 @@ from estbench.estimators.requirements import (
 from estbench.options import BaseOptions
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
+from estbench.randomness import kept_random_state
 
 EXAMPLES = 2
 DRAWS = 10_000
@@ -182,9 +183,8 @@ def _untouched(problem: Problem) -> Iterator[None]:
     # The attributes of each module (modes, counters, buffers), and the values of buffers.
     bound = [(module, {**vars(module)}, {**vars(module)["_buffers"]}) for module in problem.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in problem.buffers()]
-    devices = [problem.device] if problem.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices), torch.enable_grad():
+        with kept_random_state(problem.device), torch.enable_grad():
             problem.eval()
             yield
     finally:

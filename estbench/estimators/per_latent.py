@@ -17,6 +17,7 @@ from estbench.estimators.compatibility import check_for
 from estbench.options import BaseOptions
 from estbench.problems import Objective, Problem
 from estbench.problems.two_layers import TwoLayerObjective
+from estbench.randomness import kept_random_state
 from estbench.variant import Variant
 
 TWO = 2  # latents, at most and at least
@@ -138,9 +139,8 @@ class PerLatent(Estimator):
         trial = copy.copy(objective)
         modes = [(module, module.training) for module in self.modules()]
         trial.evaluations = 0
-        device = next(iter(objective.params.values())).device
         self.eval()
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+        with kept_random_state(objective.device), torch.enable_grad():
             self(trial)
         for module, training in modes:
             module.training = training

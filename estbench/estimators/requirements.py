@@ -12,6 +12,7 @@ from torch.distributions import Distribution, Independent
 from estbench.errors import EstbenchError
 from estbench.latents import FAMILY_NAMES, IMPLICIT, Latents, closed_form_kl, make_latents
 from estbench.problems.objective import Objective
+from estbench.randomness import kept_random_state
 
 # A class may declare in ``supports``: one of these two, or families whose structure its formula uses.
 ANY = "any"  # samples of q and their density
@@ -57,7 +58,7 @@ def family_of(objective: Objective) -> str | None:
 
     It is the family if its parameters have the same names, and its density the same values.
     """
-    with torch.random.fork_rng(_devices(objective)), torch.no_grad():
+    with kept_random_state(objective.device), torch.no_grad():
         for name, latents in FAMILIES.items():
             if latents.parameter_names() == sorted(objective.params) and _is(objective, latents):
                 return name
@@ -123,7 +124,7 @@ def kl_gap(objective: Objective, draws: int = 0) -> str:
         return ""
     objective = copy.copy(objective)
     objective.refused = {}
-    with torch.random.fork_rng(_devices(objective)), torch.no_grad():
+    with kept_random_state(objective.device), torch.no_grad():
         q, given = objective.q, objective.kl()
         try:
             p = objective.prior
@@ -160,7 +161,7 @@ def _check_linear(estimator: Declared, density: Distribution, corners: Distribut
 
     The corners are drawn from a distribution of the family: q's own sampler may be counted or replayed.
     """
-    with torch.random.fork_rng([]), torch.no_grad():
+    with kept_random_state(corners.mean.device), torch.no_grad():
         first, second = corners.sample((2, 16))  # several pairs: two draws may be the same
         try:
             middle = density.log_prob((first + second) / 2)
@@ -191,8 +192,3 @@ def _same(q: Distribution, expected: Distribution) -> bool:
         return False
     z = expected.sample((3,))
     return torch.allclose(q.log_prob(z), expected.log_prob(z), rtol=1e-3, atol=1e-3)
-
-
-def _devices(objective: Objective) -> list[torch.device]:
-    device = next(iter(objective.params.values())).device
-    return [device] if device.type == "cuda" else []

@@ -88,7 +88,8 @@ def local(jobs: int, device: str, threads: int | None) -> Iterator[Engine]:
         "preload": ["estbench.execution.worker"],
     }
     workers = {
-        index: {"cls": FastClosingNanny, "options": {**options, "env": _one_gpu(index)}} for index in range(jobs)
+        index: {"cls": FastClosingNanny, "options": {**options, "env": _one_gpu(index, device)}}
+        for index in range(jobs)
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(DASK_CONFIG))
@@ -182,10 +183,10 @@ def _starts(what: str) -> Iterator[None]:
         raise ConnectionError(f"cannot start {started}: {cause}; {remedy}, and run again") from None
 
 
-def _one_gpu(index: int) -> dict[str, str]:
-    """Return the environment in which a worker sees only its own GPU, if there are several."""
+def _one_gpu(index: int, device: str) -> dict[str, str]:
+    """Return the environment in which a worker sees only its own GPU, if there are several and none was chosen."""
     count = torch.cuda.device_count()
-    if count < 2:
+    if count < 2 or device != "cuda":
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     return {"CUDA_VISIBLE_DEVICES": visible.split(",")[index % count].strip()}
@@ -213,11 +214,12 @@ def _checked(client: Client, address: str, device: str) -> tuple[str, int]:
         raise EstbenchError(f"workers at '{address}' cannot import estbench ({error}); install it there") from None
     if others := {worker["estbench"] for worker in found} - {__version__}:
         raise EstbenchError(f"workers at '{address}' have estbench {others.pop()}, and this is {__version__}")
-    cuda = [worker["cuda"] for worker in found]
-    if device == "cuda" and not all(cuda):
-        raise EstbenchError(f"--device cuda: {cuda.count(False)} of {len(cuda)} workers have no CUDA device")
-    if device == "auto" and any(cuda) != all(cuda):
+    wanted = "cuda" if device == "auto" else device.partition(":")[0]
+    lacking = 0 if device == "cpu" else sum(wanted not in worker["accelerators"] for worker in found)
+    if device == "auto" and 0 < lacking < len(found):
         raise EstbenchError("some workers have no CUDA device; choose with --device cpu or --device cuda")
+    if device != "auto" and lacking:
+        raise EstbenchError(f"--device {device}: {lacking} of {len(found)} workers have no {wanted.upper()} device")
     hosts = [worker["host"] for worker in found]
     threads = min(max(1, worker["cores"] // hosts.count(worker["host"])) for worker in found)
-    return ("cuda" if all(cuda) and device != "cpu" else "cpu"), threads
+    return ("cpu" if lacking else wanted) if device == "auto" else device, threads

@@ -18,6 +18,7 @@ from estbench.measure import METRICS
 from estbench.plugins import PREFIX, load_plugin
 from estbench.problems import PROBLEMS
 from estbench.problems import create as create_problem
+from estbench.randomness import kept_random_state
 from estbench.registry import Registry, Resolved
 from estbench.training import State, check_probe
 from estbench.training.isolation import isolated
@@ -87,7 +88,7 @@ def check_parts(plan: Plan, interrupted: Callable[[], bool]) -> dict[str, int]:
     sizes = {}
     for (label, kl_weight), cells in wanted.items():
         first = next(iter(cells.values()))
-        with isolated(), torch.random.fork_rng([]):
+        with isolated(), kept_random_state():
             with mistakes_of(f"problem '{label}' cannot be built"):
                 problem = create_problem(Variant(first.problem.name, first.problem.options))
                 sizes[label] = len(problem.data.train)
@@ -159,7 +160,7 @@ def longest_first(cells: Iterable[Cell], interrupted: Callable[[], bool] = lambd
 def _size(cell: Cell, interrupted: Callable[[], bool]) -> tuple[int, int]:
     """Return the number of weights, and evaluations of f per example; (1, 1) if the estimator cannot be built."""
     try:
-        with isolated(), torch.random.fork_rng([]):
+        with isolated(), kept_random_state():
             state = State(cell, torch.device("cpu"))
             return sum(weight.numel() for weight in state.problem.parameters()), state.evaluations_per_example
     except BaseException as error:

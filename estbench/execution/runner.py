@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from estbench.devices import choose_device
 from estbench.errors import EstbenchError, EstbenchWarning
 from estbench.estimators import ESTIMATORS
 from estbench.execution.config import Listener, RunConfig, listening
@@ -30,7 +31,6 @@ from estbench.execution.throughput import time_throughput, untimed
 from estbench.experiment import Cell, Experiment, Plan
 from estbench.guarded import GuardedPath
 from estbench.measure import METRICS
-from estbench.measure.environment import choose_device
 from estbench.problems import PROBLEMS
 from estbench.registry import Registry
 from estbench.store import Results, ResultsFolder, Status, load
@@ -75,7 +75,7 @@ def run(
     out
         The results folder; ``results/<name>`` if not given.
     device
-        ``auto``, ``cpu`` or ``cuda``.
+        ``auto`` (CUDA if there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``xpu``.
     jobs
         Number of worker processes on this machine; with ``cluster``, of cells at a time. Without any engine the
         cells run in this process, one after the other.
@@ -128,13 +128,13 @@ def run(
         folder = ResultsFolder(out or Path("results") / plan.experiment.name)
         path = folder.path.resolve()
         engine = _choose_engine(
-            jobs, cluster, slurm, device if remote else here.type, threads, GuardedPath(path, "slurm")
+            jobs, cluster, slurm, device if remote else str(here), threads, GuardedPath(path, "slurm")
         )
         if engine is not None:
             _check_origins(plan)
         config = RunConfig(
             path,
-            here.type,
+            str(here),
             threads_here,
             timeout=timeout,
             keep_checkpoints=keep_checkpoints,

@@ -13,11 +13,11 @@ from typing import IO
 import torch
 
 from estbench.datasets.own_files import check_unchanged, is_own_file
+from estbench.devices import choose_device
 from estbench.errors import EstbenchError
 from estbench.execution.config import RunConfig
 from estbench.experiment import Cell
 from estbench.limits import COPY_BYTES
-from estbench.measure.environment import choose_device
 from estbench.store import ResultsFolder, Status
 from estbench.store.attempts import attempt
 from estbench.training import Outcome, record_failure, run_cell

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from estbench.devices import deterministic
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.execution.config import Listener
@@ -51,7 +52,7 @@ def time_throughput(
         while contenders:
             states: dict[str, State] = {}
             try:
-                with seeded(stream_seed(0, "noise"), device), isolated():
+                with deterministic(device), seeded(stream_seed(0, "noise"), device), isolated():
                     seed_generators(stream_seed(0, "noise"))
                     runners = {label: _runner(cell, states, device, interrupted) for label, cell in contenders.items()}
                     counted = _count_rounds(protocol.rounds, listener, interrupted)
@@ -98,7 +99,7 @@ class _CannotBeTimedError(Exception):
 def _runner(
     cell: Cell, states: dict[str, State], device: torch.device, interrupted: Callable[[], bool]
 ) -> Callable[[int], None]:
-    """Build what a cell consists of, and return how to take steps with it."""
+    """Return how to take steps of a cell; what it consists of is built at the first call, whose memory is measured."""
 
     def guarded(do: Callable[[], object]) -> None:
         try:
@@ -108,9 +109,12 @@ def _runner(
                 raise
             raise _CannotBeTimedError(cell.estimator.label, error) from None
 
-    label = cell.estimator.label
-    guarded(lambda: states.__setitem__(label, State(cell, device)))
-    return lambda steps: guarded(lambda: take_finite_steps(states[label], steps))
+    def take_steps(steps: int) -> None:
+        if cell.estimator.label not in states:
+            states[cell.estimator.label] = State(cell, device)
+        take_finite_steps(states[cell.estimator.label], steps)
+
+    return lambda steps: guarded(lambda: take_steps(steps))
 
 
 def untimed(

@@ -16,11 +16,11 @@ from types import FrameType
 from typing import Any
 
 import psutil
-import torch
 from distributed import get_worker
 
 from estbench._version import __version__
 from estbench.datasets.own_files import relative_to
+from estbench.devices import accelerators
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.execution.config import RunConfig
@@ -120,7 +120,7 @@ def describe() -> dict[str, Any]:
     return {
         "host": platform.node(),
         "cores": usable_cores(),
-        "cuda": torch.cuda.is_available(),
+        "accelerators": accelerators(),
         "estbench": __version__,
     }
 

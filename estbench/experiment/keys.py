@@ -1,9 +1,10 @@
 """Content hashes: the keys of cells and the seeds of random streams.
 
-A cell has the same key on every machine, in whatever order its options were written. A cell has one integer seed, from
-which the seed of each stream is derived: ``init`` (initial weights), ``data`` (order and binarisation), ``evaluation``,
-``probe``, ``pictures`` and ``noise`` (the draws of the estimator). Only ``noise`` has the estimator as an axis, so two
-estimators with the same seed start from bit-equal weights and see bit-equal minibatches.
+A cell has the same key on every machine, in whatever order its options were written. A cell has one integer seed,
+from which the seed of each stream is derived: ``init`` (initial weights), ``data`` (the order of examples),
+``pixels`` (binarisation), ``evaluation``, ``probe``, ``pictures`` and ``noise`` (the draws of the estimator). Only
+``noise`` has the estimator as an axis, so two estimators with the same seed start from bit-equal weights and see bit-
+equal minibatches.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 # Raised when the shape or the meaning of a record changes; records of any other schema are refused.
 SCHEMA_VERSION = 4
 
-Stream = Literal["init", "data", "evaluation", "probe", "pictures", "noise"]
+Stream = Literal["init", "data", "pixels", "evaluation", "probe", "pictures", "noise"]
 
 
 def content_hash(data: Any) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
-from torch.distributions import Distribution, OneHotCategorical, kl_divergence, register_kl
+from torch.distributions import Categorical, Distribution, OneHotCategorical, register_kl
 from torch.nn.functional import one_hot
 
 from estbench.latents.base import Latents, independent
@@ -57,7 +59,21 @@ class CategoricalLatents(Latents):
 
 
 class OneHot(OneHotCategorical):
-    """One-hot vectors whose log-density is linear in the vector, and so defined between the corners too."""
+    """One-hot vectors whose log-density is linear in the vector, and so defined between the corners too.
+
+    Arguments are checked only if ``validate_args`` says so. Torch's own class always does: that waits for a device.
+    """
+
+    def __init__(
+        self, probs: Tensor | None = None, logits: Tensor | None = None, validate_args: bool | None = None
+    ) -> None:
+        self._categorical = Categorical(probs, logits, validate_args=validate_args)
+        shape = self._categorical.batch_shape, self._categorical.param_shape[-1:]
+        Distribution.__init__(self, *shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> OneHot:
+        new = self._get_checked_instance(OneHot, _instance)  # type: ignore[no-untyped-call]
+        return super().expand(batch_shape, new)  # type: ignore[no-untyped-call, no-any-return]
 
     def log_prob(self, value: Tensor) -> Tensor:
         return (value * self.logits).sum(-1)
@@ -65,4 +81,5 @@ class OneHot(OneHotCategorical):
 
 @register_kl(OneHot, OneHot)  # type: ignore[no-untyped-call, untyped-decorator]
 def _one_hot_kl(q: OneHot, p: OneHot) -> Tensor:
-    return kl_divergence(q._categorical, p._categorical)  # noqa: SLF001
+    terms = q.probs * (q.logits - p.logits)
+    return terms.masked_fill(p.probs == 0, math.inf).masked_fill(q.probs == 0, 0).sum(-1)

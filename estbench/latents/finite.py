@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, OneHotCategorical
@@ -28,14 +30,24 @@ def states(q: Distribution, limit: int = 4096) -> Tensor | None:
             [1., 1.]])
     """
     base = q.base_dist if isinstance(q, Independent) else q
-    like = {"dtype": base.logits.dtype, "device": base.logits.device} if hasattr(base, "logits") else {}
     match base:
         case Bernoulli() if q.event_shape.numel() <= limit.bit_length() - 1:
-            choices = torch.tensor([[0.0], [1.0]], **like)
+            categories, latents = None, q.event_shape.numel()
         case OneHotCategorical() if base.event_shape[-1] ** q.event_shape[:-1].numel() <= limit:
-            choices = torch.eye(base.event_shape[-1], **like)
+            categories, latents = base.event_shape[-1], q.event_shape[:-1].numel()
         case _:
             return None
-    latents = q.event_shape.numel() // choices.shape[1]
-    index = torch.cartesian_prod(*[torch.arange(len(choices), device=choices.device)] * latents)
-    return choices[index.view(-1, latents)].view(-1, *q.event_shape)
+    values = _combinations(categories, latents, base.logits.dtype, base.logits.device)
+    return values.clone().view(-1, *q.event_shape)
+
+
+@lru_cache(maxsize=32)
+def _combinations(categories: int | None, latents: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return all values of the latents, (N, D, C), C = 1 for bits; kept, because making them waits for a device."""
+    with torch.inference_mode(mode=False):
+        if categories is None:
+            choices = torch.tensor([[0.0], [1.0]], dtype=dtype, device=device)
+        else:
+            choices = torch.eye(categories, dtype=dtype, device=device)
+        index = torch.cartesian_prod(*[torch.arange(len(choices), device=device)] * latents)
+        return choices[index.view(-1, latents)]

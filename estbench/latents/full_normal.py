@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, register_kl
 
 from estbench.latents.base import Latents
+from estbench.latents.normal import UncheckedNormal
 
 
 class FullNormalLatents(Latents):
@@ -59,9 +60,10 @@ class FullNormalLatents(Latents):
 def _kl_to_independent_normals(q: MultivariateNormal, p: Any) -> Tensor:
     r"""KL(N(m, L L^T) || N(n, diag s^2)) = 1/2 sum_d [((LL^T)_dd + (m_d - n_d)^2) / s_d^2 - 1] + log s_d - log L_dd."""
     base = p.base_dist
-    if type(base) is not Normal or p.reinterpreted_batch_ndims != 1:
+    if type(base) not in {Normal, UncheckedNormal} or p.reinterpreted_batch_ndims != 1:
         raise NotImplementedError
     factor = q._unbroadcasted_scale_tril  # noqa: SLF001  (the property scale_tril has the same values)
     spread = factor.square().sum(-1) + (q.loc - base.loc).square()
     log_ratio = base.scale.log() - factor.diagonal(dim1=-2, dim2=-1).log()
-    return (0.5 * (spread / base.scale.square() - 1) + log_ratio).sum(-1)
+    kl: Tensor = (0.5 * (spread / base.scale.square() - 1) + log_ratio).sum(-1)
+    return kl

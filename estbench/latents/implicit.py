@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Distribution, Gamma, StudentT
 
@@ -153,7 +155,20 @@ class StudentTLatents(Latents):
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         df = 2 + params["log_excess_df"].exp()
-        return independent(StudentT(df, params["loc"], params["log_scale"].exp(), validate_args=False))
+        return independent(UncheckedStudentT(df, params["loc"], params["log_scale"].exp()))
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError("the KL divergence of two Student t has no closed form: sample it")
+
+
+class UncheckedStudentT(StudentT):
+    """A Student t with torch's samples, of parameters of one shape, without checks of them, which wait for a device."""
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
+        self.df, self.loc, self.scale = df, loc, scale
+        self._chi2: Gamma = Gamma(0.5 * df, torch.full_like(df, 0.5), validate_args=False)  # type: ignore[assignment]
+        Distribution.__init__(self, df.shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> UncheckedStudentT:
+        new = self._get_checked_instance(UncheckedStudentT, _instance)  # type: ignore[no-untyped-call]
+        return super().expand(batch_shape, new)  # type: ignore[no-untyped-call, no-any-return]

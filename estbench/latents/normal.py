@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ class NormalLatents(Latents):
 
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         # Argument checks would cost more than the distribution; a non-finite objective is caught by the training loop.
-        return independent(Normal(params["loc"], params["log_scale"].exp(), validate_args=False))
+        return independent(UncheckedNormal(params["loc"], params["log_scale"].exp(), validate_args=False))
 
     def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
         edge = torch.finfo(uniform.dtype).eps / 2  # the noise may be zero
@@ -53,3 +54,11 @@ class NormalLatents(Latents):
         log_ratio = q["log_scale"] - p["log_scale"]
         distance = (q["loc"] - p["loc"]) * (-p["log_scale"]).exp()
         return 0.5 * (distance.square() + (2 * log_ratio).exp() - 2 * log_ratio - 1).sum(-1)
+
+
+class UncheckedNormal(Normal):
+    """A normal with torch's samples, but without its check that scales are positive: that waits for a device."""
+
+    def sample(self, sample_shape: Any = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(torch.Size(sample_shape))

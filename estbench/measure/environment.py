@@ -13,28 +13,9 @@ from typing import Any
 
 import torch
 
-from estbench.errors import EstbenchError
+from estbench.devices import describe_device
 
 PACKAGES = ("estbench", "torch", "numpy", "scipy", "pandas", "pyarrow")
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Return the device ``cpu``, ``cuda`` or ``auto``, which is CUDA if there is one.
-
-    Raises ``EstbenchError`` for ``cuda`` if there is none.
-
-    Examples
-    --------
-    >>> from estbench.measure.environment import choose_device
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
-        raise EstbenchError(f"--device cuda: {reason}; use --device cpu or auto")
-    return torch.device(name)
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
@@ -56,7 +37,8 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "device_name": processor,
+        **describe_device(device),
         "machine": hashlib.sha256(f"{platform.node()} {processor}".encode()).hexdigest()[:8],
         **_source(),
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 
@@ -69,11 +70,24 @@ class ModelSnapshot:
             _put_back(vars(module), attributes)
             _put_back(module._parameters, parameters)  # noqa: SLF001
             _put_back(module._buffers, buffers)  # noqa: SLF001
-        for tensor, value, requires_grad in self.values:
+        for tensor, _, requires_grad in self.values:
             if tensor.is_leaf:
                 tensor.requires_grad_(requires_grad)
-            if not torch.equal(tensor, value):
-                tensor.copy_(value)
+        for tensor, value in _changed([(tensor, value) for tensor, value, _ in self.values]):
+            tensor.copy_(value)
+
+
+def _changed(pairs: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the pairs that differ; one look at each device."""
+    by_device: dict[torch.device, list[tuple[Tensor, Tensor]]] = {}
+    for tensor, value in pairs:
+        by_device.setdefault(tensor.device, []).append((tensor, value))
+    for device, own in by_device.items():
+        if device.type == "cpu":
+            yield from (pair for pair in own if not torch.equal(*pair))
+        else:
+            differ = torch.stack([tensor.ne(value).any() for tensor, value in own]).tolist()
+            yield from itertools.compress(own, differ)
 
 
 def _put_back(now: Any, before: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Clocks, peak memory, and throughput.
+"""Clocks and throughput.
 
 Throughput is timed in rounds that are interleaved over the estimators, because a machine's speed drifts. Every
 estimator runs once in each round, in an order that rotates, and is compared with the reference within a round: the
@@ -8,28 +8,16 @@ ratio of the two times is free of the drift that both share.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from estbench.devices import synchronize
+from estbench.measure.memory import PeakMemory
+
 NAMES = ("training", "evaluation", "probe", "writing")
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until a device has finished its work; a CPU always has.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from estbench.measure import synchronize
-    >>> synchronize(torch.device("cpu"))
-    """
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 class Clocks:
@@ -78,42 +66,6 @@ class Clocks:
             self.seconds[name] += time.perf_counter() - start
 
 
-PROCESS = Path("/proc/self")
-
-
-class PeakMemory:
-    """The peak of the memory in use since ``reset``.
-
-    On CUDA it is the memory that torch allocated. On a CPU it is the peak resident set of the whole process, which
-    Linux can reset. If it cannot be reset, there is no true number for one estimator, and ``bytes`` gives None.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.known = False
-
-    def reset(self) -> None:
-        """Start again from the memory in use now."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.known = True
-            return
-        try:
-            (PROCESS / "clear_refs").write_text("5", encoding="ascii")
-            self.known = True
-        except OSError:
-            self.known = False
-
-    def bytes(self) -> int | None:
-        """Return the mark in bytes; None if it cannot be known."""
-        if not self.known:
-            return None
-        if self.device.type == "cuda":
-            return int(torch.cuda.max_memory_allocated(self.device))
-        mark = re.search(r"VmHWM:\s+(\d+) kB", (PROCESS / "status").read_text(encoding="ascii"))
-        return int(mark[1]) * 1024 if mark else None
-
-
 TakeSteps = Callable[[int], object]
 
 
@@ -130,7 +82,8 @@ def measure_throughput(
     Parameters
     ----------
     runners
-        By label, a function that takes so many training steps.
+        By label, a function that takes so many training steps. What it needs should be built when it is first called:
+        the memory of that call, above what was in use before, is that of this runner.
     rounds, steps
         The rounds, interleaved over the runners, and the steps of a runner in each.
     device
@@ -143,8 +96,8 @@ def measure_throughput(
 
     Returns
     -------
-    One row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and ``peak_memory_bytes`` (None
-    if it cannot be known).
+    One row per round and runner: ``round``, ``estimator``, ``seconds`` (of all steps) and ``peak_memory_bytes`` (of
+    the runner's first call; None if it cannot be known).
 
     Examples
     --------
@@ -171,32 +124,38 @@ def measure_throughput(
             rows[:] = [row for row in rows if row["estimator"] != label]
             return None
 
-    for label in list(labels):
-        timed(label)
     memory = PeakMemory(device)
+    peaks: dict[str, int | None] = {}
+    for label in list(labels):
+        memory.reset()
+        timed(label)
+        peaks[label] = memory.bytes()
     for index in range(rounds):
         if interrupted():
             return []
         shift = index % max(1, len(labels))
         for label in labels[shift:] + labels[:shift]:
-            memory.reset()
             seconds = timed(label)
             if seconds is None:
                 continue
-            rows.append({"round": index, "estimator": label, "seconds": seconds, "peak_memory_bytes": memory.bytes()})
+            rows.append({"round": index, "estimator": label, "seconds": seconds, "peak_memory_bytes": peaks[label]})
     return rows
 
 
 def _seconds(take_steps: TakeSteps, steps: int, device: torch.device) -> float:
-    """Return the duration of some steps: by events on CUDA, by the wall clock on a CPU."""
-    if device.type != "cuda":
+    """Return the duration of some steps: by events where a device has streams of work, else by the wall clock."""
+    module = torch.get_device_module(device)
+    if device.type == "cpu" or not hasattr(module, "Event"):
+        synchronize(device)
         start = time.perf_counter()
         take_steps(steps)
+        synchronize(device)
         return time.perf_counter() - start
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    stream = module.current_stream(device)
+    begin, end = (module.Event(enable_timing=True) for _ in range(2))
     synchronize(device)
-    begin.record()
+    begin.record(stream)
     take_steps(steps)
-    end.record()
+    end.record(stream)
     synchronize(device)
     return float(begin.elapsed_time(end)) / 1000

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from estbench.randomness import kept_random_state
+
 ENCODER, DECODER, PRIOR = GROUPS = ("encoder", "decoder", "prior")
 
 
@@ -68,10 +70,13 @@ def _weights_of_q(
     """Return those of the weights that q depends on."""
     trained = [weight for weight in weights if weight.requires_grad]
     modes = [(module, module.training) for module in model.modules()]
-    devices = {weight.device for weight in weights if weight.device.type == "cuda"}
     try:
         model.eval()  # a normalisation learns nothing from this
-        with torch.random.fork_rng(list(devices)), torch.inference_mode(False), torch.enable_grad():
+        with (
+            kept_random_state(*{weight.device for weight in weights}),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
             ends = [value.sum() for value in of_q() if value.requires_grad]
             if not ends or not trained:
                 return set()

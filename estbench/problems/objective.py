@@ -174,6 +174,11 @@ class Objective:
         """The batch dimensions, (*R, B)."""
         return self._q.batch_shape
 
+    @property
+    def device(self) -> torch.device:
+        """The device of the variational parameters."""
+        return next(iter(self.params.values())).device
+
     def with_q(self, params: Mapping[str, Tensor], q: Distribution) -> Objective:
         """Return the same objective at other parameters, with a given q."""
         twin = copy.copy(self)

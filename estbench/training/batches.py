@@ -2,53 +2,72 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from estbench.experiment import stream_seed
 from estbench.problems import Problem
 
 
 class Batches:
     """Minibatches in an order that is shuffled each epoch, binarised again at each access.
 
-    Order and binarisation come from one generator that nothing else draws from. The last, incomplete batch of an
-    epoch is left out, so that every step has the same batch size.
+    The order comes from a generator of the CPU, pixels from one of the device: on a CPU, that is the same one. Nothing
+    else draws from them. The last, incomplete batch of an epoch is left out, so every step has the same batch size.
     """
 
     def __init__(self, problem: Problem, batch_size: int, seed: int) -> None:
         self.problem = problem
-        self.intensities = torch.from_numpy(problem.data.train).to(problem.device)
-        self.batch_size = min(batch_size, len(self.intensities))
-        self.generator = torch.Generator(problem.device).manual_seed(seed)
-        self.order = torch.empty(0, dtype=torch.int64, device=problem.device)
+        self.examples = len(problem.data.train)
+        self.batch_size = min(batch_size, self.examples)
+        self.shuffles = torch.Generator().manual_seed(seed)
+        self.pixels = self.shuffles
+        if problem.device.type != "cpu":
+            self.pixels = torch.Generator(problem.device).manual_seed(stream_seed(seed, "pixels"))
         self.position = 0
+        self._take(torch.empty(0, dtype=torch.int64))
+
+    @cached_property
+    def intensities(self) -> Tensor:
+        """The training examples on the device, (N, X); copied there when the first minibatch is asked for."""
+        return torch.from_numpy(self.problem.data.train).to(self.problem.device)
 
     def __next__(self) -> Tensor:
         """The next minibatch, (B, X)."""
         if self.position + self.batch_size > len(self.order):
-            self.order = torch.randperm(len(self.intensities), generator=self.generator, device=self.problem.device)
+            self._take(torch.randperm(self.examples, generator=self.shuffles))
             self.position = 0
-        chosen = self.order[self.position : self.position + self.batch_size]
+        chosen = self._order_there[self.position : self.position + self.batch_size]
         self.position += self.batch_size
-        return self.problem.observe(self.intensities.index_select(0, chosen), self.generator)
+        return self.problem.observe(self.intensities.index_select(0, chosen), self.pixels)
+
+    def _take(self, order: Tensor) -> None:
+        self.order = order
+        self._order_there = order.to(self.problem.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next minibatches depend on."""
-        return {"order": self.order, "position": self.position, "generator": self.generator.get_state()}
+        return {
+            "order": self.order,
+            "position": self.position,
+            "shuffles": self.shuffles.get_state(),
+            "pixels": self.pixels.get_state(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken."""
-        order, position = state["order"].to(self.problem.device), int(state["position"])
-        if len(order) not in {0, len(self.intensities)} or not torch.equal(
-            order.sort()[0], torch.arange(len(order)).to(order)
-        ):
+        """Go on where ``state_dict`` was taken, on a device of the same type."""
+        order, position = state["order"].cpu(), int(state["position"])
+        if len(order) not in {0, self.examples} or not torch.equal(order.sort()[0], torch.arange(len(order)).to(order)):
             raise ValueError("this is not an order of these examples")
         if not 0 <= position <= len(order):
             raise ValueError(f"position {position} is not in an epoch of {len(order)}")
-        self.order, self.position = order, position
-        self.generator.set_state(state["generator"].cpu())
+        self._take(order)
+        self.position = position
+        self.shuffles.set_state(state["shuffles"].cpu())
+        self.pixels.set_state(state["pixels"].cpu())
 
 
 def evaluation_batch(problem: Problem, split: str, count: int, seed: int) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from estbench.certify.record import certificate_claim, certified_parts
+from estbench.devices import deterministic
 from estbench.estimators import ESTIMATORS
 from estbench.experiment import Cell
 from estbench.failures import Failure, failure_of, is_stop
@@ -77,6 +78,7 @@ def run_cell(
     failure: Failure | None = None
     details: dict[str, Any] = {}
     passed: list[BaseException] = []
+    not_repeated: set[str] = set()
     phase = ""
 
     def stop() -> bool:
@@ -102,17 +104,19 @@ def run_cell(
             raise
 
     with (
+        deterministic(device, not_repeated.add),
         seeded(noise_seed(cell), device),
         deadline.enforced(workspace / HANG_TRACEBACK, exit_if_hung=exit_if_hung),
         isolated() as left,
     ):
         seed_generators(noise_seed(cell))
+        environment = describe_environment(device)
         try:
             ready()
             state = State(cell, device)
             spent = state.restore(checkpoint)
             if spent is None and checkpoint.exists():
-                remark("its checkpoint is damaged or of another cell and is not used: it starts again")
+                remark(f"its checkpoint {state.not_resumed}, and is not used: it starts again")
             clocks = Clocks(device, spent, begins)
             with clocks("probe"):
                 probed = probe_shared(state, folder.trajectories, stop)
@@ -150,6 +154,7 @@ def run_cell(
     remarks = [*state.remarks] if state else []
     messages = [f"changed {name}, which was put back" for name in left]
     messages += [f"left the thread '{name}' running" for name in threads_left()]
+    messages += [f"used {name}, which gives other bits each time on {device.type}" for name in sorted(not_repeated)]
     step = state.step if state else 0
     remarks = [
         *remarks,
@@ -159,7 +164,7 @@ def run_cell(
     for line in lines:
         remark(line)
     outcome = replace(outcome, remarks=lines)
-    record = _record(cell, outcome, clocks, device, started, failure, execution) | details | {"remarks": remarks}
+    record = _record(cell, outcome, clocks, environment, started, failure, execution) | details | {"remarks": remarks}
     tables = (state.curves, state.gradients, state.pictures) if state else ([], [], [])
     keep = keep_checkpoint or outcome.status in {Status.INTERRUPTED, Status.TIMEOUT}
     try:
@@ -167,7 +172,7 @@ def run_cell(
     except (TypeError, ValueError, ArithmeticError) as error:  # a number that is none, by an estimator's doing
         failure = failure_of(error)
         outcome = Outcome(Status.FAILED, failure.reason)
-        record = _record(cell, outcome, clocks, device, started, failure, execution)
+        record = _record(cell, outcome, clocks, environment, started, failure, execution)
         folder.commit(cell, record, keep_checkpoint=False)
     return outcome
 
@@ -187,7 +192,8 @@ def record_failure(
     """
     failure = Failure(outcome.status.value, outcome.reason, stack)
     (folder.workspace(cell) / HANG_TRACEBACK).unlink(missing_ok=True)
-    record = _record(cell, outcome, Clocks(device), device, datetime.now(UTC), failure, execution)
+    environment = describe_environment(device)
+    record = _record(cell, outcome, Clocks(device), environment, datetime.now(UTC), failure, execution)
     folder.commit(cell, record, keep_checkpoint=outcome.status is Status.TIMEOUT)
 
 
@@ -195,7 +201,7 @@ def _record(
     cell: Cell,
     outcome: Outcome,
     clocks: Clocks,
-    device: torch.device,
+    environment: Mapping[str, Any],
     started: datetime,
     failure: Failure | None,
     execution: Mapping[str, Any] | None,
@@ -207,7 +213,7 @@ def _record(
         "clocks": clocks.seconds,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe_environment(device),
+        "environment": dict(environment),
         "execution": dict(execution or {}),
         "error": failure.as_dict() if failure else None,
     }

@@ -112,6 +112,8 @@ def record_moments(
         state.remark(name, f"takes one backward call per replicate: {moments.reason}")
     for line in moments.absent:
         state.remark(name, f"lacks {line}")
+    if moments.device != problem.device.type:
+        state.remark(name, f"is taken on the {moments.device}: {problem.device.type} has no double precision")
     state.gradients += [{"step": step, "trajectory": trajectory, **row} for row in moments.rows]
 
 

@@ -44,7 +44,9 @@ def probe_shared(state: State, trajectories: GuardedPath, interrupted: Callable[
     batch = probe_batch(state)
     done = {row["step"] for row in state.gradients if row["trajectory"] == "shared"}
     neutral = neutral_cell(state.cell)
-    folder = trajectories / neutral.key[:16]
+    # Devices of different types have different noise, and runs of their own.
+    on_device = "" if state.device.type == "cpu" else f"-{state.device.type}"
+    folder = trajectories / f"{neutral.key[:16]}{on_device}"
     for step in sorted(probe_steps(state) - done):
         if interrupted():
             return False

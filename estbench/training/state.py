@@ -12,15 +12,17 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator, create_for
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import guarded
 from estbench.measure import frozen
+from estbench.options import shortened
 from estbench.problems import Problem
 from estbench.problems import create as create_problem
-from estbench.randomness import seeded
+from estbench.randomness import RandomState, random_state, seeded, set_random_state
 from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
 from estbench.training.schedules import set_scheduled
@@ -58,6 +60,7 @@ class State:
         self.rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
         self.step = 0
         self.evaluations = 0
+        self.not_resumed = ""
         self.unclipped_norm: torch.Tensor | None = None  # of the last step's gradient, if it was clipped
         self.curves: Rows = []
         self.gradients: Rows = []
@@ -84,16 +87,21 @@ class State:
         """Write a checkpoint, all or nothing; ``clocks`` travel with it."""
         # Through memory, because a full disk is then an OSError that names the file.
         buffer = io.BytesIO()
-        torch.save(self._content(clocks), buffer)
+        torch.save(tree_map_only(torch.Tensor, torch.Tensor.cpu, self._content(clocks)), buffer)
         try:
             guarded(path).write_bytes(buffer.getbuffer())
         except OSError as error:
             raise CheckpointError(error.errno, error.strerror, str(path)) from error
 
     def restore(self, path: str | PathLike[str]) -> dict[str, float] | None:
-        """Resume from a checkpoint and return its clocks; None, and no change, if there is none that fits."""
+        """Resume from a checkpoint and return its clocks; None, and no change, if there is none that fits.
+
+        ``not_resumed`` then says why.
+        """
+        self.not_resumed = "is damaged"
         content = read_checkpoint(path, bytes_of(self.problem, self.estimator))
-        if content is None or content.get("key") != self.cell.key:
+        if content is None or (why_not := self._why_not(content)):
+            self.not_resumed = self.not_resumed if content is None else why_not
             return None
         try:
             _check_fits(content, self.problem, self.estimator)
@@ -106,9 +114,18 @@ class State:
             self._take(before)
             return None
 
+    def _why_not(self, content: Mapping[str, Any]) -> str:
+        if content.get("key") != self.cell.key:
+            return "is of another cell"
+        device = shortened(str(content.get("device")), 40)
+        if device != self.device.type:
+            return f"was made on another device ({device}, and this is {self.device.type}), whose noise differs"
+        return ""
+
     def _content(self, clocks: Mapping[str, float]) -> dict[str, Any]:
         return {
             "key": self.cell.key,
+            "device": self.device.type,
             "step": self.step,
             "evaluations": self.evaluations,
             "curves": self.curves,
@@ -124,17 +141,12 @@ class State:
 
     def noise(self) -> dict[str, torch.Tensor | None]:
         """The state of the noise stream, which is torch's default generators while the cell runs."""
-        on_cuda = self.device.type == "cuda"
-        return {
-            "noise": torch.get_rng_state(),
-            "device_noise": torch.cuda.get_rng_state(self.device) if on_cuda else None,
-        }
+        host, device = random_state(self.device)
+        return {"noise": host, "device_noise": device}
 
     def set_noise(self, noise: Mapping[str, Any]) -> None:
         """Set the noise stream to where ``noise`` was called."""
-        torch.set_rng_state(noise["noise"].cpu())
-        if self.device.type == "cuda" and noise["device_noise"] is not None:
-            torch.cuda.set_rng_state(noise["device_noise"].cpu(), self.device)
+        set_random_state(RandomState(noise["noise"], noise["device_noise"]), self.device)
 
     def _take(self, content: Mapping[str, Any]) -> dict[str, float]:
         """Take over a checkpoint's content, and return its clocks; raises any error if it does not fit this cell."""

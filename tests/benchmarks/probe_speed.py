@@ -39,7 +39,7 @@ sys.path.insert(0, sys.argv[3])
 import torch
 from probe_speed import setting
 from estbench.measure import probe
-from estbench.measure.timing import PeakMemory
+from estbench.measure.memory import PeakMemory
 torch.set_num_threads(int(sys.argv[2]))
 problem, estimator, batch = setting()
 probe(problem, estimator, batch, 20)

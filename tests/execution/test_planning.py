@@ -59,7 +59,7 @@ def test_each_worker_has_one_gpu_where_there_are_several(monkeypatch, count, vis
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = [engines._one_gpu(index) for index in range(3)]
+    found = [engines._one_gpu(index, "cuda") for index in range(3)]
     assert [environment.get("CUDA_VISIBLE_DEVICES", {}) for environment in found] == expected
 
 

@@ -18,6 +18,8 @@ from estbench.certify.sampling import (
     relative_difference,
     sample_gradients,
 )
+from estbench.certify.simulated_device import SimulatedDevice, place_of, why_not
+from estbench.devices import accelerators
 from estbench.estimators import Estimator
 from estbench.randomness import seeded
 
@@ -215,8 +217,8 @@ def check_deterministic(tested: EstimatorUnderTest, problem: SmallProblem) -> Ch
 
 
 def check_devices(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
-    """Check that it runs on every kind of device of this machine."""
-    present = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    """Check that it runs on every kind of device of this machine, and on a simulated one; name what waits there."""
+    present = ["cpu", *accelerators()]
     for device in present:
         with seeded(15, torch.device(device)):
             estimator = tested.prepared(problem, torch.float32, device)
@@ -225,7 +227,51 @@ def check_devices(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckRes
         if wrong:
             message = f"on {device}: the gradient of {', '.join(wrong)} is on another device, or not finite"
             return decide(False, "", message)
-    return decide(True, ", ".join(present))
+    if not tested.is_representative(problem):
+        return decide(True, ", ".join(present))
+    if reason := why_not():
+        return decide(True, f"{', '.join(present)}; no simulated accelerator: {reason}")
+    return _check_simulated(tested, problem, present)
+
+
+def _check_simulated(tested: EstimatorUnderTest, problem: SmallProblem, present: list[str]) -> CheckResult:
+    """Take two training steps on a simulated accelerator; the first may wait, and costs nothing."""
+    with SimulatedDevice() as simulated, seeded(15, simulated.device):
+        estimator = tested.prepared(problem, torch.float32, str(simulated.device)).train()
+        leaves = problem.leaf_tensors(FEW_REPLICATES, dtype=torch.float32, device=str(simulated.device))
+        try:
+            for _ in range(2):
+                simulated.waits.clear()
+                surrogate = estimator(problem.objective(leaves)).sum()
+                waits = dict(simulated.waits)
+                differentiate(surrogate, leaves)
+        except RuntimeError as error:
+            if "same device" not in str(error) and "device type for generator" not in str(error):
+                raise
+            return decide(False, "", _say_what_is_on_the_host(estimator, error))
+    named = ", ".join(f"{wait} in {simulated.places[wait]}" for wait in waits)
+    times = "once" if sum(waits.values()) == 1 else f"{sum(waits.values())} times"
+    cost = f"it waits {times} a step ({named}), and an accelerator is idle meanwhile" if waits else ""
+    return decide(True, "; ".join([f"{', '.join(present)}, a simulated accelerator", *([cost] if cost else [])]))
+
+
+def _say_what_is_on_the_host(estimator: Estimator, error: RuntimeError) -> str:
+    """Say which tensor stays on the host: an attribute that is no buffer, or one that a line of code makes."""
+    attributes = [
+        f"'{name}'"
+        for module in estimator.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor) and value.device.type == "cpu"
+    ]
+    if attributes:
+        return (
+            f"its tensor {' and '.join(attributes)} stays on the host when the estimator goes to a device; make it"
+            " a buffer: self.register_buffer(name, tensor)"
+        )
+    return (
+        f"{place_of(error)} makes a tensor or a generator on the host, and the parameters are on a device; make it"
+        " there: device=z.device, or torch.zeros_like(z)"
+    )
 
 
 def check_save_and_load(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:

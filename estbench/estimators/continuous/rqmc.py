@@ -76,7 +76,7 @@ def scrambled_sobol(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """
     bits = 23 if like.dtype == torch.float32 else 52  # half a step further is still a number between 0 and 1
     digits = count.bit_length() - 1
-    points = _sobol(digits, shape[-1]).to(like.device).view(count, *[1] * (len(shape) - 1), shape[-1])
+    points = _sobol(digits, shape[-1], like.device).view(count, *[1] * (len(shape) - 1), shape[-1])
     scrambled = torch.randint(1 << bits, shape, device=like.device).expand(count, *shape)
     for position in range(digits):
         unit = 1 << (bits - 1 - position)
@@ -86,8 +86,8 @@ def scrambled_sobol(count: int, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _sobol(digits: int, dimension: int) -> Tensor:
+def _sobol(digits: int, dimension: int, device: torch.device) -> Tensor:
     """Return the first 2^digits points as integers of ``digits`` binary digits, (2^digits, dimension)."""
     engine = SobolEngine(dimension)  # type: ignore[no-untyped-call]
     points: Tensor = engine.draw(1 << digits, dtype=torch.float64)
-    return (points * (1 << digits)).long()
+    return (points * (1 << digits)).long().to(device)

@@ -91,7 +91,7 @@ def leave_one_out_ratios(log_q: Tensor) -> tuple[Tensor, Tensor]:
     for drawn in range(everything - 1, -1, -1):
         left = [t for t in range(count) if not drawn >> t & 1]
         chance = torch.stack([log_q[t] + follow[drawn | 1 << t] for t in left]).logsumexp(0)
-        follow[drawn] = chance - torch.logaddexp(rest, log_q[left].logsumexp(0))
+        follow[drawn] = chance - torch.logaddexp(rest, torch.stack([log_q[t] for t in left]).logsumexp(0))
     first = torch.stack([log_q[s] + follow[1 << s] - follow[0] for s in range(count)])
     second = [
         torch.stack([log_q[t] + (follow[1 << s | 1 << t] - follow[1 << s] if s != t else 0) for t in range(count)])

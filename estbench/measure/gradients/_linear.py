@@ -123,18 +123,23 @@ class Factors:
             # As a product, because torch takes several times as long for a sum over rows on a CPU.
             total[shape[0] * shape[1] :].addmv_(deltas.T, deltas.new_ones(len(deltas)), alpha=scale)
 
-    def squared_deviations(self, *, cross: bool) -> tuple[Tensor, ExampleMoments]:
+    def cancels(self) -> bool:
+        """Return whether replicates are so alike that their differences take double precision; waits for the device."""
+        if self.materialise or self.fixed:
+            return False
+        half_squares, squared_norms = self._pairs(self.inputs.dtype)
+        return float(half_squares.sum() / squared_norms.sum()) < CANCELLING
+
+    def squared_deviations(self, *, cross: bool, precise: bool = False) -> tuple[Tensor, ExampleMoments]:
         """Return half the squared differences of pairs of replicates, (n // 2, B), and moments of the examples.
 
-        ``cross`` asks for the inner products of different examples.
+        ``cross`` asks for the inner products of different examples, ``precise`` for differences in double precision.
         """
         if self.materialise:
             return squared_deviations_of(self.gradients(), cross=cross)
         if self.fixed:
             return self._fixed_squared_deviations()
-        half_squares, squared_norms = self._pairs(self.inputs.dtype)
-        if float(half_squares.sum()) < CANCELLING * float(squared_norms.sum()):
-            half_squares, squared_norms = self._pairs(torch.float64)
+        half_squares, squared_norms = self._pairs(torch.float64 if precise else self.inputs.dtype)
         return half_squares, _examples(half_squares, squared_norms, self._cross_products() if cross else None)
 
     def _fixed_squared_deviations(self) -> tuple[Tensor, ExampleMoments]:

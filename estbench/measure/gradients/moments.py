@@ -50,7 +50,8 @@ class Moments:
     """The result of a probe: rows of space, group, statistic, value, low, high, replicates.
 
     ``path`` is how the weights were measured, ``fast`` or ``loop``, and ``reason`` why it was not the fast one;
-    ``absent`` names statistics that could not be measured, and why; ``warnings`` name those to distrust.
+    ``absent`` names statistics that could not be measured, and why; ``warnings`` name those to distrust; ``device`` is
+    the type of device that it was measured on: the CPU if the model's own has no double precision.
 
     Examples
     --------
@@ -69,6 +70,7 @@ class Moments:
     reason: str = ""
     absent: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    device: str = "cpu"
 
     def __repr__(self) -> str:
         groups = dict.fromkeys(f"{row['space']} {row['group']}" for row in self.rows)
@@ -179,7 +181,7 @@ class MomentAccumulator:
     def batches(self) -> ReplicateBatches:
         """The deviations of batches from the mean, in double precision, because nearly equal numbers are subtracted."""
         used = min(len(self.noise), BATCHES)
-        sizes = torch.as_tensor(self.sizes[:used], device=self.sums.device)
+        sizes = torch.as_tensor(self.sizes[:used]).to(self.sums.device)
         return ReplicateBatches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
 
     @property

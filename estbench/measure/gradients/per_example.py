@@ -98,6 +98,7 @@ class FastPath:
     def __init__(self, problem: Problem, estimator: Estimator, batch: Tensor, groups: Groups) -> None:
         self.problem, self.estimator, self.batch, self.groups = problem, estimator, batch, groups
         self.layer_map = LayerMap(problem, groups)
+        self.cancelling: set[Layer] = set()  # layers whose replicates are so much alike that float32 is not enough
         self.copied = sum(_numel([getattr(*ref)]) for refs in self.layer_map.other_parameters.values() for ref in refs)
         if 2 * len(batch) * self.copied > MOST_NUMBERS:
             raise NotPerExampleError("a copy of its weights for each example would take too much memory")
@@ -181,7 +182,8 @@ class FastPath:
             if isinstance(part, nn.Module):
                 if part in chunk.factors:
                     chunk.factors[part].add_to(segment)
-                    moments.append(chunk.factors[part].squared_deviations(cross=cross))
+                    precise = part in self.cancelling
+                    moments.append(chunk.factors[part].squared_deviations(cross=cross, precise=precise))
             else:
                 gradient = chunk.other_parameters[part].flatten(2)
                 segment.add_(gradient.mean(1).sum(0))
@@ -234,13 +236,14 @@ def verify_against_autograd(path: FastPath, seed: int) -> int:
     gradients must be the gradient of the weighted sum. It is not if a weight acts outside of its layer, or if an
     example's surrogate depends on another example or replicate.
     """
-    problem, batch, count = path.problem, path.batch[:CHECK_EXAMPLES], 2
+    problem, batch, count, whole = path.problem, path.batch[:CHECK_EXAMPLES], 2, path
     full, path = len(path.batch), FastPath(problem, path.estimator, batch, path.groups)
     with seeded(seed, problem.device):
         chunk = path.draw_chunk(count)
     with seeded(seed, problem.device):
         expanded = {name: value.expand(count, *value.shape) for name, value in problem.encode(batch).items()}
         surrogate = surrogate_of(path.estimator, problem.objective(expanded, batch))
+    whole.cancelling = {layer for layer, factors in chunk.factors.items() if factors.cancels()}
     generator = torch.Generator().manual_seed(0)
     chosen = torch.rand(surrogate.shape, generator=generator, dtype=torch.float64).to(surrogate)
     weights = {group: path.layer_map.weights(group) for group in path.layer_map.layers}

@@ -6,12 +6,15 @@ past squared gradients during training would also contain the drift of the weigh
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from estbench.devices import free_memory, has_float64, is_out_of_memory
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator, check_for, surrogate_of
 from estbench.failures import described
@@ -41,6 +44,8 @@ ROWS = 1024
 # If a group's noise counts as fewer replicates than this, the probe warns of heavy tails.
 FEWEST_EFFECTIVE = 10
 FEWEST = 3
+SMALLEST_CHUNK = 2
+T = TypeVar("T")
 Accumulators = dict[tuple[str, str], MomentAccumulator]
 ProbePath = Literal["auto", "fast", "loop"]
 
@@ -104,6 +109,7 @@ def probe(
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
     check_for(estimator, problem, batch)
+    problem, estimator, batch = in_double(problem, estimator, batch)
     collected = collect(problem, estimator, batch, replicates, seed, layers=layers, path=path)
     accumulators = collected.accumulators
     rows = [
@@ -114,7 +120,14 @@ def probe(
         *_weight_rows(accumulators, collected.data_variance),
         *(bias_rows(accumulators, reference) if reference else ()),
     ]
-    return Moments(tuple(rows), collected.path, collected.reason, collected.absent, tuple(_warnings(accumulators)))
+    return Moments(
+        tuple(rows),
+        collected.path,
+        collected.reason,
+        collected.absent,
+        tuple(_warnings(accumulators)),
+        problem.device.type,
+    )
 
 
 @dataclass(frozen=True)
@@ -146,8 +159,11 @@ def collect(
         if path != "loop":
             try:
                 fast = FastPath(problem, estimator, batch, groups)
-                chunks = chunk_sizes(replicates, min(largest, verify_against_autograd(fast, seed)))
-                return Collected(accumulate_fast(fast, chunks, seed), "fast")
+                largest_fast = min(largest, verify_against_autograd(fast, seed))
+                accumulators = _in_smaller_chunks(
+                    lambda most: accumulate_fast(fast, chunk_sizes(replicates, most), seed), largest_fast, batch.device
+                )
+                return Collected(accumulators, "fast")
             except NotPerExampleError as complaint:
                 reason = str(complaint)
             except Exception as error:  # noqa: BLE001  (modules may be a user's code; the loop requires less of them)
@@ -156,7 +172,30 @@ def collect(
             raise EstbenchError(
                 f"the fast path of the probe cannot be used: {reason}; set probe.path to 'auto' or 'loop'"
             )
-        return _looped(problem, estimator, batch, groups, chunk_sizes(replicates, largest), seed, reason)
+        return _in_smaller_chunks(
+            lambda most: _looped(problem, estimator, batch, groups, chunk_sizes(replicates, most), seed, reason),
+            largest,
+            batch.device,
+        )
+
+
+def _in_smaller_chunks(draw: Callable[[int], T], largest: int, device: torch.device) -> T:
+    """Draw all chunks, of at most ``largest`` replicates; again in chunks of half the size if memory is short."""
+    while True:
+        try:
+            return draw(largest)
+        except Exception as error:
+            if not is_out_of_memory(error) or largest <= SMALLEST_CHUNK:
+                raise
+        largest //= 2
+        free_memory(device)
+
+
+def in_double(problem: Problem, estimator: Estimator, batch: Tensor) -> tuple[Problem, Estimator, Tensor]:
+    """Return all three where moments can be computed in double precision: copies on the CPU if the device has none."""
+    if has_float64(problem.device):
+        return problem, estimator, batch
+    return copy.deepcopy(problem).cpu(), copy.deepcopy(estimator).cpu(), batch.cpu()
 
 
 def _looped(
@@ -212,6 +251,7 @@ def estimated_reference(
     >>> "bias2" in set(moments.table["statistic"])
     True
     """
+    problem, estimator, batch = in_double(problem, estimator, batch)
     accumulators = collect(problem, estimator, batch, replicates, seed, layers=layers).accumulators
     return Reference(
         estimator.name, {place: accumulator.mean for place, accumulator in accumulators.items()}, accumulators

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from estbench.report.analysis.answer import begin, describe_ends, describe_gap, write_answer
-from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.frames import Frames, Pair
 from estbench.report.analysis.leaderboard import Leaderboard
 from estbench.report.analysis.paired import CURRENCIES, LEVEL, MISS, Runs, Span, comparable
 from estbench.report.analysis.rankings import Ranking, describe_change_of_leader, rank_at_equal_cost
@@ -131,7 +131,7 @@ def _compare_times(frames: Frames, problem: str, both: Runs, target: float | Non
     return Comparison("time", problem, first, second, find_cost_ratio(ours, theirs), currency, target, reached)
 
 
-def _count_reached(spans: dict[int, Span]) -> str:
+def _count_reached(spans: dict[Pair, Span]) -> str:
     return f"{sum(span != MISS for span in spans.values())} of {len(spans)}"
 
 

@@ -25,6 +25,8 @@ Owner = TypeVar("Owner")
 Given = ParamSpec("Given")
 Answer = TypeVar("Answer")
 RUN = ["problem", "estimator", "seed"]
+# What runs are paired by: a seed, or a seed and a type of device.
+Pair = int | str
 # Where gradients are measured: along each estimator's own training, or along one run that all share.
 TRAJECTORIES = ("own", "shared")
 # The trajectory whose gradients are reported first: each estimator's own.
@@ -88,7 +90,22 @@ class Frames:
     def cells(self) -> pd.DataFrame:
         """The planned cells, with their columns even if there are none."""
         columns = ["folder", *RUN, "status", "stop_reason", "step", "examples", "evaluations", "training_seconds"]
-        return self.results.cells if len(self.results.cells) else pd.DataFrame(columns=columns)
+        planned = self.results.cells if len(self.results.cells) else pd.DataFrame(columns=columns)
+        return planned.assign(pair=self._pairs(planned))
+
+    def _pairs(self, cells: pd.DataFrame) -> pd.Series[Any]:
+        """Return what runs are paired by: the seed, and the device too if there are several types of it.
+
+        Devices of different types have other noise and pixels for the same seed.
+        """
+        if len(self.device_types) < 2:
+            return cells["seed"]
+        return cells["seed"].astype(str) + " on " + cells["folder"].map(lambda folder: self.place(folder).device)
+
+    @cached_property
+    def device_types(self) -> list[str]:
+        """The types of device that runs were made on, sorted."""
+        return sorted({str(environment["device"]) for environment in self.environments if environment.get("device")})
 
     @cached_property
     def estimators(self) -> list[str]:
@@ -211,7 +228,7 @@ class Frames:
         frame = self.results.curves
         frame = frame[(frame["metric"] == metric) & (frame["split"] == split)]
         frame = frame[np.isfinite(frame["value"].astype(float))]
-        merged = frame.merge(self.cells[[*RUN, "status", "folder"]], on=RUN, how="left")
+        merged = frame.merge(self.cells[[*RUN, "pair", "status", "folder"]], on=RUN, how="left")
         return merged.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
 
     @once
@@ -234,7 +251,7 @@ class Frames:
         """Return the finite gradient statistics of the cells that are done."""
         frame = self.results.gradients
         frame = frame[(frame["trajectory"] == trajectory) & np.isfinite(frame["value"].astype(float))]
-        return done(frame.merge(self.cells[[*RUN, "status"]], on=RUN, how="left"))
+        return done(frame.merge(self.cells[[*RUN, "pair", "status"]], on=RUN, how="left"))
 
     @cached_property
     def timings(self) -> pd.DataFrame:
@@ -282,11 +299,19 @@ def done(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["status"] == Status.DONE]
 
 
+def pair_of(value: Any) -> Pair:
+    """Return an entry of the column ``pair`` as plain data."""
+    return value if isinstance(value, str) else int(value)
+
+
 def values_by_seed(frame: pd.DataFrame, **where: Any) -> pd.Series[float]:
-    """Return the values of the rows in which every column of ``where`` has the given value, by seed."""
+    """Return the values of the rows in which every column of ``where`` has the given value, by what pairs runs.
+
+    That is the seed, or seed and device if runs are of several types of device: see ``Frames.cells``.
+    """
     for column, value in where.items():
         frame = frame[frame[column] == value]
-    values: pd.Series[float] = frame.set_index("seed")["value"].astype(float)
+    values: pd.Series[float] = frame.set_index("pair" if "pair" in frame else "seed")["value"].astype(float)
     return values
 
 

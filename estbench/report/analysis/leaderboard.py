@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from estbench.report.analysis.frames import Frames, done, last_common_step
+from estbench.report.analysis.frames import Frames, Pair, done, last_common_step, values_by_seed
 from estbench.report.analysis.paired import ABSENT, LEVEL, Runs, pair_values
 from estbench.stats import Claim, Interval, holm, log_t_interval, paired_ratio, spanned_claim, t_interval
 from estbench.store import Status
@@ -48,7 +48,7 @@ class Entrant(NamedTuple):
     estimator: str
     rank: int | None
     bound: Interval
-    finals: dict[int, float]
+    finals: dict[Pair, float]
     gap: Claim
     behind: int
     pairs: int
@@ -133,7 +133,7 @@ def _planned(frames: Frames, problem: str) -> set[str]:
     return set(frames.cells.loc[frames.cells["problem"] == problem, "estimator"])
 
 
-def _find_gap(best: dict[int, float], other: dict[int, float]) -> Claim:
+def _find_gap(best: dict[Pair, float], other: dict[Pair, float]) -> Claim:
     differences = [best[seed] - other[seed] for seed in best if seed in other]
     return spanned_claim(differences, differences, differences)
 
@@ -148,7 +148,7 @@ def _find_variances(frames: Frames, problem: str) -> tuple[str, dict[str, Interv
         if step is None:
             continue
         frame = frame[frame["step"] == step]
-        values = {str(label): rows.set_index("seed")["value"] for label, rows in frame.groupby("estimator")}
+        values = {str(label): values_by_seed(rows) for label, rows in frame.groupby("estimator")}
         reference = values.get(frames.reference or "")
         if reference is None:
             continue

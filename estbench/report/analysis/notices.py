@@ -47,6 +47,7 @@ def describe_limits(frames: Frames) -> list[str]:
         *_few_seeds(frames),
         *describe_training(frames),
         *omissions(frames),
+        *_devices(frames),
         *_timing_places(frames),
         *_provenance(frames),
         *_biased(frames),
@@ -103,6 +104,16 @@ def _few_seeds(frames: Frames) -> list[str]:
         return []
     effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
     return [f"{count_noun(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+
+
+def _devices(frames: Frames) -> list[str]:
+    if len(types := frames.device_types) < 2:
+        return []
+    line = (
+        f"Runs were made on devices of different types ({', '.join(types)}), where the same seed has other pixels and"
+        " noise: they are not paired with each other, so differences between them are not tested."
+    )
+    return [line]
 
 
 def _timing_places(frames: Frames) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from estbench.report.analysis.frames import Frames, done
+from estbench.report.analysis.frames import Frames, Pair, done, pair_of
 from estbench.stats import Claim, Interval, spanned_claim
 
 # The units of a cost: columns of the curves, and their names in words.
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 MISS = Span(math.inf, math.inf, math.inf)
 # Runs by estimator (in the order of the plan) and seed.
-Runs = dict[str, dict[int, Run]]
+Runs = dict[str, dict[Pair, Run]]
 
 
 def find_runs(frames: Frames) -> dict[str, Runs]:
@@ -57,10 +57,10 @@ def find_runs(frames: Frames) -> dict[str, Runs]:
     for problem in frames.problems:
         frame, finals = frames.curves(frames.metric(problem)), frames.final_values(frames.metric(problem))
         frame = done(frame[(frame["problem"] == problem) & frame["folder"].isin(finals["folder"])])
-        for _, rows in frame.groupby(["estimator", "seed"], sort=False):
+        for _, rows in frame.groupby(["estimator", "pair"], sort=False):
             cost = {currency: rows[currency].to_numpy(dtype=float) for currency in CURRENCIES}
             run = Run(str(rows["folder"].iloc[0]), cost, rows["value"].to_numpy(dtype=float))
-            runs[problem][str(rows["estimator"].iloc[0])][int(rows["seed"].iloc[0])] = run
+            runs[problem][str(rows["estimator"].iloc[0])][pair_of(rows["pair"].iloc[0])] = run
     return {problem: {label: seeds for label, seeds in each.items() if seeds} for problem, each in runs.items()}
 
 
@@ -96,7 +96,7 @@ def find_value(run: Run, currency: str, budget: float) -> Span:
     return Span(float(np.interp(budget, cost, run.value)), low, high)
 
 
-def find_difference(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
+def find_difference(ours: Mapping[Pair, Span], theirs: Mapping[Pair, Span]) -> Claim:
     """Return ours less theirs, paired over the seeds that both have."""
     pairs = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     return spanned_claim(
@@ -106,7 +106,7 @@ def find_difference(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Cla
     )
 
 
-def find_ratio(ours: Mapping[int, Span], theirs: Mapping[int, Span]) -> Claim:
+def find_ratio(ours: Mapping[Pair, Span], theirs: Mapping[Pair, Span]) -> Claim:
     """Return the geometric mean of ours over theirs, paired over the seeds that both have; NaN without a logarithm.
 
     A miss has no logarithm. Nor has a span that begins at zero, which does not tell how soon the bound was reached.

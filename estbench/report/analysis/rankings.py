@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import NamedTuple
 
-from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.frames import Frames, Pair
 from estbench.report.analysis.paired import (
     ABSENT,
     CURRENCIES,
@@ -43,7 +43,7 @@ class Ranking(NamedTuple):
 
     currency: str
     budget: float
-    spans: dict[str, dict[int, Span]]  # the test ELBO at the budget, by estimator and seed
+    spans: dict[str, dict[Pair, Span]]  # the test ELBO at the budget, by estimator and seed
     claims: dict[tuple[str, str], Claim]  # of every ordered pair, p-values adjusted for all pairs (Holm)
 
     @property

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.frames import Frames, Pair, pair_of
 from estbench.report.analysis.paired import (
     ABSENT,
     MISS,
@@ -49,7 +49,7 @@ class Crossing(NamedTuple):
     problem: str
     target: float
     estimator: str
-    seed: int
+    seed: Pair
     costs: dict[str, Span]  # by currency; without seconds if the runs were timed in several places
 
 
@@ -60,7 +60,7 @@ def target_of(runs: Runs) -> float:
     return min(float(run.value.max()) for run in sound)
 
 
-def times(frames: Frames, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[int, Span]]:
+def times(frames: Frames, problem: str, runs: Runs, currency: str, target: float) -> dict[str, dict[Pair, Span]]:
     """Return the cost of the target by estimator and seed, for all that have an outcome.
 
     A run that diverged or collapsed is a miss.
@@ -71,12 +71,12 @@ def times(frames: Frames, problem: str, runs: Runs, currency: str, target: float
     }
     planned = frames.cells
     diverged = planned[(planned["problem"] == problem) & (planned["status"] == Status.DIVERGED)]
-    for label, seed in zip(diverged["estimator"], diverged["seed"], strict=True):
-        costs.setdefault(label, {})[int(seed)] = MISS
+    for label, seed in zip(diverged["estimator"], diverged["pair"], strict=True):
+        costs.setdefault(label, {})[pair_of(seed)] = MISS
     return {label: costs[label] for label in frames.estimators if label in costs}
 
 
-def find_cost_ratio(ours: dict[int, Span], theirs: dict[int, Span]) -> Claim:
+def find_cost_ratio(ours: dict[Pair, Span], theirs: dict[Pair, Span]) -> Claim:
     """Return the cost of ours over that of theirs, paired by seed; NaN if a run of a common seed missed the target.
 
     A comparison of only the seeds that reached the target would favour an unreliable estimator.
@@ -132,7 +132,7 @@ def find_target_costs(frames: Frames, crossings: Iterable[Crossing]) -> list[Tar
 
     The ratio is of training seconds; of evaluations if the runs were timed in several places.
     """
-    groups: dict[tuple[str, float], dict[str, dict[int, dict[str, Span]]]] = {}
+    groups: dict[tuple[str, float], dict[str, dict[Pair, dict[str, Span]]]] = {}
     for row in crossings:
         groups.setdefault((row.problem, row.target), {}).setdefault(row.estimator, {})[row.seed] = row.costs
     rows = []
