@@ -16,8 +16,9 @@ import pytest
 LINUX = """
 import contextlib, errno, importlib, io, os, pathlib, signal, sys
 
-LIBRARIES = ["torch", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.datasets", "seaborn", "requests", "platformdirs"]
-for library in [*LIBRARIES, "filelock", "pydantic", "rich_click", "distributed", "dask_jobqueue", "psutil", "tensorboard"]:
+LIBRARIES = ["torch", "pandas", "pyarrow.parquet", "scipy.stats", "sklearn.datasets", "seaborn", "requests", "filelock"]
+EXTRAS = {"dask", "distributed", "dask_jobqueue", "psutil", "tensorboard"}
+for library in [*LIBRARIES, "platformdirs", "pydantic", "rich_click", *EXTRAS]:
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(library)
 
@@ -52,7 +53,7 @@ os.supports_dir_fd, os.supports_fd = set(), set()
 sys.modules.update(dict.fromkeys(["resource", "pwd", "grp", "termios", "tty", "pty"]))
 """
 )
-# The folders of the commands and the modules that need an extra are imported where their packages are installed.
+# Modules that need an extra are imported if it is installed.
 WORK = """
 import pkgutil
 import estbench
@@ -61,11 +62,12 @@ for module in pkgutil.walk_packages(estbench.__path__, "estbench."):
         try:
             importlib.import_module(module.name)
         except ModuleNotFoundError as error:
-            assert error.name.partition(".")[0] in {"dask", "distributed", "dask_jobqueue", "psutil", "tensorboard"}, error
+            assert error.name.partition(".")[0] in EXTRAS, error
 from estbench.guarded import DESCRIPTORS
 from estbench.cli import _exit_code
 print("descriptors of folders:", DESCRIPTORS)
-for words in (["run", *sys.argv[1:]], ["run", *sys.argv[1:]], ["status", sys.argv[-1]], ["clean", "--yes", sys.argv[-1]]):
+run, folder = ["run", *sys.argv[1:]], sys.argv[-1]
+for words in (run, run, ["status", folder], ["clean", "--yes", folder]):
     assert _exit_code(words) == 0, words
 """
 
