@@ -119,6 +119,7 @@ def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, t
     assert "exact mean: failed; relative error" in said
 
 
+@pytest.mark.slow
 def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkeypatch, tmp_path):
     monkeypatch.setattr(record, "SHIPPED", tmp_path / "none.json")
     bits = ("--problem", "vae[dataset=digits,latents=bernoulli,hidden=[8],latent_size=2]", *TINY[2:])

@@ -147,6 +147,7 @@ def test_as_a_module(environment, tmp_path):
     assert "Usage: estbench" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_early_is_no_error(environment, tmp_path):
     command = f"{sys.executable} -m estbench show reinforce | true"
     done = subprocess.run(

@@ -50,6 +50,7 @@ def started(environment, folder):
     return start
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
 def test_a_table_in_any_encoding(started, encoding):
     done = started(COMMANDS["compare"], encoding=encoding)

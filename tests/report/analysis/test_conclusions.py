@@ -385,6 +385,7 @@ def test_a_profile_counts_what_all_have_an_outcome_for(analysis):
     assert tasks["reinforce"][0] == math.inf
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_words(folder):
     first, second = analyse(folder), analyse(folder)
     assert repr(first.conclusions) == repr(second.conclusions)  # NaN is not equal to itself
