@@ -74,7 +74,7 @@ def few_figures(_forget):
         del FIGURES[name]
 
 
-@pytest.mark.slow_after(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_file_of_ones_own_adds_to_the_report(estbench, run, kind):
     path = write(kind)
@@ -110,7 +110,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(("kind", "changes", "reason"), CASES)
 @pytest.mark.usefixtures("few_figures")
 def test_one_that_fails_does_not_lose_the_report(run, kind, changes, reason):

@@ -100,5 +100,6 @@ def test_closed_streams(started, closed):
     assert started(COMMANDS["status"], closed=closed).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_reads(started):
     assert started(["show", "no-such-thing"], closed="2>&-").returncode == 2

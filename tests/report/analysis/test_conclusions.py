@@ -413,6 +413,7 @@ def test_the_best_is_bold_only_where_it_is_shown(tmp_path):
     assert not any(entry.best for table in all_tables(few) for entries in table.rows for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_given_is_the_one_compared(tmp_path):
     problems = ["vae", "vae[latent=5]"]
     analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 3, target=-126, problems=problems))

@@ -415,6 +415,7 @@ def test_failed_runs_are_named_with_their_reasons(tmp_path, reasons, said):
     assert any(said in notice for notice in analyse(path).notices)
 
 
+@pytest.mark.slow
 def test_bare_records_make_a_report(tmp_path):
     path = write_results(tmp_path / "r", TWO, 1)
     for record in path.glob("cells/*/cell.json"):
