@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,19 @@ def pytest_configure() -> None:
     from estbench.certify.simulated_device import why_not
 
     why_not()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Make all but the first n cases of a test with the marker ``slow_after(n)`` slow."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        marker = item.get_closest_marker("slow_after")
+        if marker is not None:
+            test = item.nodeid.partition("[")[0]
+            seen[test] += 1
+            if seen[test] > marker.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 # A variational autoencoder of 64-8-2 pixels, units and latents, on digits that ship with scikit-learn.

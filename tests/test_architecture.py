@@ -190,6 +190,7 @@ def test_the_ground_and_the_report_need_no_torch(environment):
     assert "torch" not in loaded_after(f"import {', '.join(modules)}", environment)
 
 
+@pytest.mark.slow
 def test_a_report_is_rebuilt_on_a_machine_without_torch(tiny, tmp_path, environment):
     estbench.run(tiny, out=tmp_path / "r")
     statement = f"""

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import estbench
 
 PACKAGE = Path(estbench.__file__).parent
@@ -18,6 +20,10 @@ NAMES = {"PIL": "pillow", "fontTools": "fonttools", "sklearn": "scikit-learn"}
 NOT_IMPORTED = {"mlxtend"}
 # Imported only in a notebook, which has it.
 OF_THE_CALLER = {"IPython"}
+
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
 def imported_packages() -> set[str]:
@@ -33,10 +39,36 @@ def imported_packages() -> set[str]:
 
 
 def test_what_is_imported_is_declared_and_nothing_else():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
+    extras = PROJECT["optional-dependencies"]
     declared = {
         re.split(r"[<>=!~\[; ]", requirement)[0]
-        for requirement in (*project["dependencies"], *extras["dask"], *extras["tensorboard"], *extras["flows"])
+        for requirement in (*PROJECT["dependencies"], *extras["dask"], *extras["tensorboard"], *extras["flows"])
     }
     assert declared == (imported_packages() - OF_THE_CALLER) | NOT_IMPORTED
+
+
+def read_pins(name: str) -> dict[str, str]:
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    return {package.lower().replace("_", "-"): pinned for package, pinned in pins.items()}
+
+
+def as_numbers(text: str) -> list[int]:
+    """Return a version as numbers, without zeros at its end."""
+    numbers = [int(part) for part in text.split(".")]
+    while numbers[-1] == 0:
+        numbers.pop()
+    return numbers
+
+
+@pytest.mark.parametrize("requirement", PROJECT["dependencies"])
+def test_a_lower_bound_is_the_version_that_is_tested(requirement):
+    """Only torch has a lower bound that is not tested: there is no wheel of it for a CPU."""
+    package, bound = requirement.split(">=")
+    lowest, newest = read_pins("constraints-lowest.txt")[package], read_pins("constraints.txt")[package]
+    assert as_numbers(bound) <= as_numbers(lowest) <= as_numbers(newest)
+    assert package == "torch" or as_numbers(bound) == as_numbers(lowest)
+
+
+def test_the_citation_is_of_this_version():
+    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text("utf-8")

@@ -76,6 +76,7 @@ def page(plugin):
     load_isolated(plugin("mine.py", python_of(OWN_MODEL)))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_each_page_runs_in_a_process_of_its_own(path, environment, tmp_path):
     (tmp_path / "page.py").write_text(python_of(path.read_text(encoding="utf-8")), encoding="utf-8")

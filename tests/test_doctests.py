@@ -26,7 +26,11 @@ MODULES = sorted(
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", MODULES)
+# The example makes a whole certificate.
+SLOW = "estbench.certify.certificate"
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == SLOW)) for name in MODULES])
 def test_examples_run(name):
     module = importlib.import_module(name)
     runner, report = doctest.DocTestRunner(optionflags=FLAGS), io.StringIO()

@@ -30,6 +30,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example_estimator_is_short_and_runs(tmp_path):
     (example,) = [block for block in blocks("python") if "@register(" in block]
     assert len(example.splitlines()) < 30
@@ -63,6 +64,7 @@ def test_its_commands_for_own_images_run(tmp_path, monkeypatch):
     assert len(section.splitlines()) <= 25
 
 
+@pytest.mark.slow
 def test_the_example_of_a_metric_and_a_table_runs(tmp_path):
     """In a process of its own, whose registries nobody else sees."""
     (example,) = [block for block in blocks("python") if "@register_metric" in block]

@@ -11,7 +11,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from estbench._version import __version__
-from estbench.cli import streams
+from estbench.cli import completion, streams
 from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError, did_you_mean
 
 COMMANDS = {
@@ -48,9 +48,11 @@ class LazyGroup(click.RichGroup):
         """The commands in the order of a first session."""
         return [*COMMANDS]  # `list` is the name of a module of this package, once that is imported
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        """The command, not yet imported."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, not yet imported; None if there is none of this name and a shell asks for completions."""
         if cmd_name not in COMMANDS:
+            if ctx.resilient_parsing:
+                return None
             raise EstbenchError(f"unknown command '{cmd_name}'; {did_you_mean(cmd_name, COMMANDS)}")
         return LazyCommand(name=cmd_name, short_help=COMMANDS[cmd_name])
 
@@ -86,7 +88,9 @@ def _exit_code(arguments: list[str] | None) -> int:
         return _complain(str(error), 2)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; finished runs are saved, run again (without --force) to resume", 130)
-    except (SystemExit, GeneratorExit) as error:  # no command raises one; click does after it has shown its help
+    except (SystemExit, GeneratorExit) as error:  # no command raises one; click does after help and completions
+        if isinstance(error, SystemExit) and completion.is_completing():
+            return int(error.code or 0)
         if isinstance(error, SystemExit) and isinstance(error.__context__, (click.ClickException, Exit)):
             return 2
         from estbench.failures import described

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from estbench.cli.completion import complete
 from estbench.cli.layout import Column
 from estbench.cli.options import json_option, plugin_option
 from estbench.errors import EstbenchError
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="NAME[opts]...")
+@click.argument("names", nargs=-1, metavar="NAME[opts]...", shell_complete=complete("estimators"))
 @click.option("--all", "everything", is_flag=True, help="Check every registered estimator.")
 @click.option(
     "--problem",
     "problems",
     multiple=True,
     metavar="NAME[opts]",
+    shell_complete=complete("problems"),
     help="A problem to check, by checks of its own. May be repeated.",
 )
 @plugin_option

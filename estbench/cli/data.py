@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,7 +72,8 @@ def fetch(names: tuple[str, ...], *, offline: bool) -> None:
 
     failed = []
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), disable=not console(stderr=True).is_terminal) as bars:
+    bars = Progress(*columns, console=console(stderr=True))
+    with bars if bars.console.is_terminal else contextlib.nullcontext():  # at its end, an old rich prints a line
         for file in _files(names):
             bar = bars.add_task(file.name, total=file.size)
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import rich_click as click
 
+from estbench.cli.completion import complete
 from estbench.cli.options import json_option, plugin_option
 from estbench.errors import EstbenchError
 
@@ -29,9 +30,15 @@ if TYPE_CHECKING:
     default=("reparam",),
     show_default=True,
     metavar="NAME[opts]",
+    shell_complete=complete("estimators"),
     help="Estimators to measure; the others are compared with the first. May be repeated.",
 )
-@click.option("--problem", metavar="NAME[opts]", help="The problem.  [default: vae, or the checkpoint's]")
+@click.option(
+    "--problem",
+    metavar="NAME[opts]",
+    shell_complete=complete("problems"),
+    help="The problem.  [default: vae, or the checkpoint's]",
+)
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE", help="Weights to measure at.")
 @click.option(
     "--results",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from estbench.cli.completion import complete
 from estbench.cli.options import execution_options, plugin_option
 from estbench.errors import EstbenchError
 
@@ -19,13 +20,14 @@ MOST_NAMED = 3
 
 
 @click.command(no_args_is_help=False)
-@click.argument("experiment", default="quickstart", metavar="[EXPERIMENT.toml]")
+@click.argument("experiment", default="quickstart", metavar="[EXPERIMENT.toml]", shell_complete=complete("experiments"))
 @click.option(
     "-e",
     "--estimator",
     "estimators",
     multiple=True,
     metavar="NAME[opts]",
+    shell_complete=complete("estimators"),
     help="Estimators, in place of the experiment's; for example 'rloo[num_samples=4]'. May be repeated.",
 )
 @click.option(
@@ -33,6 +35,7 @@ MOST_NAMED = 3
     "problems",
     multiple=True,
     metavar="NAME[opts]",
+    shell_complete=complete("problems"),
     help="Problems, in place of the experiment's; for example 'vae[latent_size=50]'. May be repeated.",
 )
 @click.option(
@@ -40,6 +43,7 @@ MOST_NAMED = 3
     "metrics",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete("metrics"),
     help="Metrics to measure with the bounds, in place of the experiment's. May be repeated.",
 )
 @click.option("--seeds", metavar="N | A,B,...", help="A number of seeds, or the seeds themselves.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from estbench.cli.completion import complete
 from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError, did_you_mean
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument(
+    "name", shell_complete=complete("estimators", "problems", "parts", "datasets", "metrics", "experiments")
+)
 @plugin_option
 def command(name: str, plugins: tuple[str, ...]) -> None:
     """Explain an estimator, problem, part of a VAE, dataset, metric or ready experiment."""
@@ -24,7 +27,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     from estbench.datasets.own_files import is_own_file
     from estbench.estimators import ESTIMATORS
     from estbench.estimators import describe as describe_estimator
-    from estbench.experiment.spec import shipped_experiments
+    from estbench.experiment.spec import find_shipped, shipped_experiments
     from estbench.measure import METRICS, describe_metric
     from estbench.plugins import load_plugin
     from estbench.problems import PARTS, PROBLEMS, describe_part
@@ -33,7 +36,7 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     for plugin in plugins:
         load_plugin(plugin)
     name = name.partition("[")[0]
-    experiments = shipped_experiments()
+    experiment = find_shipped(name)
     parts = [kind for kind, registry in PARTS.items() if name in registry.names()]
     if name in ESTIMATORS.names():
         _print_entry(describe_estimator(name), ESTIMATORS.get(name).Options)
@@ -53,11 +56,11 @@ def command(name: str, plugins: tuple[str, ...]) -> None:
     elif parts:
         for kind in parts:  # a name may be that of a posterior and of a prior
             _print_entry(describe_part(kind, name), getattr(PARTS[kind].get(name), "Options", None))
-    elif name in experiments:
-        _print_lines(experiments[name].read_text(encoding="utf-8"))
+    elif experiment is not None:
+        _print_lines(experiment.read_text(encoding="utf-8"))
     else:
         registries: list[Registry[Any]] = [ESTIMATORS, PROBLEMS, DATASETS, METRICS, *PARTS.values()]
-        known = [*(each for registry in registries for each in registry.names()), *experiments]
+        known = [*(each for registry in registries for each in registry.names()), *shipped_experiments()]
         raise EstbenchError(
             f"nothing is called '{name}'; {did_you_mean(name, known)}; names of your own need --plugin FILE"
         )

@@ -24,6 +24,9 @@ MOST_COMBINATIONS = 10_000
 # Upper limit of draws for one example or one measurement.
 MOST_DRAWS = 10**6
 
+# The folder of the literature's settings.
+PAPERS = "papers"
+
 Value = bool | int | float | str
 
 
@@ -262,21 +265,27 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def shipped_experiments() -> dict[str, Path]:
-    """Return the files of the ready experiments by name, as installed or in the source tree."""
+    """Return the files of the ready experiments by name, as installed or in the source tree; those of papers last."""
     package = Path(__file__).parents[1]
     folders = (package / "_experiments", package.parent / "experiments")
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))} if folder else {}
+    folder = next((folder for folder in folders if folder.is_dir()), package)
+    own = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return own | {f"{PAPERS}/{path.stem}": path for path in sorted((folder / PAPERS).glob("*.toml"))}
+
+
+def find_shipped(name: str) -> Path | None:
+    """Return the file of a ready experiment, None if there is none of this name; ``papers/`` may be left out."""
+    shipped = shipped_experiments()
+    return shipped.get(name) or shipped.get(f"{PAPERS}/{name}")
 
 
 def find_experiment(path_or_name: str) -> Path:
     """Return the experiment file for a path, or for the name of a ready experiment."""
     path = Path(path_or_name)
-    if path.is_file() or path.suffix == ".toml" or len(path.parts) != 1:
+    named = find_shipped(path_or_name)
+    if path.is_file() or path.suffix == ".toml" or (named is None and len(path.parts) != 1):
         return path
-    shipped = shipped_experiments()
-    if path_or_name not in shipped:
-        raise EstbenchError(
-            f"no experiment file or ready experiment '{path_or_name}'; {did_you_mean(path_or_name, shipped)}"
-        )
-    return shipped[path_or_name]
+    if named is None:
+        hint = did_you_mean(path_or_name, shipped_experiments())
+        raise EstbenchError(f"no experiment file or ready experiment '{path_or_name}'; {hint}")
+    return named

@@ -112,7 +112,7 @@ def _draw_series(axes: Axes, points: pd.DataFrame, style: LineStyle) -> None:
     axes.errorbar(
         points["x"],
         points["value"],
-        yerr=[below, above],
+        yerr=np.stack([below, above]),
         color=style.colour,
         marker=style.marker,
         linestyle="none" if expected else style.linestyle,

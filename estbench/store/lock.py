@@ -24,7 +24,9 @@ from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath, guarded
 
 # The errors of a file system that has no locks.
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+NO_LOCKS = {
+    getattr(errno, name) for name in ("ENOLCK", "ENOSYS", "EINVAL", "ENOTSUP", "EOPNOTSUPP") if hasattr(errno, name)
+}
 # Without locks, the process with the claim touches it this often; after this long without a touch, it counts as dead.
 BEAT_SECONDS = 10.0
 DEAD_SECONDS = 90.0
@@ -99,7 +101,7 @@ def _claim(path: GuardedPath) -> Iterator[None]:
     def touch_regularly() -> None:
         while not ended.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                os.utime(file.fileno())
+                os.utime(file.fileno() if os.utime in os.supports_fd else path)
 
     touching = threading.Thread(target=touch_regularly, daemon=True)
     touching.start()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PLUGIN = """
 from estbench.estimators import register
 from estbench.estimators.score_function import RLOO
@@ -28,6 +30,7 @@ for name in ("mine", "muprop"):
 """
 
 
+@pytest.mark.slow
 def test_the_theory_of_estimators_that_ship_is_not_imported_for_a_plugin(environment, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN, encoding="utf-8")

@@ -69,6 +69,7 @@ def test_without_a_defect_nothing_fails(mutant):
     assert made.outcome == "passed"
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize(("mutant", "check", "words"), QUICK)
 def test_a_defect_is_seen_without_sampling(mutant, check, words, only):
     only(check)
@@ -85,6 +86,7 @@ def test_a_defect_is_seen_by_sampling(mutant, check, words):
     assert [word for word in words if word not in failed.get(check, "")] == []
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize(("mutant", "check"), hidden_defects.QUICK)
 def test_what_is_wrong_at_times_or_in_places_is_seen(mutant, check, only):
     only(check)
@@ -97,6 +99,7 @@ def test_what_is_wrong_at_times_or_in_places_is_seen_by_sampling(mutant, check):
     assert check in failures(mutant, quick=False)[1]
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("mutant", ODD_BUT_CORRECT)
 def test_what_is_right_though_odd_passes(mutant):
     assert failures(mutant, quick=True)[1] == {}

@@ -49,6 +49,7 @@ def outcomes(certificate, outcome):
     return {check.name: check for check in certificate.checks if check.outcome == outcome}
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("variant", SHIPPED)
 def test_a_shipped_problem_passes(variant):
     certificate = certify_problem(variant)
@@ -73,6 +74,7 @@ def test_without_a_defect_it_passes(certify, options):
     assert [check.name for check in certificate.checks] == list(CHECKS)
 
 
+@pytest.mark.slow_after(8)
 @pytest.mark.parametrize(("defect", "options", "check", "words"), DEFECTS)
 def test_a_defect_fails_the_check_that_is_about_it_and_no_other(certify, defect, options, check, words):
     certificate = certify(defect, options)
@@ -91,6 +93,7 @@ def test_what_builds_on_a_defect_is_skipped_and_never_counts_as_passed(certify):
     assert all("skipped" in check.evidence and "'parameters'" in check.evidence for check in skipped.values())
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize(("odd", "options", "check", "words"), ODD_BUT_CORRECT)
 def test_what_is_right_though_odd_passes_and_says_what_is_odd(certify, odd, options, check, words):
     certificate = certify(odd, options)

@@ -44,6 +44,7 @@ def test_a_certificate_is_a_table_and_a_file(estbench, here):
     assert [path.name for path in Path("results/certificates").iterdir()] == ["arm.json"]
 
 
+@pytest.mark.slow
 def test_a_certificate_for_programs(estbench, here):
     code, said, _ = estbench("check", "arm", "--json", "--out", "elsewhere")
     assert code == 0
@@ -89,6 +90,7 @@ def test_a_name_is_checked_with_its_variants_and_a_variant_alone(estbench, here)
     assert "2 of 2 certificates passed" in said
 
 
+@pytest.mark.slow
 def test_recording_puts_it_among_those_that_ship(estbench, here, tmp_path, monkeypatch):
     monkeypatch.setattr(record, "SHIPPED", tmp_path / "certificates.json")
     assert estbench("check", "arm", "--record").code == 0
@@ -119,6 +121,7 @@ def test_list_and_show_say_what_is_proved(estbench, here, plugin, monkeypatch, t
     assert "exact mean: failed; relative error" in said
 
 
+@pytest.mark.slow
 def test_a_report_takes_a_certificate_that_was_made_since(estbench, here, monkeypatch, tmp_path):
     monkeypatch.setattr(record, "SHIPPED", tmp_path / "none.json")
     bits = ("--problem", "vae[dataset=digits,latents=bernoulli,hidden=[8],latent_size=2]", *TINY[2:])

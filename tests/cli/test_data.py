@@ -185,6 +185,7 @@ def test_show_of_a_file(estbench, here):
     assert "8 / 1 / 1 images of 3 x 8 x 12" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_report")
 def test_a_run_on_a_coloured_folder_with_workers(estbench, here):
     """Workers may have another current folder; what they leave says what the user wrote, and is drawn in colour."""

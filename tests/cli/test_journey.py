@@ -175,6 +175,7 @@ def test_model_and_data_are_under_forty_lines():
     assert len(textwrap.dedent(MODEL).strip().splitlines()) < 40
 
 
+@pytest.mark.slow
 def test_data_and_model_are_checked(done):
     code, out, err = done("data", "check", "pictures")
     assert (code, err) == (0, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -129,7 +130,8 @@ def test_help_lists_the_commands_and_needs_no_command(estbench, here):
         assert f" {command} " in said
         assert "Usage: " in estbench(command, "--help").out
     code, said, errors = estbench()
-    assert code == 2
+    before = tuple(map(int, version("click").split(".")[:2])) < (8, 2)
+    assert code == (0 if before else 2)  # that no command is a mistake is a newer click's opinion
     assert "Usage: " in said + errors
 
 
@@ -145,6 +147,7 @@ def test_as_a_module(environment, tmp_path):
     assert "Usage: estbench" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_early_is_no_error(environment, tmp_path):
     command = f"{sys.executable} -m estbench show reinforce | true"
     done = subprocess.run(

@@ -27,6 +27,7 @@ def test_every_kind_has_its_two_templates():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EVERY_KIND)
 def test_the_test_that_new_writes_passes(estbench, here, environment, kind):
     code, said, errors = estbench("new", kind, f"my-{kind}")

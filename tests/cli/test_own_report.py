@@ -67,6 +67,14 @@ def run(estbench, here, tiny_file):
     return lambda *arguments: estbench("run", tiny_file, "--out", "r", *arguments)
 
 
+@pytest.fixture
+def few_figures(_forget):
+    """Draw only the bounds, and what a test adds."""
+    for name in [name for name in FIGURES if FIGURES[name].place.section != "convergence"]:
+        del FIGURES[name]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_file_of_ones_own_adds_to_the_report(estbench, run, kind):
     path = write(kind)
@@ -102,7 +110,9 @@ CASES = [
 ]
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(("kind", "changes", "reason"), CASES)
+@pytest.mark.usefixtures("few_figures")
 def test_one_that_fails_does_not_lose_the_report(run, kind, changes, reason):
     code, said, errors = run("--plugin", write(kind, **changes))
     assert code == 0
@@ -118,6 +128,7 @@ def test_one_that_fails_does_not_lose_the_report(run, kind, changes, reason):
     assert Path("r/report/figures/elbo_steps.svg").is_file()
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_the_library_warns(run, estbench):
     from estbench.errors import EstbenchWarning
     from estbench.plugins import load_plugin

@@ -44,6 +44,7 @@ def test_json_is_for_programs(estbench, here):
     assert data["paths"] == [{"place": "initial weights", "estimator": "rloo", "path": "fast", "reason": ""}]
 
 
+@pytest.mark.slow
 def test_two_layers_of_bits_are_probed_like_one(estbench, here):
     two = ("--problem", "hierarchical_vae[dataset=digits,hidden=[],latent_size=3]", *BITS[2:])
     code, out, _ = estbench("probe", *two, "-e", "disarm", "-e", "rebar", "--reference", "exact", "--json")
@@ -165,6 +166,7 @@ def broken(plugin, monkeypatch):
     return ("--plugin", plugin("broken.py", BROKEN))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

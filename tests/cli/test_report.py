@@ -25,6 +25,7 @@ def pair(here):
     return here
 
 
+@pytest.mark.slow
 def test_several_folders_make_one_page(estbench, pair):
     code, said, errors = estbench("report", "a", "b")
     assert (code, errors) == (0, "")
@@ -54,6 +55,7 @@ def steps(analysis):
 """
 
 
+@pytest.mark.slow
 def test_a_plugin_adds_a_table(pair):
     """In a process of its own, whose registry nobody else sees."""
     (pair / "steps.py").write_text(PLUGIN, encoding="utf-8")
@@ -196,6 +198,7 @@ def test_a_watched_report_follows_the_cells_and_settles_at_ctrl_c(here, environm
     assert not page_says(REFRESH)
 
 
+@pytest.mark.slow
 def test_a_watch_outlives_a_folder_that_cannot_be_read_just_now(estbench, pair, monkeypatch):
     from estbench.report import watch
 

@@ -63,6 +63,7 @@ def statuses(folder) -> dict[str, str]:
     return dict(package.load(folder).cells[["estimator", "status"]].itertuples(index=False))
 
 
+@pytest.mark.slow
 def test_the_main_session(estbench, here, tiny_file):
     """Run one estimator, run again, add another, look at both, and rebuild the report."""
     out = here / "results"
@@ -156,6 +157,7 @@ def test_a_plugin_from_start_to_end(estbench, here, tiny_file, plugin):
     assert statuses("r") == {"my-reinforce": "done", "reparam": "done"}
 
 
+@pytest.mark.slow
 def test_a_report_needs_no_plugin(here, tiny_file, plugin, environment):
     path = plugin("my_reinforce.py", PLUGIN)
     package.run(tiny_file, out="r", plugins=[path])

@@ -50,6 +50,7 @@ def started(environment, folder):
     return start
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
 def test_a_table_in_any_encoding(started, encoding):
     done = started(COMMANDS["compare"], encoding=encoding)
@@ -99,5 +100,6 @@ def test_closed_streams(started, closed):
     assert started(COMMANDS["status"], closed=closed).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_error_that_nobody_reads(started):
     assert started(["show", "no-such-thing"], closed="2>&-").returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 
 import pytest
 from hypothesis import given
@@ -49,23 +50,30 @@ def parts(text):
     return set(PARTS.findall(text))
 
 
-@pytest.fixture
-def folders(here):
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
     """Results with several seeds and with one."""
+    here = tmp_path_factory.mktemp("written")
     write_results(here / "r", ["reparam", "stl", "rloo[num_samples=4]"], 3, **LIGHT)
     write_results(here / "one", ["reparam", "stl"], 1, **LIGHT)
     problems = [f"vae[dataset=mnist,hidden=[200,200],importance_samples={count}]" for count in (5, 50)]
     failed = {("stl", 1): "failed", ("rloo[num_samples=4]", 0): "diverged"}
     write_results(here / "several", ["stl", "rloo[num_samples=4]"], 3, problems=problems, statuses=failed, **LIGHT)
+    return here
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.fixture
+def folders(here, written):
+    """Copies of these results in the working folder."""
+    shutil.copytree(written, here, dirs_exist_ok=True)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, command, width):
+def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, command):
     from estbench.cli.console import console
 
     told = {}
-    for columns in (width, 2000):
+    for columns in (*WIDTHS, 2000):
         monkeypatch.setenv("COLUMNS", str(columns))
         console.cache_clear()
         ticks = itertools.count()  # so that all that is timed takes as long each time
@@ -74,17 +82,18 @@ def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, comm
         assert code == (2 if "mistake" in command else 0)
         told[columns] = out + err
     console.cache_clear()
-    for line in told[width].splitlines():
-        assert cell_len(line) <= width or LITERAL.search(line), line
-    # What a narrow terminal alone says is which columns it has left out, with all of their titles.
-    own = LEFT_OUT.findall(told[width])
-    assert bool(own) or "left out" not in told[width]
     wide = parts(told[2000])
-    for sentence in own:
-        titles = sentence.partition(":")[2].rpartition("(shown from")[0].replace("interval of", "")
-        assert {part.strip(";") for part in parts(titles)} <= {part.strip(";") for part in wide}
-    narrow = parts(LEFT_OUT.sub("", told[width])) - {part for part in parts(told[width]) if set(part) == {RULE}}
-    assert narrow <= wide
+    for width in WIDTHS:
+        for line in told[width].splitlines():
+            assert cell_len(line) <= width or LITERAL.search(line), line
+        # What a narrow terminal alone says is which columns it has left out, with all of their titles.
+        own = LEFT_OUT.findall(told[width])
+        assert bool(own) or "left out" not in told[width]
+        for sentence in own:
+            titles = sentence.partition(":")[2].rpartition("(shown from")[0].replace("interval of", "")
+            assert {part.strip(";") for part in parts(titles)} <= {part.strip(";") for part in wide}
+        narrow = parts(LEFT_OUT.sub("", told[width])) - {part for part in parts(told[width]) if set(part) == {RULE}}
+        assert narrow <= wide
 
 
 def test_without_a_width_a_pipe_has_whole_lines(estbench, here):

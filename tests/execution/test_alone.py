@@ -125,6 +125,7 @@ def neighbours(path):
     return {name: content for name, content in bits(path).items() if name.startswith(("reparam", "stl"))}
 
 
+@pytest.mark.slow
 def test_whatever_is_raised_is_the_failure_of_its_cell(tiny, tmp_path, evil):
     names = [*RAISED, *ELSEWHERE]
     handler = signal.getsignal(signal.SIGINT)

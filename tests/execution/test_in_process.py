@@ -13,6 +13,7 @@ from estbench.execution.task import TRIES
 from estbench.store import ResultsFolder
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_stops_alone_and_can_go_on(tiny, tmp_path, faults):
     tiny |= {"estimators": ["slow", "reparam"], "training": {"steps": 300, "batch_size": 16}}
     estbench.run(tiny, out=tmp_path / "whole", plugins=[faults])

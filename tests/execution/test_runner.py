@@ -119,6 +119,7 @@ class Later(Estimator):
 """
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("last", "status"), [(35, "done"), (20, "diverged")])
 def test_an_estimator_that_diverges_while_it_is_timed_is_timed_once(tiny, tmp_path, plugin, last, status):
     tiny |= {"estimators": ["later", "stl"], "throughput": {"rounds": 1, "steps": 40}}

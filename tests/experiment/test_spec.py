@@ -166,13 +166,20 @@ def test_a_setting_that_is_none_is_refused(text):
 @pytest.mark.parametrize("name", shipped_experiments())
 def test_a_shipped_experiment_says_what_it_asks_and_expects(name):
     experiment = read_experiment(find_experiment(name))
-    assert experiment.name == name
+    assert experiment.name == name.rpartition("/")[2]
     assert experiment.question.endswith("?")
     assert len(experiment.expect) > 20
 
 
 def test_the_shipped_experiments_are_there():
-    assert {"quickstart", "reparam_vs_reinforce"} <= set(shipped_experiments())
+    assert {"quickstart", "reparam_vs_reinforce", "papers/iwae", "papers/iwae_short"} <= set(shipped_experiments())
+
+
+def test_an_experiment_of_a_paper_has_a_name_of_its_own():
+    names = [name.rpartition("/")[2] for name in shipped_experiments()]
+    assert sorted(names) == sorted(set(names))
+    assert find_experiment("iwae_short") == find_experiment("papers/iwae_short")
+    assert find_experiment("iwae_short").parts[-2:] == ("papers", "iwae_short.toml")
 
 
 def test_the_quickstart_says_what_the_defaults_are():

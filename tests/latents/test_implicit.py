@@ -73,6 +73,7 @@ def test_the_kl_is_that_of_torch_and_of_many_draws(latents):
     assert float(score.abs().max()) < stats.norm.isf(1e-4 / (2 * 4 * 3))
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("latents", sorted(IMPLICIT))
 @pytest.mark.parametrize("estimator", ["implicit", "reinforce[baseline=ema]", "rloo", "detached"])
 def test_a_vae_with_them_trains(latents, estimator):

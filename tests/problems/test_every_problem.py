@@ -34,6 +34,7 @@ def suitable(variant):
     return ["reparam", "rloo"] if latents == "normal" else ["rloo"]
 
 
+@pytest.mark.slow_after(5)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_runs_and_leaves_finite_curves_and_gradients(variant, tiny, tmp_path, one_thread):
     chosen = suitable(variant)

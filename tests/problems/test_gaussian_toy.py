@@ -62,6 +62,7 @@ def test_the_exact_value_and_gradient_are_those_of_the_expected_cost(cost, m, s,
     torch.testing.assert_close(log_scale, torch.full_like(loc, -spread), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize(("m", "s", "k"), PLACES)
 @pytest.mark.parametrize("cost", COSTS)
 def test_variances_of_score_function_and_pathwise_estimates(cost, m, s, k):

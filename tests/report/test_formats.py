@@ -30,6 +30,7 @@ def test_an_unknown_format_is_named(names, said):
         as_formats(names)
 
 
+@pytest.mark.slow
 def test_the_report_holds_what_was_chosen_alone(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 2, replicates=0)
     page = build(path)

@@ -145,6 +145,7 @@ def test_records_may_say_anything_about_their_metrics(path, tmp_path, facts):
     assert [metric.better for metric in found] == ([""] if isinstance(facts, dict) else [])
 
 
+@pytest.mark.slow
 def test_a_metric_is_a_plot(path):
     plots = estbench.load(path).plot
     assert plots.metrics("weights").axes[0].get_ylabel() == "largest weight (1/pixel)"

@@ -170,6 +170,7 @@ def test_every_table_is_made_from_fields_of_its_own(analysis):
         assert {len(row) for row in table.rows} == {len(titles)}
 
 
+@pytest.mark.slow
 def test_a_table_that_is_registered_is_in_the_page_and_among_the_files(tmp_path, made_up):
     path = write_results(tmp_path / "r", ["reparam", "stl"], 1, replicates=0, rounds=2)
     page = build(path, ["html", "csv"]).read_text(encoding="utf-8")

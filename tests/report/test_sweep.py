@@ -149,6 +149,7 @@ def test_options_of_estimators_are_tuned_and_those_of_problems_are_not(tmp_path)
     assert {trial.estimator for trial in select(both).trials} == {"reinforce"}
 
 
+@pytest.mark.slow
 def test_a_report_of_a_sweep_says_how_it_chose(tmp_path):
     path = swept(tmp_path / "r")
     page = build(path, ["html", "csv", "svg"]).read_text()

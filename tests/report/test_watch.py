@@ -78,6 +78,7 @@ def test_a_folder_that_is_not_there_has_no_marks(tmp_path):
     assert marks([tmp_path / "none"]) == ()
 
 
+@pytest.mark.slow
 def test_only_a_watched_page_refreshes(folder):
     plain = build(folder, ["html"]).read_bytes()
     assert b'http-equiv="refresh"' not in plain

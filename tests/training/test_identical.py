@@ -54,6 +54,7 @@ def test_a_cell_computed_twice_is_the_same_and_leaves_torchs_randomness_alone(tr
     assert train_cell(estimator, name="second").bits == first.bits
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("estimator", ["reparam", "reinforce[baseline=ema]", "reinforce[baseline=nvil]"])
 def test_measuring_leaves_training_bit_identical(train_cell, estimator):
     """The last weights, with the probe on and off and with bounds at different places and of different sizes."""

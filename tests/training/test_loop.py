@@ -208,6 +208,7 @@ DIVERGES = {
 }
 
 
+@pytest.mark.slow_after(8)
 @pytest.mark.parametrize("every", [4, 7, 10, 1000])
 @pytest.mark.parametrize("how", DIVERGES)
 def test_the_step_of_divergence_does_not_depend_on_when_one_looks(train_cell, plugin, how, every):

@@ -24,6 +24,7 @@ def trained_bits(trained):
     return weights, curves
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_probes_and_bounds_change_no_bit(train_cell, kind, side):
@@ -37,6 +38,7 @@ def test_probes_and_bounds_change_no_bit(train_cell, kind, side):
     assert plain.record["fingerprints"]["final_weights"] != watched.record["fingerprints"]["final_weights"]
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_run_goes_on_to_the_same_bits(train_cell, stop_at, kind, side):

@@ -90,6 +90,7 @@ def undisturbed():
     return {}
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("estimator", ["reparam", "reinforce[baseline=nvil]"])
 @pytest.mark.parametrize("metric", RUDE, ids=lambda metric: metric.__name__)
 def test_no_metric_changes_a_run(train_cell, undisturbed, estimator, metric):

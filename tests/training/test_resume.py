@@ -35,6 +35,7 @@ def wait_for(what, seconds: float = 60):
     return found
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("steps", [(1,), (10,), (17, 5)], ids=str)
 def test_an_interrupted_run_ends_with_the_same_bits(train_cell, stop_at, estimator, steps):
@@ -56,6 +57,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(train_cell, stop_at, estimat
     assert not (finished.path / "checkpoint.pt").exists()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("estimator", ["disarm", "reinforce[baseline=nvil]", "relax"])
 def test_both_layers_of_a_hierarchical_vae_go_on_too(train_cell, stop_at, estimator):
     problems = {"problems": ["hierarchical_vae[dataset=digits,latent_size=4,hidden=[6],prior=learned]"]}
@@ -116,6 +118,7 @@ def damages(content: bytes) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("damage", damages(bytes(100)))
 def test_a_damaged_checkpoint_means_a_new_start(train_cell, stop_at, damage):
     whole = train_cell(name="whole")
@@ -152,6 +155,7 @@ UNFIT = {
 }
 
 
+@pytest.mark.slow_after(3)
 @pytest.mark.parametrize("unfit", UNFIT)
 def test_a_checkpoint_that_does_not_fit_means_a_new_start_too(train_cell, stop_at, unfit):
     """It is whole and has the right key; what was taken over before the defect shows is given back."""
@@ -179,9 +183,8 @@ def test_a_checkpoint_of_another_cell_is_ignored(train_cell, stop_at):
     assert finished.bits == whole.bits
 
 
-@pytest.mark.parametrize(
-    "estimator", ["reinforce[baseline=nvil]", *(pytest.param(name, marks=pytest.mark.slow) for name in ESTIMATORS[:2])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["reinforce[baseline=nvil]", *ESTIMATORS[:2]])
 def test_a_run_that_was_killed_ends_with_the_same_bits(train_cell, tiny_file, tmp_path, environment, estimator):
     changes = {"training.steps": 1000, "evaluation.every": 50}
     by_name = {key.replace(".", "__"): value for key, value in changes.items()}

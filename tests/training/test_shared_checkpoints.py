@@ -83,6 +83,7 @@ def test_checkpoints_that_are_there_are_used_and_damaged_ones_made_anew(train_ce
     assert (folder / "1.pt").read_bytes() == before
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("looks", [1, 2, 3, 12])
 def test_an_interruption_goes_on_to_the_same_bits(train_cell, stop_at, looks):
     whole = train_cell(LEARNED, name="whole", **SHARED)

@@ -174,8 +174,8 @@ def draw_bound(
         ends = [Label(place(course.end, low, high), texts[course.label], styles[course.label]) for course in courses]
         draw_labels(axes, ends, height)
 
-    drawn = pd.DataFrame([row for course in courses for row in _drawn_rows(course, view)])
-    for label, rows in drawn.groupby("estimator", sort=False):
+    drawn = [row for course in courses for row in _drawn_rows(course, view)]
+    for label, rows in pd.DataFrame(drawn).groupby("estimator", sort=False):
         for _, of_seed in rows.groupby("seed", sort=False):
             canvas.add_points(axes, styles[str(label)], _points(of_seed, view))
     others = [row for course in courses for row in _rows_by_seed(course.mean, course.label, view)]
@@ -188,7 +188,7 @@ def draw_bound(
         alt=_alt(view, courses) + missing,
         caption=_caption(courses, outside, view) + missing,
         reading=GAP if view.best is not None else view.axis.reading,
-        data=pd.concat([drawn, pd.DataFrame(others, columns=drawn.columns)], ignore_index=True),
+        data=pd.DataFrame(drawn + others),
     )
 
 

@@ -20,6 +20,7 @@ def problem_of(latents, name="decoder"):
     return problem
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("latents", ["bernoulli", "categorical", "normal"])
 def test_the_moments_are_those_of_many_draws(latents):
     """n = 200,000; 5 standard errors for each of at most 30 coordinates: a false alarm once in 50,000."""

@@ -52,6 +52,7 @@ def test_a_bias_as_small_as_is_stated_is_seen():
     assert seen >= 17
 
 
+@pytest.mark.slow
 def test_no_bias_is_seen_where_there_is_none():
     """Each of 40 times, with a false-alarm rate of 40 x 12 / 100 x 1e-4 = 5e-4 for all of them."""
     assert all(test.unbiased for seed in range(40) for test in run_bias_tests(Correct(), QUADRATIC, COORDINATES, seed))

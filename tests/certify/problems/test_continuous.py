@@ -19,6 +19,7 @@ def test_each_family_has_three_problems_under_both_kls():
         assert {problem.analytic_kl for problem in problems} == ({False} if family == "student-t" else {True, False})
 
 
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("problem", CONTINUOUS, ids=lambda problem: problem.name)
 def test_the_exact_objective_is_the_mean_of_many_draws(problem):
     """n = 200,000 draws; a z-test for each of two examples, false alarm 1e-4 over all problems."""

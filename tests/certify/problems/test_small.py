@@ -11,7 +11,11 @@ from estbench.certify.problems.base import WEIGHTS
 EPSILON = 1e-6
 
 
-@pytest.mark.parametrize("problem", [*SMALL, *CONTINUOUS, *WIDE], ids=lambda problem: problem.name)
+# Those of many draws or examples take seconds each.
+PROBLEMS = [*SMALL, *CONTINUOUS, *(pytest.param(problem, marks=pytest.mark.slow) for problem in WIDE)]
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)
 def test_the_exact_gradient_is_the_derivative_of_the_exact_value(problem):
     """Central differences of L, example by example: error of order epsilon^2 and of rounding over epsilon."""
     gradient = problem.exact_gradient()

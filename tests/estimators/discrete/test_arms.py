@@ -26,6 +26,7 @@ def pair_probability(factor, m, samples):
     return m - m * (1 - m) / float(value)
 
 
+@pytest.mark.slow_after(6)
 @pytest.mark.parametrize("copula", COPULAS)
 @pytest.mark.parametrize("samples", [3, 4, 10])
 @pytest.mark.parametrize("m", [0.05, 0.3, 0.5])

@@ -20,6 +20,7 @@ SOFT = ("gumbel-softmax", "gumbel-softmax[kl=concrete]")
 COORDINATES = 200  # more than all z-scores that an estimator is judged by here
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("variant", HARD)
 @pytest.mark.parametrize("problem", **named(EXPONENTIAL))
 def test_a_hard_sample_biases_the_encoder_alone(variant, problem):
@@ -40,6 +41,7 @@ def test_a_soft_sample_biases_the_decoder_as_well(variant, problem):
         assert tests[group].bias > 0.02
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("temperature", [0.3, 1.0])
 @pytest.mark.parametrize("problem", **named([*QUADRATIC, *DECODER]))
 def test_averaging_over_the_noise_given_the_sample_keeps_the_mean_and_lowers_the_variance(problem, temperature):

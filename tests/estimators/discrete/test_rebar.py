@@ -77,6 +77,7 @@ def test_the_decoder_learns_from_the_hard_sample_alone():
         seen.clear()
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("problem", [BITS[0], ONE_HOT[0]], ids=["bernoulli", "categorical"])
 @pytest.mark.parametrize("variant", ["rebar", "relax[hidden=8]"])
 def test_learning_lowers_the_variance_and_leaves_the_mean_where_it_is(variant, problem):

@@ -38,6 +38,7 @@ def test_without_its_control_variates_it_is_rloo():
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_learning_lowers_the_variance():
     problem = BITS[1]
     estimator = prepared("rodeo[hidden=20]", problem.objective(problem.leaf_tensors()))

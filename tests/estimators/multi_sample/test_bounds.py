@@ -175,6 +175,7 @@ def by_quadrature(variant):
     return mean, float(mass @ (gradients - mean).square())
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("variant", "mean", "variance"),
     [("iwae", 0.1637, 0.558), ("dreg", 0.1637, 0.0022), ("stl-iwae", 0.739, 0.027)],
@@ -186,6 +187,7 @@ def test_pathwise_gradients_of_the_gaussian_example_have_the_known_moments(varia
     assert found[1] == pytest.approx(variance, abs={0.558: 2e-3, 0.0022: 5e-5, 0.027: 5e-4}[variance])
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("variant", DRAWN)
 def test_draws_on_the_gaussian_example_have_the_mean_of_the_quadrature(variant, largest_z):
     """400,000 draws each; the chance of any false alarm among them all is 1e-4."""
@@ -195,6 +197,7 @@ def test_draws_on_the_gaussian_example_have_the_mean_of_the_quadrature(variant, 
     assert abs(z) < largest_z(len(DRAWN))
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("variant", ["stl-iwae", "ovis[gamma=1]", "rws"])
 def test_draws_on_the_gaussian_example_show_the_declared_biases(variant):
     torch.manual_seed(1)

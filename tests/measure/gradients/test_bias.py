@@ -74,6 +74,7 @@ def test_a_reference_of_many_draws_finds_the_same():
     assert caught["encoder", "bias2"]["low"] > 0
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 @pytest.mark.parametrize("both", [False, True], ids=["exact", "estimated"])
 def test_the_squared_bias_is_unbiased_and_its_interval_covers(shift, both, largest_z):

@@ -170,6 +170,7 @@ def test_between_examples_is_the_analysis_of_variance_with_an_interval_of_the_ex
     assert found.value == pytest.approx(np.trace(np.cov(means, rowvar=False)) / 7)
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(("between", "within"), [(1.0, 1.0), (0.0, 1.0), (0.2, 9.0), (2.0, 0.0)])
 def test_the_data_s_share_finds_the_variance_of_a_random_effects_model(between, within, largest_z):
     """2,000 simulations of g_rb = m_b + e_rb, B = 8, R = 4 in chunks of 2, D = 2; unbiased for D * between / B."""

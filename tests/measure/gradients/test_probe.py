@@ -106,6 +106,7 @@ def check(moments, where, expected, allowed, *, log=False):
     assert low < value < high
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("variant", ["reparam", "reinforce"])
 def test_moments_in_weight_space_are_the_closed_forms(variant, linear_gaussian, batch, largest_z):
     """loc = w x + b gives w the weight x_b and b the weight 1; s is the same number for all. R = 2,000."""

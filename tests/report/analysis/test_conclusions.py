@@ -385,6 +385,7 @@ def test_a_profile_counts_what_all_have_an_outcome_for(analysis):
     assert tasks["reinforce"][0] == math.inf
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_words(folder):
     first, second = analyse(folder), analyse(folder)
     assert repr(first.conclusions) == repr(second.conclusions)  # NaN is not equal to itself
@@ -412,6 +413,7 @@ def test_the_best_is_bold_only_where_it_is_shown(tmp_path):
     assert not any(entry.best for table in all_tables(few) for entries in table.rows for entry in entries)
 
 
+@pytest.mark.slow
 def test_a_target_that_is_given_is_the_one_compared(tmp_path):
     problems = ["vae", "vae[latent=5]"]
     analysis = analyse(write_results(tmp_path / "r", ["reparam", "stl"], 3, target=-126, problems=problems))

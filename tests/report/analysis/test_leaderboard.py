@@ -76,6 +76,7 @@ def situation(request, tmp_path_factory):
     return analysis, {label: rows.set_index("seed")["test_elbo"] for label, rows in cells.groupby("estimator")}
 
 
+@pytest.mark.slow_after(3)
 def test_the_board_is_what_the_cells_say(situation):
     analysis, finals = situation
     (board,) = analysis.leaderboards

@@ -21,6 +21,7 @@ def analysis(tiny, tmp_path):
     return found
 
 
+@pytest.mark.slow
 def test_nothing_is_said_where_nothing_is_missing(analysis):
     assert omissions(analysis) == []
 

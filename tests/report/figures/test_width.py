@@ -18,9 +18,8 @@ def records(tmp_path_factory):
     return analyse(write_results(tmp_path_factory.mktemp("width") / "r", LABELS, 3))
 
 
-@pytest.mark.parametrize(
-    "width", [3.3, 12, pytest.param(5.5, marks=pytest.mark.slow), pytest.param(7.4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize("width", [3.3, 12, 5.5, 7.4])
 def test_figures_are_as_wide_as_asked_for_and_hold_their_text(records, width):
     figures = all_figures(records, width)
     assert len(figures) > 10
@@ -35,6 +34,7 @@ def test_figures_are_as_wide_as_asked_for_and_hold_their_text(records, width):
         assert -0.02 <= drawn.y0 < drawn.y1 <= each.figure.get_size_inches()[1] + 0.02, each.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 3.3])
 def test_fonts_of_a_pdf_are_of_type_42(records, tmp_path, width):
     build(records, ["pdf", "html"], out=tmp_path, width=width)

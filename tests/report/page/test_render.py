@@ -271,6 +271,7 @@ def test_the_papers_are_cited(tmp_path, page):
 ENTRY = "@misc{mine2026,\n  title = {A <script>alert(1)</script> & B},\n  note = {\u202e}\n}"
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("bibtex", "cited"),
     [
@@ -369,6 +370,7 @@ def every(status):
     return {(estimator, seed): status for estimator in TWO for seed in (0, 1)}
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -413,6 +415,7 @@ def test_failed_runs_are_named_with_their_reasons(tmp_path, reasons, said):
     assert any(said in notice for notice in analyse(path).notices)
 
 
+@pytest.mark.slow
 def test_bare_records_make_a_report(tmp_path):
     path = write_results(tmp_path / "r", TWO, 1)
     for record in path.glob("cells/*/cell.json"):
@@ -461,6 +464,7 @@ def test_a_report_that_cannot_be_written_is_an_error(tmp_path):
         build(path, ["md"])
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_is_needed_and_torch_never(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0)
     script = f"""
