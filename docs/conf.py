@@ -28,6 +28,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_execution_in_temp = True  # they write results/
 nb_merge_streams = True
 
 # Python.

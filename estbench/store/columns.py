@@ -120,7 +120,12 @@ THROUGHPUT = RecordedTable(
         Column("steps", INTEGER, "training steps in the round", "steps"),
         Column("seconds", NUMBER, "time of the round", "seconds"),
         Column("evaluations_per_example", INTEGER, "calls of f for each example and step", "evaluations"),
-        Column("peak_memory_bytes", INTEGER, "peak memory in the round: of torch on CUDA, of the process on a CPU; absent if it is not known", "bytes"),
+        Column(
+            "peak_memory_bytes",
+            INTEGER,
+            "peak memory in the round: of torch on CUDA, of the process on a CPU; absent if it is not known",
+            "bytes",
+        ),
         Column("device", TEXT, "cpu or cuda"),
         Column("device_name", TEXT, "the name of the device, as its maker has it"),
         Column("threads", INTEGER, "threads of torch", "threads"),

@@ -58,7 +58,8 @@ def public_addresses() -> dict[str, str]:
     found: dict[str, str] = {}
     for module in MODULES:
         for name, each in public_names(module).items():
-            found.setdefault(f"{each.__module__}.{each.__qualname__}", f"{module}.{name}")
+            if not inspect.ismethod(each):  # the names() of several registries have one definition
+                found.setdefault(f"{each.__module__}.{each.__qualname__}", f"{module}.{name}")
     return found
 
 

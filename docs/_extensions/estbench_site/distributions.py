@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -56,7 +56,9 @@ def example_of(name: str, replicates: int = REPLICATES) -> Example:
     if toy is not None:
         return Example(toy, _draw_on_toy(name, toy, replicates), compared, _draw_on_toy(compared, toy, replicates))
     small = small_problems_for(cls.supports, {bound})[0]
-    return Example(small.name, _draw_on_small(name, small, replicates), compared, _draw_on_small(compared, small, replicates))
+    return Example(
+        small.name, _draw_on_small(name, small, replicates), compared, _draw_on_small(compared, small, replicates)
+    )
 
 
 def _draw_on_toy(name: str, toy: str, replicates: int) -> list[Draws]:
@@ -96,17 +98,25 @@ def draw_picture(example: Example, theme: str, file: Path) -> None:
     ink, soft = colours["ink"], colours["soft"]
     recoloured = {
         name: soft if name in {"axes.edgecolor", "xtick.color", "ytick.color"} else ink
-        for name in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "xtick.labelcolor")
+        for name in (
+            "text.color",
+            "axes.labelcolor",
+            "axes.edgecolor",
+            "xtick.color",
+            "ytick.color",
+            "xtick.labelcolor",
+        )
     }
-    with plt.rc_context({**RC, **recoloured, "axes.grid": False}):
+    settings: Any = {**RC, **recoloured, "axes.grid": False}
+    with plt.rc_context(settings):
         figure, axes = plt.subplots(
             1, len(example.draws), figsize=(7.4, 2.5), squeeze=False, layout="constrained", facecolor="none"
         )
         for place, ours, other in zip(axes[0], example.draws, example.others, strict=True):
-            edges = _edges(ours, other)
+            edges = np.linspace(*span_of(ours, other), BINS)
             place.set_facecolor("none")
-            place.hist(np.clip(ours.values, edges[0], edges[-1]), edges, color=colours["fill"], alpha=0.85)
-            place.hist(np.clip(other.values, edges[0], edges[-1]), edges, histtype="step", color=soft, linewidth=1.2)
+            place.hist(ours.values, edges, color=colours["fill"], alpha=0.85)
+            place.hist(other.values, edges, histtype="step", color=soft, linewidth=1.2)
             place.axvline(ours.exact, color=colours["line"], linewidth=1.6)
             place.set_xlabel(f"gradient of {ours.coordinate}")
             place.set_yticks([])
@@ -115,9 +125,14 @@ def draw_picture(example: Example, theme: str, file: Path) -> None:
         plt.close(figure)
 
 
-def _edges(ours: Draws, other: Draws) -> NDArray[np.float64]:
-    """Return the edges of bins over the central 99 % of both; the rest is in the first bin and in the last."""
-    both = np.concatenate([np.quantile(each.values, [0.005, 0.995]) for each in (ours, other)])
-    low, high = min(both.min(), ours.exact), max(both.max(), ours.exact)
-    margin = 0.03 * (high - low) or 1.0
-    return np.linspace(low - margin, high + margin, BINS)
+def span_of(ours: Draws, other: Draws) -> tuple[float, float]:
+    """Return the span of the picture: the central 94 % of both estimators, and the exact value."""
+    ends = np.concatenate([np.quantile(each.values, [0.03, 0.97]) for each in (ours, other)])
+    low, high = min(float(ends.min()), ours.exact), max(float(ends.max()), ours.exact)
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def share_outside(draws: Draws, span: tuple[float, float]) -> float:
+    """Return the share of the values that the picture does not show."""
+    return float(((draws.values < span[0]) | (draws.values > span[1])).mean())

@@ -13,9 +13,9 @@ TAG, LINK = re.compile(r"<(?=[A-Za-z/!?])"), re.compile(r"\]\(")
 
 
 def to_markdown(documentation: str) -> str:
-    """Return a docstring as Markdown: its equations and examples as blocks of code, its section titles in bold.
+    r"""Return a docstring as Markdown: its equations and examples as blocks of code, its section titles in bold.
 
-    >>> to_markdown("One draw.\\n\\n    z = mu + eps").splitlines()
+    >>> to_markdown("One draw.\n\n    z = mu + eps").splitlines()
     ['One draw.', '', '```text', 'z = mu + eps', '```']
     """
     lines = documentation.splitlines()
@@ -64,10 +64,10 @@ def keep_equations(lines: list[str]) -> list[str]:
 
 
 def to_restructured_text(lines: list[str]) -> list[str]:
-    """Return a docstring's lines with its equations kept, and stars and bars of formulas in the text as they are.
+    r"""Return a docstring's lines with its equations kept, and stars and bars of formulas in the text as they are.
 
     >>> to_restructured_text(["Shape (*R, B), with *any* R, as ``(*R, B)``."])
-    ['Shape (\\\\*R, B), with *any* R, as ``(*R, B)``.']
+    ['Shape (\\*R, B), with *any* R, as ``(*R, B)``.']
     """
     written, literal = [], False
     for line in keep_equations(lines):

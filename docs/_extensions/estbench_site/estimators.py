@@ -11,10 +11,10 @@ import estbench
 from estbench.certify import certified_variants
 from estbench.cli.list import LISTINGS
 from estbench.estimators import BIBTEX, ESTIMATORS, describe, requires
-from estbench_site.distributions import Example
+from estbench_site.distributions import Example, share_outside, span_of
 from estbench_site.docstrings import to_markdown
-from estbench_site.markdown import code, hidden_toctree, page, section, table, yes_or_no
 from estbench_site.fields import fields_table
+from estbench_site.markdown import code, hidden_toctree, page, section, table, yes_or_no
 from estbench_site.standings import standings_table
 
 FACTS = {
@@ -23,6 +23,13 @@ FACTS = {
     "evaluations": "evaluations of f, for each example and step",
     "needs_differentiable_f": "needs the derivative of f",
     "version": "version of its estimate",
+}
+# The folders of estbench/estimators/, in the order of the overview.
+KINDS = {
+    "score_function": "Any latents",
+    "continuous": "Continuous latents",
+    "discrete": "Discrete latents",
+    "multi_sample": "The multi-sample bound",
 }
 
 
@@ -46,30 +53,24 @@ def estimator_page(name: str, example: Example | None = None) -> str:
 
 
 def overview_page() -> str:
-    """Return the table of all estimators, by family, and their pages."""
+    """Return the tables of all estimators, one for each kind of latents, and their pages."""
     entries = LISTINGS["estimators"]()
-    families = dict.fromkeys(entry["family"] for entry in entries)
-    titles = ["estimator", "summary", "requires of q", "unbiased", "evaluations", "certificate"]
+    facts = ("summary", "requires", "unbiased", "evaluations", "certificate")
+    rows: dict[str, list[list[str]]] = {}
+    for entry in entries:
+        row = [f"[{entry['name']}]({entry['name']}.md)", *(yes_or_no(entry[fact]) for fact in facts)]
+        rows.setdefault(_kind(ESTIMATORS.get(entry["name"])), []).append(row)
     sections = [
-        section(
-            family.capitalize(),
-            table(
-                titles,
-                [
-                    [
-                        f"[{entry['name']}]({entry['name']}.md)",
-                        entry["summary"],
-                        *(yes_or_no(entry[fact]) for fact in ("requires", "unbiased", "evaluations", "certificate")),
-                    ]
-                    for entry in entries
-                    if entry["family"] == family
-                ],
-            ),
-        )
-        for family in families
+        section(kind, table(["estimator", *facts], rows[kind])) for kind in sorted(rows, key=[*KINDS.values()].index)
     ]
-    listed = [entry["name"] for entry in sorted(entries, key=lambda entry: str(entry["name"]))]
+    listed = sorted(str(entry["name"]) for entry in entries)
     return page("Estimators", *sections, hidden_toctree(listed))
+
+
+def _kind(cls: type) -> str:
+    """Return the kind of an estimator: by the folder of its source."""
+    folder = cls.__module__.removeprefix("estbench.estimators.").partition(".")[0]
+    return KINDS.get(folder, KINDS["score_function"])
 
 
 def _source(cls: type) -> str:
@@ -86,16 +87,16 @@ def _describe_example(name: str, example: Example) -> str:
     drawn = len(example.draws[0].values)
     other = "" if name == example.compared else f" Outline: `{example.compared}` on the same problem, for comparison."
     caption = (
-        f"Histogram of {drawn:,} independent estimates on {where}, with the defaults and with learned parts as they start."
-        f" Filled: `{name}`. Vertical line: the exact gradient.{other} The first bin and the last one hold all values"
-        " beyond them."
+        f"Histogram of {drawn:,} independent estimates on {where}, with the defaults and untrained parts."
+        f" Filled: `{name}`. Vertical line: the exact gradient.{other}"
     )
-    titles = ["gradient of", "exact", "mean of the estimates, ± standard error", f"variance of {code(name)}"]
+    titles = ["gradient of", "exact", "mean, ± its standard error", "outside the picture", f"variance of {code(name)}"]
     rows = [
         [
             ours.coordinate,
             f"{ours.exact:.4f}",
             f"{ours.values.mean():.4f} ± {ours.values.std(ddof=1) / np.sqrt(drawn):.4f}",
+            f"{share_outside(ours, span_of(ours, others)):.1%}",
             f"{ours.values.var(ddof=1):.3g}",
             f"{others.values.var(ddof=1):.3g}",
         ]

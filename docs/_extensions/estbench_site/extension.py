@@ -23,6 +23,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("source-read", _lead_links)
     app.connect("autodoc-process-docstring", _mend_docstring, priority=100)  # before napoleon
     app.connect("missing-reference", _find_public_name)
+    app.connect("sphinx-click-process-options", _mend_metavars)
     app.connect("build-finished", _publish)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -41,6 +42,11 @@ def _mend_docstring(app: Sphinx, kind: str, name: str, documented: Any, options:
     lines[:] = to_restructured_text(lines)
     if kind in {"attribute", "property", "data"}:
         lines[:0] = ["..", ""]  # without this comment, napoleon reads "The steps: ..." as a type and its description
+
+
+def _mend_metavars(app: Sphinx, context: Any, lines: list[str]) -> None:
+    """Give NAME[opts] back the bracket that sphinx-click takes from its end."""
+    lines[:] = [line.replace("[opts>", "[opts]>") for line in lines]
 
 
 def _find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element) -> Element | None:

@@ -8,9 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from estbench.experiment.training import MOST
 from estbench_site.docstrings import to_markdown
 from estbench_site.markdown import code, table
 
+# MOST is a limit of counters, which no setting comes near: it is left out.
 LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
@@ -57,7 +59,7 @@ def type_in_words(schema: dict[str, Any]) -> str:
         return f"list of: {type_in_words(schema['items'])}" if "items" in schema else "list"
     if schema.get("type") == "object":
         return f"table of: {type_in_words(schema['additionalProperties'])}"
-    limits = [words.format(schema[limit]) for limit, words in LIMITS.items() if limit in schema]
+    limits = [words.format(schema[limit]) for limit, words in LIMITS.items() if schema.get(limit, MOST) != MOST]
     return ", ".join([TYPES.get(schema.get("type", ""), "any"), *limits])
 
 

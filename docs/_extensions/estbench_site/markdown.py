@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; a text that has | in it stays in its cell.
+    r"""Return a table; a text that has | in it stays in its cell.
 
     >>> print(table(["name", "n"], [["|b|", 2]]))
     | name | n |
     |:---|:---|
-    | \\|b\\| | 2 |
+    | \|b\| | 2 |
     """
     lines = [titles, *rows]
     written = ["| " + " | ".join(_cell(each) for each in line) + " |" for line in lines]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from estbench.cli import COMMANDS
 from estbench.experiment import Evaluation, Experiment, Probe, Schedule, Throughput, Training
 from estbench.store.columns import LABELS, TABLES, Column
@@ -9,7 +11,7 @@ from estbench_site.docstrings import to_markdown
 from estbench_site.fields import fields_table
 from estbench_site.markdown import code, page, section, table
 
-SECTIONS = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "[training]": Training,
     "[evaluation]": Evaluation,
     "[probe]": Probe,

@@ -16,10 +16,10 @@ LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<target>[^)#\s:]+)(?P<ancho
 
 
 def drop_empty_globs(text: str, docs: Path) -> str:
-    """Return a page without the patterns of its toctrees that no page matches: Sphinx would warn of them.
+    r"""Return a page without the patterns of its toctrees that no page matches: Sphinx would warn of them.
 
-    >>> drop_empty_globs("* [a](b.md)\\n\\nreference/*\\nnone_*", DOCS)
-    '* [a](b.md)\\n\\nreference/*\\n'
+    >>> drop_empty_globs("* [a](b.md)\n\nreference/*\nnone_*", DOCS)
+    '* [a](b.md)\n\nreference/*\n'
     """
 
     def keep(match: re.Match[str]) -> str:

@@ -25,8 +25,8 @@ def standings_table(name: str) -> str:
     rows = [
         [
             f"[{folder}](../experiments/{folder}.md)",
-            code(board.problem),
             code(entrant.estimator),
+            code(entry.names[board.problem]) if len(entry.boards) > 1 else "",
             NOTHING if entrant.rank is None else f"{entrant.rank} of {len(board.entrants)}",
             format_interval(entrant.bound, lambda nats: fixed(nats, 1)) if entrant.bound.n else NOTHING,
             board.metric.upper(),
@@ -41,7 +41,19 @@ def standings_table(name: str) -> str:
     ]
     if not rows:
         return ""
-    titles = ["experiment", "problem", "variant", "rank", "test bound, nats", "bound", "seeds", "variance", "ended runs"]
+    titles = [
+        "experiment",
+        "variant",
+        "problem",
+        "rank",
+        "test bound, nats",
+        "bound",
+        "seeds",
+        "variance",
+        "ended runs",
+    ]
+    kept = [at for at in range(len(titles)) if any(str(row[at]) for row in rows)]  # columns with something in them
+    titles, rows = [titles[at] for at in kept], [[row[at] for at in kept] for row in rows]
     note = (
         "In brackets: the 95 % t interval over seeds. Variance: of the encoder's gradient, relative to the reference of"
         " the experiment. An estimator with a collapsed run has no rank."
