@@ -92,35 +92,22 @@ def _first_coordinate(parameter: str, values: torch.Tensor, exact: torch.Tensor)
     return Draws(coordinate, values[:, 0].double().numpy(), float(exact[0]))
 
 
-def draw_picture(example: Example, theme: str, file: Path) -> None:
-    """Write the histogram of every coordinate as SVG: the estimator filled, the compared one in outline."""
+def draw_picture(ours: Draws, other: Draws, theme: str, file: Path) -> None:
+    """Write the histogram of a coordinate as SVG: the estimator filled, the compared one in outline."""
     colours = THEMES[theme]
     ink, soft = colours["ink"], colours["soft"]
-    recoloured = {
-        name: soft if name in {"axes.edgecolor", "xtick.color", "ytick.color"} else ink
-        for name in (
-            "text.color",
-            "axes.labelcolor",
-            "axes.edgecolor",
-            "xtick.color",
-            "ytick.color",
-            "xtick.labelcolor",
-        )
-    }
-    settings: Any = {**RC, **recoloured, "axes.grid": False}
+    softer, darker = ("axes.edgecolor", "xtick.color"), ("text.color", "axes.labelcolor", "xtick.labelcolor")
+    settings: Any = {**RC, **dict.fromkeys(softer, soft), **dict.fromkeys(darker, ink), "axes.grid": False}
     with plt.rc_context(settings):
-        figure, axes = plt.subplots(
-            1, len(example.draws), figsize=(7.4, 2.5), squeeze=False, layout="constrained", facecolor="none"
-        )
-        for place, ours, other in zip(axes[0], example.draws, example.others, strict=True):
-            edges = np.linspace(*span_of(ours, other), BINS)
-            place.set_facecolor("none")
-            place.hist(ours.values, edges, color=colours["fill"], alpha=0.85)
-            place.hist(other.values, edges, histtype="step", color=soft, linewidth=1.2)
-            place.axvline(ours.exact, color=colours["line"], linewidth=1.6)
-            place.set_xlabel(f"gradient of {ours.coordinate}")
-            place.set_yticks([])
-            place.spines["left"].set_visible(False)
+        figure, place = plt.subplots(figsize=(3.7, 2.2), layout="constrained", facecolor="none")
+        edges = np.linspace(*span_of(ours, other), BINS)
+        place.set_facecolor("none")
+        place.hist(ours.values, edges, color=colours["fill"], alpha=0.85)
+        place.hist(other.values, edges, histtype="step", color=soft, linewidth=1.2)
+        place.axvline(ours.exact, color=colours["line"], linewidth=1.6)
+        place.set_xlabel(f"gradient of {ours.coordinate}")
+        place.set_yticks([])
+        place.spines["left"].set_visible(False)
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
         plt.close(figure)
 

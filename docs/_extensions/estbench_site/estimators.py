@@ -11,7 +11,7 @@ import estbench
 from estbench.certify import certified_variants
 from estbench.cli.list import LISTINGS
 from estbench.estimators import BIBTEX, ESTIMATORS, describe, requires
-from estbench_site.distributions import Example, share_outside, span_of
+from estbench_site.distributions import THEMES, Example, share_outside, span_of
 from estbench_site.docstrings import to_markdown
 from estbench_site.fields import fields_table
 from estbench_site.markdown import code, hidden_toctree, page, section, table, yes_or_no
@@ -50,6 +50,11 @@ def estimator_page(name: str, example: Example | None = None) -> str:
         section("In the committed results", standings_table(name)),
         section("Citation", f"```bibtex\n{citation}\n```" if citation else ""),
     )
+
+
+def picture_of(name: str, at: int, theme: str) -> str:
+    """Return the name of the file with the picture of one coordinate, beside the page."""
+    return f"{name}-{at + 1}-{theme}.svg"
 
 
 def overview_page() -> str:
@@ -105,10 +110,11 @@ def _describe_example(name: str, example: Example) -> str:
     titles.append(f"variance of {code(example.compared)}")
     if name == example.compared:
         titles, rows = titles[:-1], [row[:-1] for row in rows]
-    alternative = f"Histogram of gradient estimates of {name} with the exact gradient as a line"
     pictures = [
-        f"```{{image}} {name}-{theme}.svg\n:class: only-{theme}\n:width: 100%\n:alt: {alternative}\n```"
-        for theme in ("light", "dark")
+        f"```{{image}} {picture_of(name, at, theme)}\n:class: gradient only-{theme}\n"
+        f":alt: Histogram of estimates by {name} of the gradient of {ours.coordinate}, the exact value as a line\n```"
+        for theme in THEMES
+        for at, ours in enumerate(example.draws)
     ]
     return "\n\n".join([*pictures, caption, table(titles, rows)])
 

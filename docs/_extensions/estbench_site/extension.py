@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from estbench_site.docstrings import to_restructured_text
 from estbench_site.pages import write_pages
 from estbench_site.repository import drop_empty_globs, link_to_repository, publish
 
+UNREADABLE = re.compile(r"(?<== )<[a-z][^,)]*>")
+
 
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Connect the parts to the steps of a build."""
     app.connect("builder-inited", _write)
     app.connect("source-read", _lead_links)
     app.connect("autodoc-process-docstring", _mend_docstring, priority=100)  # before napoleon
+    app.connect("autodoc-process-signature", _mend_signature)
     app.connect("missing-reference", _find_public_name)
     app.connect("sphinx-click-process-options", _mend_metavars)
     app.connect("build-finished", _publish)
@@ -42,6 +46,13 @@ def _mend_docstring(app: Sphinx, kind: str, name: str, documented: Any, options:
     lines[:] = to_restructured_text(lines)
     if kind in {"attribute", "property", "data"}:
         lines[:0] = ["..", ""]  # without this comment, napoleon reads "The steps: ..." as a type and its description
+
+
+def _mend_signature(
+    app: Sphinx, kind: str, name: str, documented: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Write ... for a default that is no expression ("<factory>"), without which Sphinx cannot read the signature."""
+    return UNREADABLE.sub("...", signature) if signature else signature, returned
 
 
 def _mend_metavars(app: Sphinx, context: Any, lines: list[str]) -> None:

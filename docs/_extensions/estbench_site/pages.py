@@ -47,11 +47,12 @@ def write_pages(docs: Path) -> None:
         if name:
             example = example_of(name)
             make = partial(estimators.estimator_page, name, example)  # noqa: PLW2901
-            for theme in THEMES:
-                picture = docs / f"gallery/estimators/{name}-{theme}.svg"
-                picture.parent.mkdir(parents=True, exist_ok=True)
-                draw_picture(example, theme, picture)
-                written.add(picture)
+            (docs / place).parent.mkdir(parents=True, exist_ok=True)
+            for at, (ours, other) in enumerate(zip(example.draws, example.others, strict=True)):
+                for theme in THEMES:
+                    picture = (docs / place).with_name(estimators.picture_of(name, at, theme))
+                    draw_picture(ours, other, theme, picture)
+                    written.add(picture)
         _write_if_changed(docs / place, make())
         written.add(docs / place)
     for old in _files_in(docs):

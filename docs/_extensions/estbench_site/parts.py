@@ -36,6 +36,6 @@ def metrics_page() -> str:
     parts = []
     for name in METRICS.names():
         facts = describe_metric(name)
-        shown = [[fact, yes_or_no(facts[fact] or "")] for fact in ("unit", "better", "splits")]
+        shown = [[fact, yes_or_no(facts[fact])] for fact in ("unit", "better", "splits") if facts[fact]]
         parts += [f"## {name}", to_markdown(facts["documentation"]), table(["fact", "value"], shown)]
     return page("Metrics", "Further metrics that a run can measure beside its bounds.", *parts)
