@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-rm -rf _build/html _build/doctrees
+rm -rf _build
 python -m sphinx -W --keep-going -n -b html -d _build/doctrees . _build/html "$@"

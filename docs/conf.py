@@ -25,7 +25,7 @@ exclude_patterns = ["_build", "_extensions"]
 # Markdown and notebooks.
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "cache"
+nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_in_temp = True  # they write results/
