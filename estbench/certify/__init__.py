@@ -9,7 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from estbench.certify.certificate import certify, certify_each, certify_estimator, variants
+    from estbench.certify.certificate import (
+        CertifiedVariant,
+        certified_variants,
+        certify,
+        certify_each,
+        certify_estimator,
+        variants,
+    )
     from estbench.certify.checks.unbiasedness import BiasTest, run_bias_tests
     from estbench.certify.estimator_under_test import EstimatorUnderTest
     from estbench.certify.problem_certificate import certify_problem
@@ -18,8 +25,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BiasTest": "checks.unbiasedness",
+    "CertifiedVariant": "certificate",
     "EstimatorUnderTest": "estimator_under_test",
     "SmallProblem": "problems",
+    "certified_variants": "certificate",
     "certify": "certificate",
     "certify_each": "certificate",
     "certify_estimator": "certificate",
@@ -31,8 +40,10 @@ _HOMES = {
 
 __all__ = [
     "BiasTest",
+    "CertifiedVariant",
     "EstimatorUnderTest",
     "SmallProblem",
+    "certified_variants",
     "certify",
     "certify_each",
     "certify_estimator",

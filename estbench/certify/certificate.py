@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
+from typing import NamedTuple
 
 import torch
 
@@ -17,7 +18,15 @@ from estbench.certify.check_result import CheckResult, run_check
 from estbench.certify.checks import calls, contract, exact_mean, facts, shapes, unbiasedness
 from estbench.certify.estimator_under_test import EstimatorUnderTest
 from estbench.certify.problems.base import EXAMPLES, SmallProblem
-from estbench.certify.record import Certificate, Check, certified_parts, find_worst
+from estbench.certify.record import (
+    Certificate,
+    CertificateStatus,
+    Check,
+    certificate_status,
+    certified_parts,
+    find_certificates,
+    find_worst,
+)
 from estbench.certify.simulated_device import why_not
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
@@ -105,6 +114,25 @@ def variants(name: str) -> list[str]:
     """Return the labels of an estimator that have a certificate each: with its defaults, and its declared variants."""
     cls = ESTIMATORS.get(name)
     return [ESTIMATORS.resolve(variant).label for variant in (name, *cls.variants)]
+
+
+class CertifiedVariant(NamedTuple):
+    """The status of a variant, and the worst check of each kind in its valid certificate, if it has one."""
+
+    label: str
+    status: CertificateStatus
+    checks: tuple[Check, ...]
+
+
+def certified_variants(name: str) -> list[CertifiedVariant]:
+    """Return the recorded certificates of an estimator: with its defaults first, then of its declared variants."""
+    source = fingerprint(ESTIMATORS.get(name))
+    found = []
+    for label in variants(name):
+        valid = next((each for each in find_certificates(label) if each.fingerprint == source), None)
+        checks = valid.condensed().checks if valid is not None else ()
+        found.append(CertifiedVariant(label, certificate_status(label, source), checks))
+    return found
 
 
 def _find_registered(label: str) -> EstimatorUnderTest:

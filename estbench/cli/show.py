@@ -96,17 +96,12 @@ def _print_lines(text: str) -> None:
 
 def _print_certificates(name: str) -> None:
     """Print the certificates of an estimator, with its defaults and with the other options that it declares."""
-    from estbench.certify import variants
-    from estbench.certify.record import certificate_status, find_certificates
+    from estbench.certify import certified_variants
     from estbench.cli.console import print_prose
-    from estbench.estimators import ESTIMATORS
-    from estbench.source import fingerprint
 
-    source = fingerprint(ESTIMATORS.get(name))
     lines = ["", "certificates (estbench check):"]
-    for label in variants(name):
-        lines.append(f"  {label}: {certificate_status(label, source)}")
-        valid = [each for each in find_certificates(label) if each.fingerprint == source]
-        checks = valid[0].condensed().checks if valid and label == name else ()
+    for variant in certified_variants(name):
+        lines.append(f"  {variant.label}: {variant.status}")
+        checks = variant.checks if variant.label == name else ()
         lines += [f"    {check.name}: {check.outcome}; {check.evidence}" for check in checks]
     print_prose("\n".join(lines))

@@ -171,9 +171,9 @@ class Experiment(Frozen):
     change no result.
     """
 
-    name: str = "experiment"
-    question: str = ""
-    expect: str = ""
+    name: str = Field(default="experiment", description="a short name; without it, that of the file")
+    question: str = Field(default="", description="what the experiment asks")
+    expect: str = Field(default="", description="what is expected, written before it is run")
     answer: str = Field(default="", description="what its results say, in one or two sentences")
     surprise: tuple[str, ...] = Field(default=(), description="what was not expected")
     limits: tuple[str, ...] = Field(default=(), description="what its results do not show")
@@ -181,13 +181,15 @@ class Experiment(Frozen):
         default=None,
         description="test bound whose cost is compared; by default 1, 5 and 20 nats below the best",
     )
-    estimators: tuple[str, ...]
-    problems: tuple[str, ...] = ("vae",)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds)] = (0,)
-    training: Training = Training()
-    evaluation: Evaluation = Evaluation()
-    probe: Probe = Probe()
-    throughput: Throughput = Throughput()
+    estimators: tuple[str, ...] = Field(description="the estimators, as name[option=value,...]")
+    problems: tuple[str, ...] = Field(default=("vae",), description="the problems, written like estimators")
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_as_seeds)] = Field(
+        default=(0,), description="the seeds, or their number n for 0 to n - 1; one run for each"
+    )
+    training: Training = Field(default=Training(), description="how every run is trained")
+    evaluation: Evaluation = Field(default=Evaluation(), description="when and how bounds are computed")
+    probe: Probe = Field(default=Probe(), description="where and how often gradients are measured")
+    throughput: Throughput = Field(default=Throughput(), description="how speed is measured, after training")
     sweep: dict[str, tuple[Value, ...]] = Field(
         default={}, description="settings of training, or options, with several values; one cell for each"
     )

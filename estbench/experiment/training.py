@@ -22,9 +22,9 @@ class Schedule(Frozen):
     (0.0, 0.25, 1.0)
     """
 
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    steps: Count
+    start: float = Field(ge=0, description="the number at step 0")
+    end: float = Field(ge=0, description="the number from step ``steps`` on")
+    steps: Count = Field(description="training steps from start to end")
     shape: Literal["linear", "exponential"] = Field(
         default="linear", description="equal differences between steps (linear), or equal ratios (exponential)"
     )
@@ -55,9 +55,9 @@ NumberOrSchedule = Annotated[
 class Training(Frozen):
     """The training of every cell: on minibatches, for a fixed number of steps."""
 
-    steps: Count = 2000
-    batch_size: Count = 100
-    learning_rate: float = Field(default=1e-3, gt=0)
+    steps: Count = Field(default=2000, description="training steps of every run")
+    batch_size: Count = Field(default=100, description="examples in a minibatch")
+    learning_rate: float = Field(default=1e-3, gt=0, description="of the model's optimizer")
     estimator_learning_rate: float | None = Field(
         default=None, gt=0, description="for the learned parts of an estimator; if absent, that of the model"
     )

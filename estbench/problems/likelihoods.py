@@ -35,8 +35,8 @@ class BernoulliLikelihood(Likelihood):
 class GaussianLikelihood(Likelihood):
     r"""Grey pixels as they are, with one learned sigma for all.
 
-    log p(x|z) = sum_i log N(x_i; g_i(z), sigma^2)
-               = sum_i [-(x_i - g_i(z))^2 / (2 sigma^2) - log sigma - log(2 pi) / 2]
+        log p(x|z) = sum_i log N(x_i; g_i(z), sigma^2)
+                   = sum_i [-(x_i - g_i(z))^2 / (2 sigma^2) - log sigma - log(2 pi) / 2]
 
     sigma starts at the standard deviation of the training pixels.
     """

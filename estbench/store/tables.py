@@ -1,4 +1,4 @@
-"""The columns of the Parquet files; rows are plain dictionaries until they are written."""
+"""The Parquet files; rows are plain dictionaries until they are written, and ``columns`` says what is in them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from estbench.errors import EstbenchError, ReadError
 from estbench.guarded import DamagedError, guarded
 from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
+from estbench.store import columns
 from estbench.store.footer import MAGIC, MOST_BYTES, read_codecs
 
 if TYPE_CHECKING:
@@ -22,68 +23,8 @@ if TYPE_CHECKING:
 CODECS = {0, 1}
 PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY", pa.binary(): "BYTE_ARRAY"}
 
-# One row per step, split and metric. ``seconds`` is training time only; ``value`` is mean nats per example,
-# and a number of latents for the metric ``active_units``.
-CURVES = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("examples", pa.int64()),
-        ("evaluations", pa.int64()),
-        ("seconds", pa.float64()),
-        ("split", pa.string()),
-        ("metric", pa.string()),
-        ("value", pa.float64()),
-    ]
-)
-
-# One row per checkpoint, space, group and statistic, with the 95 % interval from low to high.
-GRADIENTS = pa.schema(
-    [
-        ("step", pa.int64()),
-        ("trajectory", pa.string()),
-        ("space", pa.string()),
-        ("group", pa.string()),
-        ("statistic", pa.string()),
-        ("value", pa.float64()),
-        ("low", pa.float64()),
-        ("high", pa.float64()),
-        ("replicates", pa.int64()),
-    ]
-)
-
-# One row per picture of a trained model. ``shape`` is written 28x28 or 3x32x32; ``pixels`` has a byte for each of its
-# pixels, by rows.
-PICTURES = pa.schema(
-    [
-        ("kind", pa.string()),
-        ("number", pa.int64()),
-        ("shape", pa.string()),
-        ("pixels", pa.binary()),
-    ]
-)
-
-# One row per timed round. Within a ``session``, the rounds of the estimators are interleaved, and ratios are paired.
-# A row without seconds is of an estimator that diverged while it was timed.
-THROUGHPUT = pa.schema(
-    [
-        ("session", pa.string()),
-        ("round", pa.int64()),
-        ("problem", pa.string()),
-        ("estimator", pa.string()),
-        ("reference", pa.string()),
-        ("batch_size", pa.int64()),
-        ("steps", pa.int64()),
-        ("seconds", pa.float64()),
-        ("evaluations_per_example", pa.int64()),
-        ("peak_memory_bytes", pa.int64()),
-        ("device", pa.string()),
-        ("device_name", pa.string()),
-        ("threads", pa.int64()),
-        ("machine", pa.string()),
-        ("torch", pa.string()),
-        ("code", pa.string()),  # a hash of estimator and problem: the same label may have had other code
-    ]
-)
+CURVES, GRADIENTS = columns.CURVES.schema, columns.GRADIENTS.schema
+PICTURES, THROUGHPUT = columns.PICTURES.schema, columns.THROUGHPUT.schema
 
 # Columns that may have gaps, in addition to those of floating-point numbers.
 OPTIONAL = {"reference", "evaluations_per_example", "peak_memory_bytes"}

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Build the site from scratch into docs/_build/html, in the Python environment that is active. It needs estbench with
+# its extra 'docs': pip install -c constraints.txt -e '.[docs]'. Warnings are errors.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+rm -rf _build
+python -m sphinx -W --keep-going -n -b html -d _build/doctrees . _build/html "$@"
