@@ -24,11 +24,11 @@ class Solution(NamedTuple):
 SOLUTIONS = {
     "pathwise": Solution(
         "z = objective.q.sample((1,))",
-        "z = mu + sigma * mu.new_empty((1, *mu.shape)).normal_()",
+        "z = mu + sigma * torch.randn_like(mu)[None]",
         {
-            "z = (mu + sigma * mu.new_empty((1, *mu.shape)).normal_()).detach()": "noise that is detached",
-            "z = mu + sigma.log() * mu.new_empty((1, *mu.shape)).normal_()": "log_scale",
-            "z = mu + (sigma * mu.new_empty((1, *mu.shape)).normal_()).detach()": "log_scale",
+            "z = (mu + sigma * torch.randn_like(mu)[None]).detach()": "noise that is detached",
+            "z = mu + sigma.log() * torch.randn_like(mu)[None]": "log_scale",
+            "z = mu + (sigma * torch.randn_like(mu)[None]).detach()": "log_scale",
         },
     ),
     "score-function": Solution(
@@ -46,7 +46,7 @@ SOLUTIONS = {
         "baseline = (f.sum(0) - f) / 3",
         {
             "baseline = f.sum(0) - f": "is no noisier",  # unbiased, and the noise is not less
-            "baseline = f.mean(dim=(0, -1))": "no cross-talk",
+            "baseline = f.mean()": "no cross-talk",
             "baseline = 0.0": "is no noisier",
         },
     ),
