@@ -130,6 +130,7 @@ def test_commands_that_are_wrong_would_be_found():
             parse(arguments)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", with_commands())
 @pytest.mark.usefixtures("forgetful_registries")
 def test_the_commands_of_a_page_run(name, tmp_path, monkeypatch, capfd):
