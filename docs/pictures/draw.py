@@ -122,7 +122,7 @@ def histograms() -> Figure:
     everything = torch.cat(list(drawn.values()))
     edges = torch.linspace(float(everything.min()), float(everything.max()), 200).tolist()
     for axes, (name, values) in zip(panels, drawn.items(), strict=True):
-        axes.hist(values.tolist(), bins=edges, color=BACK, log=True)
+        axes.hist(values.tolist(), bins=edges, color=BACK, log=True, histtype="stepfilled")
         axes.axvline(exact, color=NOISE, lw=1.6)
         moments = f"mean {values.mean():.2f}, variance {values.var():.2f}"
         axes.set_title(f"{ESTIMATORS[name]}   ({moments})", loc="left", fontsize=10.5)
