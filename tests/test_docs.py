@@ -177,7 +177,7 @@ def test_commands_and_experiments_that_it_names_exist(name):
     assert set(re.findall(r"`estbench ([a-z]+)\b", text)) <= set(COMMANDS)
     for experiment in re.findall(r"experiments/[a-z_/]+\.toml", text):
         assert (ROOT / experiment).is_file(), experiment
-    for experiment in re.findall(r"estbench run ([a-z_]+)(?![.\w])", text):
+    for experiment in re.findall(r"estbench run ([a-z_]+)(?![./\w])", text):
         assert experiment in shipped_experiments(), experiment
 
 
