@@ -1,272 +1,300 @@
-"""What the pages in docs/ say is true: their Python runs in the order in which it stands, and so do their commands."""
+"""The written pages are true.
+
+Their Python runs and prints what they show, their commands run, their numbers are those of the committed results, and
+their links lead somewhere.
+"""
 
 from __future__ import annotations
 
-import copy
-import math
+import importlib.util
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
+import tomllib
+import xml.etree.ElementTree as ET
+from importlib.metadata import version
 
 import numpy as np
 import pytest
-import torch
-from oracles.z_scores import largest_z
-from torch.distributions import Laplace, Normal
+from conftest import TINY
+from pages import (
+    PAGES,
+    ROOT,
+    anchors_of,
+    blocks,
+    commands_of,
+    links_of,
+    outputs_of,
+    parse,
+    prose,
+    python_of,
+    text_of,
+)
 
-import estbench
-from estbench import estimators, measure, problems
-from estbench.certify import certify_problem
+from estbench import estimators, limits
 from estbench.cli import COMMANDS, _exit_code
-from estbench.execution.planning import load_isolated
+from estbench.experiment import Experiment
+from estbench.experiment.spec import experiment_from, shipped_experiments
+from estbench.store import Status, tables
+from estbench.store.results import CLOCKS, MISSING
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
-OWN_MODEL = (ROOT / "docs" / "own_model.md").read_text(encoding="utf-8")
-SMALL = "vae[dataset=digits,latent_size=2,{}]"
-# The problems of the page on models, each with estimators that take it.
-PARTS = {
-    "small-conv": (SMALL.format("network=small-conv"), "reparam", "rloo"),
-    "coupling": (SMALL.format("hidden=[8],posterior=coupling"), "stl", "reinforce"),
-    "mixture": (SMALL.format("hidden=[8],posterior=mixture"), "rloo"),
-    "vamp": (SMALL.format("hidden=[8],prior=vamp"), "reparam"),
-    "logistic": (SMALL.format("hidden=[8],likelihood=logistic"), "reparam"),
-    "laplace": (SMALL.format("hidden=[8],likelihood=laplace"), "reparam"),
-    "together": (SMALL.format("hidden=[8],posterior=mixture,prior=vamp,likelihood=laplace"), "rloo"),
-    "convolutional flow": (SMALL.format("network=small-conv,posterior=coupling,likelihood=logistic"), "stl", "rloo"),
-    "counts": ("counts[latent_size=2]", "implicit", "rloo"),
+OWN_MODEL = "docs/howto/own_model.md"  # its commands run in test_own_model.py
+# Commands that need a cluster, a GPU, a download, or minutes: they are only parsed.
+ONLY_PARSED = {"--slurm", "--cluster", "--jobs", "cuda", "fetch", "verify", "--tier", "minutes", "stl_variances"}
+SHORT = [
+    "--steps=6",
+    "--seeds=2",
+    *(
+        f"--set={setting}"
+        for setting in (
+            "evaluation.examples=8",
+            "evaluation.num_samples=2",
+            "evaluation.points=2",
+            "probe.replicates=4",
+            "probe.points=1",
+            "throughput.rounds=0",
+        )
+    ),
+]
+# The files that the commands of a page need: the number of a block and its language, or a whole text.
+MIRROR = blocks(text_of("README.md"), "python")[0]
+FILES = {
+    "README.md": {"mirror.py": MIRROR},
+    "docs/measures/certificates.md": {"mirror.py": MIRROR},
+    "docs/howto/own_data.md": {"stripes.py": python_of(text_of("docs/howto/own_data.md"))},
+    "docs/howto/own_metrics.md": {"mine.py": python_of(text_of("docs/howto/own_metrics.md"))},
+    "docs/howto/experiment_file.md": {"mine.toml": blocks(text_of("docs/howto/experiment_file.md"), "toml")[0]},
+    "docs/howto/sweeps.md": {"rates.toml": blocks(text_of("docs/howto/sweeps.md"), "toml")[0]},
 }
-LOOP = {"small-conv", "vamp", "together", "convolutional flow", "counts"}  # as the page says
-LATER = {"together", "convolutional flow"}
-MOST_LINES = {"counts": 39}  # of an example; the others have 25
-TINY = {
-    "training": {"steps": 6, "batch_size": 8},
-    "evaluation": {"points": 2, "examples": 8, "num_samples": 2},
-    "probe": {"replicates": 4, "points": 1},
-    "throughput": {"rounds": 0},
+# Results that the commands of a page read, and that no earlier command of the page makes.
+READ = {
+    "docs/howto/own_metrics.md": ("reparam",),
+    "docs/measures/faults.md": ("reparam",),
+    "docs/measures/security.md": ("reparam",),
 }
+FAILS = {"docs/the_trick.md": {"check"}}  # exercises that nobody has solved
+QUICK = {"docs/howto/sweeps.md", "docs/howto/merging.md"}  # the others take from ten seconds to two minutes
 
 
-def blocks(text, language):
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+def with_python():
+    return [name for name in PAGES if python_of(text_of(name))]
 
 
-def python_of(text):
-    """Return the Python blocks of a page as one file, in order."""
-    return "\n\n".join(blocks(text, "python"))
+def with_commands():
+    names = [name for name in PAGES if commands_of(text_of(name)) and name != OWN_MODEL]
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
 
 
-def commands_of(text):
-    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("estbench ")]
+def everywhere():
+    return [(name, arguments) for name in PAGES for arguments in commands_of(text_of(name))]
 
 
-def lines_of(example):
-    """Return the lines of an example without the empty ones."""
-    return [line for line in example.splitlines() if line.strip()]
-
-
-@pytest.fixture
-def page(plugin):
-    """What the page on models registers; zuko changes torch when it is imported, and that is set back."""
-    load_isolated(plugin("mine.py", python_of(OWN_MODEL)))
+def test_there_are_pages():
+    assert len(PAGES) > 20
 
 
 @pytest.mark.slow_after(1)
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_each_page_runs_in_a_process_of_its_own(path, environment, tmp_path):
-    (tmp_path / "page.py").write_text(python_of(path.read_text(encoding="utf-8")), encoding="utf-8")
-    command = [sys.executable, "page.py"]
+@pytest.mark.parametrize("name", with_python())
+def test_the_python_of_a_page_runs_and_prints_what_it_shows(name, environment, tmp_path):
+    """In a process of its own, where a ready experiment is the smallest one."""
+    text = text_of(name)
+    (tmp_path / "page.py").write_text(python_of(text), encoding="utf-8")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "quickstart.toml").write_text(TINY, encoding="utf-8")
+    environment = {**environment, "MPLBACKEND": "agg"}
     done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "page.py"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    rest = done.stdout
+    for output in outputs_of(text):
+        assert output in rest
+        rest = rest.partition(output)[2]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_links_and_commands_lead_somewhere(path):
-    text = path.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+@pytest.mark.parametrize(("name", "arguments"), everywhere(), ids=lambda each: " ".join(each).replace("/", "."))
+def test_a_command_is_one_that_estbench_knows(name, arguments):
+    assert parse(arguments).command.name
+
+
+def test_commands_that_are_wrong_would_be_found():
+    for arguments in (["run", "--step", "3"], ["data", "fetched"], ["runs"]):
+        with pytest.raises(Exception, match=r"(?i)no such|unknown"):
+            parse(arguments)
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", with_commands())
+@pytest.mark.usefixtures("forgetful_registries")
+def test_the_commands_of_a_page_run(name, tmp_path, monkeypatch, capfd):
+    """In their order, in a folder of their own; what trains takes a few steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.savez("faces.npz", images=np.random.default_rng(0).integers(0, 256, (60, 4, 4), dtype=np.uint8))
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    for file, content in FILES.get(name, {}).items():
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    if read := READ.get(name):
+        chosen = [f"--estimator={estimator}" for estimator in read]
+        assert _exit_code(["run", "quickstart", *chosen, *SHORT]) == 0, capfd.readouterr().err
+    for arguments in commands_of(text_of(name)):
+        if ONLY_PARSED & set(arguments) or any("dataset=mnist]" in each for each in arguments):
+            continue
+        short = [*SHORT] if arguments[0] == "run" else ["--yes"] if arguments[0] == "clean" else []
+        if "--seeds" in arguments:
+            short = [each for each in short if not each.startswith("--seeds")]
+        code = _exit_code([*arguments, *short])
+        assert code == (1 if arguments[0] in FAILS.get(name, ()) else 0), (arguments, *capfd.readouterr())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    path, text = PAGES[name], text_of(name)
+    for target in links_of(text):
         file, _, anchor = target.partition("#")
         there = (path.parent / file) if file else path
-        assert there.is_file(), target
-        titles = re.findall(r"^#+ (.*)$", there.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        assert not anchor or anchor in {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
-    named = {arguments[0] for arguments in commands_of(text)}
-    assert named | set(re.findall(r"`estbench ([a-z]+)\b", text)) <= set(COMMANDS)
+        assert there.exists(), target
+        assert not anchor or anchor in anchors_of(there.read_text(encoding="utf-8")), target
 
 
-def test_each_example_is_short():
-    examples = [example for example in blocks(OWN_MODEL, "python") if "@register" in example]
-    named = [re.search(r'@register\w*\("([a-z-]+)"', example)[1] for example in examples]
-    assert named == ["small-conv", "coupling", "mixture", "vamp", "logistic", "laplace", "counts"]
-    for name, example in zip(named, examples, strict=True):
-        assert len(lines_of(example)) <= MOST_LINES.get(name, 25), name
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_one_title(name):
+    text = re.sub(r"^```.*?^```", "", text_of(name), flags=re.DOTALL | re.MULTILINE)
+    assert text.startswith("# ")
+    assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_and_experiments_that_it_names_exist(name):
+    text = text_of(name)
+    assert set(re.findall(r"`estbench ([a-z]+)\b", text)) <= set(COMMANDS)
+    for experiment in re.findall(r"experiments/[a-z_/]+\.toml", text):
+        assert (ROOT / experiment).is_file(), experiment
+    for experiment in re.findall(r"estbench run ([a-z_]+)(?![./\w])", text):
+        assert experiment in shipped_experiments(), experiment
+
+
+def numbers_of(text):
+    """Return the numbers with an interval: 4.06 [3.51, 4.69]."""
+    number = r"[+\u2212-]?\d[\d.,]*(?:e\d+)?"
+    return re.findall(rf"{number} \[{number}, {number}\]", plain(prose(text)))
+
+
+def plain(text):
+    """Leave out what marks the best number and a significant difference in a table."""
+    return text.replace("**", "").replace(" \\*", "")
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if numbers_of(text_of(name))])
+def test_its_numbers_are_of_a_committed_table_that_it_links_to(name):
+    text = text_of(name)
+    tables = [target for target in links_of(text) if "results/" in target and target.endswith(".md")]
+    committed = plain(" ".join((PAGES[name].parent / table).read_text(encoding="utf-8") for table in tables))
+    assert [number for number in numbers_of(text) if number not in committed] == []
+    for experiment in {re.search(r"results/([a-z_]+)/report", table)[1] for table in tables if "/report/" in table}:
+        assert re.search(rf"estbench run (experiments/)?{experiment}\b", prose(text) + text), experiment
+
+
+def test_numbers_with_intervals_are_found():
+    text = (
+        "It has 4.06 [3.51,\n4.69] times, **9.50e8** [1.61e6, 5.60e11] and \u22120.24 [\u22120.74, +0.26]; [a link](x)."
+    )
+    found = ["4.06 [3.51, 4.69]", "9.50e8 [1.61e6, 5.60e11]", "\u22120.24 [\u22120.74, +0.26]"]
+    assert numbers_of(text) == found
+
+
+def test_the_pictures_of_the_lesson_are_those_that_the_script_draws(tmp_path, environment):
+    """The same files and sizes; the same bytes with the matplotlib of constraints.txt, except for what is measured."""
+    script = ROOT / "docs" / "pictures" / "draw.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path)]
+    environment = {**environment, "MPLBACKEND": "agg"}
+    done = subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True, text=True)
+    assert done.stderr == ""
+    committed = {path.name: path for path in script.parent.glob("*.svg")}
+    assert {path.name for path in tmp_path.iterdir()} == set(committed)
+    assert {f"pictures/{name}" for name in committed} <= set(links_of(text_of("docs/the_trick.md")))
+    for name, path in committed.items():
+        sizes = [ET.parse(file).getroot().get("viewBox").split() for file in (path, tmp_path / name)]  # noqa: S314
+        assert np.allclose(*(np.array(size, float) for size in sizes), rtol=0.05), name
+        if f"\nmatplotlib=={version('matplotlib')}\n" in text_of("constraints.txt") and name != "gradients.svg":
+            assert path.read_bytes() == (tmp_path / name).read_bytes(), f"{name}: run docs/pictures/draw.py"
+
+
+def test_the_gradients_in_the_picture_are_of_the_toy():
+    specification = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "pictures" / "draw.py")
+    draw = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(draw)
+    drawn, exact = draw.gradients(4000)
+    assert exact == -1
+    assert not drawn["detached"].any()
+    for name in ("reinforce", "reparam"):
+        error = drawn[name].std() / 4000**0.5
+        assert abs(drawn[name].mean() - exact) < 5 * error
+    assert drawn["reinforce"].var() > 2 * drawn["reparam"].var()
+
+
+def test_every_command_has_a_line():
+    section = text_of("docs/howto/commands.md").partition("## How they end")[0]
+    assert set(re.findall(r"^\| `estbench ([a-z]+)\b", section, flags=re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_estimator_is_in_the_table():
+    section = text_of("docs/which_estimator.md").partition("## All estimators")[2].partition("\n## ")[0]
+    ours = {name for name in estimators.names() if estimators.ESTIMATORS.get(name).__module__.startswith("estbench.")}
+    assert ours <= set(re.findall(r"`([a-z-]+)`", section))
+
+
+def keys_of(model):
+    return {name for name in model.model_fields if name != "source"}
+
+
+def test_the_experiment_file_with_every_key_has_the_defaults():
+    """Also those behind a #, whose value is an example."""
+    block = blocks(text_of("docs/howto/experiment_file.md"), "toml")[1]
+    experiment = experiment_from(tomllib.loads(block))
+    assert experiment == Experiment(estimators=("reparam",))
+    assert experiment.model_dump() == Experiment(estimators=("reparam",)).model_dump()
+    everything = tomllib.loads(re.sub(r"^# ", "", block, flags=re.MULTILINE))
+    assert set(everything) == keys_of(Experiment)
+    for part in ("training", "evaluation", "probe", "throughput"):
+        assert set(everything[part]) == keys_of(type(getattr(experiment, part))), part
+    assert experiment_from(everything)
+
+
+def test_every_column_of_the_data_frames_is_explained():
+    section = text_of("docs/howto/results_in_python.md").partition("## The tables")[2].partition("\n## ")[0]
+    rows, frame = {}, ""
+    for first, names in re.findall(r"^\| (`\w+`)? *\| ([^|]*) \|", section, flags=re.MULTILINE):
+        frame = first.strip("`") or frame
+        rows.setdefault(frame, []).extend(re.findall(r"`(\w+)`", names))
+    cells = ["key", "folder", "status", "stop_reason", "step", "examples", "evaluations"]
+    assert set(rows["cells"]) == {*cells, *(f"{clock}_seconds" for clock in CLOCKS)}
+    for frame, schema in (
+        ("curves", tables.CURVES),
+        ("gradients", tables.GRADIENTS),
+        ("throughput", tables.THROUGHPUT),
+    ):
+        assert set(rows[frame]) == set(schema.names), frame
+
+
+def test_every_limit_and_status_is_named():
+    named = set(re.findall(r"`(ESTBENCH_MAX_\w+)`", text_of("docs/measures/security.md")))
+    assert named == {limits.PREFIX + each.name for each in vars(limits).values() if isinstance(each, limits.Limit)}
+    rows = re.findall(r"^\| `(\w+)` \|", text_of("docs/measures/faults.md"), flags=re.MULTILINE)
+    assert set(rows) == {*Status, MISSING}
 
 
 def test_each_loop_of_the_page_on_loops_is_short():
     """With the imports of its first block, as a reader would copy it."""
-    first, *loops = blocks((ROOT / "docs" / "own_loop.md").read_text(encoding="utf-8"), "python")
+    first, *loops = blocks(text_of("docs/howto/own_loop.md"), "python")
     assert len(loops) == 6
     for loop in loops:
         assert len([line for line in f"{first}{loop}".splitlines() if line.strip()]) < 25
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LATER)) for name in PARTS])
-@pytest.mark.usefixtures("page")
-def test_each_part_has_a_certificate_and_runs(name, tmp_path):
-    problem, *named = PARTS[name]
-    certificate = certify_problem(problem)
-    assert certificate.outcome == "passed", "\n".join(certificate.complaints())
-    (probed,) = [check.evidence for check in certificate.checks if check.name == "probe"]
-    assert ("by the loop, because" in probed) == (name in LOOP), probed
-    results = estbench.run({"estimators": named, "problems": [problem], **TINY}, out=tmp_path / "results")
-    assert results.cells["status"].tolist() == ["done"] * len(named), results.cells["stop_reason"].tolist()
-    remarks = [remark["message"] for record in results.records.values() for remark in record["remarks"]]
-    assert bool(remarks) == (name in LOOP), remarks
-    assert all("takes one backward call per replicate" in remark for remark in remarks)
-    bounds = results.curves.query("metric == 'elbo'")["value"]
-    assert np.isfinite(bounds).all()
-    variances = results.gradients.query("statistic == 'variance' and space == 'weights'")
-    assert {"encoder", "decoder"} <= set(variances["group"])
-    assert ("prior" in set(variances["group"])) == ("vamp" in problem)
-
-
-@pytest.mark.usefixtures("page")
-def test_the_words_of_cards():
-    cards = {
-        name: problems.PROBLEMS.resolve(SMALL.format(f"likelihood={name}")).card for name in ("logistic", "laplace")
-    }
-    cards["gaussian"] = problems.PROBLEMS.resolve(SMALL.format("likelihood=gaussian")).card
-    assert cards["laplace"] == cards["gaussian"] != cards["logistic"]
-    assert "levels" in cards["logistic"]
-
-
-@pytest.mark.usefixtures("page")
-def test_the_logistic_masses_of_all_levels_sum_to_one():
-    problem = problems.create(SMALL.format("likelihood=logistic,hidden=[8]")).double()
-    levels = torch.arange(256).double()[:, None] / 255
-    for mean, log_scale in [(0.3, -2.0), (0.999, -5.0), (-0.5, 0.0), (0.5, -8.0)]:
-        outputs = torch.tensor([mean, log_scale]).double().expand(1, 256, 2)
-        masses = problem.likelihood(outputs, levels)
-        assert masses.shape == (1, 256)
-        assert masses.isfinite().all()
-        assert float(masses.exp().sum()) == pytest.approx(1, abs=1e-9)
-    x = problem.observe(torch.rand(5, 64), torch.Generator())
-    assert torch.equal((255 * x).round() / 255, x)
-
-
-@pytest.mark.usefixtures("page")
-def test_the_densities_of_laplace_noise_and_of_the_vamp_prior():
-    problem = problems.create(SMALL.format("likelihood=laplace,prior=vamp[inputs=7],hidden=[8]"))
-    x, z = torch.from_numpy(problem.data.train[:5]), torch.randn(3, 5, 2)
-    objective = problem(x)
-    expected = Laplace(problem.decoder(z), problem.likelihood.log_scale.exp()).log_prob(x).sum(-1)
-    torch.testing.assert_close(objective.bound_terms(z).log_likelihood, expected)
-    params = problem.encode(problem.prior.inputs)
-    components = Normal(params["loc"], params["log_scale"].exp()).log_prob(z[..., None, :]).sum(-1)
-    torch.testing.assert_close(objective.prior.log_prob(z), components.logsumexp(-1) - math.log(7))
-    assert objective.samples_kl
-
-
-@pytest.mark.usefixtures("page")
-def test_the_density_that_stl_differentiates_holds_the_weights_of_a_flow():
-    """``frozen_q`` against the same flow whose weights need no gradient."""
-    torch.manual_seed(0)
-    problem = problems.create(SMALL.format("hidden=[4],posterior=coupling")).double()
-    x = torch.from_numpy(problem.data.train[:3]).double()
-    objective = problem(x)
-    z = objective.q.rsample((4,))
-    weights = [*problem.encoder.parameters(), *problem.posterior.parameters()]
-    held = copy.deepcopy(problem.posterior).requires_grad_(requires_grad=False)
-    expected = held.family({name: value.detach() for name, value in objective.params.items()}).log_prob(z)
-    found = objective.frozen_q().log_prob(z)
-    torch.testing.assert_close(found, expected)
-    for one, other in zip(
-        *(torch.autograd.grad(each.sum(), weights, retain_graph=True) for each in (found, expected)), strict=True
-    ):
-        torch.testing.assert_close(one, other)
-    assert not objective.frozen_q().log_prob(z.detach()).requires_grad
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("page")
-def test_estimators_agree_on_a_flow():
-    """Pairs of mean gradients by z-scores of all weights, those of the flow too; the false alarm is 1e-4 in all."""
-    torch.manual_seed(0)
-    problem = problems.create(SMALL.format("hidden=[4],posterior=coupling[layers=2,context=4]")).double().eval()
-    x = torch.from_numpy(problem.data.train[:2]).double().round().repeat(200, 1)
-    weights = [*problem.parameters()]
-    means, errors = [], []
-    for name in ("reparam", "stl", "rloo", "reinforce"):
-        estimator = estimators.create_for(name, problem).eval()
-        rows = []
-        for _ in range(1000):
-            surrogate = estimator(problem(x)).mean()
-            rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(surrogate, weights)]))
-        drawn = torch.stack(rows)
-        means.append(drawn.mean(0))
-        errors.append(drawn.std(0) / math.sqrt(len(drawn)))
-    assert min(float(mean[-weights[-1].numel() :].norm()) for mean in means) > 0
-    pairs = [(first, second) for first in range(4) for second in range(first)]
-    limit = largest_z(tests=len(pairs) * len(means[0]))
-    for first, second in pairs:
-        error = (errors[first].square() + errors[second].square()).sqrt()
-        live = error > 0  # a unit that no input reaches has no gradient
-        assert torch.equal(means[first][~live], means[second][~live])
-        assert float(((means[first] - means[second])[live] / error[live]).abs().max()) < limit
-    # Without the noise of score functions: a bias of 1 % of the length would show.
-    assert 5 * float((errors[0].square() + errors[1].square()).sum().sqrt()) < 0.02 * float(means[0].norm())
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("page")
-def test_the_probe_of_a_flow_is_the_same_by_both_paths():
-    torch.manual_seed(0)
-    problem = problems.create(SMALL.format("hidden=[4],posterior=coupling[layers=2,context=4]"))
-    batch = torch.from_numpy(problem.data.train[:4]).round()
-    fast, loop = (
-        measure.probe(problem, estimators.create_for("stl", problem), batch, 300, seed=0, path=path)
-        for path in ("fast", "loop")
-    )
-    for group in ("encoder", "decoder"):
-        first, second = (
-            moments.table.query("space == 'weights' and statistic == 'variance'").set_index("group").loc[group]
-            for moments in (fast, loop)
-        )
-        assert first["low"] < second["high"]
-        assert second["low"] < first["high"]
-
-
-def test_what_cannot_be_differentiated_is_refused_in_the_words_of_the_page(page, tmp_path, capfd, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (refused,) = [arguments for arguments in commands_of(OWN_MODEL) if "posterior=mixture" in " ".join(arguments)]
-    assert _exit_code(refused) == 2
-    (shown,) = blocks(OWN_MODEL, "text")
-    assert capfd.readouterr().err.splitlines()[-1] == shown.strip()
-    for estimator in ("antithetic", "disarm"):
-        with pytest.raises(estbench.EstbenchError, match=f"estimator '{estimator}' requires"):
-            estimators.create_for(estimator, problems.create(SMALL.format("hidden=[8],posterior=coupling")))
-
-
-@pytest.mark.usefixtures("page")  # first, because not all commands set back what zuko changes
-def test_its_commands_run(tmp_path, monkeypatch, capfd):
-    """Those that train are only planned; those that check are in other tests."""
-    monkeypatch.chdir(tmp_path)
-    np.savez("faces.npz", images=np.random.default_rng(0).integers(0, 256, (30, 3, 4, 4), dtype=np.uint8))
-    wanted = [arguments for arguments in commands_of(OWN_MODEL) if arguments[0] != "check"]
-    assert len(wanted) > 8
-    for arguments in wanted:
-        assert _exit_code([*arguments, *(["--dry-run"] if arguments[0] == "run" else [])]) == 0, capfd.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("page")
-@pytest.mark.parametrize("arguments", [each for each in commands_of(OWN_MODEL) if each[0] == "check"], ids=" ".join)
-def test_its_checks_pass(arguments, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert _exit_code(arguments) == 0

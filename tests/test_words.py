@@ -15,7 +15,7 @@ import estbench
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(estbench.__file__).parent
 SOURCES = sorted({*PACKAGE.rglob("*.py"), *(ROOT / "experiments").rglob("*.py")})
-FOLDERS = ("*.md", ".github/*.md", "docs/*.md", "results/*.md", "experiments/**/*.md")
+FOLDERS = ("*.md", ".github/*.md", "docs/**/*.md", "results/*.md", "experiments/**/*.md")
 PAGES = [*(page for folder in FOLDERS for page in ROOT.glob(folder)), *PACKAGE.rglob("*.j2")]
 # A word that must be read twice, and the plain one.
 PLAIN = {"anew": "again", "whence": "from where", "thereof": "of it", "hitherto": "so far", "lest": "so that ... not"}

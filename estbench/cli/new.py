@@ -81,11 +81,22 @@ KINDS = {
     "metric": Kind(_metrics, {"run it": "estbench run --plugin $file --metric $name -e reparam"}),
 }
 
+# The estimator that does what the answer to an exercise does. Its file is made from _templates/exercise_NAME.py.txt.
+EXERCISES = {"pathwise": "reparam", "score-function": "reinforce", "leave-one-out": "rloo[num_samples=4]"}
+ANSWER = {"check your answer": "estbench check --plugin $file $name"}
+
 
 @click.command(no_args_is_help=False)
 @click.argument("kind", required=False)
 @click.argument("name", required=False)
-def command(kind: str | None, name: str | None) -> None:
+@click.option(
+    "--exercise",
+    type=click.Choice(list(EXERCISES)),
+    is_flag=False,
+    flag_value="leave-one-out",
+    help="Write an estimator with a TODO in it, whose check fails until the answer is right.  [default: leave-one-out]",
+)
+def command(kind: str | None, name: str | None, exercise: str | None) -> None:
     """Write a new estimator, network, problem, dataset or metric, NAME.py, and its test.
 
     KIND is estimator, network, problem, dataset or metric. Both files work as they are, and are meant to be changed.
@@ -99,6 +110,8 @@ def command(kind: str | None, name: str | None) -> None:
         raise EstbenchError(
             f"nothing new of the kind '{kind}'; {did_you_mean(kind, KINDS)}; write estbench new KIND NAME"
         )
+    if exercise and kind != "estimator":
+        raise EstbenchError(f"--exercise is for estimators; write estbench new estimator NAME --exercise {exercise}")
     if name is None:
         raise EstbenchError(f"the {kind} has no name; write estbench new {kind} NAME")
     words = name.replace("-", "_")
@@ -112,10 +125,14 @@ def command(kind: str | None, name: str | None) -> None:
         if path.exists():
             raise EstbenchError(f"'{path}' exists already, and is not overwritten; choose another name")
     content = {"name": name, "cls": cls, "file": plugin.name, "test": test.name}
-    plugin.write_text(_template(f"{kind}.py.txt").substitute(content), encoding="utf-8")
-    test.write_text(_template(f"test_{kind}.py.txt").substitute(content), encoding="utf-8")
+    template, tested, commands = kind, kind, KINDS[kind].commands
+    if exercise:
+        content["reference"] = EXERCISES[exercise]
+        template, tested, commands = f"exercise_{exercise}", "exercise", ANSWER
+    plugin.write_text(_template(f"{template}.py.txt").substitute(content), encoding="utf-8")
+    test.write_text(_template(f"test_{tested}.py.txt").substitute(content), encoding="utf-8")
     say(f"written: {plugin}, {test}")
-    commands = {"test it": "pytest $test", **KINDS[kind].commands}
+    commands = {"test it": "pytest $test", **commands}
     for purpose, line in commands.items():
         say(f"{purpose + ':':<{max(map(len, commands)) + 1}} {Template(line).substitute(content)}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from estbench.cli.new import KINDS
+from estbench.cli.new import EXERCISES, KINDS
 from estbench.store import load
 
 SHORT = ("--steps", "10", "--set", "evaluation.examples=20", "--set", "evaluation.num_samples=2")
@@ -22,9 +22,9 @@ def test_every_kind_has_its_two_templates():
     import estbench.cli
 
     folder = Path(estbench.cli.__file__).parent / "_templates"
-    assert {path.name for path in folder.iterdir()} == {
-        f"{prefix}{kind}.py.txt" for kind in KINDS for prefix in ("", "test_")
-    }
+    templates = {f"{prefix}{kind}.py.txt" for kind in KINDS for prefix in ("", "test_")}
+    exercises = {"test_exercise.py.txt", *(f"exercise_{name}.py.txt" for name in EXERCISES)}
+    assert {path.name for path in folder.iterdir()} == templates | exercises
 
 
 @pytest.mark.slow
