@@ -8,8 +8,8 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 from estbench import __version__
 
 project = "estbench"
-author = "the authors of estbench"
-copyright = "the authors of estbench"  # noqa: A001  (the name that Sphinx reads)
+author = "The estbench developers"
+copyright = "The estbench developers"  # noqa: A001  (the name that Sphinx reads)
 version = release = __version__
 extensions = [
     "myst_nb",

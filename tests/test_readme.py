@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 
+import pytest
 from pages import PAGES, ROOT, blocks, links_of, text_of
 
 from estbench.cli import _exit_code
