@@ -50,6 +50,7 @@ FLOORS = [
     {"estimators"},
     {"problems"},
     {"latents", "datasets"},
+    {"devices"},
     GROUND,
 ]
 LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}

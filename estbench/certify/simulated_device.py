@@ -50,7 +50,7 @@ INDEXING = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_
 
 
 class _Backend:
-    """What torch looks for in ``torch.simgpu``."""
+    """The functions that torch looks for in ``torch.simgpu``."""
 
     def __init__(self) -> None:
         self.state = torch.Generator().manual_seed(0).get_state()

@@ -71,7 +71,8 @@ def described(objective: Objective) -> str:
     while isinstance(base, Independent):
         base, wrapped = base.base_dist, " of independent parts"
     shape, names = tuple(objective.q.event_shape), " and ".join(objective.params)
-    return f"a {type(base).__name__}{wrapped} with event shape {shape}, from {names}"
+    name = type(base).__name__.removeprefix("Unchecked")  # of estbench.latents: torch's, without its checks
+    return f"a {name}{wrapped} with event shape {shape}, from {names}"
 
 
 def kind_of(objective: Objective) -> tuple[object, ...]:

@@ -84,7 +84,7 @@ def finished(estbench, here, tiny_file):
         (["--timeout", "nan"], "--timeout nan: give seconds, more than 0"),
         (["--slurm", "none.toml"], "no SLURM file 'none.toml'; --slurm takes the path of a TOML file"),
         (["--slurm", "s.toml", "--jobs", "2"], "--slurm goes with neither --jobs nor --cluster"),
-        (["--device", "tpu"], "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (["--device", "tpu"], "--device tpu: no such device; take auto, cpu, cuda"),
         (["--estimaotr", "reparam"], "No such option"),
         (["more"], "unexpected extra argument"),
     ],

@@ -9,10 +9,10 @@ import platform
 import pytest
 import torch
 
+from estbench.devices import choose_device
 from estbench.errors import EstbenchError
-from estbench.measure import describe_environment, environment, timing
-from estbench.measure.environment import choose_device
-from estbench.measure.timing import PeakMemory
+from estbench.measure import describe_environment, environment, memory
+from estbench.measure.memory import PeakMemory
 from estbench.randomness import seeded
 
 CPU = torch.device("cpu")
@@ -87,19 +87,19 @@ def test_lent_random_state_is_seeded_and_given_back_even_after_an_error():
     assert torch.equal(first, torch.rand(3))
 
 
-def test_peak_memory_is_the_high_water_mark_of_the_process(monkeypatch, tmp_path):
+def test_peak_memory_is_the_high_water_mark_above_the_level_before(monkeypatch, tmp_path):
     (tmp_path / "clear_refs").write_text("")
     (tmp_path / "status").write_text("VmPeak:\t  999 kB\nVmHWM:\t  2048 kB\nVmRSS:\t  100 kB\n")
-    monkeypatch.setattr(timing, "PROCESS", tmp_path)
+    monkeypatch.setattr(memory, "PROCESS", tmp_path)
     peak = PeakMemory(CPU)
     assert peak.bytes() is None  # never reset: the mark would be the whole process's past
     peak.reset()
     assert (tmp_path / "clear_refs").read_text() == "5"
-    assert peak.bytes() == 2048 * 1024
+    assert peak.bytes() == (2048 - 100) * 1024
 
 
 def test_peak_memory_is_unknown_where_the_mark_cannot_be_reset(monkeypatch, tmp_path):
-    monkeypatch.setattr(timing, "PROCESS", tmp_path / "no" / "proc")
+    monkeypatch.setattr(memory, "PROCESS", tmp_path / "no" / "proc")
     peak = PeakMemory(CPU)
     peak.reset()
     assert peak.bytes() is None

@@ -34,7 +34,7 @@ class Bits(Correct):
     supports = frozenset({"bernoulli"})
 
     def uniforms(self, like: Tensor) -> Tensor:
-        return torch.rand(4, *like.shape, dtype=like.dtype)
+        return torch.rand(4, *like.shape, dtype=like.dtype, device=like.device)
 
     def forward(self, objective):
         logits = objective.params["logits"]

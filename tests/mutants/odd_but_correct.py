@@ -18,8 +18,8 @@ class SeedsItsGenerator(Bits):
     """A generator of its own, seeded anew by torch's in each call."""
 
     def uniforms(self, like):
-        generator = torch.Generator().manual_seed(int(torch.randint(1 << 40, ())))
-        return torch.rand(4, *like.shape, dtype=like.dtype, generator=generator)
+        generator = torch.Generator(like.device).manual_seed(int(torch.randint(1 << 40, ())))
+        return torch.rand(4, *like.shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 class RandomNumber(Bits):
@@ -40,8 +40,8 @@ class Systematic(Bits):
     """Uniforms at equal distances."""
 
     def uniforms(self, like):
-        steps = torch.arange(4, dtype=like.dtype).view(-1, *[1] * like.dim()) / 4
-        return (torch.rand(like.shape, dtype=like.dtype) + steps) % 1
+        steps = torch.arange(4, dtype=like.dtype, device=like.device).view(-1, *[1] * like.dim()) / 4
+        return (torch.rand(like.shape, dtype=like.dtype, device=like.device) + steps) % 1
 
     def surrogate(self, objective, z, f):
         return score_function_surrogate(objective, z, f, f)
@@ -56,7 +56,7 @@ class RandomFactor(Bits):
 
     def surrogate(self, objective, z, f):
         right = super().surrogate(objective, z, f)
-        return right * (0.5 + torch.rand(right.shape, dtype=right.dtype))
+        return right * (0.5 + torch.rand(right.shape, dtype=right.dtype, device=right.device))
 
 
 class Tempered(Correct):
@@ -77,7 +77,7 @@ class Mixes(Bits):
 
     def surrogate(self, objective, z, f):
         one = super().surrogate(objective, z, f)
-        coin = torch.rand(one.shape, dtype=one.dtype) < 0.5
+        coin = torch.rand(one.shape, dtype=one.dtype, device=one.device) < 0.5
         return torch.where(coin, one, score_function_surrogate(objective, z, f, f))
 
 

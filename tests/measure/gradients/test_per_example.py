@@ -172,7 +172,9 @@ def test_noise_far_below_the_signal_is_not_lost_in_single_precision():
     shape = (1, 8, 3, 20)
     inputs = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
     deltas = 1 + 1e-4 * torch.randn(shape, generator=generator, dtype=torch.float64).float()
-    noise, _ = Factors(inputs, deltas, bias=True).squared_deviations(cross=False)
+    factors = Factors(inputs, deltas, bias=True)
+    assert factors.cancels()
+    noise, _ = factors.squared_deviations(cross=False, precise=True)
     exact, _ = Factors(inputs.double(), deltas.double(), bias=True).squared_deviations(cross=False)
     assert torch.allclose(noise.double(), exact, rtol=1e-4)
 
