@@ -35,7 +35,8 @@ def test_each_has_a_page(pages):
     }
     for kind, names in named.items():
         assert len(names) > 5
-        made = {place.rpartition("/")[2].removesuffix(".md") for place in pages if place.startswith(f"gallery/{kind}/")}
+        folder = f"gallery/{kind}/"
+        made = {place.removeprefix(folder).removesuffix(".md") for place in pages if place.startswith(folder)}
         assert made == {*names, "index"}
         overview = pages[f"gallery/{kind}/index.md"]
         assert all(f"[{name}]({name}.md)" in overview for name in names)

@@ -9,7 +9,7 @@ import platform
 import pytest
 import torch
 
-from estbench.devices import choose_device
+from estbench.devices import accelerators, choose_device
 from estbench.errors import EstbenchError
 from estbench.measure import describe_environment, environment, memory
 from estbench.measure.memory import PeakMemory
@@ -64,8 +64,25 @@ def test_asking_for_cuda_where_there_is_none_says_why_and_what_to_do(monkeypatch
 
 def test_auto_takes_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda")
     assert choose_device("cpu") == CPU
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(EstbenchError, match="there are 2 CUDA devices, counted from 0"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:", "cpu:x", "", "meta"])
+def test_what_is_no_device_is_refused(name):
+    with pytest.raises(EstbenchError, match="--device"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["mps", "xpu"])
+def test_a_device_that_this_machine_lacks_is_refused(name):
+    if name not in accelerators():
+        with pytest.raises(EstbenchError, match=f"torch finds no {name.upper()} device"):
+            choose_device(name)
 
 
 def test_lent_random_state_is_seeded_and_given_back_even_after_an_error():

@@ -118,5 +118,5 @@ def test_peak_memory_is_that_of_the_runners_first_call_or_unknown():
     rows = measure_throughput(runners, rounds=1, steps=1, device=CPU)
     peaks = {row["estimator"]: row["peak_memory_bytes"] for row in rows}
     if peaks["large"] is not None:
-        assert peaks["large"] >= 2**26
+        assert peaks["large"] > 0.9 * 2**26
         assert peaks["small"] < 2**24
