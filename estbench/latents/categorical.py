@@ -72,6 +72,7 @@ class OneHot(OneHotCategorical):
         Distribution.__init__(self, *shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> OneHot:
+        """Return the distribution with another batch shape, as torch does."""
         new = self._get_checked_instance(OneHot, _instance)  # type: ignore[no-untyped-call]
         return super().expand(batch_shape, new)  # type: ignore[no-untyped-call, no-any-return]
 

@@ -170,5 +170,6 @@ class UncheckedStudentT(StudentT):
         Distribution.__init__(self, df.shape, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> UncheckedStudentT:
+        """Return the distribution with another batch shape, as torch does."""
         new = self._get_checked_instance(UncheckedStudentT, _instance)  # type: ignore[no-untyped-call]
         return super().expand(batch_shape, new)  # type: ignore[no-untyped-call, no-any-return]

@@ -60,5 +60,6 @@ class UncheckedNormal(Normal):
     """A normal with torch's samples, but without its check that scales are positive: that waits for a device."""
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
+        """Return samples, (*sample_shape, *batch_shape), without a gradient."""
         with torch.no_grad():
             return self.rsample(torch.Size(sample_shape))
