@@ -95,11 +95,6 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.double() if has_float64(tensor.device) else tensor.cpu().double()
 
 
-def double_zeros(*shape: int, device: torch.device) -> Tensor:
-    """Return zeros in double precision: on the device, or on the CPU if it has none."""
-    return torch.zeros(shape, dtype=torch.float64, device=device if has_float64(device) else "cpu")
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is that of a device, or of this machine, without enough memory."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)

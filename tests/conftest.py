@@ -19,6 +19,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from estbench.experiment import Cell
+
 
 def pytest_configure() -> None:
     """Make the simulated accelerator first: torch takes no device after its first backward call."""
@@ -78,6 +80,22 @@ def tiny_file(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY, encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def make_cell(tiny: dict[str, Any]) -> Callable[..., Cell]:
+    """Make the cell of an estimator, on the tiny problem or another one, with changes by dotted key."""
+    from estbench import estimators, problems
+    from estbench.experiment import make_plan
+    from estbench.experiment.spec import experiment_from
+
+    def make(estimator: str = "reparam", problem: str = "", **changes: Any) -> Cell:
+        overrides = {key.replace("__", "."): value for key, value in changes.items()}
+        overrides |= {"estimators": [estimator]} | ({"problems": [problem]} if problem else {})
+        experiment = experiment_from(tiny, overrides)
+        return make_plan(experiment, estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve).cells[0]
+
+    return make
 
 
 @pytest.fixture

@@ -75,7 +75,6 @@ READ = {
     "docs/measures/security.md": ("reparam",),
 }
 FAILS = {"docs/the_trick.md": {"check"}}  # exercises that nobody has solved
-QUICK = {"docs/howto/sweeps.md", "docs/howto/merging.md"}  # the others take from ten seconds to two minutes
 
 
 def with_python():
@@ -84,7 +83,7 @@ def with_python():
 
 def with_commands():
     names = [name for name in PAGES if commands_of(text_of(name)) and name != OWN_MODEL]
-    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 def everywhere():

@@ -41,9 +41,9 @@ from probe_speed import setting
 from estbench.measure import probe
 from estbench.measure.memory import PeakMemory
 torch.set_num_threads(int(sys.argv[2]))
-problem, estimator, batch = setting()
+problem, estimator, batch = setting(sys.argv[4])
 probe(problem, estimator, batch, 20)
-memory = PeakMemory(torch.device("cpu"))
+memory = PeakMemory(batch.device)
 memory.reset()
 started = time.perf_counter()
 probe(problem, estimator, batch, int(sys.argv[1]))
@@ -52,12 +52,12 @@ print(f"{time.perf_counter() - started:.2f} s, peak {'unknown' if peak is None e
 """
 
 
-def setting() -> tuple[Problem, Estimator, Tensor]:
+def setting(device: str) -> tuple[Problem, Estimator, Tensor]:
     """The VAE, reparameterized gradients and a minibatch of 100."""
     torch.manual_seed(0)
     problem = problems.create("vae")
     batch = problem.observe(torch.from_numpy(problem.data.train[:100]), torch.Generator().manual_seed(0))
-    return problem, estimators.create("reparam").eval(), batch
+    return problem.to(device), estimators.create("reparam").eval(), batch.to(device)
 
 
 def moments(problem: Problem, chunks: Iterator[list[Tensor]], replicates: int) -> dict[str, float]:
@@ -117,7 +117,7 @@ def vmapped(problem: Problem, estimator: Estimator, batch: Tensor, replicates: i
 
     def draw() -> Iterator[list[Tensor]]:
         for _ in range(replicates // CHUNK):
-            found = many(parameters, torch.randn(CHUNK, 1, *latents))
+            found = many(parameters, torch.randn(CHUNK, 1, *latents, device=batch.device))
             yield [found[name] for name in order]
 
     return moments(problem, draw(), replicates)
@@ -153,10 +153,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--replicates", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda for a GPU")
     parser.add_argument("--no-scale", action="store_true", help="leave out the runs of 100 to 10,000 replicates")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    problem, estimator, batch = setting()
+    problem, estimator, batch = setting(arguments.device)
     for name, side in (item for item in SIDES.items() if item[0] != "decoder"):
         found = ", ".join(f"{group} {value:.4g}" for group, value in side(problem, estimator, batch, 100).items())
         print(f"{name:>7}: variance {found}")
@@ -167,7 +168,7 @@ def main() -> None:
         },
         arguments.rounds,
         1,
-        torch.device("cpu"),
+        batch.device,
     )
     seconds = {name: np.array([row["seconds"] for row in rows if row["estimator"] == name]) for name in SIDES}
     print(
@@ -180,7 +181,7 @@ def main() -> None:
         print(f"{name} / {other}: {ratio.value:.2f} (95 % {ratio.low:.2f} to {ratio.high:.2f}), n = {ratio.n}")
     for replicates in () if arguments.no_scale else (100, 1000, 10_000):
         folder = __file__.rpartition("/")[0] or "."
-        command = [sys.executable, "-c", SCALE, str(replicates), str(arguments.threads), folder]
+        command = [sys.executable, "-c", SCALE, str(replicates), str(arguments.threads), folder, arguments.device]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         print(f"R = {replicates:,}: {done.stdout.strip()}")
 

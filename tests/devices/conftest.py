@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from estbench import devices
 from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice, why_not
-from estbench.estimators import ESTIMATORS
-from estbench.experiment import Cell, make_plan
-from estbench.experiment.spec import experiment_from
-from estbench.problems import PROBLEMS
+from estbench.experiment import Cell
 from estbench.randomness import seeded
 from estbench.training import State
 
@@ -38,18 +35,6 @@ def _alone(one_thread) -> Iterator[None]:
 def simulated() -> Iterator[SimulatedDevice]:
     with SimulatedDevice() as device:
         yield device
-
-
-@pytest.fixture
-def make_cell(tiny) -> Callable[..., Cell]:
-    """Make the cell of an estimator on a problem, with changes by dotted key."""
-
-    def make(estimator: str = "reparam", problem: str = "", **changes: Any) -> Cell:
-        overrides = {key.replace("__", "."): value for key, value in changes.items()}
-        overrides |= {"estimators": [estimator]} | ({"problems": [problem]} if problem else {})
-        return make_plan(experiment_from(tiny, overrides), ESTIMATORS.resolve, PROBLEMS.resolve).cells[0]
-
-    return make
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ PROBLEM = "vae[dataset=digits,hidden=[8],latent_size=2]"
 BITS = "vae[dataset=digits,hidden=[8],latent_size=3,latents=bernoulli]"
 CONV = "vae[dataset=digits,network=conv[channels=[4]],latent_size=2]"
 LAYERS = "hierarchical_vae[dataset=digits,hidden=[8],latent_size=2]"
+SLOW_LOOP = pytest.param("rloo", "loop", 160, marks=pytest.mark.slow)
 MULTI = "vae[dataset=digits,hidden=[8],latent_size=2,importance_samples=3]"
 
 
@@ -76,7 +77,7 @@ def test_a_probe_has_the_numbers_of_the_cpu(simulated, variant, name, path):
     assert {moment.path for moment in moments} == {path}
 
 
-@pytest.mark.parametrize(("name", "path", "allowed"), [("reparam", "fast", 120), ("rloo", "loop", 160)])
+@pytest.mark.parametrize(("name", "path", "allowed"), [("reparam", "fast", 120), SLOW_LOOP])
 def test_a_larger_probe_waits_no_more(simulated, name, path, allowed):
     problem, x = problem_on(DEVICE)
     estimator = estimator_on(DEVICE, name, problem)

@@ -9,9 +9,6 @@ import pandas as pd
 import pytest
 import torch
 
-from estbench import estimators, problems
-from estbench.experiment import Cell, make_plan
-from estbench.experiment.spec import experiment_from
 from estbench.store import ResultsFolder, Status
 from estbench.store.files import read_json
 from estbench.training import State, run_cell
@@ -52,18 +49,6 @@ def _threads_of_the_tests() -> None:
 @pytest.fixture(autouse=True)
 def _one_thread(one_thread) -> None:
     """A cell this small is slower on two."""
-
-
-@pytest.fixture
-def make_cell(tiny) -> Callable[..., Cell]:
-    """Make a cell of the tiny experiment, with changes by dotted key."""
-
-    def make(estimator: str = "reparam", **changes: Any) -> Cell:
-        overrides = {key.replace("__", "."): value for key, value in changes.items()}
-        experiment = experiment_from(tiny, {"estimators": [estimator], **overrides})
-        return make_plan(experiment, estimators.ESTIMATORS.resolve, problems.PROBLEMS.resolve).cells[0]
-
-    return make
 
 
 @pytest.fixture
