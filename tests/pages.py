@@ -62,6 +62,8 @@ def parse(arguments: list[str]) -> click.Context:
     """Parse a command by the commands themselves, and run nothing; raise ``ClickException`` for a wrong one."""
     context = group.make_context("estbench", [*arguments])
     while isinstance(context.command, click.Group):
-        name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        # Click 8.1 has the first of these names, later ones the second.
+        own = vars(context).get("protected_args", vars(context).get("_protected_args", []))
+        name, command, rest = context.command.resolve_command(context, [*own, *context.args])
         context = command.make_context(name, rest, parent=context)
     return context
