@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 def pytest_configure() -> None:
     """Make the simulated accelerator first: torch takes no device after its first backward call."""
-    from estbench.certify.simulated_device import why_not
+    from estbench.certify.simulated_device import register
 
-    why_not()
+    register()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -27,7 +27,7 @@ from estbench.certify.record import (
     find_certificates,
     find_worst,
 )
-from estbench.certify.simulated_device import why_not
+from estbench.certify.simulated_device import register
 from estbench.errors import EstbenchError
 from estbench.estimators import ESTIMATORS
 from estbench.estimators import create as create_estimator
@@ -86,7 +86,7 @@ def certify(variant: str, *, quick: bool = False) -> Certificate:
 
 def certify_estimator(tested: EstimatorUnderTest, *, quick: bool = False) -> Certificate:
     """Check an estimator that need not be registered."""
-    why_not()  # a simulated accelerator is made before anything else computes
+    register()  # a simulated accelerator is made before anything else computes
     tested = dataclasses.replace(tested, trains_long=not quick)
     return _join(tested, [_make_part(tested, problem, quick=quick) for problem in (None, *tested.problems)])
 
@@ -142,7 +142,7 @@ def _find_registered(label: str) -> EstimatorUnderTest:
 def _start_worker(plugins: tuple[str, ...]) -> None:
     end_with_parent()  # the queue does not tell a worker that its parent has ended
     torch.set_num_threads(1)
-    why_not()
+    register()
     for plugin in plugins:
         load_plugin(plugin)
 

@@ -111,8 +111,8 @@ _LIBRARIES: list[Any] = []  # what is registered with torch, kept alive
 
 
 @cache
-def why_not() -> str:
-    """Make torch know the device, in this process; return why it cannot, or an empty text."""
+def register() -> str:
+    """Make torch know the device, before autograd is used in this process; return why it cannot, or an empty text."""
     name = torch._C._get_privateuse1_backend_name()  # noqa: SLF001
     if name != "privateuseone":
         return f"torch has another backend here, {name}"
@@ -137,6 +137,14 @@ def why_not() -> str:
         "_copy_from", lambda source, target, free=False: _copied(copy, (target, source, free), {}), "PrivateUse1"
     )
     _LIBRARIES.append(library)
+    return ""
+
+
+@cache
+def why_not() -> str:
+    """Return why there is no simulated accelerator in this process, or an empty text."""
+    if reason := register():
+        return reason
     try:  # autograd has a queue for each device that there is at its first call
         OnDevice(torch.ones(1)).requires_grad_().sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError:
