@@ -155,13 +155,13 @@ def why_not() -> str:
 def __getattr__(name: str) -> torch.device:
     if name != "DEVICE":
         raise AttributeError(name)
-    return CPU if why_not() else device()
+    return CPU if register() else device()
 
 
 @cache
 def device() -> torch.device:
     """Return the device; raise ``EstbenchError`` if torch cannot have it."""
-    if reason := why_not():
+    if reason := register():
         raise EstbenchError(f"there is no simulated accelerator: {reason}")
     return torch.device(f"{NAME}:0")
 
@@ -240,6 +240,8 @@ class SimulatedDevice(TorchDispatchMode):
 
     def __init__(self, *, float64: bool = True, most_numbers: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        if reason := why_not():
+            raise EstbenchError(f"there is no simulated accelerator: {reason}")
         self.device = device()
         self.float64, self.most_numbers = float64, most_numbers
         self.waits: Counter[str] = Counter()

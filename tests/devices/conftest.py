@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from estbench import devices
-from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice, why_not
+from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice, register
 from estbench.experiment import Cell
 from estbench.randomness import seeded
 from estbench.training import State
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if why_not() and item.path.is_relative_to(__file__.rpartition("/")[0]):
-            item.add_marker(pytest.mark.skip(reason=why_not()))
+        if register() and item.path.is_relative_to(__file__.rpartition("/")[0]):
+            item.add_marker(pytest.mark.skip(reason=register()))
 
 
 @pytest.fixture(autouse=True)
