@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from estbench import estimators, measure, problems
-from estbench.certify.simulated_device import BACKEND, CPU, DEVICE, SimulatedDevice
+from estbench.certify.simulated_backend import BACKEND
+from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice
 from estbench.devices import choose_device, describe_device, double, has_float64, is_out_of_memory
 from estbench.errors import EstbenchError
 from estbench.measure.memory import PeakMemory

@@ -10,7 +10,8 @@ import torch
 
 import estbench
 from estbench import devices
-from estbench.certify.simulated_device import BACKEND, CPU, DEVICE, SimulatedDevice
+from estbench.certify.simulated_backend import BACKEND
+from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice
 from estbench.randomness import seeded
 from estbench.store import ResultsFolder, Status
 from estbench.training import State, run_cell, take_steps
