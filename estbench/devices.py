@@ -6,19 +6,21 @@ Only this module and ``estbench.randomness`` know kinds of devices. All others c
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from estbench.errors import EstbenchError
 
+T = TypeVar("T")
 KINDS = ("cuda", "xpu", "mps")
 # cuBLAS repeats its bits only with a workspace of its own, which it asks for when it is first used.
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -95,16 +97,31 @@ def double(tensor: Tensor) -> Tensor:
     return tensor.double() if has_float64(tensor.device) else tensor.cpu().double()
 
 
+def in_double(device: torch.device, *parts: Any) -> tuple[Any, ...]:
+    """Return modules and tensors of a device, or copies of them on the CPU if the device has no double precision."""
+    return parts if has_float64(device) else tuple(copy.deepcopy(part).cpu() for part in parts)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is that of a device, or of this machine, without enough memory."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
 
 
-def free_memory(device: torch.device) -> None:
-    """Give what torch keeps for later back to a device, after it had too little."""
-    if device.type != "cpu":
-        torch.get_device_module(device).empty_cache()
+def in_pieces(compute: Callable[[int], T], size: int, smallest: int, device: torch.device) -> tuple[T, int]:
+    """Compute something in pieces of at most ``size``, and of half as much each time that memory is short.
+
+    Return it with the size that was small enough. An error is raised if not even ``smallest`` is.
+    """
+    while True:
+        try:
+            return compute(size), size
+        except Exception as error:
+            if not is_out_of_memory(error) or size <= smallest:
+                raise
+        size //= 2
+        if device.type != "cpu":  # what torch keeps for later
+            torch.get_device_module(device).empty_cache()
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from estbench.devices import double, free_memory, is_out_of_memory
+from estbench.devices import double, in_pieces
 from estbench.errors import EstbenchError
 from estbench.measure.frozen import frozen
 from estbench.problems import Objective, Problem
@@ -120,22 +120,16 @@ class _Evaluator:
 
     def terms(self, objective: Objective, batch: Tensor, z: Tensor) -> BoundTerms:
         """Return the terms of draws z, (S, B, ...), of a batch, (B, X), whose objective is given."""
-        while True:
-            try:
-                return self._in_pieces(objective, batch, z)
-            except Exception as error:
-                if not is_out_of_memory(error) or self.rows == 1:
-                    raise
-            self.rows //= 2
-            free_memory(z.device)
+        terms, self.rows = in_pieces(lambda rows: self._terms(objective, batch, z, rows), self.rows, 1, z.device)
+        return terms
 
-    def _in_pieces(self, objective: Objective, batch: Tensor, z: Tensor) -> BoundTerms:
-        if len(z) * len(batch) <= self.rows:
+    def _terms(self, objective: Objective, batch: Tensor, z: Tensor, most: int) -> BoundTerms:
+        if len(z) * len(batch) <= most:
             return objective.bound_terms(z)
         columns = []
-        for x, draws in zip(torch.split(batch, self.rows), torch.split(z, self.rows, dim=1), strict=True):
+        for x, draws in zip(torch.split(batch, most), torch.split(z, most, dim=1), strict=True):
             own = self.problem(x)
-            rows = [own.bound_terms(part) for part in torch.split(draws, max(1, self.rows // len(x)))]
+            rows = [own.bound_terms(part) for part in torch.split(draws, max(1, most // len(x)))]
             columns.append([torch.cat(parts) for parts in zip(*rows, strict=True)])
         return BoundTerms(*(torch.cat(parts, dim=1) for parts in zip(*columns, strict=True)))
 

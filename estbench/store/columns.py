@@ -123,10 +123,10 @@ THROUGHPUT = RecordedTable(
         Column(
             "peak_memory_bytes",
             INTEGER,
-            "peak memory in the round: of torch on CUDA, of the process on a CPU; absent if it is not known",
+            "the most memory that the estimator takes, above what was in use before it; absent if it is not known",
             "bytes",
         ),
-        Column("device", TEXT, "cpu or cuda"),
+        Column("device", TEXT, "the type of device: cpu, cuda, ..."),
         Column("device_name", TEXT, "the name of the device, as its maker has it"),
         Column("threads", INTEGER, "threads of torch", "threads"),
         Column("machine", TEXT, "the machine; timings of different ones are never pooled"),

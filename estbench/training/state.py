@@ -117,7 +117,7 @@ class State:
     def _why_not(self, content: Mapping[str, Any]) -> str:
         if content.get("key") != self.cell.key:
             return "is of another cell"
-        device = shortened(str(content.get("device")), 40)
+        device = shortened(str(content.get("device", "cpu")), 40)
         if device != self.device.type:
             return f"was made on another device ({device}, and this is {self.device.type}), whose noise differs"
         return ""

@@ -12,7 +12,6 @@ one; it has no interval, because none was found that holds 95 % for small angles
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from estbench.devices import has_float64
+from estbench.devices import in_double
 from estbench.measure.frozen import frozen
 from estbench.measure.gradients.differentiation import gradients
 from estbench.measure.gradients.groups import groups_of
@@ -71,8 +70,7 @@ def exact_reference(problem: Problem, batch: Tensor, *, layers: bool = False) ->
     >>> reference.means["params", "loc"]  # of each example, and divided by their number
     tensor([-0.2500, -0.2500, -0.2500, -0.2500])
     """
-    if not has_float64(problem.device):  # as the probe that is compared with it
-        problem, batch = copy.deepcopy(problem).cpu(), batch.cpu()
+    problem, batch = in_double(problem.device, problem, batch)  # as the probe that is compared with it
     groups = groups_of(problem, layers=layers)
     weights = [weight for group in groups.values() for weight in group]
     total = [torch.zeros_like(weight) for weight in weights]

@@ -6,15 +6,13 @@ past squared gradients during training would also contain the drift of the weigh
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from estbench.devices import free_memory, has_float64, is_out_of_memory
+from estbench.devices import in_double, in_pieces
 from estbench.errors import EstbenchError
 from estbench.estimators import Estimator, check_for, surrogate_of
 from estbench.failures import described
@@ -45,7 +43,6 @@ ROWS = 1024
 FEWEST_EFFECTIVE = 10
 FEWEST = 3
 SMALLEST_CHUNK = 2
-T = TypeVar("T")
 Accumulators = dict[tuple[str, str], MomentAccumulator]
 ProbePath = Literal["auto", "fast", "loop"]
 
@@ -109,7 +106,7 @@ def probe(
     if len(batch) == 0:
         raise EstbenchError("a probe takes at least one observation, got none")
     check_for(estimator, problem, batch)
-    problem, estimator, batch = in_double(problem, estimator, batch)
+    problem, estimator, batch = in_double(problem.device, problem, estimator, batch)
     collected = collect(problem, estimator, batch, replicates, seed, layers=layers, path=path)
     accumulators = collected.accumulators
     rows = [
@@ -160,8 +157,11 @@ def collect(
             try:
                 fast = FastPath(problem, estimator, batch, groups)
                 largest_fast = min(largest, verify_against_autograd(fast, seed))
-                accumulators = _in_smaller_chunks(
-                    lambda most: accumulate_fast(fast, chunk_sizes(replicates, most), seed), largest_fast, batch.device
+                accumulators, _ = in_pieces(
+                    lambda most: accumulate_fast(fast, chunk_sizes(replicates, most), seed),
+                    largest_fast,
+                    SMALLEST_CHUNK,
+                    batch.device,
                 )
                 return Collected(accumulators, "fast")
             except NotPerExampleError as complaint:
@@ -172,30 +172,13 @@ def collect(
             raise EstbenchError(
                 f"the fast path of the probe cannot be used: {reason}; set probe.path to 'auto' or 'loop'"
             )
-        return _in_smaller_chunks(
+        collected, _ = in_pieces(
             lambda most: _looped(problem, estimator, batch, groups, chunk_sizes(replicates, most), seed, reason),
             largest,
+            SMALLEST_CHUNK,
             batch.device,
         )
-
-
-def _in_smaller_chunks(draw: Callable[[int], T], largest: int, device: torch.device) -> T:
-    """Draw all chunks, of at most ``largest`` replicates; again in chunks of half the size if memory is short."""
-    while True:
-        try:
-            return draw(largest)
-        except Exception as error:
-            if not is_out_of_memory(error) or largest <= SMALLEST_CHUNK:
-                raise
-        largest //= 2
-        free_memory(device)
-
-
-def in_double(problem: Problem, estimator: Estimator, batch: Tensor) -> tuple[Problem, Estimator, Tensor]:
-    """Return all three where moments can be computed in double precision: copies on the CPU if the device has none."""
-    if has_float64(problem.device):
-        return problem, estimator, batch
-    return copy.deepcopy(problem).cpu(), copy.deepcopy(estimator).cpu(), batch.cpu()
+        return collected
 
 
 def _looped(
@@ -251,7 +234,7 @@ def estimated_reference(
     >>> "bias2" in set(moments.table["statistic"])
     True
     """
-    problem, estimator, batch = in_double(problem, estimator, batch)
+    problem, estimator, batch = in_double(problem.device, problem, estimator, batch)
     accumulators = collect(problem, estimator, batch, replicates, seed, layers=layers).accumulators
     return Reference(
         estimator.name, {place: accumulator.mean for place, accumulator in accumulators.items()}, accumulators
