@@ -65,7 +65,7 @@ class EstimatorUnderTest:
     def create(self, problem: SmallProblem, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
         """Create the estimator as a run does: its learned parts have the sizes of the problem."""
         with seeded(0, torch.device(device)):
-            estimator = self.make()
+            estimator = self.make().to(device)
             with torch.no_grad():
                 estimator.prepare(problem.objective(problem.leaf_tensors(dtype=dtype, device=device)))
             return estimator.to(device)

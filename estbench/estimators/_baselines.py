@@ -43,9 +43,10 @@ class ExponentialMovingAverage(Baseline):
         self.decay = decay
         self.mean: Tensor
         self.weight: Tensor
-        # In double precision, whatever the precision of the model is.
-        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
+        # In double precision, whatever the precision of the model is; (1,), because a compiled step of torch 2.13 loses
+        # what is written into a buffer of () in double precision.
+        self.register_buffer("mean", torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("weight", torch.zeros(1, dtype=torch.float64))
 
     def forward(self, objective: Objective) -> Tensor:
         dtype = next(iter(objective.params.values())).dtype

@@ -120,9 +120,10 @@ def _try_out(estimator: Estimator, objective: Objective, gap: str) -> None:
     except Exception:  # noqa: BLE001  (one that holds a lock or an open file; its first step will show)
         return
     try:
+        trial.to(objective.device)
         with torch.no_grad():
             trial.prepare(objective)
-        trial.to(next(iter(objective.params.values())).device).eval()
+        trial.to(objective.device).eval()
         look(trial, objective)
         if gap:
             objective.refused = dict.fromkeys(("log_weight", "prior"), untrue(estimator, gap))

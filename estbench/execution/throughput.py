@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +23,12 @@ from estbench.randomness import seeded
 from estbench.registry import Resolved
 from estbench.store import ResultsFolder, Status
 from estbench.training import State
+from estbench.training.compiled import CannotCompileError, CompiledSteps
 from estbench.training.divergence import DivergedError
 from estbench.training.isolation import isolated, seed_generators
-from estbench.training.loop import take_finite_steps
+from estbench.training.loop import take_steps
+
+EAGER = "eager"
 
 
 def time_throughput(
@@ -38,43 +43,41 @@ def time_throughput(
 ) -> None:
     """Time the estimators that have no timing yet, together with the reference, once per problem and batch size.
 
-    One that diverges is left out, and a row without seconds says so, because it would diverge again; one that raises
-    is tried again by the next run.
+    One that diverges, or that torch cannot compile, is left out, and a row without seconds says so, because it would
+    end so again; one that raises is tried again by the next run.
     """
     protocol = plan.experiment.throughput
-    for (problem, batch_size), new in untimed(plan, training_examples, folder, force=force).items():
-        reference = _reference_cell(next(iter(new.values())), ESTIMATORS.resolve(protocol.reference))
-        contenders = new if reference is None else {reference.estimator.label: reference, **new}
+    for (problem, batch_size), cells in untimed(plan, training_examples, folder, force=force).items():
+        contenders = {each.name: each for each in _contenders(cells, ESTIMATORS.resolve(protocol.reference), device)}
         listener.timing(list(contenders))
-        rows: list[dict[str, Any]] = []
-        diverged: list[str] = []
-        code = {label: cell.code for label, cell in contenders.items()}
-        while contenders:
-            states: dict[str, State] = {}
-            try:
-                with deterministic(device), seeded(stream_seed(0, "noise"), device), isolated():
-                    seed_generators(stream_seed(0, "noise"))
-                    runners = {label: _runner(cell, states, device, interrupted) for label, cell in contenders.items()}
-                    counted = _count_rounds(protocol.rounds, listener, interrupted)
-                    rows = measure_throughput(runners, protocol.rounds, protocol.steps, device, counted)
-                    costs = {label: state.evaluations_per_example for label, state in states.items()}
-                break
-            except _CannotBeTimedError as error:
-                listener.noted(f"{error.label} on {problem} cannot be timed, so it has no throughput: {error}")
-                del contenders[error.label]
-                diverged += [error.label] if error.diverged else []
+        failed: dict[str, _CannotBeTimedError] = {}
+        with deterministic(device), seeded(stream_seed(0, "noise"), device), isolated():
+            seed_generators(stream_seed(0, "noise"))
+            rows = measure_throughput(
+                {name: partial(each.take_steps, interrupted) for name, each in contenders.items()},
+                protocol.rounds,
+                protocol.steps,
+                device,
+                _count_rounds(protocol.rounds, listener, interrupted),
+                partial(_note_failure, failed, listener, problem),
+            )
+            timed = [{**row, **contenders[row["estimator"]].facts()} for row in rows]
         environment = describe_environment(device)
+        references: dict[str, str] = {}
+        for name, each in contenders.items():
+            if name not in failed:
+                references.setdefault(each.mode, each.label)
+        timed += [
+            {**contenders[name].names(), **error.kept} for name, error in failed.items() if error.kept is not None
+        ]
         shared = {
             "session": datetime.now(UTC).isoformat(timespec="microseconds"),
             "problem": problem,
-            "reference": next(iter(contenders), None),
             "batch_size": batch_size,
             "steps": protocol.steps,
             **{name: environment[name] for name in ("device", "device_name", "threads", "machine", "torch")},
         }
-        rows = [{"evaluations_per_example": costs[row["estimator"]], **row} for row in rows]
-        rows += [{"estimator": label} for label in diverged]
-        folder.append_throughput({**shared, "code": code[row["estimator"]], **row} for row in rows)
+        folder.append_throughput({**shared, "reference": references.get(row["mode"]), **row} for row in timed)
 
 
 def _count_rounds(rounds: int, listener: Listener, interrupted: Callable[[], bool]) -> Callable[[], bool]:
@@ -89,53 +92,101 @@ def _count_rounds(rounds: int, listener: Listener, interrupted: Callable[[], boo
 
 
 class _CannotBeTimedError(Exception):
-    """An estimator raised while it was timed; the others are timed without it."""
+    """An estimator raised while it was timed; the others are timed without it.
 
-    def __init__(self, label: str, error: BaseException) -> None:
-        super().__init__(failure_of(error).reason)
-        self.label, self.diverged = label, isinstance(error, DivergedError)
+    ``kept`` is what a row without seconds says of it, if the next run would only meet the same end; else None.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        compiled = not isinstance(error, CannotCompileError)
+        super().__init__(failure_of(error).reason if compiled else f"torch cannot compile it: {error}")
+        self.kept: dict[str, Any] | None = {} if isinstance(error, DivergedError) else None
+        if not compiled:
+            self.kept = {"graph_breaks": f"not compiled: {error}"}
 
 
-def _runner(
-    cell: Cell, states: dict[str, State], device: torch.device, interrupted: Callable[[], bool]
-) -> Callable[[int], None]:
-    """Return how to take steps of a cell; what it consists of is built at the first call, whose memory is measured."""
+def _note_failure(
+    failed: dict[str, _CannotBeTimedError], listener: Listener, problem: str, name: str, error: BaseException
+) -> None:
+    if not isinstance(error, _CannotBeTimedError):  # a signal to stop
+        raise error
+    failed[name] = error
+    listener.noted(f"{name} on {problem} cannot be timed, so it has no throughput: {error}")
 
-    def guarded(do: Callable[[], object]) -> None:
+
+class _Contender:
+    """An estimator in one mode; what its steps need is built at the first of them, whose memory is measured."""
+
+    def __init__(self, cell: Cell, mode: str, device: torch.device) -> None:
+        self.cell, self.mode, self.device = cell, mode, device
+        self.label = cell.estimator.label
+        self.name = self.label if mode == EAGER else f"{self.label} ({mode})"
+        self.state: State | None = None
+        self.compiled: CompiledSteps | None = None
+
+    def take_steps(self, interrupted: Callable[[], bool], steps: int) -> None:
+        """Take steps; ``_CannotBeTimedError`` for whatever is raised there, and if one of them is not finite."""
         try:
-            do()
+            if self.state is None:
+                self.state = State(self.cell, self.device)
+                self.compiled = None if self.mode == EAGER else CompiledSteps(self.state)
+            taken = take_steps(self.state, steps) if self.compiled is None else self.compiled.take(steps)
+            if not bool(torch.isfinite(torch.stack(taken)).all()):
+                raise DivergedError(f"the run is not finite within {self.state.step} steps")  # noqa: TRY301
         except BaseException as error:
             if is_stop(error, interrupted):
                 raise
-            raise _CannotBeTimedError(cell.estimator.label, error) from None
+            raise _CannotBeTimedError(error) from None
 
-    def take_steps(steps: int) -> None:
-        if cell.estimator.label not in states:
-            states[cell.estimator.label] = State(cell, device)
-        take_finite_steps(states[cell.estimator.label], steps)
+    def names(self) -> dict[str, Any]:
+        """Return what every row says of it."""
+        return {"estimator": self.label, "code": self.cell.code, "mode": self.mode, "graph_breaks": ""}
 
-    return lambda steps: guarded(lambda: take_steps(steps))
+    def facts(self) -> dict[str, Any]:
+        """Return what a row with seconds says of it beside them."""
+        assert self.state is not None
+        facts = {**self.names(), "evaluations_per_example": self.state.evaluations_per_example}
+        if self.compiled is not None:
+            facts |= {"compile_seconds": self.compiled.seconds, "graph_breaks": "; ".join(self.compiled.breaks)}
+            if self.device.type == "cpu":  # where the compiler's memory is in it
+                facts["peak_memory_bytes"] = None
+        return facts
+
+
+def _contenders(cells: Mapping[tuple[str, str], Cell], reference: Resolved, device: torch.device) -> list[_Contender]:
+    """Return what is timed together: the reference in each mode, if it supports the problem, and all that is new."""
+    twin = _reference_cell(next(iter(cells.values())), reference)
+    modes = dict.fromkeys(mode for _, mode in cells)
+    twins = {} if twin is None else {(reference.label, mode): twin for mode in modes}
+    return [_Contender(cell, mode, device) for (_, mode), cell in {**twins, **cells}.items()]
 
 
 def untimed(
     plan: Plan, training_examples: Mapping[str, int], folder: ResultsFolder, *, force: bool
-) -> dict[tuple[str, int], dict[str, Cell]]:
-    """One cell per estimator that ran and has no timing yet, by problem and batch size, then by the estimator's label.
+) -> dict[tuple[str, int], dict[tuple[str, str], Cell]]:
+    """One cell per estimator and mode that has no timing yet, by problem and batch size, then by label and mode.
 
     Cells that differ in their learning rates or seeds share a timing, of one that is done if any is; so do those of
-    other optimisers of the model.
+    other optimisers of the model. Nothing is timed of an estimator that did not run.
     """
-    if plan.experiment.throughput.rounds == 0:
+    protocol = plan.experiment.throughput
+    if protocol.rounds == 0:
         return {}
     timed = set() if force else folder.timed()
-    found: dict[tuple[str, int], dict[str, Cell]] = {}
+    found: dict[tuple[str, int], dict[tuple[str, str], Cell]] = {}
     for wanted, cell in itertools.product((Status.DONE, Status.DIVERGED), plan):
-        problem, label = cell.problem.label, cell.estimator.label
-        batch_size = min(cell.training.batch_size, training_examples[problem])
-        if (cell.code, batch_size) in timed or label in found.get((problem, batch_size), {}):
-            continue
-        if folder.status(cell.folder) is wanted:
-            found.setdefault((problem, batch_size), {})[label] = cell
+        problem, label, own = cell.problem.label, cell.estimator.label, cell.training.batch_size
+        sizes = dict.fromkeys(min(size, training_examples[problem]) for size in (own, *protocol.batch_sizes))
+        missing = [
+            (size, mode)
+            for size, mode in itertools.product(sizes, protocol.modes)
+            if (cell.code, size, mode) not in timed and (label, mode) not in found.get((problem, size), {})
+        ]
+        if missing and folder.status(cell.folder) is wanted:
+            for size, mode in missing:
+                found.setdefault((problem, size), {})[label, mode] = replace(
+                    cell, training=cell.training.model_copy(update={"batch_size": size})
+                )
     return found
 
 

@@ -138,12 +138,39 @@ class Probe(Frozen):
 Measured = TypeVar("Measured", Evaluation, Probe)
 
 
+Mode = Literal["eager", "compiled"]
+
+
 class Throughput(Frozen):
     """Timed rounds after training, interleaved over the estimators."""
 
     rounds: int = Field(default=8, ge=0, description="timed rounds per estimator; 0 for no measurement")
     steps: Count = Field(default=20, description="training steps in a round")
     reference: str = Field(default="reparam", description="the estimator in the denominator of the ratios")
+    batch_sizes: tuple[Count, ...] = Field(
+        default=(), description="further sizes of minibatches; that of the training is always timed"
+    )
+    modes: tuple[Mode, ...] = Field(
+        default=("eager",), description="how a step is taken when it is timed: eager, or compiled by torch.compile"
+    )
+
+    @field_validator("batch_sizes", "modes")
+    @classmethod
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return _distinct(values)
+
+    @field_validator("modes")
+    @classmethod
+    def _some(cls, modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+        if not modes:
+            raise ValueError("needs at least one mode, got none; for no measurement set rounds = 0")
+        return modes
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is as before these settings were there, so that plans of before stay as they are."""
+        idle = [name for name, value in (("batch_sizes", ()), ("modes", ("eager",))) if getattr(self, name) == value]
+        return {name: value for name, value in dump(self).items() if name not in idle}
 
 
 def _as_seeds(value: Any) -> Any:

@@ -124,7 +124,7 @@ class Objective:
         self.evaluations = 0
         self._family = family
         self._q = without_stale_caches(family(params))
-        self._made_live = not torch.is_inference_mode_enabled()
+        self._made_live = not _in_inference_mode()
         self._prior = prior
         self._made_prior: Distribution | None = None
         self._log_likelihood = log_likelihood
@@ -140,7 +140,7 @@ class Objective:
     @property
     def q(self) -> Distribution:
         """q(z)."""
-        if self._made_live and torch.is_inference_mode_enabled():
+        if self._made_live and _in_inference_mode():
             return self.build_q(self.params)
         return self._q
 
@@ -152,7 +152,7 @@ class Objective:
 
     @property
     def _p(self) -> Distribution:
-        if torch.is_inference_mode_enabled():
+        if _in_inference_mode():
             return self._prior()
         if self._made_prior is None:
             with torch.enable_grad():
@@ -266,3 +266,8 @@ class Objective:
     def _count(self, z: Tensor) -> Tensor:
         self.evaluations += z.shape[: z.dim() - len(self._q.event_shape)].numel()
         return self._log_likelihood(z)
+
+
+def _in_inference_mode() -> bool:
+    """Whether no gradient can ever pass; a step that is compiled is never in inference mode, and cannot ask for it."""
+    return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()

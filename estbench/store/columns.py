@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ class Column(NamedTuple):
     type: pa.DataType
     meaning: str
     unit: str = ""
+    before: Any = None  # its value in the rows of tables that were written before there was this column
 
 
 class RecordedTable(NamedTuple):
@@ -107,7 +109,7 @@ PICTURES = RecordedTable(
     ),
 )
 
-# A row without seconds is of an estimator that diverged while it was timed.
+# A row without seconds is of an estimator that diverged while it was timed, or of a step that torch cannot compile.
 THROUGHPUT = RecordedTable(
     "one row for each timed round; rounds of one session are interleaved over the estimators, and ratios are paired",
     (
@@ -117,6 +119,7 @@ THROUGHPUT = RecordedTable(
         Column("estimator", TEXT, "the estimator with the options that differ from their defaults"),
         Column("reference", TEXT, "the estimator in the denominator of the ratios"),
         Column("batch_size", INTEGER, "examples in a step", "examples"),
+        Column("mode", TEXT, "how steps are taken: eager, or compiled by torch.compile", before="eager"),
         Column("steps", INTEGER, "training steps in the round", "steps"),
         Column("seconds", NUMBER, "time of the round", "seconds"),
         Column("evaluations_per_example", INTEGER, "calls of f for each example and step", "evaluations"),
@@ -126,6 +129,14 @@ THROUGHPUT = RecordedTable(
             "the most memory that the estimator takes, above what was in use before it; absent if it is not known",
             "bytes",
         ),
+        Column(
+            "compile_seconds",
+            NUMBER,
+            "time of the first steps, in which a step is compiled; absent for eager ones",
+            "seconds",
+            before=math.nan,
+        ),
+        Column("graph_breaks", TEXT, "why a compiled step is no single graph; empty if it is one", before=""),
         Column("device", TEXT, "the type of device: cpu, cuda, ..."),
         Column("device_name", TEXT, "the name of the device, as its maker has it"),
         Column("threads", INTEGER, "threads of torch", "threads"),

@@ -246,12 +246,12 @@ class ResultsFolder:
 
     # Throughput
 
-    def timed(self) -> set[tuple[str, int]]:
-        """Return the code (``Cell.code``) and the batch size of everything that has been timed."""
+    def timed(self) -> set[tuple[str, int, str]]:
+        """Return the code (``Cell.code``), the batch size and the mode of everything that has been timed."""
         if not self.throughput_file.exists():
             return set()
         rows = read_rows(self.throughput_file, THROUGHPUT)
-        return {(row["code"], row["batch_size"]) for row in rows}
+        return {(row["code"], row["batch_size"], row["mode"]) for row in rows}
 
     def append_throughput(self, rows: Iterable[dict[str, Any]]) -> None:
         """Add timed rounds to the recorded ones."""

@@ -108,19 +108,28 @@ class Results:
 
         Rounds of a planned label are left out if they are of other code than the plan's.
         """
+        return self._timed.dropna(subset="seconds").reset_index(drop=True)
+
+    @cached_property
+    def not_timed(self) -> pd.DataFrame:
+        """The rows of ``throughput`` without seconds: of estimators that diverged, or that torch cannot compile."""
+        return self._timed[self._timed["seconds"].isna()].reset_index(drop=True)
+
+    @cached_property
+    def _timed(self) -> pd.DataFrame:
         import pandas as pd
 
         files = [ResultsFolder(path).throughput_file for path in (self.path, *self.others)]
         frames = [read_arrow(file, THROUGHPUT).to_pandas() for file in files if file.exists()]
         if not frames:
             return pd.DataFrame(columns=THROUGHPUT.names)
-        rounds: pd.DataFrame = pd.concat(frames, ignore_index=True).dropna(subset="seconds")
+        rounds: pd.DataFrame = pd.concat(frames, ignore_index=True)
         rounds = rounds.drop_duplicates(ignore_index=True) if self.others else rounds
         planned = {(cell["problem"]["label"], cell["estimator"]["label"]): cell for cell in self.plan["cells"]}
         expected = {labels: code_of(cell["problem"], cell["estimator"]) for labels, cell in planned.items()}
         timed = zip(rounds["problem"], rounds["estimator"], rounds["code"], strict=True)
         current = [expected.get((problem, estimator), code) == code for problem, estimator, code in timed]
-        return rounds.loc[current].reset_index(drop=True)
+        return rounds.loc[current]
 
     def _row(self, cell: dict[str, Any]) -> dict[str, Any]:
         record = self.records.get(cell["folder"], {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,13 @@ PICTURES, THROUGHPUT = columns.PICTURES.schema, columns.THROUGHPUT.schema
 
 # Columns that may have gaps, in addition to those of floating-point numbers.
 OPTIONAL = {"reference", "evaluations_per_example", "peak_memory_bytes"}
+# Columns that a file of an earlier version may lack, with the value of all its rows.
+BEFORE = {
+    column.name: column.before
+    for table in columns.TABLES.values()
+    for column in table.columns
+    if column.before is not None
+}
 
 
 def write_table(path: str | PathLike[str], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
@@ -55,15 +62,13 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
             TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
             _check_codecs(read_codecs(file))
             texts = [field.name for field in schema if field.type in {pa.string(), pa.binary()}]
-            opened = pq.ParquetFile(
-                file,
-                read_dictionary=texts,
-                page_checksum_verification=True,
-                thrift_string_size_limit=MOST_BYTES,
-                thrift_container_size_limit=MOST_BYTES,
-            )
-            _check_claims(path, opened, schema)
-            table = opened.read(columns=schema.names, use_threads=False)
+            added = _find_added(file, schema)
+            opened = _open(file, [name for name in texts if name not in added])
+            _check_claims(path, opened, [field for field in schema if field.name not in added])
+            table = opened.read([name for name in schema.names if name not in added], use_threads=False)
+            for name, value in added.items():
+                field = schema.field(name)
+                table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), len(table)))
             _check_gaps(table, schema)
             TEXT_BYTES.check(sum(_count_text_bytes(table.column(name)) for name in texts), path)
             return table.select(schema.names).cast(schema)
@@ -75,18 +80,35 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
         raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
 
 
+def _find_added(file: IO[bytes], schema: pa.Schema) -> dict[str, Any]:
+    """Return the columns that the file lacks because it is of an earlier version, with the value of all its rows."""
+    later = {name: BEFORE[name] for name in schema.names if name in BEFORE}
+    there = set(_open(file, []).schema_arrow.names) if later else set()
+    return {name: value for name, value in later.items() if name not in there}
+
+
+def _open(file: IO[bytes], texts: list[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        file,
+        read_dictionary=texts,
+        page_checksum_verification=True,
+        thrift_string_size_limit=MOST_BYTES,
+        thrift_container_size_limit=MOST_BYTES,
+    )
+
+
 def _check_codecs(codecs: set[int]) -> None:
     if not codecs <= CODECS:
         raise ValueError("it has another codec than snappy")
 
 
-def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, schema: pa.Schema) -> None:
+def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, fields: list[pa.Field]) -> None:
     """Refuse a table with too many rows, or with a column of another type, by what its metadata says."""
     metadata = opened.metadata
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
     TABLE_ROWS.check(max(metadata.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
     columns = {opened.schema.column(at).path: opened.schema.column(at) for at in range(len(opened.schema))}
-    for field in schema:
+    for field in fields:
         column = columns[field.name]
         if column.physical_type != PHYSICAL[field.type] or column.max_repetition_level:
             raise ValueError(f"its column '{field.name}' is not of {field.type}")

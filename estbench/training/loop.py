@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from estbench.errors import EstbenchError
-from estbench.estimators import surrogate_of
+from estbench.estimators import Estimator, surrogate_of
 from estbench.guarded import GuardedPath
 from estbench.measure import Clocks
+from estbench.problems import Problem
 from estbench.store import Status
 from estbench.training.divergence import DivergedError, Watch
 from estbench.training.measuring import (
@@ -94,21 +95,33 @@ def train(
     return Outcome(Status.DONE)
 
 
-def take_steps(state: State, steps: int, pause: Callable[[], bool] = lambda: False) -> list[Tensor]:
+def mean_surrogate(problem: Problem, estimator: Estimator, x: Tensor) -> tuple[Tensor, int]:
+    """Return the minibatch mean of the surrogate, and the evaluations of f that it took."""
+    objective = problem(x)
+    return surrogate_of(estimator, objective).mean(), objective.evaluations
+
+
+def take_steps(
+    state: State,
+    steps: int,
+    pause: Callable[[], bool] = lambda: False,
+    surrogate_on: Callable[[Tensor], tuple[Tensor, int]] | None = None,
+) -> list[Tensor]:
     """Take training steps: gradient ascent on the minibatch mean of the surrogate, whose values are returned.
 
-    It ends early, between two steps, if ``pause`` says so. Nothing here waits for the device.
+    It ends early, between two steps, if ``pause`` says so. Nothing here waits for the device. ``surrogate_on`` stands
+    in for ``mean_surrogate`` of this problem and estimator.
     """
     problem, estimator, optimizers = state.problem, state.estimator, state.optimizers
     training = state.cell.training
     parameters = [*problem.parameters(), *estimator.parameters()]
+    surrogate_on = surrogate_on or partial(mean_surrogate, problem, estimator)
     surrogates = []
     scheduled = training.weights_kl or training.temperature is not None
     for _ in range(steps):
         if scheduled:
             set_scheduled(training, state.step, problem, estimator)
-        objective = problem(next(state.batches))
-        surrogate = surrogate_of(estimator, objective).mean()
+        surrogate, evaluations = surrogate_on(next(state.batches))
         if not surrogate.requires_grad:
             raise EstbenchError(
                 f"the surrogate of estimator '{state.cell.estimator.label}' has no gradient: it depends on no weight"
@@ -125,17 +138,11 @@ def take_steps(state: State, steps: int, pause: Callable[[], bool] = lambda: Fal
         for optimizer in optimizers:
             optimizer.step()
         state.step += 1
-        state.evaluations += objective.evaluations
+        state.evaluations += evaluations
         surrogates.append(surrogate.detach())
         if pause():
             break
     return surrogates
-
-
-def take_finite_steps(state: State, steps: int) -> None:
-    """Take training steps that are timed; ``DivergedError`` if one of them is not finite."""
-    if not bool(torch.isfinite(torch.stack(take_steps(state, steps))).all()):
-        raise DivergedError(f"the run is not finite within {state.step} steps")
 
 
 def _pause(interrupted: Callable[[], bool], at: float) -> Callable[[], bool]:

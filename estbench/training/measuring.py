@@ -197,7 +197,7 @@ def reference_of(
 
 def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
     """An estimator, its learned parts sized for the problem."""
-    estimator = create_for(variant, problem)
+    estimator = create_for(variant, problem).to(problem.device)
     with frozen(problem), torch.no_grad():
         estimator.prepare(problem(batch))
     return estimator.to(problem.device)

@@ -209,7 +209,7 @@ def initial_problem(cell: Cell, device: torch.device) -> Problem:
 
 def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
     """The estimator, its learned parts sized for the problem."""
-    estimator = create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
+    estimator = create_for(Variant(cell.estimator.name, cell.estimator.options), problem).to(problem.device)
     with frozen(problem), torch.no_grad():
         with seeded(0, problem.device):
             objective = problem(_examples(problem))

@@ -15,6 +15,7 @@ from estbench.measure.memory import PeakMemory
 from estbench.randomness import seeded
 from estbench.store import ResultsFolder, Status
 from estbench.training import State, run_cell, take_steps
+from estbench.training.compiled import CompiledSteps
 from estbench.training.state import fingerprint
 
 pytestmark = [
@@ -124,6 +125,26 @@ def test_events_and_the_wall_clock_agree(make_cell):
         torch.cuda.synchronize()
         seconds = time.perf_counter() - began
     assert row["seconds"] == pytest.approx(seconds, rel=0.3)
+
+
+@pytest.mark.parametrize(("estimator", "problem"), [("reparam", NORMAL), ("rloo", NORMAL), ("disarm", BITS)])
+def test_a_compiled_step_has_the_gradient_of_an_eager_one(make_cell, estimator, problem):
+    """With torch's own noise in place of the compiler's: then the two draw alike."""
+    gradients = []
+    with torch._inductor.config.patch(fallback_random=True):
+        for compiled in (True, False):
+            state = state_on(CUDA, make_cell(estimator, problem))
+            with seeded(8, CUDA):
+                if compiled:
+                    steps = CompiledSteps(state)
+                    assert steps.breaks == ()
+                else:
+                    take_steps(state, 3)
+            with seeded(9, CUDA):
+                steps.take(1) if compiled else take_steps(state, 1)
+            gradients.append(torch.cat([parameter.grad.flatten() for parameter in state.problem.parameters()]))
+    scale = gradients[1].norm()
+    assert float((gradients[0] - gradients[1]).norm() / scale) < 1e-3
 
 
 def test_bounds_without_enough_memory_take_smaller_pieces(monkeypatch):

@@ -59,6 +59,7 @@ def test_the_timing_shown_is_of_the_batch_size_that_was_picked(tmp_path):
     rows = [
         {
             **{name: "" for name in THROUGHPUT.names if THROUGHPUT.field(name).type == pa.string()},
+            "mode": "eager",
             "session": f"2026-01-0{size // 50}",
             "machine": "m",
             "problem": "vae",

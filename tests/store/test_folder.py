@@ -38,10 +38,13 @@ ROUND = {
     "estimator": "reparam",
     "reference": "reparam",
     "batch_size": 16,
+    "mode": "eager",
     "steps": 2,
     "seconds": 0.1,
     "evaluations_per_example": 1,
     "peak_memory_bytes": 1000,
+    "compile_seconds": None,
+    "graph_breaks": "",
     "device": "cpu",
     "device_name": "a processor",
     "threads": 1,
@@ -526,7 +529,7 @@ def test_rounds_are_added_to_those_already_there(folder, cell, memory):
     for index, peak in enumerate(memory):
         folder.append_throughput([{**ROUND, "code": cell.code, "round": index, "peak_memory_bytes": peak}])
     folder.append_throughput([{**ROUND, "round": 2, "estimator": "stl", "code": "of stl"}])
-    assert folder.timed() == {(cell.code, 16), ("of stl", 16)}
+    assert folder.timed() == {(cell.code, 16, "eager"), ("of stl", 16, "eager")}
     frame = load(folder.path).throughput
     assert frame["round"].tolist() == [0, 1, 2]
     assert frame["peak_memory_bytes"].isna().tolist() == [*(peak is None for peak in memory), False]

@@ -93,8 +93,8 @@ def _set_baseline(constant: float) -> Callable[[Estimator], None]:
     """Return a function that makes a moving average a constant: its mean, with weight one."""
 
     def arrange(estimator: Estimator) -> None:
-        state = {"baseline.mean": constant, "baseline.weight": 1.0}
-        estimator.load_state_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in state.items()})
+        values = {"baseline.mean": constant, "baseline.weight": 1.0}
+        estimator.load_state_dict({name: value.fill_(values[name]) for name, value in estimator.state_dict().items()})
 
     return arrange
 

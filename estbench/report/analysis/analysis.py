@@ -9,6 +9,7 @@ from functools import cached_property
 
 from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
 from estbench.report.analysis.frames import Frames
+from estbench.report.analysis.launches import Growth, describe_launches, find_growths
 from estbench.report.analysis.leaderboard import Leaderboard, build_leaderboard, find_contenders
 from estbench.report.analysis.notices import describe_limits, find_uncertified
 from estbench.report.analysis.paired import Runs, find_runs
@@ -93,6 +94,11 @@ class Analysis(Frames):
         return draw_conclusions(self.leaderboards, self.rankings)
 
     @cached_property
+    def growths(self) -> list[Growth]:
+        """The growth of the time of steps with the minibatch, of the estimators that were timed at several sizes."""
+        return find_growths(self)
+
+    @cached_property
     def uncertified(self) -> list[str]:
         """The estimators without a passing certificate, each with the reason."""
         return find_uncertified(self)
@@ -100,4 +106,4 @@ class Analysis(Frames):
     @cached_property
     def notices(self) -> list[str]:
         """All that limits what the numbers say."""
-        return [*describe_selection(self.selection), *describe_limits(self)]
+        return [*describe_selection(self.selection), *describe_limits(self), *describe_launches(self.growths)]

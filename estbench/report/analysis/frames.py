@@ -32,7 +32,10 @@ TRAJECTORIES = ("own", "shared")
 # The trajectory whose gradients are reported first: each estimator's own.
 TRAJECTORY = "own"
 # One timed round of one problem on one machine: ratios are taken within it.
-ROUND = ["session", "machine", "round", "problem"]
+ROUND = ["session", "machine", "round", "problem", "batch_size", "mode"]
+# What is timed of one estimator beside its eager steps at the size of the training.
+EAGER = "eager"
+SIZE = ["batch_size", "mode"]
 
 
 def once(method: Callable[Concatenate[Owner, Given], Answer]) -> Callable[Concatenate[Owner, Given], Answer]:
@@ -256,12 +259,34 @@ class Frames:
     @cached_property
     def timings(self) -> pd.DataFrame:
         """The timed rounds of each estimator's latest session, each with the reference's time in the same round."""
-        return _latest(self._rounds, ["problem", "estimator"])
+        return _latest(self._as_trained, ["problem", "estimator"])
 
     @cached_property
     def timings_by_machine(self) -> pd.DataFrame:
         """The same; for several folders, with the latest session on every machine."""
-        return _latest(self._rounds, ["problem", "estimator", "machine"]) if self.results.others else self.timings
+        return _latest(self._as_trained, ["problem", "estimator", "machine"]) if self.results.others else self.timings
+
+    @cached_property
+    def timings_by_size(self) -> pd.DataFrame:
+        """The latest session of each estimator at each size of minibatches, in each mode; empty if there is one only.
+
+        Beside the reference's time it has the eager step's in the same round, ``eager_seconds_per_step``.
+        """
+        frame = self._rounds
+        if self.results.others:  # sizes of different machines are not comparable
+            frame = frame[
+                frame["machine"] == frame.sort_values("session").groupby("problem")["machine"].transform("last")
+            ]
+        eager = frame[frame["mode"] == EAGER][[*ROUND[:-1], "estimator", "seconds_per_step"]]
+        eager = eager.rename(columns={"seconds_per_step": "eager_seconds_per_step"})
+        frame = _latest(frame, ["problem", "estimator", *SIZE]).merge(eager, on=[*ROUND[:-1], "estimator"], how="left")
+        return frame if len(frame.drop_duplicates(SIZE)) > 1 else frame.iloc[:0]
+
+    @cached_property
+    def _as_trained(self) -> pd.DataFrame:
+        """The timed rounds of eager steps, of the size of minibatches that cells were trained with."""
+        frame = self._rounds[self._rounds["mode"] == EAGER]
+        return frame[_of_trained_size(frame, self.cells)]
 
     @cached_property
     def _rounds(self) -> pd.DataFrame:
@@ -275,8 +300,7 @@ class Frames:
         twins = twins[[*ROUND, "reference", "seconds_per_step"]].rename(
             columns={"seconds_per_step": "reference_seconds_per_step"}
         )
-        frame = frame.merge(twins, on=[*ROUND, "reference"], how="left")
-        return frame[_as_trained(frame, self.cells)]
+        return frame.merge(twins, on=[*ROUND, "reference"], how="left")
 
     def costs(self, problem: str) -> tuple[dict[str, float], dict[str, float]]:
         """Return the evaluations per example, and the milliseconds per step, of each estimator that has them."""
@@ -347,7 +371,7 @@ def _check_claim(estimator: str, claim: Any) -> CertificateStatus:
     return status
 
 
-def _as_trained(frame: pd.DataFrame, trained: pd.DataFrame) -> pd.Series[bool]:
+def _of_trained_size(frame: pd.DataFrame, trained: pd.DataFrame) -> pd.Series[bool]:
     """Return which timings are of a batch size that the cells trained with: of a swept batch size, the picked one."""
     trained = trained[trained["step"] > 0]
     sizes = set(zip(trained["problem"], trained["estimator"], trained["examples"] // trained["step"], strict=True))

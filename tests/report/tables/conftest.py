@@ -20,6 +20,11 @@ FOLDERS = {
     "sweep": {"estimators": MANY[:2], "seeds": 3, "sweep": {"learning_rate": [1e-4, 1e-3]}},
     "wild": {"estimators": ESTIMATORS, "seeds": 3, "shared": True},
     "metrics": {"estimators": MANY[:3], "seeds": 3},
+    "sizes": {
+        "estimators": MANY[:3],
+        "seeds": 2,
+        "throughput": {"rounds": 4, "batch_sizes": [10, 1000], "modes": ["eager", "compiled"]},
+    },
 }
 METRIC = {"label": "squared error", "unit": "", "better": "lower", "splits": ["train", "test"], "summary": "An error."}
 
