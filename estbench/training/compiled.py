@@ -76,7 +76,8 @@ class CompiledSteps:
         launches = backend == "inductor" and state.device.type != "cpu"
         options: dict[str, Any] = {"mode": "reduce-overhead"} if launches else {}
         surrogate_on = partial(mean_surrogate, state.problem, state.estimator)
-        self._compiled = torch.compile(surrogate_on, backend=backend, dynamic=False, **options)
+        with _compiling():
+            self._compiled = torch.compile(surrogate_on, backend=backend, dynamic=False, **options)
         counters["graph_break"].clear()
         synchronize(state.device)
         start = time.perf_counter()
