@@ -8,6 +8,7 @@ import sys
 import textwrap
 import tomllib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from estbench.experiment import Cell
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Make the simulated accelerator first: torch takes no device after its first backward call."""
+    if config.getoption("dist", "no") != "no":
+        return  # this process only hands out tests
     from estbench.certify.simulated_device import register
 
     register()
@@ -52,12 +55,19 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests of a file to one process, and those of reports to one, so that what they share is made once."""
-    from xdist.scheduler import LoadFileScheduling
+    """Give one process all tests of a file that share a fixture, and all tests of reports; others one by one."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    class Scheduling(LoadFileScheduling):
+    @cache
+    def shares(file: str) -> bool:
+        return 'scope="module"' in (config.rootpath / file).read_text(encoding="utf-8")
+
+    class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "tests/report" if nodeid.startswith("tests/report/") else super()._split_scope(nodeid)
+            file = nodeid.partition("::")[0]
+            if file.startswith("tests/report/"):
+                return "tests/report"
+            return file if shares(file) else nodeid
 
     return Scheduling(config, log)
 
