@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from records import write_results
+from records import drawn_alone, write_results
 
 from estbench.report import build
 from estbench.report.analysis import Analysis
@@ -20,6 +20,13 @@ def folder(tmp_path_factory):
     write_results(path, seeds=4, statuses=STATUSES, stops=STOPS, final_num_samples=1000)
     build(path)
     return path
+
+
+@pytest.fixture
+def one_figure():
+    """Draw the final bounds alone, where a test is of what else a report holds."""
+    with drawn_alone("draw_final_bounds"):
+        yield
 
 
 @pytest.fixture(scope="session")
