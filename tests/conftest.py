@@ -173,6 +173,16 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _versions_are_read_once() -> Iterator[None]:
+    """Read the versions of packages, which each record has, once and not for each cell."""
+    from estbench.measure import environment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "_version", cache(environment._version))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_wait_for_the_disk() -> Iterator[None]:
     """Do not wait until what is written is on disk, which took four fifths of the time of writing.
 

@@ -25,7 +25,7 @@ from estbench.report.analysis import Analysis
 from estbench.report.analysis.conclusions import Conclusion
 from estbench.report.analysis.noise_shares import shares
 from estbench.report.analysis.notices import status_line
-from estbench.report.figures import FigureSource, all_figures
+from estbench.report.figures import FigureSource, all_figures, registry
 from estbench.report.figures.noise_shares import draw_noise_shares
 from estbench.report.figures.style import line_styles
 from estbench.report.page.render import render as render_page
@@ -91,12 +91,29 @@ COMPARISONS = ("first_crossings", "time_to_target", "equal_cost", "pairwise")
 OTHERS = ("bound_parts", "ranking", "completion", "summary", "cells", "gradient_variance", "throughput", "estimators")
 
 
-def test_all_files_are_written(folder):
-    written = set(files(folder / "report"))
+def expected_files(figures, kinds):
     tables = {f"tables/{name}.{kind}" for name in (*OTHERS, *COMPARISONS) for kind in TABLE_FILES}
-    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
-    assert written == tables | figures | {"report.html", "environment.json", "experiment.json"}
+    drawn = {f"figures/{name}.{kind}" for name in figures for kind in kinds}
+    return tables | drawn | {"report.html", "environment.json", "experiment.json"}
+
+
+def test_all_files_are_written(folder):
+    assert set(files(folder / "report")) == expected_files(FIGURES, ("svg", "csv"))
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("drawn", [["final_bounds", "pictures"], pytest.param(FIGURES, marks=pytest.mark.slow)])
+def test_without_a_choice_figures_are_written_in_all_formats(results, tmp_path, drawn):
+    names = {f"draw_{name}" for name in drawn} if drawn is not FIGURES else set(registry.FIGURES)
+    with drawn_alone(*names):
+        build(results, out=tmp_path)
+    assert set(files(tmp_path)) == expected_files(drawn, ("svg", "png", "pdf", "csv"))
+    for name in drawn:
+        figure = tmp_path / "figures" / name
+        assert figure.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        content = figure.with_suffix(".pdf").read_bytes()
+        assert content.startswith(b"%PDF")
+        assert b"Date" not in content
 
 
 def test_the_page_asks_nothing_of_anyone(page):
