@@ -94,10 +94,10 @@ def test_bias_against_the_exact_gradient_and_against_a_reference(simulated):
     for device in (DEVICE, CPU):
         problem, x = problem_on(device, BITS)
         exact = measure.exact_reference(problem, x)
-        estimated = measure.estimated_reference(problem, estimator_on(device, "reinforce", problem), x, 6, seed=9)
+        estimated = measure.estimated_reference(problem, estimator_on(device, "reinforce", problem), x, 20, seed=9)
         straight_through = estimator_on(device, "straight-through", problem)
         moments += [
-            measure.probe(problem, straight_through, x, 6, seed=3, reference=each).rows for each in (exact, estimated)
+            measure.probe(problem, straight_through, x, 20, seed=3, reference=each).rows for each in (exact, estimated)
         ]
     assert moments[:2] == moments[2:]
     assert {"bias2", "cosine"} <= {row["statistic"] for row in moments[0]}
