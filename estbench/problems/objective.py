@@ -269,8 +269,8 @@ class Objective:
         value = self._log_likelihood(z)
         if value.shape != shape:  # it would broadcast, and give a wrong gradient without a word
             raise EstbenchError(
-                f"log_likelihood gives {tuple(value.shape)} for z of {tuple(z.shape)}, and must give {tuple(shape)}: one"
-                " number for each sample and example; sum over the pixels alone, .sum(-1)"
+                f"log_likelihood gives {tuple(value.shape)} for z of {tuple(z.shape)}, and must give {tuple(shape)}:"
+                " one number for each sample and example; sum over the pixels alone, .sum(-1)"
             )
         return value
 
