@@ -9,11 +9,11 @@ import sys
 import pytest
 
 import estbench as package
+from estbench.store import load
 
 # The plugin of the design's section 3, word for word.
 PLUGIN = '''
 from estbench.estimators import Estimator, register
-from estbench.store import load
 
 @register("my-reinforce")
 class MyReinforce(Estimator):
