@@ -304,6 +304,7 @@ def test_a_folder_may_have_any_name(estbench, here, tiny_file, name):
         assert name in said
 
 
+@pytest.mark.usefixtures("quick_report")
 def test_what_is_said_of_another_question_is_dropped(estbench, here):
     """The quickstart's question and expectation are about its own estimators on its own problem."""
     small = ["--problem", "gaussian_toy", "-e", "reparam", "--steps", "2", "--set", "throughput.rounds=0"]
@@ -315,6 +316,7 @@ def test_what_is_said_of_another_question_is_dropped(estbench, here):
     assert load(here / "results" / "asked").plan["experiment"]["question"] == "Is mine better?"
 
 
+@pytest.mark.usefixtures("quick_report")
 def test_a_report_of_other_results_is_named_before_it_is_replaced(estbench, here, tiny_file):
     report = here / "results" / "tiny" / "report"
     report.mkdir(parents=True)
