@@ -73,8 +73,14 @@ def logistic_perturbed_given_bit(logits: Tensor, bits: Tensor) -> Tensor:
 
 
 def gumbel_noise(like: Tensor) -> Tensor:
-    """Return standard Gumbel noise, of the shape, precision and device of ``like``."""
-    return -torch.empty_like(like).exponential_().clamp(min=torch.finfo(like.dtype).tiny).log()
+    """Return standard Gumbel noise, -log(-log u) for u uniform, of the shape, precision and device of ``like``."""
+    if like.dtype != torch.float32:
+        return -torch.empty_like(like).exponential_().clamp(min=torch.finfo(like.dtype).tiny).log()
+    # In single precision u has 31 random bits, two of them from one number: four times as fast on a CPU. Where u is or
+    # rounds to 0 or 1, u and -log u are half of their least other value.
+    numbers = torch.empty((like.numel() + 1) // 2, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    u = numbers.view(torch.int32)[: like.numel()].view(like.shape).to(like.dtype).abs_().mul_(2.0**-31)
+    return u.clamp_(min=2.0**-32).log_().neg_().clamp_(min=2.0**-25).log_().neg_()
 
 
 def open_uniform(like: Tensor) -> Tensor:

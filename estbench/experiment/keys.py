@@ -14,7 +14,7 @@ import json
 from typing import Any, Literal
 
 # Raised when the shape or the meaning of a record changes; records of any other schema are refused.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 Stream = Literal["init", "data", "pixels", "evaluation", "probe", "pictures", "noise"]
 

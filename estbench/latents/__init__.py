@@ -2,7 +2,7 @@
 
 from estbench.latents.base import Latents
 from estbench.latents.bernoulli import BernoulliLatents
-from estbench.latents.categorical import CategoricalLatents, OneHot
+from estbench.latents.categorical import CategoricalLatents, OneHot, log_softmax
 from estbench.latents.densities import closed_form_kl, frozen, log_densities, without_stale_caches
 from estbench.latents.families import FAMILY_NAMES, make_latents
 from estbench.latents.finite import is_finite, states
@@ -27,6 +27,7 @@ __all__ = [
     "frozen",
     "is_finite",
     "log_densities",
+    "log_softmax",
     "make_latents",
     "states",
     "without_stale_caches",

@@ -53,6 +53,10 @@ class Latents(ABC):
         """Return KL(q || p) in closed form and in nats, (*B), from the parameters of both."""
         return kl_divergence(self.family(q), self.family(p))
 
+    def kl_to_standard(self, q: Mapping[str, Tensor]) -> Tensor:
+        """Return KL(q || p) in closed form and in nats, (*B), for the standard p, whose parameters are zeros."""
+        return self.kl(q, {name: torch.zeros_like(value) for name, value in q.items()})
+
     def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
         """Return samples that are a function of uniform noise, (*B, D); for normal, Bernoulli, categorical latents.
 

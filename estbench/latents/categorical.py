@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, OneHotCategorical, register_kl
 from torch.nn.functional import one_hot
@@ -49,6 +49,10 @@ class CategoricalLatents(Latents):
     def family(self, params: Mapping[str, Tensor]) -> Distribution:
         return independent(OneHot(logits=params["logits"], validate_args=False))
 
+    def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
+        log_q, log_p = log_softmax(q["logits"]), log_softmax(p["logits"])
+        return _kl(log_q.exp(), log_q, log_p).sum(-1)
+
     def draw(self, params: Mapping[str, Tensor], uniform: Tensor) -> Tensor:
         logits = params["logits"]
         below = logits.softmax(-1).cumsum(-1)[..., :-1] <= uniform[..., None]
@@ -56,6 +60,14 @@ class CategoricalLatents(Latents):
 
     def flat(self, z: Tensor) -> Tensor:
         return z.flatten(-2)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return the logarithms of the softmax over the last dimension, (*B, C).
+
+    Over a last dimension of ten, torch takes six times as long on a CPU as over a first one of a copy.
+    """
+    return torch.log_softmax(logits.movedim(-1, 0).contiguous(), 0).movedim(0, -1)
 
 
 class OneHot(OneHotCategorical):
@@ -82,5 +94,9 @@ class OneHot(OneHotCategorical):
 
 @register_kl(OneHot, OneHot)  # type: ignore[no-untyped-call, untyped-decorator]
 def _one_hot_kl(q: OneHot, p: OneHot) -> Tensor:
-    terms = q.probs * (q.logits - p.logits)
-    return terms.masked_fill(p.probs == 0, math.inf).masked_fill(q.probs == 0, 0).sum(-1)
+    return _kl(q.probs, q.logits, p.logits)
+
+
+def _kl(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:
+    """Return KL(q || p) of categories, (*B, C) to (*B); categories that q does not have count nothing."""
+    return (probs * (log_q - log_p)).masked_fill(probs == 0, 0).sum(-1)

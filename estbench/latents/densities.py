@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Distribution, Gamma, Independent, Transform
 from torch.distributions.kl import _KL_REGISTRY, kl_divergence
 
+NESTED = (Distribution, Transform, list, tuple)
 PLAIN = (bool, int, float, str, torch.Size, torch.dtype, torch.device, type(None))
 
 
@@ -148,16 +149,13 @@ def _with(q: Distribution, **methods: Any) -> Distribution:
     return twin
 
 
-def _transforms(part: Any) -> Iterator[Transform]:
-    """Yield all transforms within a distribution."""
-    if isinstance(part, Transform):
-        yield part
-    if isinstance(part, Distribution | Transform):
-        for each in vars(part).values():
-            yield from _transforms(each)
-    elif isinstance(part, list | tuple):
-        for each in part:
-            yield from _transforms(each)
+def _transforms(part: Any) -> list[Transform]:
+    """Return all transforms within a distribution; it is asked in each step, so it looks at no more than it must."""
+    found = [part] if isinstance(part, Transform) else []
+    for each in part if isinstance(part, list | tuple) else vars(part).values():
+        if isinstance(each, NESTED) and type(each) is not torch.Size:
+            found += _transforms(each)
+    return found
 
 
 @contextmanager

@@ -51,13 +51,24 @@ class NormalLatents(Latents):
         return params["loc"] + params["log_scale"].exp() * noise
 
     def kl(self, q: Mapping[str, Tensor], p: Mapping[str, Tensor]) -> Tensor:
-        log_ratio = q["log_scale"] - p["log_scale"]
+        twice = 2 * (q["log_scale"] - p["log_scale"])
         distance = (q["loc"] - p["loc"]) * (-p["log_scale"]).exp()
-        return 0.5 * (distance.square() + (2 * log_ratio).exp() - 2 * log_ratio - 1).sum(-1)
+        return 0.5 * torch.addcmul(twice.expm1() - twice, distance, distance).sum(-1)
+
+    def kl_to_standard(self, q: Mapping[str, Tensor]) -> Tensor:
+        loc, twice = q["loc"], 2 * q["log_scale"]
+        return 0.5 * torch.addcmul(twice.expm1() - twice, loc, loc).sum(-1)
 
 
 class UncheckedNormal(Normal):
-    """A normal with torch's samples, but without its check that scales are positive: that waits for a device."""
+    """A normal with torch's samples, of loc and scale of one shape, (*batch_shape).
+
+    It lacks torch's check that scales are positive, because that waits for a device.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = loc, scale
+        Distribution.__init__(self, loc.shape, validate_args=validate_args)  # without torch's broadcasting
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Return samples, (*sample_shape, *batch_shape), without a gradient."""

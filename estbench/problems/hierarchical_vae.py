@@ -13,10 +13,10 @@ from estbench.datasets import data_id
 from estbench.datasets import load as load_dataset
 from estbench.latents import make_latents
 from estbench.options import BaseOptions, refuse_without_effect
-from estbench.problems.likelihoods import binarised, pixel_log_likelihood
 from estbench.problems.networks import Activation, ImageData, Size, perceptron
 from estbench.problems.objective import Objective
 from estbench.problems.parts import PRIORS
+from estbench.problems.pixels import binarised, pixel_log_likelihood
 from estbench.problems.priors import FamilyPrior
 from estbench.problems.problem import Problem, register
 from estbench.problems.two_layers import TwoLayerObjective
@@ -117,6 +117,11 @@ class HierarchicalVAE(Problem):
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
         return binarised(intensities, generator)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether ``observe`` is the one above."""
+        return type(self).observe is HierarchicalVAE.observe
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of q(z1|x), (B, D) or (B, D, C) each, for observations x, (B, X)."""

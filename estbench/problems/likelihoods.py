@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from estbench.datasets import Dataset
 from estbench.problems.parts import Likelihood, register_likelihood
-
-# Logits that a core's cache holds, with what is computed from them.
-CACHED = 2**17
+from estbench.problems.pixels import binarised, pixel_log_likelihood
 
 
 @register_likelihood("bernoulli")
@@ -54,24 +51,3 @@ class GaussianLikelihood(Likelihood):
 
     def mean(self, outputs: Tensor) -> Tensor:
         return outputs
-
-
-def binarised(intensities: Tensor, generator: Generator) -> Tensor:
-    """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
-    # The same law as torch.bernoulli, which takes three times as long on a CPU.
-    return torch.rand(intensities.shape, generator=generator, device=intensities.device, dtype=intensities.dtype).lt_(
-        intensities
-    )
-
-
-def pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    """Return the log-likelihood of binary pixels, from logits of (S, *R, B, X) and x of (B, X) to (S, *R, B)."""
-    if torch.is_grad_enabled() or not logits.is_cpu:
-        return _pixel_log_likelihood(logits, x)
-    # No gradient needs the whole, so it is done piece by piece: a piece stays in the cache.
-    pieces = torch.split(logits, max(1, CACHED // logits[0].numel()))
-    return torch.cat([_pixel_log_likelihood(piece, x) for piece in pieces])
-
-
-def _pixel_log_likelihood(logits: Tensor, x: Tensor) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x.expand_as(logits), reduction="none").sum(-1)

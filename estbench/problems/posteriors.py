@@ -38,7 +38,7 @@ class DiagonalPosterior(FamilyPosterior):
         self.closed_form_kl = latents.closed_form_kl
 
     def kl(self, params: Mapping[str, Tensor], prior: FamilyPrior) -> Tensor:
-        return self.latents.kl(params, prior.params)
+        return prior.kl(params)
 
 
 @register_posterior("full")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class FamilyPrior(Prior):
     def forward(self, posterior: Callable[[Tensor], Distribution] | None = None) -> Distribution:
         return self.latents.family(self.params)
 
+    def kl(self, q: Mapping[str, Tensor]) -> Tensor:
+        """Return KL(q || p) in closed form and in nats, (*B), from the parameters of q."""
+        return self.latents.kl(q, self.params)
+
 
 @register_prior("fixed")
 class FixedPrior(FamilyPrior):
@@ -37,6 +41,9 @@ class FixedPrior(FamilyPrior):
     def __init__(self, latents: Latents, data: Dataset) -> None:
         super().__init__(latents, data)
         self.register_buffer("outputs", torch.zeros(latents.outputs), persistent=False)
+
+    def kl(self, q: Mapping[str, Tensor]) -> Tensor:
+        return self.latents.kl_to_standard(q)
 
 
 @register_prior("learned")

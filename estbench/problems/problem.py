@@ -131,6 +131,11 @@ class Problem(nn.Module):
         """Draw what the model sees from raw data, (B, X) to (B, X); a fresh draw at each access."""
         raise NotImplementedError
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether ``observe`` also takes intensities k/255 as bytes k: it does if it is ``pixels.binarised``."""
+        return False
+
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
         """Return the variational parameters by name for observations x, (B, X) to tensors of (B, D)."""
         raise NotImplementedError

@@ -13,6 +13,7 @@ from estbench.datasets import info as dataset_info
 from estbench.datasets import load as load_dataset
 from estbench.latents import Latents, make_latents
 from estbench.options import BaseOptions, refuse_without_effect
+from estbench.problems.likelihoods import BernoulliLikelihood
 from estbench.problems.networks import (
     NETWORKS,
     Activation,
@@ -204,6 +205,11 @@ class VAE(Problem):
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw what the likelihood is of: pixels Bernoulli(intensity), or grey ones; (B, X) to (B, X)."""
         return self.likelihood.observe(intensities, generator)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether ``observe`` is the one above, of a likelihood whose pixels are ``binarised``."""
+        return type(self).observe is VAE.observe and type(self.likelihood).observe is BernoulliLikelihood.observe
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of q(z|x) by name, each (B, D), or (B, D, C)."""

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from estbench.experiment import stream_seed
 from estbench.problems import Problem
+from estbench.problems.pixels import as_bytes
 
 
 class Batches:
     """Minibatches in an order that is shuffled each epoch, binarised again at each access.
 
-    The order comes from a generator of the CPU, pixels from one of the device: on a CPU, that is the same one. Nothing
-    else draws from them. The last, incomplete batch of an epoch is left out, so every step has the same batch size.
+    The order comes from a generator of the CPU, so it is the same on every device; pixels come from one of the device.
+    Nothing else draws from them. The last, incomplete batch of an epoch is left out, so every step has the same batch
+    size.
     """
 
     def __init__(self, problem: Problem, batch_size: int, seed: int) -> None:
@@ -24,16 +26,20 @@ class Batches:
         self.examples = len(problem.data.train)
         self.batch_size = min(batch_size, self.examples)
         self.shuffles = torch.Generator().manual_seed(seed)
-        self.pixels = self.shuffles
-        if problem.device.type != "cpu":
-            self.pixels = torch.Generator(problem.device).manual_seed(stream_seed(seed, "pixels"))
+        self.pixels = torch.Generator(problem.device).manual_seed(stream_seed(seed, "pixels"))
         self.position = 0
         self._take(torch.empty(0, dtype=torch.int64))
 
     @cached_property
     def intensities(self) -> Tensor:
-        """The training examples on the device, (N, X); copied there when the first minibatch is asked for."""
-        return torch.from_numpy(self.problem.data.train).to(self.problem.device)
+        """The training examples on the device, (N, X), as bytes where these are enough to draw pixels from.
+
+        They are copied there when the first minibatch is asked for.
+        """
+        train = self.problem.data.train
+        if self.problem.device.type == "cpu" and self.problem.takes_bytes and (levels := as_bytes(train)) is not None:
+            return levels
+        return torch.from_numpy(train).to(self.problem.device)
 
     def __next__(self) -> Tensor:
         """The next minibatch, (B, X)."""

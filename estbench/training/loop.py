@@ -25,6 +25,7 @@ from estbench.training.measuring import (
     probe_steps,
     take_pictures,
 )
+from estbench.training.optimizers import quick_step
 from estbench.training.schedules import set_scheduled
 from estbench.training.state import State
 
@@ -116,6 +117,7 @@ def take_steps(
     training = state.cell.training
     parameters = [*problem.parameters(), *estimator.parameters()]
     surrogate_on = surrogate_on or partial(mean_surrogate, problem, estimator)
+    update_weights = [quick_step(optimizer) for optimizer in optimizers]
     surrogates = []
     scheduled = training.weights_kl or training.temperature is not None
     for _ in range(steps):
@@ -135,8 +137,8 @@ def take_steps(
         if training.changes_rates:
             for optimizer, rate in zip(optimizers, state.rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * training.rate_at(state.step)
-        for optimizer in optimizers:
-            optimizer.step()
+        for update in update_weights:
+            update()
         state.step += 1
         state.evaluations += evaluations
         surrogates.append(surrogate.detach())

@@ -27,8 +27,9 @@ from estbench.training.batches import Batches
 from estbench.training.divergence import DivergedError, Watch, attempt
 from estbench.training.loop import take_steps
 from estbench.training.measuring import probe_batch, probe_steps, record_moments
+from estbench.training.optimizers import optimizer_of
 from estbench.training.schedules import set_scheduled
-from estbench.training.state import CheckpointError, State, initial_estimator, noise_seed, optimizer_of
+from estbench.training.state import CheckpointError, State, initial_estimator, noise_seed
 
 CHECKPOINT = re.compile(r"(\d{1,18})\.pt", re.ASCII)
 

@@ -25,6 +25,7 @@ from estbench.problems import create as create_problem
 from estbench.randomness import RandomState, random_state, seeded, set_random_state
 from estbench.store.checkpoints import complaint, most_bytes
 from estbench.training.batches import Batches
+from estbench.training.optimizers import optimizer_of
 from estbench.training.schedules import set_scheduled
 from estbench.variant import Variant
 
@@ -229,20 +230,6 @@ def _examples(problem: Problem) -> torch.Tensor:
     """A few observations, always the same, (N, X)."""
     intensities = torch.from_numpy(problem.data.train[:EXAMPLES]).to(problem.device)
     return problem.observe(intensities, torch.Generator(problem.device).manual_seed(0))
-
-
-def optimizer_of(
-    module: nn.Module, learning_rate: float, name: str = "adam", weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
-    """The optimiser of a run, ``adam``, ``adamw`` or ``sgd``, which ascends; only ``adamw`` has a weight decay."""
-    weights = module.parameters()
-    match name:
-        case "sgd":
-            return torch.optim.SGD(weights, lr=learning_rate, maximize=True, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(weights, learning_rate, weight_decay=weight_decay, maximize=True, fused=True)
-        case _:
-            return torch.optim.Adam(weights, lr=learning_rate, maximize=True, fused=True)
 
 
 def bytes_of(*modules: nn.Module) -> int:

@@ -18,7 +18,9 @@ def rows():
     """A problem whose observations are its row numbers."""
     numbers = np.arange(20, dtype=np.float32)[:, None]
     data = SimpleNamespace(name="rows", train=numbers, validation=numbers[:7], test=numbers[:3])
-    return SimpleNamespace(data=data, device=torch.device("cpu"), observe=lambda intensities, _generator: intensities)
+    return SimpleNamespace(
+        data=data, device=torch.device("cpu"), takes_bytes=False, observe=lambda intensities, _generator: intensities
+    )
 
 
 @pytest.fixture
@@ -57,6 +59,25 @@ def test_a_batch_is_never_larger_than_the_data(rows, size):
 def test_the_seed_decides_the_order(rows):
     same = [drawn(Batches(rows, 5, seed), 8) for seed in (1, 1, 2)]
     assert same[0] == same[1] != same[2]
+
+
+def test_the_order_does_not_depend_on_the_pixels(rows):
+    vae = problems.create("vae[hidden=[4],latent_size=2]")
+    rows.data.train = np.arange(len(vae.data.train), dtype=np.float32)[:, None]
+    orders = []
+    for problem in (vae, rows):
+        batches = Batches(problem, 2500, seed=3)
+        for _ in range(5):  # three epochs
+            next(batches)
+        orders.append(batches.order)
+    assert torch.equal(*orders)
+
+
+@pytest.mark.parametrize("dataset", ["mnist5k", "digits"])
+def test_pixels_are_drawn_from_bytes_where_intensities_are_bytes(dataset):
+    batches = Batches(problems.create(f"vae[dataset={dataset},hidden=[4],latent_size=2]"), 50, seed=0)
+    assert batches.intensities.dtype == (torch.uint8 if dataset == "mnist5k" else torch.float32)
+    assert set(next(batches).unique().tolist()) == {0.0, 1.0}
 
 
 def test_each_epoch_binarises_anew(vae):

@@ -18,6 +18,7 @@ from estbench.estimators._noise import (
 )
 from estbench.estimators._surrogates import softmax_jacobian, straight_through_surrogate
 from estbench.estimators.base import Estimator, register
+from estbench.latents import log_softmax
 from estbench.options import BaseOptions
 from estbench.problems import Objective
 
@@ -78,7 +79,7 @@ class GumbelSoftmax(Estimator):
 
     def forward(self, objective: Objective) -> Tensor:
         temperature = self.options.temperature
-        log_y = (gumbel_perturbed(as_categorical_logits(objective), (1,)) / temperature).log_softmax(-1)
+        log_y = log_softmax(gumbel_perturbed(as_categorical_logits(objective), (1,)) / temperature)
         y = log_y.exp()
         if self.options.kl == "discrete":
             return objective.f(y).mean(0) - objective.kl()
