@@ -70,6 +70,10 @@ class UncheckedNormal(Normal):
         self.loc, self.scale = loc, scale
         Distribution.__init__(self, loc.shape, validate_args=validate_args)  # without torch's broadcasting
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> UncheckedNormal:
+        """Return the distribution with another batch shape, as torch does."""
+        return UncheckedNormal(self.loc.expand(batch_shape), self.scale.expand(batch_shape), validate_args=False)
+
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Return samples, (*sample_shape, *batch_shape), without a gradient."""
         with torch.no_grad():

@@ -37,7 +37,7 @@ def binarised(intensities: Tensor, generator: Generator) -> Tensor:
 
 
 def _binarised_bytes(levels: Tensor, generator: Generator) -> Tensor:
-    """Draw pixels Bernoulli(k/255): r < k for r uniform on 0, ..., 254, which is a random byte drawn again while 255."""
+    """Draw pixels Bernoulli(k/255): r < k for r uniform on 0, ..., 254, a random byte that is drawn again if 255."""
     count = levels.numel()
     draws, spare = np.split(_random_bytes(count + count // 128 + 1, generator), [count])
     again = np.flatnonzero(draws == WHITE)
@@ -46,9 +46,8 @@ def _binarised_bytes(levels: Tensor, generator: Generator) -> Tensor:
             spare = _random_bytes(2 * again.size, generator)
         draws[again], spare = spare[: again.size], spare[again.size :]
         again = again[draws[again] == WHITE]
-    return torch.lt(
-        torch.from_numpy(draws).view(levels.shape), levels, out=torch.empty(levels.shape, dtype=torch.float32)
-    )
+    x = torch.empty(levels.shape, dtype=torch.float32)
+    return torch.lt(torch.from_numpy(draws).view(levels.shape), levels, out=x)
 
 
 def _random_bytes(count: int, generator: Generator) -> NDArray[np.uint8]:

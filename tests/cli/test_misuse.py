@@ -169,11 +169,11 @@ def test_an_estimator_that_does_not_say_what_it_costs(refused, tiny_file, plugin
     ("file", "content", "complaint"),
     [
         ("experiment.json", "{", "cannot read 'r/experiment.json'"),
-        ("experiment.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 4; upgrade estbench"),
-        ("experiment.json", '{"schema": 4}', "its list of cells is damaged"),
-        ("experiment.json", '{"schema": 4, "cells": [{"folder": "x"}]}', "cannot read 'r/experiment.json'"),
+        ("experiment.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 5; upgrade estbench"),
+        ("experiment.json", '{"schema": 5}', "its list of cells is damaged"),
+        ("experiment.json", '{"schema": 5, "cells": [{"folder": "x"}]}', "cannot read 'r/experiment.json'"),
         ("experiment.json", '{"schema": 2}', "which an earlier estbench wrote"),
-        ("cell.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 4; upgrade estbench"),
+        ("cell.json", '{"schema": 99}', "has schema 99, and this estbench reads up to 5; upgrade estbench"),
     ],
 )
 def test_a_damaged_folder(refused, finished, tiny_file, command, file, content, complaint):

@@ -18,17 +18,17 @@ LEVELS = np.arange(256, dtype=np.uint8)
 
 def test_each_byte_but_the_last_decides_a_pixel_and_the_last_is_drawn_again(monkeypatch):
     # All 256 x 256 pairs of a level and a first byte; where that is 255, the second bytes are 255 again, then 7.
-    later = iter([255, 7])
-    monkeypatch.setattr(
-        pixels,
-        "_random_bytes",
-        lambda count, _: np.tile(LEVELS, 256) if count > 256 else np.full(count, next(later), np.uint8),
-    )
+    spare = [
+        np.full(256, 255, np.uint8),
+        np.full(200, 7, np.uint8),
+    ]  # the last draws are not enough: more are asked for
+    made = iter([np.concatenate([np.tile(LEVELS, 256), *spare]), np.full(512, 7, np.uint8)])
+    monkeypatch.setattr(pixels, "_random_bytes", lambda _count, _generator: next(made))
     x = binarised(torch.from_numpy(np.repeat(LEVELS, 256)), torch.Generator()).view(256, 256)
     assert x.dtype == torch.float32
     assert torch.equal(x[:, :255].sum(1), torch.arange(256.0))  # k of the 255 bytes below 255: probability k/255
     assert torch.equal(x[:, 255], (torch.arange(256) > 7).float())
-    assert next(later, None) is None
+    assert next(made, None) is None
 
 
 def test_random_bytes_are_uniform_and_independent():
