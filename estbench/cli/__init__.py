@@ -23,6 +23,7 @@ COMMANDS = {
     "new": "write a new estimator, problem, dataset or metric and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line per run",
     "merge": "merge results folders, of several machines for example, into a new one",
+    "pack": "write the records of results into one file, to publish them",
     "clean": "remove files that killed runs left behind; asks first",
     "data": "list, fetch and verify the files of datasets, and look at your own",
     "list": "name the estimators, problems, datasets, metrics and ready experiments",

@@ -10,11 +10,11 @@ from estbench.errors import EstbenchError
 from estbench.experiment.plan import PROTOCOL, identity
 from estbench.experiment.sweep import merge_sweeps
 from estbench.guarded import GuardedPath
-from estbench.limits import COPY_BYTES
 from estbench.store.folder import ResultsFolder
+from estbench.store.homes import Home, rounds_of
 from estbench.store.plan_file import check_folder_name
 from estbench.store.results import Results, load
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow, read_rows
+from estbench.store.tables import CURVES, GRADIENTS
 
 # The parts of a record that must agree. Clocks, dates and the environment may differ.
 OUTCOME = ("status", "step", "examples", "evaluations")
@@ -24,7 +24,7 @@ MOST_LISTED = 20
 
 
 def load_many(paths: Sequence[str | Path]) -> Results:
-    """Read results folders and merge them; the name, the question and the order are those of the first."""
+    """Read results (folders, archives) and merge them; the name, the question and the order are those of the first."""
     return merge([load(path) for path in paths])
 
 
@@ -78,7 +78,7 @@ class _Source(NamedTuple):
     folder: str
 
     @property
-    def home(self) -> GuardedPath:
+    def home(self) -> Home:
         return self.part.home(self.folder)
 
 
@@ -121,7 +121,7 @@ def _find_difference(first: _Source, other: _Source) -> str:
             return f"{name} is {one} in the first and {two} in the second"
     for file, schema in (("curves.parquet", CURVES), ("gradients.parquet", GRADIENTS)):
         columns = [name for name in schema.names if name not in WALL_CLOCK]
-        tables = [read_arrow(source.home / file, schema).select(columns).to_pandas() for source in (first, other)]
+        tables = [source.home.table(file, schema).select(columns).to_pandas() for source in (first, other)]
         if not tables[0].equals(tables[1]):  # a NaN equals a NaN here
             differing = [name for name in columns if not tables[0][name].equals(tables[1][name])]
             return f"{file.removesuffix('.parquet')} differ in {', '.join(differing)}"
@@ -151,7 +151,9 @@ def _check_labels(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) ->
 
 
 def join(paths: Sequence[str | Path], out: str | Path) -> Results:
-    """Write the merged plan, cells and timings of results folders into ``out``, a new folder, and load it.
+    """Write the merged plan, cells and timings of results into ``out``, a new folder, and load it.
+
+    A single archive is unpacked so.
 
     Records are copied as they are; reports are not copied. The folder is written next to ``out`` and renamed when it is
     complete. Raises ``EstbenchError`` as ``merge`` does, and if ``out`` exists and is not an empty folder.
@@ -167,7 +169,7 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
         folder = ResultsFolder(partial)
         folder.create()
         for name in merged.records:
-            _copy_cell(merged.home(name), folder.cells / check_folder_name(name))
+            merged.home(name).copy(folder.cells / check_folder_name(name))
         folder.append_throughput(_collect_rounds(merged))
         head = {name: merged.plan[name] for name in ("protocol", "experiment")}
         folder.write_plan(head, merged.plan["cells"])
@@ -179,14 +181,6 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
 
 def _collect_rounds(merged: Results) -> list[dict[str, Any]]:
     """Return all timed rounds; one that is in several folders counts once."""
-    files = [ResultsFolder(path).throughput_file for path in (merged.path, *merged.others)]
-    rows = [row for file in files if file.exists() for row in read_rows(file, THROUGHPUT)]
+    tables = [rounds_of(path) for path in (merged.path, *merged.others)]
+    rows = [row for table in tables if table is not None for row in table.to_pylist()]
     return list({tuple(row.values()): row for row in rows}.values())
-
-
-def _copy_cell(source: GuardedPath, target: GuardedPath) -> None:
-    """Copy a cell's files; a link is refused, because it could lead to any file of this machine."""
-    target.mkdir()
-    for file in source.iterdir():
-        if not file.is_dir():
-            file.copy(target / file.name, COPY_BYTES)
