@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "planned, done, diverged, failed, missing: one line per run",
     "merge": "merge results folders, of several machines for example, into a new one",
     "pack": "write the records of results into one file, to publish them",
+    "verify": "check the records of a stranger, and run a part of them again",
     "clean": "remove files that killed runs left behind; asks first",
     "data": "list, fetch and verify the files of datasets, and look at your own",
     "list": "name the estimators, problems, datasets, metrics and ready experiments",

@@ -19,9 +19,9 @@ def command(folders: tuple[str, ...], out: str | None, *, pictures: bool) -> Non
 
     from estbench.cli.console import say
     from estbench.report.analysis.wording import count_noun
-    from estbench.store.pack import pack
+    from estbench.store.pack import PUBLISHED, pack
 
-    packed = pack(folders, out or Path(folders[0]) / "records.zip", pictures=pictures)
+    packed = pack(folders, out or Path(folders[0]) / PUBLISHED, pictures=pictures)
     missing = f"; {count_noun(packed.missing, 'planned run')} without a result" if packed.missing else ""
     say(f"{packed.path}: {count_noun(packed.runs, 'run')}, {packed.size:,} bytes{missing}")
     say(f"sha256: {packed.digest}")

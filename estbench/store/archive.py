@@ -203,5 +203,5 @@ def _read_members(content: bytes, path: str | PathLike[str]) -> dict[str, bytes]
     except (zipfile.BadZipFile, EOFError, LookupError, NotImplementedError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedError(
-            f"cannot read '{path}': it is no archive of results ({reason}); see `estbench pack`"
+            f"cannot read '{path}': it is no results folder, and no archive of `estbench pack` ({reason})"
         ) from None

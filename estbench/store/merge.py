@@ -166,17 +166,23 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
     try:
         if partial.exists():  # left by a merge that was killed
             partial.remove()
-        folder = ResultsFolder(partial)
-        folder.create()
-        for name in merged.records:
-            merged.home(name).copy(folder.cells / check_folder_name(name))
-        folder.append_throughput(_collect_rounds(merged))
-        head = {name: merged.plan[name] for name in ("protocol", "experiment")}
-        folder.write_plan(head, merged.plan["cells"])
+        write_results(merged, ResultsFolder(partial))
         partial.rename(target)
     finally:
         partial.remove()
     return load(out)
+
+
+def write_results(results: Results, folder: ResultsFolder) -> None:
+    """Write cells, timings and at last the plan of results into a folder; a cell that is there already is kept."""
+    folder.create()
+    there = folder.present()
+    for name in results.records:
+        if name not in there:
+            results.home(name).copy(folder.cells / check_folder_name(name))
+    folder.append_throughput(_collect_rounds(results))
+    head = {name: results.plan[name] for name in ("protocol", "experiment")}
+    folder.write_plan(head, results.plan["cells"])
 
 
 def _collect_rounds(merged: Results) -> list[dict[str, Any]]:

@@ -86,8 +86,10 @@ def read_packed(content: bytes, what: str, schema: pa.Schema) -> pa.Table:
         unpacked = 0
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):
-                starts = (column.dictionary_page_offset, column.data_page_offset)
-                start = min(each for each in starts if each is not None)
+                if not column.num_values:  # then no page of it is read
+                    continue
+                first = column.dictionary_page_offset if column.has_dictionary_page else None
+                start = min(first or column.data_page_offset, column.data_page_offset)
                 unpacked += count_unpacked_bytes(content, start, column.total_compressed_size)
                 UNPACKED_ARCHIVE_BYTES.check(unpacked, what)
         file.seek(0)
