@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "test estimators: the certificate",
     "new": "write a new estimator, problem, dataset or metric and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line per run",
+    "log": "when the runs of a folder came, from which commit and source, and which are stale",
     "merge": "merge results folders, of several machines for example, into a new one",
     "pack": "write the records of results into one file, to publish them",
     "verify": "check the records of a stranger, and run a part of them again",
