@@ -33,7 +33,7 @@ from estbench.training.loop import train
 from estbench.training.state import noise_seed
 
 # Where these agree, a run has the same bits.
-SAME_BITS = ("torch", "threads", "device", "device_name", "processor")
+SAME_BITS = ("estbench", "commit", "torch", "threads", "device", "device_name", "processor")
 # A value of another machine lies in the prediction interval of the other seeds: a false alarm in a thousand values.
 PREDICTION = 0.999
 # With fewer other seeds there is no such interval, and values agree to this part.
