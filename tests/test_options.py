@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_a_key_inside_of_lists_and_dictionaries_is_named(data, complaint):
     assert str(caught.value) == complaint
 
 
+@cache  # a model of an earlier test's plugin must not go while this file's tests run
 def models() -> list[type[BaseModel]]:
     """Every model of the package."""
     import importlib

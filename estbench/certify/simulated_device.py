@@ -27,6 +27,7 @@ import contextlib
 import traceback
 import weakref
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -34,7 +35,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from estbench.certify.simulated_backend import BACKEND, NAME
 from estbench.errors import EstbenchError
@@ -223,12 +223,12 @@ def place_of(error: BaseException | None = None) -> str:
 
 
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    name, device = operation.name().partition(".")[0], kwargs.get("device")
+    name, device = _name_of(operation), kwargs.get("device")
     if torch.is_inference_mode_enabled() and name in COMPOSED:  # which arrive whole in this mode
         return operation.decompose(*args, **kwargs)
     if name in COPIES:
         return _copied(operation, args, kwargs)
-    flat, _ = tree_flatten((args, kwargs))
+    flat = [*_leaves(args), *_leaves(kwargs.values())]
     ours = [value for value in flat if isinstance(value, OnDevice)]
     if not ours and not _is_simulated(device):
         return operation(*args, **kwargs)
@@ -236,7 +236,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     _note_wait(operation, name, flat)
     if _is_simulated(device):
         kwargs = {**kwargs, "device": torch.device("cpu")}
-    args, kwargs = tree_map(lambda each: each.inner if isinstance(each, OnDevice) else each, (args, kwargs))
+    args, kwargs = _mapped(_bare, args), {key: _mapped(_bare, value) for key, value in kwargs.items()}
     with _random_stream(operation, flat):
         out = operation(*args, **kwargs)
     # Operations in place return the tensor that they were given.
@@ -247,7 +247,31 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return value
         return known[id(value)] if id(value) in known else _new(value)
 
-    return tree_map(wrapped, out)
+    return _mapped(wrapped, out)
+
+
+@cache
+def _name_of(operation: Any) -> str:
+    return str(operation.name()).partition(".")[0]
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """Yield values, and what lists and tuples among them hold: what operations take and return has no other shape."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _leaves(value)
+        else:
+            yield value
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    if type(value) in {list, tuple}:
+        return type(value)([_mapped(change, each) for each in value])
+    return change(value)
+
+
+def _bare(value: Any) -> Any:
+    return value.inner if isinstance(value, OnDevice) else value
 
 
 def _new(inner: Tensor) -> OnDevice:
@@ -302,16 +326,21 @@ def _note_wait(operation: Any, name: str, values: list[Any]) -> None:
             _note("mask as an index")
         elif any(not isinstance(index, OnDevice) and index.dtype == torch.int64 for index in indices):
             _note("index of the host")
-    elif any(tag in operation.tags for tag in OUTPUT_DEPENDS_ON_NUMBERS):
+    elif _has_tag(operation, OUTPUT_DEPENDS_ON_NUMBERS):
         _note({"_local_scalar_dense": "item"}.get(short, short))
     elif name in READS_INSIDE and isinstance(values[1], Tensor):
         _note(f"{short} with a tensor of scales")
 
 
+@cache
+def _has_tag(operation: Any, tags: tuple[torch.Tag, ...]) -> bool:
+    return any(tag in operation.tags for tag in tags)
+
+
 @contextlib.contextmanager
 def _random_stream(operation: Any, values: list[Any]) -> Any:
     """Draw from the device's own stream, unless a generator is given."""
-    if torch.Tag.nondeterministic_seeded not in operation.tags or any(isinstance(v, _Generator) for v in values):
+    if not _has_tag(operation, (torch.Tag.nondeterministic_seeded,)) or any(isinstance(v, _Generator) for v in values):
         yield
         return
     host = torch.default_generator.get_state()

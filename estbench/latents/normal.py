@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, Normal, register_kl
 
 from estbench.latents.base import Latents, independent
 
@@ -63,3 +63,13 @@ class UncheckedNormal(Normal):
         """Return samples, (*sample_shape, *batch_shape), without a gradient."""
         with torch.no_grad():
             return self.rsample(torch.Size(sample_shape))
+
+
+@register_kl(UncheckedNormal, UncheckedNormal)  # type: ignore[no-untyped-call, untyped-decorator]
+@register_kl(UncheckedNormal, Normal)  # type: ignore[no-untyped-call, untyped-decorator]
+@register_kl(Normal, UncheckedNormal)  # type: ignore[no-untyped-call, untyped-decorator]
+def _kl_of_normals(q: Normal, p: Normal) -> Tensor:
+    """Log scales are subtracted: the square of a small scale would be zero."""
+    distance = (q.loc - p.loc) / p.scale
+    kl: Tensor = 0.5 * ((q.scale / p.scale).square() + distance.square() - 1) + p.scale.log() - q.scale.log()
+    return kl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -43,11 +44,18 @@ class Quiet(Estimator):
 pytestmark = pytest.mark.usefixtures("quick_report")
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """Where the first test that needs a finished cell leaves a copy for the others."""
+    return tmp_path_factory.mktemp("finished") / "r"
+
+
 @pytest.fixture
-def finished(estbench, here, tiny_file):
+def finished(estbench, here, tiny_file, kept):
     """A results folder with a finished cell."""
-    assert estbench("run", tiny_file, "--out", "r", "--steps", 2).code == 0
-    return here / "r"
+    if not kept.exists():
+        assert estbench("run", tiny_file, "--out", kept, "--steps", 2).code == 0
+    return shutil.copytree(kept, here / "r")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.asked, running.let_go = [], threading.Event()
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield running
     running.let_go.set()
@@ -93,7 +93,7 @@ def server():
 @pytest.fixture
 def file(server, planted, monkeypatch):
     """A file that is not there, with sources of the given kinds."""
-    monkeypatch.setattr(module, "TIMEOUT", (2.0, 0.3))
+    monkeypatch.setattr(module, "TIMEOUT", (1.0, 0.3))
     monkeypatch.setattr(module, "GRACE_SECONDS", 0.4)
     monkeypatch.setenv("ESTBENCH_MAX_DATA_BYTES", "10000000")
     for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

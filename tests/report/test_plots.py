@@ -34,15 +34,16 @@ def words_of(figure):
 
 
 def test_every_figure_of_the_report_is_there(one):
-    found = {}
+    found, analysis = {}, Analysis(one)
+    styles = line_styles(analysis.estimators)
     for registered in FIGURES.in_order():
         name = registered.name.removeprefix("draw_")
         name = "gradients" if name == "statistics" else name
         assert name in dir(one.plot)
-        source = FigureSource(Analysis(one), line_styles(Analysis(one).estimators), "vae")
+        source = FigureSource(analysis, styles, "vae")
         with matplotlib_style():
             found[name] = {figure.name: figure.figure for figure in registered.make(source)}
-    assert sum(map(len, found.values())) == len(all_figures(Analysis(one))) > 5
+    assert sum(map(len, found.values())) == len(all_figures(analysis)) > 5
     for name, figures in found.items():
         for which, figure in figures.items():
             drawn = getattr(one.plot, name)(which)

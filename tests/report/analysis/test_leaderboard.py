@@ -15,7 +15,7 @@ from records import analyse, write_results
 from estbench.report.analysis.leaderboard import build_leaderboard
 from estbench.report.analysis.paired import CURRENCIES, Run
 from estbench.report.analysis.wording import MINUS, NOTHING
-from estbench.report.tables import all_tables
+from estbench.report.tables.cells import cells as cells_of
 from estbench.report.tables.ranking import ranking
 from estbench.store import load
 
@@ -71,8 +71,7 @@ def situation(request, tmp_path_factory):
     """The analysis of one situation, and the final bounds by seed, read from the CSV file of the cells."""
     path = write(tmp_path_factory.mktemp("board") / "r", SITUATIONS[request.param])
     analysis = analyse(path)
-    (cells,) = (table for table in all_tables(analysis) if table.name == "cells")
-    cells = pd.read_csv(io.StringIO(cells.files()["csv"])).dropna(subset=["test_elbo"])
+    cells = pd.read_csv(io.StringIO(cells_of(analysis).files()["csv"])).dropna(subset=["test_elbo"])
     return analysis, {label: rows.set_index("seed")["test_elbo"] for label, rows in cells.groupby("estimator")}
 
 

@@ -52,13 +52,16 @@ def figures(analysis):
     return made
 
 
-def test_every_figure_is_there_with_its_words(figures):
+def test_every_figure_is_there_with_its_words(folder, figures):
+    """The files are those of the report of the same records."""
     assert list(figures) == NAMES
+    assert list(figures["elbo_steps"].files()) == ["svg", "png", "pdf", "csv"]
+    assert list(figures["elbo_steps"].files(["csv", "html", "png"])) == ["png", "csv"]
     for figure in figures.values():
         assert figure.svg.lstrip().startswith(b"<?xml")
-        files = figure.files()
-        assert list(files) == ["svg", "png", "pdf", "csv"]
-        assert list(figure.files(["csv", "html", "png"])) == ["png", "csv"]
+        of_report = {kind: folder / "report" / "figures" / f"{figure.name}.{kind}" for kind in ("svg", "png", "pdf")}
+        files = {kind: file.read_bytes() for kind, file in of_report.items()}
+        assert figure.svg == files["svg"]
         assert files["png"].startswith(b"\x89PNG")
         assert files["pdf"].startswith(b"%PDF")
         assert b"Date" not in files["pdf"]
