@@ -46,10 +46,16 @@ class ReadError(OSError):
     """A fault of the machine, not of a file: the file may be readable later."""
 
 
+# More choices are not listed beside one that is near.
+FEW_CHOICES = 12
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return a hint for a message: the choice that is nearest to ``name``, and all choices."""
+    """Return a hint for a message: the choice that is nearest to ``name``, and all choices if these are not many."""
     known = sorted(choices)
     # Longer names are no typing errors, and are slow to compare.
     nearest = difflib.get_close_matches(name[:100].lower(), known, n=1, cutoff=0.5)
+    if nearest and len(known) > FEW_CHOICES:
+        return f"did you mean '{nearest[0]}'?"
     hint = f"did you mean '{nearest[0]}'? " if nearest else ""
     return f"{hint}known: {', '.join(known) or 'none'}"

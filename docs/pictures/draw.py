@@ -85,7 +85,7 @@ def _back(axes: Axes, start: tuple[float, float], end: tuple[float, float], text
 
 def blocked() -> Figure:
     """The gradient of f comes to the random draw, and ends there."""
-    figure, axes = _scene("1. Blocked: a random draw has no derivative", "z ~ q", below=False)
+    figure, axes = _scene("Blocked: a random draw has no derivative", "z ~ q", below=False)
     _back(axes, VALUE, SAMPLE, "df / dz")
     x = SAMPLE[0] - 1.4
     axes.plot([x, x], [1.45, 2.0], color=NOISE, lw=4, solid_capstyle="butt")
@@ -95,19 +95,20 @@ def blocked() -> Figure:
 
 def detour() -> Figure:
     """The value of f goes around the sample and weighs the gradient of the log density."""
-    figure, axes = _scene("2. The detour of the score function: f is only a number", "z ~ q", below=True)
+    figure, axes = _scene("The detour of the score function: f is only a number", "z ~ q", below=True)
     _box(axes, BELOW, "log q(z)", colour=BACK)
     _arrow(axes, (VALUE[0], 1.58), (BELOW[0] + EDGE, 0.55), BACK, dash=(0, (4, 2)), bend=-0.25)
     axes.text(7.55, 0.62, "weight: the value f(z)", ha="left", va="top", color=BACK, fontsize=9.5)
     _arrow(axes, (BELOW[0] - EDGE, 0.55), (ENCODER[0], 1.58), BACK, bend=-0.25)
     axes.text(1.55, 0.62, "grad log q(z)", ha="right", va="top", color=BACK, fontsize=9.5)
     _arrow(axes, (SAMPLE[0], 1.58), (BELOW[0], 0.95), FORWARD)
+    _arrow(axes, (ENCODER[0] + 0.55, 1.58), (BELOW[0] - EDGE, 0.75), FORWARD, bend=0.12)
     return figure
 
 
 def passed_through() -> Figure:
     """The noise comes from the side, so each step from f to mu and sigma has a derivative."""
-    figure, axes = _scene("3. Passed through: the noise comes from the side", "z = mu\n+ sigma · eps", below=True)
+    figure, axes = _scene("Passed through: the noise comes from the side", "z = mu\n+ sigma · eps", below=True)
     _back(axes, VALUE, SAMPLE, "df / dz")
     _back(axes, SAMPLE, ENCODER, "dz / dmu = 1\ndz / dsigma = eps")
     _box(axes, BELOW, "eps ~ N(0, 1)", round_=True, colour=NOISE)

@@ -22,6 +22,7 @@ from estbench.certify.record import (
     Certificate,
     CertificateStatus,
     Check,
+    CheckOutcome,
     certificate_status,
     certified_parts,
     find_certificates,
@@ -204,5 +205,9 @@ def _check_on(tested: EstimatorUnderTest, problem: SmallProblem, *, quick: bool)
             checks["one example at a time"] = unbiasedness.check_one_by_one
         if tested.facts.unbiased:
             checks[unbiasedness.CHECK] = unbiasedness.check_unbiased
+    call = run_check("a call", problem.name, lambda: contract.check_call(tested, problem))
+    if call.outcome is not CheckOutcome.PASSED:  # the others would only repeat it
+        yield call
+        return
     for name, check in checks.items():
         yield run_check(name, problem.name, lambda check=check: check(tested, problem))  # type: ignore[misc]

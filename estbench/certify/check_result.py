@@ -13,7 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from estbench.certify.problems.base import PRIOR, WEIGHTS
-from estbench.certify.record import Check, CheckOutcome
+from estbench.certify.record import USUAL_CAUSES, Check, CheckOutcome
+from estbench.failures import failure_of
 
 # The usual causes of a wrong mean gradient, by kind of parameter.
 CAUSES = {
@@ -21,10 +22,12 @@ CAUSES = {
     PRIOR: "the prior is built while gradients are off, or the KL is missing or counted twice",
     "parameters": (
         "a baseline that has seen the sample it is subtracted from, a control variate whose expectation is not fully"
-        " added back, noise that is detached although it depends on the parameters, a KL that is missing or counted"
-        " twice"
+        " added back, noise that is detached although it depends on the parameters, samples whose scale is not that of"
+        " q, a KL that is missing or counted twice"
     ),
 }
+# A mean gradient is the opposite of the exact one if it is -1 times it, within this.
+OPPOSITE = 0.05
 FALSE_ALARM = 1e-4  # probability that a correct estimator fails any check on any problem
 # The share of it that each statistical check gets; they sum to 1.
 SHARES = {
@@ -59,9 +62,11 @@ def run_check(name: str, problem: str, check: Callable[[], CheckResult]) -> Chec
     try:
         result = check()
     except Exception as error:  # noqa: BLE001  (code of a plugin may raise anything)
+        failure = failure_of(error)
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__}: {error} ({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
-        result = CheckResult(CheckOutcome.FAILED, "it raised an error", " ".join(message.split()))
+        own = f"({frame.filename.rpartition('/')[2]}, line {frame.lineno})"
+        message = failure.reason if failure.place else f"{failure.reason} {own}"
+        result = CheckResult(CheckOutcome.FAILED, "it raised an error", message)
     return Check(
         name=name,
         problem=problem,
@@ -108,10 +113,13 @@ def describe_deviation(group: str, mean: Tensor, exact: Tensor, worst: int, evid
     expected, measured = float(exact.flatten()[worst]), float(mean.flatten()[worst])
     causes = CAUSES[group if group == WEIGHTS else PRIOR if group.startswith(PRIOR) else "parameters"]
     size = float(exact.square().sum())
-    ratio = f"; over all of {group}, {float((mean * exact).sum()) / size:.3g} times the exact gradient" if size else ""
+    times = float((mean * exact).sum()) / size if size else math.nan
+    ratio = f"; over all of {group}, {times:.3g} times the exact gradient" if size else ""
+    if abs(times + 1) < OPPOSITE:
+        causes = "its sign: the surrogate is ascended, so that it is no loss; return it without a minus"
     return (
         f"{group}[{place}]: expected {expected:.6g}, measured {measured:.6g} ({evidence}){ratio}."
-        f" Usual causes: {causes}"
+        f" {USUAL_CAUSES}{causes}"
     )
 
 

@@ -59,6 +59,11 @@ FROM_PASSED_TO_FAILED = (
 )
 
 
+# The checks of the mean gradient, and what introduces the causes in a message about it.
+MEAN = {"exact mean", "unbiased"}
+USUAL_CAUSES = "Usual causes: "
+
+
 class Check(Frozen):
     """One thing that was checked, and the evidence for its outcome."""
 
@@ -91,13 +96,21 @@ class Certificate(Frozen):
         return self.model_copy(update={"checks": tuple(find_worst(checks) for checks in kinds.values())})
 
     def complaints(self) -> list[str]:
-        """Return one line for each kind of check that failed or could not decide, with its worst result."""
+        """Return one line for each kind of check that failed or could not decide, with its worst result.
+
+        A wrong mean comes first, because most of the others follow from it. What a line repeats of an earlier one, an
+        error or the usual causes, is left out.
+        """
         undecided = (CheckOutcome.FAILED, CheckOutcome.INCONCLUSIVE)
         bad = [check for check in self.condensed().checks if check.outcome in undecided]
-        return [
-            f"{check.name} {check.outcome}{f' on {check.problem!r}' if check.problem else ''}: {check.message}"
-            for check in bad
-        ]
+        lines: dict[str, str] = {}
+        for check in sorted(bad, key=lambda check: check.name not in MEAN):
+            message, _, causes = check.message.partition(USUAL_CAUSES)
+            told = any(causes and causes in earlier for earlier in lines.values())
+            message = message.rstrip() if told else check.message
+            name = f"{check.name} {check.outcome}{f' on {check.problem!r}' if check.problem else ''}"
+            lines.setdefault(message, f"{name}: {message}")
+        return [*lines.values()]
 
 
 FROM_BEST_TO_WORST = (CheckOutcome.NOT_APPLICABLE, CheckOutcome.PASSED, CheckOutcome.INCONCLUSIVE, CheckOutcome.FAILED)

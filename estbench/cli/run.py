@@ -12,15 +12,18 @@ from estbench.errors import EstbenchError
 
 if TYPE_CHECKING:
     from estbench.cli.progress import LineProgress
-    from estbench.experiment import Cell
+    from estbench.experiment import Cell, Experiment
     from estbench.store import Results
 
 # Runs without a result that are named for each reason; the others are counted.
 MOST_NAMED = 3
 
 
+QUICKSTART = "quickstart"
+
+
 @click.command(no_args_is_help=False)
-@click.argument("experiment", default="quickstart", metavar="[EXPERIMENT.toml]", shell_complete=complete("experiments"))
+@click.argument("experiment", default=QUICKSTART, metavar="[EXPERIMENT.toml]", shell_complete=complete("experiments"))
 @click.option(
     "-e",
     "--estimator",
@@ -109,6 +112,8 @@ def command(
     if steps is not None:
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
+    if problems or (estimators and experiment == QUICKSTART):
+        chosen = _without_texts(chosen, overrides, out)
 
     from estbench.cli.console import print_answer, say, warn, working
 
@@ -181,6 +186,20 @@ def _name_failures(results: Results, listener: LineProgress) -> bool:
             stderr=True,
         )
     return bool(lost)
+
+
+def _without_texts(experiment: Experiment, overrides: dict[str, Any], out: str | None) -> Experiment:
+    """Return an experiment without what is said of the one that it began as; it is called as its results folder."""
+    from pathlib import Path
+
+    from estbench.experiment.spec import TEXTS, WORDS
+    from estbench.variant import NAME
+
+    dropped = {name: "" if name in WORDS else () for name in (*WORDS, *TEXTS) if name not in overrides}
+    name = Path(out).name.lower() if out else ""
+    if "name" not in overrides and NAME.fullmatch(name):
+        dropped["name"] = name
+    return experiment.model_copy(update=dropped)
 
 
 def _seeds(text: str) -> Any:

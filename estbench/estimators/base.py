@@ -186,6 +186,10 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
         missing = [fact for fact in FACTS if not hasattr(cls, fact)]
         if missing:
             raise EstbenchError(f"estimator '{name}' does not declare {', '.join(missing)}; set it on the class")
+        if isinstance(cls.supports, str):  # type: ignore[unreachable]
+            raise EstbenchError(
+                f"estimator '{name}' declares supports = '{cls.supports}', a text; write a set: {{'{cls.supports}'}}"
+            )
         known = {requirements.ANY, requirements.REPARAMETERIZED, *requirements.FAMILIES}
         if not cls.supports or not set(cls.supports) <= known:
             raise EstbenchError(
@@ -232,6 +236,11 @@ def create(variant: str | Variant) -> Estimator:
     (4, True)
     """
     estimator: Estimator = ESTIMATORS.create(variant)
+    if not hasattr(estimator, "options"):
+        raise EstbenchError(
+            f"estimator '{estimator.name}' has no options: begin its __init__(self, options=None) with"
+            " super().__init__(options)"
+        )
     if not hasattr(estimator, "evaluations"):
         raise EstbenchError(
             f"estimator '{estimator.name}' does not declare evaluations; set it on the class or in __init__:"

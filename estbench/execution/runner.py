@@ -174,6 +174,8 @@ def _record_plan(
     """Write the plan into the results folder, and return the cells that have no result there yet."""
     if folder.plan_file.exists():
         folder.read_plan()  # a damaged one is an error before anything is written
+    elif folder.report.exists():
+        listener.noted(f"the report in '{folder.report}' is of other results, whose runs are not here: it is replaced")
     todo = [cell for cell in plan if force or not _is_stored(folder, cell)]
     remarks = folder.record_plan(plan)
     listener.planned(plan, len(plan) - len(todo))

@@ -187,6 +187,8 @@ def _as_seeds(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+# Texts about the experiment as it is written.
+WORDS = ("question", "expect", "answer")
 # Texts about results, which an experiment has only after it was run.
 TEXTS = ("answer", "surprise", "limits")
 
@@ -290,7 +292,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
         raise EstbenchError(f"cannot read '--set {text}'; write --set key=value, for example training.steps=500")
-    return key, parse_value(value)
+    return key, value if key in WORDS and value[0] not in "\"'" else parse_value(value)
 
 
 def shipped_experiments() -> dict[str, Path]:

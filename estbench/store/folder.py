@@ -102,7 +102,8 @@ class ResultsFolder:
                     for cell in self._find_finished(recorded.keys() | cells.keys())
                     if not find_change(cell) and _has_protocol(cell, protocol, plan.experiment.sweep)
                 }
-                remarks += [f"{_count_cells(len(recorded))} of an earlier protocol set aside; run it again to see them"]
+                aside = f"{_count_cells(len(recorded))} of an earlier protocol"
+                remarks += [f"{aside} set aside; run that experiment again to see them"]
                 remarks += (
                     [f"{_count_cells(len(kept))} of this protocol, done before, in the plan again"] if kept else []
                 )
@@ -297,7 +298,7 @@ def _has_protocol(cell: Mapping[str, Any], protocol: str, sweep: Mapping[str, Se
 
 
 def _count_cells(count: int) -> str:
-    return f"{count} cell" if count == 1 else f"{count} cells"
+    return f"{count} run" if count == 1 else f"{count} runs"
 
 
 class _Remark(BaseModel):

@@ -8,6 +8,7 @@ from mutants.base import Correct
 from mutants.odd_but_correct import ODD_BUT_CORRECT
 
 from estbench.certify import EstimatorUnderTest, certificate, certify_estimator
+from estbench.certify.checks.unbiasedness import FIRST_DRAWS, run_bias_tests
 
 # The defect, the check that must see it, and what its message must say.
 QUICK = [
@@ -18,12 +19,13 @@ QUICK = [
     (defects.SeesItsSample, "training mode", ["a baseline that has seen its sample"]),
     (defects.HidesItsState, "save and load", ["register state as buffers"]),
     (defects.SharesItsNoise, "noise of its own", ["all replicates and examples", "share their noise"]),
-    (defects.AveragesReplicates, "replicate dimensions", ["has shape ()", "(2,)", "mean(0)"]),
+    (defects.AveragesReplicates, "a call", ["returned shape ()", "(2,)", "one real number per example"]),
+    (defects.FlattensReplicates, "replicate dimensions", ["has shape (12,)", "(6, 2)", "mean(0)"]),
     (defects.UndercountsF, "evaluations", ["declared evaluations = 2, made 4"]),
     (defects.NeedsNoF, "differentiable f", ["needs_differentiable_f = True", "declare False"]),
     (defects.Pathwise, "differentiable f", ["needs_differentiable_f = False", "declare True"]),
     (defects.Doubles, "precision", ["torch.float32", "it gives torch.float64"]),
-    (defects.Raises, "decoder gradient", ["ValueError: no such luck (defects.py, line"]),
+    (defects.Raises, "a call", ["ValueError: no such luck (defects.py, line"]),
     (defects.StickingTheLandingIWAE, "exact mean", ["loc[", "expected", "measured", "Usual causes"]),
 ]
 STATISTICAL = [
@@ -120,19 +122,48 @@ def test_without_a_defect_the_whole_certificate_passes(mutant):
     assert failures(mutant, quick=False)[1] == {}
 
 
-def test_what_one_check_raises_stops_no_other():
+def test_what_raises_is_called_once_on_each_problem_and_told_once():
     made, failed = failures(defects.Raises, quick=True)
-    assert {"evaluations", "training mode", "save and load"} <= set(failed)
-    assert "supports" not in failed
+    assert set(failed) == {"a call"}
+    assert "supports" in {check.name for check in made.checks}
     assert all("\n" not in message for message in failed.values())
-    assert len(made.complaints()) == len(failed)
+    assert len(made.complaints()) == 1
 
 
-def test_latents_without_a_problem_leave_it_undecided():
-    class Counts(Correct):
-        supports = frozenset({"normal", "poisson"})
+class Scalar(Correct):
+    def forward(self, objective):
+        return super().forward(objective).mean()
 
-    made, failed = failures(Counts, quick=True)
-    assert failed == {}
-    assert made.outcome == "inconclusive"
-    assert "no small problem with exact gradients for poisson (elbo)" in made.complaints()[0]
+
+class WithSamples(Correct):
+    def forward(self, objective):
+        return super().forward(objective).expand(2, *objective.batch_shape)
+
+
+class Loss(Correct):
+    def forward(self, objective):
+        return -super().forward(objective)
+
+
+@pytest.mark.parametrize("mutant", [Scalar, WithSamples])
+def test_what_returns_another_shape_is_told_so_and_nothing_else(mutant):
+    _, failed = failures(mutant, quick=True)
+    assert set(failed) == {"a call"}
+    assert "one real number per example" in failed["a call"]
+
+
+def test_a_wrong_mean_comes_first_and_its_causes_once():
+    made, _ = failures(Loss, quick=True)
+    first, *others = made.complaints()
+    assert first.startswith("exact mean failed")
+    assert "its sign" in first
+    assert not [line for line in others if "its sign" in line]
+
+
+def test_a_mean_that_is_wrong_beyond_doubt_ends_the_sampling_early():
+    """The opposite of the exact gradient, with a variance that asks for many draws."""
+    tested = EstimatorUnderTest("noisy", Loss)
+    problem = tested.problems[0]
+    tests = run_bias_tests(tested.prepared(problem), problem, tested.coordinates)
+    assert {test.replicates for test in tests} == {FIRST_DRAWS}
+    assert not any(test.unbiased for test in tests)

@@ -151,13 +151,14 @@ def test_an_override_of_nothing_is_refused(tiny, key, complaint):
         ("seeds=[1,2]", ("seeds", [1, 2])),
         ("throughput.reference=stl", ("throughput.reference", "stl")),
         ('question="a=b"', ("question", "a=b")),
+        ("question=Is a = b?", ("question", "Is a = b?")),
     ],
 )
 def test_a_setting_is_read(text, pair):
     assert parse_override(text) == pair
 
 
-@pytest.mark.parametrize("text", ["", "training.steps", "=5", "training.steps=", "training.steps=[1", "question=a b"])
+@pytest.mark.parametrize("text", ["", "training.steps", "=5", "training.steps=", "training.steps=[1", "name=a b"])
 def test_a_setting_that_is_none_is_refused(text):
     with pytest.raises(EstbenchError, match="cannot read"):
         parse_override(text)
@@ -202,10 +203,16 @@ def test_a_file_goes_before_a_ready_experiment_of_that_name(monkeypatch, tmp_pat
     assert find_experiment("quickstart").resolve() == tmp_path / "quickstart"
 
 
-@pytest.mark.parametrize("name", ["quikstart", "nothing like it", "x" * 100])
+@pytest.mark.parametrize("name", ["nothing like it", "x" * 100])
 def test_an_unknown_experiment_lists_what_is_known(name):
     with pytest.raises(EstbenchError, match=r"no experiment file or ready experiment .*known: .*quickstart"):
         find_experiment(name)
+
+
+def test_a_name_that_is_nearly_one_is_hinted_at_and_no_list_is_in_the_way():
+    with pytest.raises(EstbenchError) as caught:
+        find_experiment("quikstart")
+    assert str(caught.value).endswith("did you mean 'quickstart'?")
 
 
 @pytest.mark.parametrize(

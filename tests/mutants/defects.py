@@ -93,6 +93,13 @@ class SharesItsNoise(Correct):
         return score_function_surrogate(objective, z, f, f)
 
 
+class FlattensReplicates(Correct):
+    """Right in training, where there are no replicates."""
+
+    def forward(self, objective):
+        return super().forward(objective).flatten()
+
+
 class AveragesReplicates(Correct):
     """One number for the batch in place of one for each example."""
 

@@ -216,7 +216,7 @@ def test_cells_of_one_protocol_accumulate(folder):
 def test_another_protocol_starts_a_new_plan_and_leaves_the_cells(folder, cell):
     committed(folder, cell)
     (remark,) = folder.record_plan(plan_of("stl", steps=60))
-    assert remark.startswith("1 cell of an earlier protocol")
+    assert remark.startswith("1 run of an earlier protocol")
     assert [cell["estimator"]["name"] for cell in folder.read_plan()["cells"]] == ["stl"]
     assert folder.status(cell.folder) is Status.DONE
     folder.record_plan(plan_of("reparam"))
@@ -230,7 +230,7 @@ def test_finished_cells_of_an_earlier_protocol_are_in_the_plan_again(folder, cel
     folder.record_plan(plan_of("stl", steps=60))
     other, again = folder.record_plan(plan_of("rloo"))
     assert "set aside" in other
-    assert again.startswith("1 cell of this protocol")
+    assert again.startswith("1 run of this protocol")
     assert [planned["estimator"]["name"] for planned in folder.read_plan()["cells"]] == ["reparam", "rloo"]
 
 
@@ -297,7 +297,7 @@ def test_cells_whose_label_meant_something_else_are_set_aside(folder, cell, kind
     newer = replace(cell, **{kind: replace(getattr(cell, kind), **change)})
     assert newer.key != cell.key
     (remark,) = folder.record_plan(Plan(plan_of("reparam").experiment, (newer,)))
-    assert f"1 cell of an earlier version of '{getattr(cell, kind).name}'" in remark
+    assert f"1 run of an earlier version of '{getattr(cell, kind).name}'" in remark
     assert f"its {next(iter(change))} changed" in remark
     assert [planned["key"] for planned in folder.read_plan()["cells"]] == [newer.key]
     assert folder.status(cell.folder) is Status.DONE

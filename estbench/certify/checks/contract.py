@@ -20,7 +20,7 @@ from estbench.certify.sampling import (
 )
 from estbench.certify.simulated_device import SimulatedDevice, place_of, why_not
 from estbench.devices import accelerators
-from estbench.estimators import Estimator
+from estbench.estimators import Estimator, surrogate_of
 from estbench.randomness import seeded
 
 CPU = torch.device("cpu")
@@ -28,6 +28,13 @@ ROUNDING = 1e-10  # of the gradient's norm
 FEW_REPLICATES = 6
 MANY_REPLICATES = 256
 DRAWS = 10_000
+
+
+def check_call(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
+    """Check that a plain call, as in training, gives one surrogate for each example."""
+    with seeded(5, CPU):
+        surrogate = surrogate_of(tested.prepared(problem), problem.objective(problem.leaf_tensors()))
+    return decide(True, f"one surrogate for each of {len(surrogate)} examples")
 
 
 def check_replicates(tested: EstimatorUnderTest, problem: SmallProblem) -> CheckResult:
@@ -41,7 +48,8 @@ def check_replicates(tested: EstimatorUnderTest, problem: SmallProblem) -> Check
         if tuple(surrogate.shape) != expected:
             message = (
                 f"the surrogate has shape {tuple(surrogate.shape)}, and the parameters have batch shape {expected};"
-                " average over the sample dimension only, mean(0), and keep every batch dimension"
+                " f takes z of (S, *batch_shape, D): draw with a sample dimension in front, average over that one only,"
+                " mean(0), and keep every batch dimension"
             )
             return decide(False, "", message)
     gradients_of_first = differentiate(surrogate[0, 0].sum(), leaves)

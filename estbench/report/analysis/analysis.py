@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from estbench.certify.record import CertificateStatus
 from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
 from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.launches import Growth, describe_launches, find_growths
@@ -91,7 +92,8 @@ class Analysis(Frames):
     @cached_property
     def conclusions(self) -> list[Conclusion]:
         """The answers to the question of the experiment, each with its evidence."""
-        return draw_conclusions(self.leaderboards, self.rankings)
+        failed = [label for label in self.estimators if self.certificate(label) == CertificateStatus.FAILED]
+        return draw_conclusions(self.leaderboards, self.rankings, failed)
 
     @cached_property
     def growths(self) -> list[Growth]:

@@ -8,7 +8,7 @@ of reaching the best bound that both reached.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,8 +64,13 @@ class Comparison(NamedTuple):
     reached: tuple[str, str] = ("", "")  # by how many cells, where some missed the target
 
 
-def draw_conclusions(boards: Iterable[Leaderboard], rankings_of: dict[str, list[Ranking]]) -> list[Conclusion]:
-    """Return for each problem who is best, what went wrong, whether the currency matters, and every gap to the best."""
+def draw_conclusions(
+    boards: Iterable[Leaderboard], rankings_of: dict[str, list[Ranking]], failed: Collection[str] = ()
+) -> list[Conclusion]:
+    """Return for each problem who is best, what went wrong, whether the currency matters, and every gap to the best.
+
+    ``failed`` are the estimators whose certificate failed.
+    """
     boards = list(boards)
     conclusions: list[Conclusion] = []
     names = short_problems(board.problem for board in boards)
@@ -76,6 +81,13 @@ def draw_conclusions(boards: Iterable[Leaderboard], rankings_of: dict[str, list[
         decided = board.winner is not None
         conclusions.append(Conclusion(write_answer(board, where), "leader", problem, decided, leader))
         conclusions += [Conclusion(text, "outcome", problem, shown=True) for text in describe_ends(board, where)]
+        conclusions += [
+            Conclusion(
+                begin(where, f"{label} failed its certificate: its gradient is wrong."), "outcome", problem, shown=True
+            )
+            for label in failed
+            if any(entrant.estimator == label for entrant in board.entrants)
+        ]
         change = describe_change_of_leader(rankings_of.get(problem, []))
         if change:
             conclusions.append(Conclusion(begin(where, change), "currency", problem, "significant" not in change))

@@ -30,6 +30,17 @@ CERTIFICATE_WORDS = {
 VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 
 
+FAILED = CertificateStatus.FAILED
+
+
+def describe_failed(label: str) -> str:
+    """Return the warning about an estimator that is not what it says."""
+    return (
+        f"{label} failed its certificate: its gradient is not what it declares, so that its numbers say nothing of the"
+        " estimator that was meant. `estbench check` says what is wrong."
+    )
+
+
 def status_line(frames: Frames) -> str:
     """Return how many cells are done, and how the others ended."""
     counts = frames.statuses
@@ -164,6 +175,8 @@ def _biased(frames: Frames) -> list[str]:
 
 def _uncertified(frames: Frames) -> list[str]:
     named = find_uncertified(frames)
-    if not named:
-        return []
-    return [f"No passing certificate: {', '.join(named)}. Nothing here shows that their gradients are right."]
+    lines = [describe_failed(label) for label in frames.estimators if frames.certificate(label) == FAILED]
+    others = [name for name in named if not name.endswith(f"({CERTIFICATE_WORDS[FAILED]})")]
+    if others:
+        lines.append(f"No passing certificate: {', '.join(others)}. Nothing here shows that their gradients are right.")
+    return lines
