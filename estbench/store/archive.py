@@ -169,6 +169,7 @@ def write_archive(
         for each in MEMBERS:
             if each in members:
                 zipped.writestr(zipfile.ZipInfo(each, EPOCH), members[each])
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     guarded(path).write_bytes(file.getbuffer())
     return Path(path)
 
