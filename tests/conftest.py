@@ -55,7 +55,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give one process all tests of a file that share a fixture, and all tests of reports; others one by one."""
+    """Give one process all tests of a file that share a fixture, all of reports, all that compile; others one by one.
+
+    The first compiled step of a process takes seconds.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     @cache
@@ -67,6 +70,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0]
             if file.startswith("tests/report/"):
                 return "tests/report"
+            if file in {"tests/training/test_compiled.py", "tests/execution/test_throughput.py"}:
+                return "tests that compile"
             return file if shares(file) else nodeid
 
     return Scheduling(config, log)
@@ -165,6 +170,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _versions_are_read_once() -> Iterator[None]:
+    """Read the versions of packages, which each record has, once and not for each cell."""
+    from estbench.measure import environment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "_version", cache(environment._version))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """Do not wait until what is written is on disk, which took four fifths of the time of writing.
+
+    Commands in processes of their own do wait, and a test of a full disk has a function of its own here.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from estbench.store import ResultsFolder, Status
 from estbench.variant import Variant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 START = -545.0
@@ -297,6 +298,21 @@ def analyse(path: str | Path) -> Any:
     from estbench.store import load
 
     return Analysis(load(path))
+
+
+@contextlib.contextmanager
+def drawn_alone(*names: str) -> Iterator[None]:
+    """Within, a report has of all figures only these: drawing takes most of its time."""
+    from estbench.report.figures import FIGURES
+
+    known = dict(FIGURES)
+    for name in known.keys() - set(names):
+        del FIGURES[name]
+    try:
+        yield
+    finally:
+        FIGURES.clear()
+        FIGURES.update(known)
 
 
 def _rng(*key: Any) -> np.random.Generator:

@@ -7,6 +7,7 @@ import graphlib
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,16 @@ def part_of(module: str) -> str:
     return module if module == RECORD else module.partition(".")[0]
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of a module, which is parsed once."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imported(path: Path) -> set[str]:
     """The modules of estbench that a module imports anywhere, even inside a function or for types only."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name.removeprefix("estbench.") for alias in node.names if alias.name.startswith("estbench")}
         elif isinstance(node, ast.ImportFrom) and node.module == "estbench":
@@ -85,7 +92,10 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-IMPORTS = {module_of(path): imported(path) for path in MODULES}
+@cache
+def imports() -> dict[str, set[str]]:
+    """What each module imports, by its name."""
+    return {module_of(path): imported(path) for path in MODULES}
 
 
 def names_of(paths: list[Path]) -> list[str]:
@@ -93,13 +103,13 @@ def names_of(paths: list[Path]) -> list[str]:
 
 
 def test_every_module_has_its_place():
-    assert {part_of(module) for module in IMPORTS} <= set(LEVEL) | FACE
+    assert {part_of(module) for module in imports()} <= set(LEVEL) | FACE
 
 
-@pytest.mark.parametrize("module", [module for module in IMPORTS if module not in FACE])
+@pytest.mark.parametrize("module", [module for module in map(module_of, MODULES) if module not in FACE])
 def test_imports_run_downward(module):
     own = part_of(module)
-    others = {part_of(each) for each in IMPORTS[module]} - {own}
+    others = {part_of(each) for each in imports()[module]} - {own}
     assert not others & FACE, "nothing inside imports the package's face"
     upward = {other for other in others if LEVEL[other] < LEVEL[own]}
     sideward = {other for other in others if LEVEL[other] == LEVEL[own]} if own not in GROUND else set()
@@ -112,23 +122,20 @@ def test_no_module_imports_the_face():
         str(path.relative_to(PACKAGE))
         for path in MODULES
         if path.name != "__init__.py" or path.parent != PACKAGE
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ImportFrom) and node.module == "estbench"
     ]
     assert faced == []
 
 
 def test_no_modules_import_each_other_in_a_circle():
-    ordered = graphlib.TopologicalSorter(IMPORTS)
+    ordered = graphlib.TopologicalSorter(imports())
     ordered.prepare()  # raises CycleError, which names the circle
 
 
 def test_no_import_is_relative():
     relative = [
-        path
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.level
+        path for path in MODULES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert names_of(relative) == []
 
@@ -187,7 +194,7 @@ def test_help_is_light(environment, arguments):
 
 def test_the_ground_and_the_report_need_no_torch(environment):
     needed = [*sorted(GROUND), "report"]
-    modules = [f"estbench.{module}" for module in IMPORTS if part_of(module) in needed]
+    modules = [f"estbench.{module}" for module in imports() if part_of(module) in needed]
     assert "torch" not in loaded_after(f"import {', '.join(modules)}", environment)
 
 
@@ -243,7 +250,7 @@ def test_what_opens_files_natively_is_in_one_module():
     wrong = []
     for path in MODULES:
         name = str(path.relative_to(PACKAGE))
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(tree_of(path)):
             modules = {node.module} if isinstance(node, ast.ImportFrom) else set()
             modules |= {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
             wrong += [f"{name} imports {module}" for module in modules & set(NATIVE) if name not in NATIVE[module]]

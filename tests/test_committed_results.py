@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from records import drawn_alone
 
 import estbench
 from estbench import estimators, problems
@@ -86,7 +87,8 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
     estbench.run(folder / "tiny.toml", out=folder / "r")
-    report = estbench.report.build(folder / "r").parent
+    with drawn_alone():
+        report = estbench.report.build(folder / "r", ["csv"])
     environments = read(report / "environment.json")
     for each in environments:
         each["environment"] |= {"commit": "c0ffee", "uncommitted": False}

@@ -14,6 +14,7 @@ import tomllib
 import xml.etree.ElementTree as ET
 from importlib.metadata import version
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from conftest import TINY
@@ -210,14 +211,29 @@ def test_numbers_with_intervals_are_found():
     assert numbers_of(text) == found
 
 
-def test_the_pictures_of_the_lesson_are_those_that_the_script_draws(tmp_path, environment):
+SCRIPT = ROOT / "docs" / "pictures" / "draw.py"
+
+
+def script_of_pictures():
+    specification = importlib.util.spec_from_file_location("draw", SCRIPT)
+    draw = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(draw)
+    return draw
+
+
+@pytest.mark.parametrize("process", ["this", pytest.param("its own", marks=pytest.mark.slow)])
+def test_the_pictures_of_the_lesson_are_those_that_the_script_draws(tmp_path, environment, process):
     """The same files and sizes; the same bytes with the matplotlib of constraints.txt, except for what is measured."""
-    script = ROOT / "docs" / "pictures" / "draw.py"
-    command = [sys.executable, str(script), "--out", str(tmp_path)]
-    environment = {**environment, "MPLBACKEND": "agg"}
-    done = subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True, text=True)
-    assert done.stderr == ""
-    committed = {path.name: path for path in script.parent.glob("*.svg")}
+    if process == "this":
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            script_of_pictures().draw(tmp_path)
+    else:
+        command = [sys.executable, str(SCRIPT), "--out", str(tmp_path)]
+        environment = {**environment, "MPLBACKEND": "agg"}
+        done = subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True, text=True)
+        assert done.stderr == ""
+    committed = {path.name: path for path in SCRIPT.parent.glob("*.svg")}
     assert {path.name for path in tmp_path.iterdir()} == set(committed)
     assert {f"pictures/{name}" for name in committed} <= set(links_of(text_of("docs/the_trick.md")))
     for name, path in committed.items():
@@ -228,10 +244,7 @@ def test_the_pictures_of_the_lesson_are_those_that_the_script_draws(tmp_path, en
 
 
 def test_the_gradients_in_the_picture_are_of_the_toy():
-    specification = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "pictures" / "draw.py")
-    draw = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(draw)
-    drawn, exact = draw.gradients(4000)
+    drawn, exact = script_of_pictures().gradients(4000)
     assert exact == -1
     assert not drawn["detached"].any()
     for name in ("reinforce", "reparam"):

@@ -36,7 +36,7 @@ PARTS = {
     "counts": ("counts[latent_size=2]", "implicit", "rloo"),
 }
 LOOP = {"small-conv", "vamp", "together", "convolutional flow", "counts"}  # as the page says
-LATER = {"together", "convolutional flow"}
+LATER = {"together", "convolutional flow", "mixture", "logistic", "laplace"}
 MOST_LINES = {"counts": 39}  # of an example; the others have 25
 TINY = {
     "training": {"steps": 6, "batch_size": 8},

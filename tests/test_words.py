@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ PAGES = [*(page for folder in FOLDERS for page in ROOT.glob(folder)), *PACKAGE.r
 PLAIN = {"anew": "again", "whence": "from where", "thereof": "of it", "hitherto": "so far", "lest": "so that ... not"}
 
 
+@cache
 def texts_of(file):
-    """Return the comments and strings of a Python file, or the whole of a page."""
+    """Return the comments and strings of a Python file, or the whole of a page; each is read once."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return text

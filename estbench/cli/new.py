@@ -132,7 +132,7 @@ def command(kind: str | None, name: str | None, exercise: str | None) -> None:
     plugin.write_text(_template(f"{template}.py.txt").substitute(content), encoding="utf-8")
     test.write_text(_template(f"test_{tested}.py.txt").substitute(content), encoding="utf-8")
     say(f"written: {plugin}, {test}")
-    commands = {"test it": "pytest $test", **commands}
+    commands = {"test it": "python -m pytest $test", **commands}
     for purpose, line in commands.items():
         say(f"{purpose + ':':<{max(map(len, commands)) + 1}} {Template(line).substitute(content)}")
 

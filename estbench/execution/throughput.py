@@ -17,6 +17,7 @@ from estbench.estimators import ESTIMATORS
 from estbench.execution.config import Listener
 from estbench.execution.planning import check_pair
 from estbench.experiment import Cell, Plan, stream_seed
+from estbench.experiment.spec import EAGER
 from estbench.failures import failure_of, is_stop
 from estbench.measure import describe_environment, measure_throughput
 from estbench.randomness import seeded
@@ -27,8 +28,6 @@ from estbench.training.compiled import CannotCompileError, CompiledSteps
 from estbench.training.divergence import DivergedError
 from estbench.training.isolation import isolated, seed_generators
 from estbench.training.loop import take_steps
-
-EAGER = "eager"
 
 
 def time_throughput(

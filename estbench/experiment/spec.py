@@ -139,6 +139,8 @@ Measured = TypeVar("Measured", Evaluation, Probe)
 
 
 Mode = Literal["eager", "compiled"]
+# The mode in which everything is trained, and without which no time is given anywhere else.
+EAGER: Mode = "eager"
 
 
 class Throughput(Frozen):
@@ -151,7 +153,7 @@ class Throughput(Frozen):
         default=(), description="further sizes of minibatches; that of the training is always timed"
     )
     modes: tuple[Mode, ...] = Field(
-        default=("eager",), description="how a step is taken when it is timed: eager, or compiled by torch.compile"
+        default=(EAGER,), description="how a step is taken when it is timed: eager, or compiled by torch.compile"
     )
 
     @field_validator("batch_sizes", "modes")
@@ -169,7 +171,7 @@ class Throughput(Frozen):
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as before these settings were there, so that plans of before stay as they are."""
-        idle = [name for name, value in (("batch_sizes", ()), ("modes", ("eager",))) if getattr(self, name) == value]
+        idle = [name for name, value in (("batch_sizes", ()), ("modes", (EAGER,))) if getattr(self, name) == value]
         return {name: value for name, value in dump(self).items() if name not in idle}
 
 

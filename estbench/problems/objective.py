@@ -264,8 +264,15 @@ class Objective:
             raise EstbenchError(self.refused[name])
 
     def _count(self, z: Tensor) -> Tensor:
-        self.evaluations += z.shape[: z.dim() - len(self._q.event_shape)].numel()
-        return self._log_likelihood(z)
+        shape = z.shape[: z.dim() - len(self._q.event_shape)]
+        self.evaluations += shape.numel()
+        value = self._log_likelihood(z)
+        if value.shape != shape:  # it would broadcast, and give a wrong gradient without a word
+            raise EstbenchError(
+                f"log_likelihood gives {tuple(value.shape)} for z of {tuple(z.shape)}, and must give {tuple(shape)}:"
+                " one number for each sample and example; sum over the pixels alone, .sum(-1)"
+            )
+        return value
 
 
 def _in_inference_mode() -> bool:

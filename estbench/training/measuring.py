@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +28,7 @@ from estbench.registry import Resolved
 from estbench.training.batches import evaluation_batch
 from estbench.training.divergence import DivergedError, attempt
 from estbench.training.own_metrics import measure_metrics
-from estbench.training.state import State
+from estbench.training.state import State, fingerprint
 from estbench.variant import Variant
 
 
@@ -98,7 +100,7 @@ def record_moments(
     name = "probe" if trajectory == "own" else "shared probe"
     reference = None
     with attempt(state, f"reference of the {name}"):
-        reference = _reference(state, problem, batch, step)
+        reference = _reference(state, problem, batch, step, shared=trajectory == "shared")
     moments = probe(
         problem,
         estimator,
@@ -176,13 +178,27 @@ def _gradient_norm(state: State) -> float:
     return float(torch.nn.utils.get_total_norm(gradients))
 
 
-def _reference(state: State, problem: Problem, batch: Tensor, step: int) -> Reference | None:
+# References at shared checkpoints, which are the same for each estimator in turn.
+_recent: dict[tuple[Any, ...], Reference] = {}
+MOST_RECENT = 8
+
+
+def _reference(state: State, problem: Problem, batch: Tensor, step: int, *, shared: bool) -> Reference | None:
     """Return the reference gradient that bias is measured against; None if the protocol has no reference."""
     protocol = state.cell.probe
     if protocol.reference is None:
         return None
     seed = stream_seed(state.cell.seed, "probe", step=step, reference=protocol.reference)
-    return reference_of(protocol.reference, problem, batch, protocol.reference_replicates, seed)
+    given = protocol.reference, problem, batch, protocol.reference_replicates, seed
+    if not shared:
+        return reference_of(*given)
+    identity = hashlib.sha256(batch.cpu().numpy().tobytes()).hexdigest()
+    key = state.cell.problem.label, fingerprint(problem), identity, protocol.reference, given[3], seed
+    if key not in _recent:
+        while len(_recent) >= MOST_RECENT:
+            del _recent[next(iter(_recent))]
+        _recent[key] = reference_of(*given)
+    return _recent[key]
 
 
 def reference_of(

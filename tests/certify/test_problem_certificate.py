@@ -101,3 +101,15 @@ def test_what_is_right_though_odd_passes_and_says_what_is_odd(certify, odd, opti
     assert certificate.outcome == "passed"
     (made,) = [each for each in certificate.checks if each.name == check]
     assert [word for word in words if word not in made.evidence] == [], made.evidence
+
+
+class DropsInEvalMode(Correct):
+    def encode(self, x):
+        return super().encode(torch.nn.functional.dropout(x, 0.5))
+
+
+def test_noise_that_stays_on_in_eval_mode_is_told(certify):
+    (check,) = [each for each in certify(DropsInEvalMode, NORMAL).checks if each.name == "eval mode"]
+    assert "the encoder draws noise in eval mode" in check.evidence
+    (check,) = [each for each in certify(Correct, NORMAL).checks if each.name == "eval mode"]
+    assert "noise" not in check.evidence

@@ -71,6 +71,7 @@ def mine(estbench, here, plugin):
     return write
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_as_it_is_written_it_fails_and_says_what_is_wrong(mine, estbench, exercise):
     code, said, errors = estbench("check", "--plugin", mine(exercise), "mine")
@@ -85,6 +86,7 @@ def mine_text(exercise):
     return _template(f"exercise_{exercise}.py.txt").template
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_an_answer_passes(mine, exercise):
     load_plugin(mine(exercise, SOLUTIONS[exercise].answer))

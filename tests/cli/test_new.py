@@ -35,7 +35,7 @@ def test_the_test_that_new_writes_passes(estbench, here, environment, kind):
     assert sorted(path.name for path in here.iterdir()) == [f"my_{kind}.py", f"test_my_{kind}.py"]
     command = next(line.partition(":")[2] for line in said.splitlines() if line.startswith("test it:"))
     done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(command), "-q", "-p", "no:cacheprovider"],
+        [sys.executable, *shlex.split(command)[1:], "-q", "-p", "no:cacheprovider"],
         env=environment,
         capture_output=True,
         text=True,

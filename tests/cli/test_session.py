@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import estbench as package
+from estbench.store import load
 
 # The plugin of the design's section 3, word for word.
 PLUGIN = '''
@@ -301,3 +302,25 @@ def test_a_folder_may_have_any_name(estbench, here, tiny_file, name):
         code, said, errors = estbench(command, name)
         assert (code, errors) == (0, "")
         assert name in said
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_what_is_said_of_another_question_is_dropped(estbench, here):
+    """The quickstart's question and expectation are about its own estimators on its own problem."""
+    small = ["--problem", "gaussian_toy", "-e", "reparam", "--steps", "2", "--set", "throughput.rounds=0"]
+    assert estbench("run", *small, "--out", "results/mine").code == 0
+    recorded = load(here / "results" / "mine").plan["experiment"]
+    assert (recorded["name"], recorded["question"], recorded["expect"]) == ("mine", "", "")
+    asked = estbench("run", *small, "--out", "results/asked", "--set", "question=Is mine better?")
+    assert asked.code == 0
+    assert load(here / "results" / "asked").plan["experiment"]["question"] == "Is mine better?"
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_report_of_other_results_is_named_before_it_is_replaced(estbench, here, tiny_file):
+    report = here / "results" / "tiny" / "report"
+    report.mkdir(parents=True)
+    (report / "report.html").write_text("of others")
+    answer = estbench("run", tiny_file, "-e", "reparam", "--out", "results/tiny")
+    assert answer.code == 0
+    assert "is of other results, whose runs are not here: it is replaced" in " ".join((answer.out + answer.err).split())

@@ -68,7 +68,13 @@ def folders(here, written):
     shutil.copytree(written, here, dirs_exist_ok=True)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# Those of several problems show all that these do.
+LIKE_OTHERS = {"answer", "compare", "status"}
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[pytest.mark.slow] * (name in LIKE_OTHERS)) for name in COMMANDS]
+)
 def test_every_line_fits_and_nothing_is_cut(estbench, folders, monkeypatch, command):
     from estbench.cli.console import console
 

@@ -135,7 +135,14 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("kind", "complaint"), BAD.items(), ids=BAD)
+# These wait, and they are among those of the next test but one.
+WAIT = {"slow", "drip", "head"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [pytest.param(*each, id=each[0], marks=[pytest.mark.slow] * (each[0] in WAIT)) for each in BAD.items()],
+)
 def test_a_bad_source_is_passed_over_and_one_alone_is_named(server, file, kind, complaint):
     wanted = file(kind)
     with pytest.raises(EstbenchError) as caught:

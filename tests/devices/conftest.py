@@ -9,6 +9,7 @@ import torch
 
 from estbench import devices
 from estbench.certify.simulated_device import CPU, DEVICE, SimulatedDevice, register
+from estbench.estimators import per_latent
 from estbench.experiment import Cell
 from estbench.randomness import seeded
 from estbench.training import State
@@ -38,8 +39,12 @@ def simulated() -> Iterator[SimulatedDevice]:
 
 
 @pytest.fixture
-def make_twins(simulated) -> Callable[[Cell], tuple[State, State]]:
-    """Make a run on the device and one on the CPU; learned parts have the weights that the CPU gave them."""
+def make_twins(simulated, monkeypatch) -> Callable[[Cell], tuple[State, State]]:
+    """Make a run on the device and one on the CPU; learned parts have the weights that the CPU gave them.
+
+    Whether estimator and problem go together is not looked at again: it takes half of the time, and others test it.
+    """
+    monkeypatch.setattr(per_latent, "check_for", lambda *_: None)
 
     def make(cell: Cell) -> tuple[State, State]:
         states = []

@@ -24,11 +24,11 @@ MEASURED = {
         "shared": "reparam",
         "tracking_steps": 2,
         "reference": "rloo[num_samples=4]",
-        "reference_replicates": 10,
+        "reference_replicates": 6,
     },
     "throughput": {"rounds": 2, "steps": 2},
-    "evaluation": {"every": 10, "num_samples": 2, "examples": 20},
-    "training": {"steps": 20, "batch_size": 16},
+    "evaluation": {"every": 5, "num_samples": 2, "examples": 8},
+    "training": {"steps": 10, "batch_size": 16},
 }
 
 
@@ -40,6 +40,10 @@ def stop_after(steps):
     """An interruption that arrives once so many steps were taken."""
     asked = iter(range(1000))
     return lambda: next(asked) > steps
+
+
+# Runs whose end alone matters: few steps, and little is measured.
+SHORT = {"training__steps": 9, "evaluation__every": 9, "evaluation__examples": 8}
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +93,23 @@ def test_a_run_with_a_probe_trains_to_the_same_bits_as_one_without(simulated, ma
     for name, changes in {"with": {"probe__shared": "reparam"}, "without": {"probe__replicates": 0}}.items():
         folder = ResultsFolder(tmp_path / name)
         folder.create()
-        cell = make_cell("rloo", evaluation__every=5 if name == "with" else 30, **changes)
+        cell = make_cell("rloo", **{**SHORT, "evaluation__every": 3 if name == "with" else 9}, **changes)
         assert run_cell(cell, folder, DEVICE).status is Status.DONE
         ends |= {record["fingerprints"]["final_weights"] for record in records(tmp_path / name)}
     assert len(ends) == 1
 
 
-@pytest.mark.parametrize("estimator", ["rloo", "reinforce[baseline=nvil]"])
+@pytest.mark.slow_after(1)
+@pytest.mark.parametrize("estimator", ["reinforce[baseline=nvil]", "rloo"])
 def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bits(simulated, make_cell, tmp_path, estimator):
     ends = []
     for name in ("whole", "stopped"):
         folder = ResultsFolder(tmp_path / name)
         folder.create()
         if name == "stopped":
-            outcome = run_cell(make_cell(estimator), folder, DEVICE, interrupted=stop_after(12))
+            outcome = run_cell(make_cell(estimator, **SHORT), folder, DEVICE, interrupted=stop_after(4))
             assert outcome.status is Status.INTERRUPTED
-        assert run_cell(make_cell(estimator), folder, DEVICE).status is Status.DONE
+        assert run_cell(make_cell(estimator, **SHORT), folder, DEVICE).status is Status.DONE
         ends += [record["fingerprints"]["final_weights"] for record in records(tmp_path / name)]
     assert ends[0] == ends[1]
 
@@ -116,8 +121,8 @@ def test_a_checkpoint_of_another_device_is_not_resumed_and_the_reason_is_said(
     folder = ResultsFolder(tmp_path / "results")
     folder.create()
     lines = []
-    run_cell(make_cell(), folder, first, interrupted=stop_after(12))
-    outcome = run_cell(make_cell(), folder, second, remark=lines.append)
+    run_cell(make_cell(**SHORT), folder, first, interrupted=stop_after(4))
+    outcome = run_cell(make_cell(**SHORT), folder, second, remark=lines.append)
     assert outcome.status is Status.DONE
     (line,) = lines
     assert "made on another device" in line
@@ -161,7 +166,7 @@ def test_operations_that_do_not_repeat_their_bits_are_named_in_the_record(simula
     warnings.simplefilter("default")  # as in a run; pytest makes them errors
     folder = ResultsFolder(tmp_path / "results")
     folder.create()
-    assert run_cell(make_cell(), folder, DEVICE).status is Status.DONE
+    assert run_cell(make_cell(**SHORT), folder, DEVICE).status is Status.DONE
     (record,) = records(tmp_path / "results")
     remarks = [row["message"] for row in record["remarks"]]
     assert remarks == ["the cell used scatter_add, which gives other bits each time on simgpu"]
@@ -183,7 +188,7 @@ def test_the_devices_stream_is_left_as_it_was(simulated, make_cell, tmp_path):
     folder = ResultsFolder(tmp_path / "results")
     folder.create()
     before = torch.get_rng_state(), BACKEND.get_rng_state()
-    run_cell(make_cell("rloo"), folder, DEVICE)
+    run_cell(make_cell("rloo", **SHORT), folder, DEVICE)
     assert torch.equal(before[0], torch.get_rng_state())
     assert torch.equal(before[1], BACKEND.get_rng_state())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import tomllib
 
 import pytest
+from conftest import TINY
 from faults import bits, nothing_left, statuses
 
 import estbench
@@ -145,12 +147,19 @@ def test_whatever_is_raised_is_the_failure_of_its_cell(tiny, tmp_path, evil):
     assert set(results.cells["status"]) == {"failed", "done"}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The bits of a cell that has had no neighbour."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    estbench.run({**tomllib.loads(TINY), "estimators": ["reparam"]}, out=out)
+    return bits(out)
+
+
 @pytest.mark.parametrize("name", LEAVES)
-def test_a_cell_leaves_no_trace_in_the_next_and_is_named(tiny, tmp_path, evil, name):
+def test_a_cell_leaves_no_trace_in_the_next_and_is_named(tiny, tmp_path, undisturbed, evil, name):
     notes = Notes()
-    estbench.run({**tiny, "estimators": [name, *GOOD]}, out=tmp_path / "out", plugins=[evil], listener=notes)
-    estbench.run({**tiny, "estimators": GOOD}, out=tmp_path / "here", plugins=[evil])
-    assert neighbours(tmp_path / "out") == bits(tmp_path / "here")
+    estbench.run({**tiny, "estimators": [name, "reparam"]}, out=tmp_path / "out", plugins=[evil], listener=notes)
+    assert neighbours(tmp_path / "out") == undisturbed
     remarks = records(tmp_path / "out")[name]["remarks"]
     assert remarks
     assert all(remark["measurement"] == "isolation" for remark in remarks)

@@ -74,8 +74,14 @@ def gradients(problem, objective, member, z):
     return torch.autograd.grad(value.sum(), list(problem.parameters()), allow_unused=True, materialize_grads=True)
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("variant", "mode"),
+    [
+        pytest.param(variant, mode, marks=[pytest.mark.slow] * (mode is torch.inference_mode and "fixed" in variant))
+        for variant in VARIANTS
+        for mode in (torch.no_grad, torch.inference_mode)
+    ],
+)
 def test_a_look_without_gradients_changes_no_later_gradient(variant, mode):
     problem = build(variant)
     torch.manual_seed(2)

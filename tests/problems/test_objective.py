@@ -134,3 +134,24 @@ def test_a_one_hot_density_is_torch_s_at_the_corners_and_linear_between_them():
     torch.testing.assert_close(q.log_prob(corners), expected, rtol=1e-12, atol=0)
     middle = 0.25 * corners[0] + 0.75 * corners[2]
     torch.testing.assert_close(q.log_prob(middle), 0.25 * expected[0] + 0.75 * expected[2], rtol=1e-12, atol=0)
+
+
+WRONG = {
+    "of the first sample": (lambda z: integrand(z[0]), "(2,)"),
+    "mean over samples": (lambda z: integrand(z).mean(0), "(2,)"),
+    "sum over everything": (lambda z: integrand(z).sum(), "()"),
+    "not summed over latents": (lambda z: z, "(3, 2, 4)"),
+    "with a dimension more": (lambda z: integrand(z)[..., None], "(3, 2, 1)"),
+}
+
+
+@pytest.mark.parametrize(("f", "shape"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("call", ["f", "log_weight", "bound_terms"])
+def test_a_likelihood_of_another_shape_is_refused_because_it_would_broadcast(f, shape, call):
+    latents = NormalLatents(4)
+    params = {"loc": torch.zeros(2, 4), "log_scale": torch.zeros(2, 4)}
+    fixed = {name: value[0] for name, value in params.items()}
+    objective = Objective(params, latents.family, f, lambda: latents.family(fixed))
+    with pytest.raises(EstbenchError) as caught:
+        getattr(objective, call)(objective.q.sample((3,)))
+    assert f"gives {shape} for z of (3, 2, 4), and must give (3, 2)" in str(caught.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from records import write_results
+from records import drawn_alone, write_results
 
 from estbench.report import build
 from estbench.report.analysis import Analysis
@@ -15,11 +15,18 @@ STOPS = {("reinforce", 0): 800, ("detached", 1): 0}
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Six estimators, four seeds; one cell diverged, one failed, one is missing."""
+    """Six estimators, four seeds; one cell diverged, one failed, one is missing. Figures are SVG, which is quick."""
     path = tmp_path_factory.mktemp("results") / "comparison"
     write_results(path, seeds=4, statuses=STATUSES, stops=STOPS, final_num_samples=1000)
-    build(path)
+    build(path, ["html", "csv", "md", "tex", "svg"])
     return path
+
+
+@pytest.fixture
+def one_figure():
+    """Draw the final bounds alone, where a test is of what else a report holds."""
+    with drawn_alone("draw_final_bounds"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -95,3 +95,15 @@ def test_a_claim_that_makes_no_sense_is_none(analysis, broken):
     for cell in analysis.results.records.values():
         cell["certificate"] = broken
     assert named(analysis) == ["reparam (none)", "stl (none)"]
+
+
+def test_one_that_failed_is_a_sentence_of_the_answer_and_of_the_warnings(analysis):
+    claim(analysis, "reparam", "passed", "passed")
+    made_since("reparam", CheckOutcome.PASSED)
+    claim(analysis, "stl", "failed", "failed")
+    made_since("stl", CheckOutcome.FAILED)
+    again = Analysis(analysis.results)
+    said = [conclusion.text for conclusion in again.conclusions if conclusion.kind == "outcome"]
+    assert said == ["stl failed its certificate: its gradient is wrong."]
+    (notice,) = [line for line in again.notices if "certificate" in line]
+    assert notice.startswith("stl failed its certificate: its gradient is not what it declares")

@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 import pytest
-from records import analyse, write_results
+from records import analyse, drawn_alone, write_results
 from scipy import stats
 
 import estbench
@@ -54,7 +54,8 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(path, tmp_path_factory):
-    return build(path, ["html", "csv", "svg", "tex"], out=tmp_path_factory.mktemp("report")).parent
+    with drawn_alone("draw_metrics"):
+        return build(path, ["html", "csv", "svg", "tex"], out=tmp_path_factory.mktemp("report")).parent
 
 
 def test_the_records_say_what_the_metrics_are(path):
@@ -124,6 +125,7 @@ def test_a_metric_that_was_left_out_has_no_final_value(path):
     assert rows["weights.train_n"].to_dict() == {"reparam": 3, "rloo": 0}
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_without_metrics_there_is_no_section(tmp_path):
     folder = write_results(tmp_path / "r", ["reparam"], 1, replicates=0, rounds=0)
     page = build(folder, ["html"]).read_text(encoding="utf-8")

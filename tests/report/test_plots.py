@@ -33,6 +33,7 @@ def words_of(figure):
     return [(axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes]
 
 
+@pytest.mark.slow
 def test_every_figure_of_the_report_is_there(one):
     found, analysis = {}, Analysis(one)
     styles = line_styles(analysis.estimators)

@@ -166,6 +166,7 @@ def test_a_report_of_a_sweep_says_how_it_chose(tmp_path):
     assert again == page
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_report_without_a_sweep_has_none_of_it(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 3, **LIGHT)
     page = build(path, ["html", "csv"]).read_text()

@@ -192,7 +192,7 @@ def test_misuse_is_one_line(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

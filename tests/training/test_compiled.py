@@ -17,8 +17,8 @@ BITS = "vae[dataset=digits,hidden=[8],latent_size=3,latents=bernoulli]"
 CATEGORIES = "vae[dataset=digits,hidden=[8],latent_size=2,latents=categorical,categories=3]"
 PAIRS = [
     ("reparam", NORMAL),
-    ("reinforce[baseline=ema]", NORMAL),
     ("reinforce[baseline=nvil]", NORMAL),
+    ("reinforce[baseline=ema]", NORMAL),
     ("rloo[num_samples=3]", NORMAL),
     ("disarm", BITS),
     ("gumbel-softmax", CATEGORIES),
@@ -27,6 +27,7 @@ PAIRS = [
 BACKEND = "aot_eager"
 
 
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize(("estimator", "problem"), PAIRS)
 def test_a_compiled_step_is_the_eager_step(make_cell, estimator, problem):
     weights = []

@@ -10,6 +10,10 @@ from estbench.training import take_steps
 ESTIMATORS = ["reparam", "detached", "reinforce", "reinforce[baseline=nvil]", "rloo[num_samples=3]"]
 
 
+# Runs of which not the whole length matters.
+SHORT = {"training__steps": 5, "evaluation__every": 5, "probe__replicates": 0}
+
+
 def minibatches(state, steps: int):
     seen = []
     state.problem.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
@@ -18,7 +22,7 @@ def minibatches(state, steps: int):
 
 
 def test_estimators_of_one_seed_start_from_the_same_bits(train_cell):
-    records = [train_cell(estimator).record for estimator in ESTIMATORS]
+    records = [train_cell(estimator, **SHORT).record for estimator in ESTIMATORS]
     assert len({record["fingerprints"]["initial_weights"] for record in records}) == 1
     assert len({record["fingerprints"]["final_weights"] for record in records}) == len(records)
 
@@ -31,16 +35,15 @@ def test_estimators_of_one_seed_see_the_same_minibatches(make_state):
 
 def test_seeds_differ_in_weights_and_minibatches(make_state, train_cell):
     assert not torch.equal(*(minibatches(make_state(seeds=[seed]), steps=5) for seed in (0, 1)))
-    weights = [train_cell(seeds=[seed]).record["fingerprints"]["initial_weights"] for seed in (0, 1)]
+    weights = [train_cell(seeds=[seed], **SHORT).record["fingerprints"]["initial_weights"] for seed in (0, 1)]
     assert weights[0] != weights[1]
 
 
 def test_estimators_have_noise_of_their_own(train_cell):
     noise = {}
     for estimator in ESTIMATORS:
-        train_cell(
-            estimator, options={"on_step": lambda _step, name=estimator: noise.update({name: torch.initial_seed()})}
-        )
+        told = {"on_step": lambda _step, name=estimator: noise.update({name: torch.initial_seed()})}
+        train_cell(estimator, options=told, **SHORT)
     assert len(set(noise.values())) == len(ESTIMATORS)
 
 
@@ -71,6 +74,8 @@ def test_measuring_leaves_training_bit_identical(train_cell, estimator):
 
 
 def test_bounds_at_step_zero_are_the_same_for_all_estimators(train_cell):
-    first, *others = (train_cell(estimator).curves.query("step == 0")["value"].tolist() for estimator in ESTIMATORS)
+    first, *others = (
+        train_cell(estimator, **SHORT).curves.query("step == 0")["value"].tolist() for estimator in ESTIMATORS
+    )
     assert len(first) == 15  # five metrics of three splits
     assert all(first == other for other in others)

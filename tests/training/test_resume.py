@@ -118,7 +118,7 @@ def damages(content: bytes) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.slow_after(3)
+@pytest.mark.slow_after(2)
 @pytest.mark.parametrize("damage", damages(bytes(100)))
 def test_a_damaged_checkpoint_means_a_new_start(train_cell, stop_at, damage):
     whole = train_cell(name="whole")

@@ -12,7 +12,7 @@ from estbench.execution import plan_of
 from estbench.experiment.spec import experiment_from
 from estbench.measure import probe
 from estbench.store import Status
-from estbench.training import State, check_probe
+from estbench.training import State, check_probe, measuring
 from estbench.training.batches import evaluation_batch
 from estbench.training.shared_checkpoints import adapted, neutral_cell
 
@@ -155,3 +155,34 @@ def test_common_random_numbers_are_the_same_draws(make_state):
         for name in ("reparam", "reinforce")
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_the_reference_at_a_shared_checkpoint_is_computed_once_for_all_estimators(train_cell, monkeypatch):
+    computed = []
+    reference_of = measuring.reference_of
+
+    def counted(*given, **options):
+        computed.append(given[0])
+        return reference_of(*given, **options)
+
+    asked = {**SHARED, "probe__reference": "reparam", "probe__reference_replicates": 50, "probe__replicates": 20}
+    monkeypatch.setattr(measuring, "reference_of", counted)
+    monkeypatch.setattr(measuring, "_recent", {})
+    first = train_cell("rloo", name="first", **asked)
+    assert len(computed) == 4  # at two checkpoints of its own, and at two shared ones
+    train_cell("stl", name="second", **asked)
+    assert len(computed) == 6
+    monkeypatch.setattr(measuring, "_recent", {})
+    alone = train_cell("rloo", name="alone", **asked)
+    pd.testing.assert_frame_equal(first.gradients, alone.gradients, check_exact=True)
+
+
+def test_few_references_are_kept(monkeypatch, make_cell):
+    kept = {(each,): each for each in range(measuring.MOST_RECENT)}
+    monkeypatch.setattr(measuring, "_recent", kept)
+    monkeypatch.setattr(measuring, "reference_of", lambda *_given: "new")
+    state = State(make_cell(probe__reference="reparam"), torch.device("cpu"))
+    batch = evaluation_batch(state.problem, "train", 4, seed=0)
+    assert measuring._reference(state, state.problem, batch, 1, shared=True) == "new"
+    assert len(kept) == measuring.MOST_RECENT
+    assert (0,) not in kept

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from estbench.certify.check_result import CheckResult, failed, passed
 from estbench.certify.problem_under_test import (
@@ -14,6 +17,7 @@ from estbench.certify.problem_under_test import (
     observe_examples,
 )
 from estbench.measure import evaluate_elbo, probe
+from estbench.problems import Problem
 from estbench.randomness import seeded
 
 FEWEST_REPLICATES = 3
@@ -40,7 +44,29 @@ def check_eval_mode(tested: ProblemUnderTest) -> CheckResult:
             " call to call out of eval mode, and draw noise from torch's generator"
         )
         return failed(message)
-    return passed(f"two calls give the same bits, and {len(before)} weights and buffers do not change")
+    remarks = [
+        f"; {part} draws noise in eval mode: a layer of latents, or F.dropout without training=self.training"
+        for part in _find_noisy(problem, x)
+    ]
+    return passed(
+        f"two calls give the same bits, and {len(before)} weights and buffers do not change{''.join(remarks)}"
+    )
+
+
+def _find_noisy(problem: Problem, x: Tensor) -> Iterator[str]:
+    """Yield the parts that give other numbers under other noise, though nothing in them is to be drawn."""
+    with seeded(0, CPU):
+        params = problem.encode(x)
+        z = problem.objective(params, x).q.sample((1,))
+    found = []
+    for seed in (1, 2):
+        with seeded(seed, CPU):
+            found.append((problem.encode(x), problem.objective(params, x).f(z)))
+    (one, f), (other, g) = found
+    if find_changed(dict(one), dict(other)):
+        yield "the encoder"
+    if find_changed({"f": f}, {"f": g}):
+        yield "f"
 
 
 def check_left_as_found(tested: ProblemUnderTest) -> CheckResult:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from estbench.certify.record import CertificateStatus, certificate_status
+from estbench.experiment.spec import EAGER
 from estbench.stats import log_t_interval
 from estbench.store import Status
 
@@ -34,7 +35,6 @@ TRAJECTORY = "own"
 # One timed round of one problem on one machine: ratios are taken within it.
 ROUND = ["session", "machine", "round", "problem", "batch_size", "mode"]
 # What is timed of one estimator beside its eager steps at the size of the training.
-EAGER = "eager"
 SIZE = ["batch_size", "mode"]
 
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from estbench.report.analysis.frames import EAGER, Frames
+from estbench.experiment.spec import EAGER
+from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.wording import format_count, format_list
 from estbench.stats import Interval, log_t_interval
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from estbench.report.analysis.frames import EAGER
+from estbench.experiment.spec import EAGER
 from estbench.report.analysis.wording import fixed, format_count, significant
 from estbench.report.figures.limits import with_decades
 from estbench.report.figures.registry import FigureSource, register_figure

@@ -159,7 +159,8 @@ def _cards(frames: Frames) -> str:
     found = {problem["label"]: problem.get("card", "") for problem in problems}
     cards = list(dict.fromkeys(card for card in found.values() if card))
     if len(cards) < 2:
-        return f" Problem card: {cards[0]}." if cards else ""
+        named = f" Problem: {next(iter(found))}" if len(found) == 1 else ""
+        return f"{named}{'; its card' if named else ' Problem card'}: {cards[0]}." if cards else named and f"{named}."
     return f" Problem cards: {'; '.join(f'{label}: {card}' for label, card in found.items() if card)}."
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from estbench.experiment.spec import EAGER
 from estbench.report.analysis import Analysis
-from estbench.report.analysis.frames import EAGER, SIZE
+from estbench.report.analysis.frames import SIZE
 from estbench.report.analysis.launches import Growth
 from estbench.report.analysis.paired import ABSENT
 from estbench.report.analysis.wording import (

@@ -12,7 +12,11 @@ EPSILON = 1e-6
 
 
 # Those of many draws or examples take seconds each.
-PROBLEMS = [*SMALL, *CONTINUOUS, *(pytest.param(problem, marks=pytest.mark.slow) for problem in WIDE)]
+SECONDS = {"normal, decoder, multi-sample"}
+PROBLEMS = [
+    *(pytest.param(problem, marks=[pytest.mark.slow] * (problem.name in SECONDS)) for problem in (*SMALL, *CONTINUOUS)),
+    *(pytest.param(problem, marks=pytest.mark.slow) for problem in WIDE),
+]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.name)

@@ -64,8 +64,9 @@ def test_for_bits_both_are_arm(problem, monkeypatch):
         torch.testing.assert_close(outcomes.gradients["logits"], expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["ars", "arsm"])
+@pytest.mark.slow_after(4)
 @pytest.mark.parametrize("problem", **named(CATEGORICAL))
+@pytest.mark.parametrize("name", ["arsm", "ars"])
 def test_the_mean_gradient_is_exact_for_two_latents_of_three_categories(problem, name):
     """Powered z-tests per coordinate; a bias of 2 % of the gradient's norm is caught 99 times in 100."""
     for test in run_bias_tests(estimators.create(name), problem, COORDINATES):

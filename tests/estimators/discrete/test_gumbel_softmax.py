@@ -31,6 +31,7 @@ def test_a_hard_sample_biases_the_encoder_alone(variant, problem):
     assert verdicts["weights"].unbiased
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("variant", SOFT)
 @pytest.mark.parametrize("problem", **named(CATEGORICAL[:1]))
 def test_a_soft_sample_biases_the_decoder_as_well(variant, problem):

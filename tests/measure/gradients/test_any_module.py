@@ -134,6 +134,8 @@ MODULES = {
 # Kinds that others stand for where tests have to be quick.
 LIKE_OTHERS = {"group norm", "prelu", "spectral norm", "reentrant", "sparse embedding", "scalar", "checkpoint"}
 LIKE_OTHERS |= {"weight norm by hooks", "spectral norm by hooks", "transposed", "overwrites"}
+# Of these, on both sides: a norm, a checkpoint and a weight by hooks of another kind are tried.
+LIKE_OTHERS_ON_BOTH = {"group norm", "prelu", "spectral norm", "reentrant", "scalar", "spectral norm by hooks"}
 
 
 def remade(name, side):
@@ -150,7 +152,11 @@ def remade(name, side):
 @pytest.mark.parametrize(
     ("name", "side"),
     [
-        pytest.param(name, side, marks=[pytest.mark.slow] if side == "encoder" and name in LIKE_OTHERS else [])
+        pytest.param(
+            name,
+            side,
+            marks=[pytest.mark.slow] * (name in (LIKE_OTHERS if side == "encoder" else LIKE_OTHERS_ON_BOTH)),
+        )
         for name in MODULES
         for side in ("encoder", "decoder")
     ],

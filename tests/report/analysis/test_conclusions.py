@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from records import analyse, write_results
+from records import analyse, drawn_alone, write_results
 
 from estbench.report.analysis.conclusions import compare_two
 from estbench.report.analysis.paired import (
@@ -367,7 +367,9 @@ def test_problems_are_judged_one_by_one(tmp_path):
     assert {verdict.problem for verdict in analysis.conclusions} == {"vae", "vae[latent=5]"}
     names = {"vae": "On latent = default", "vae[latent=5]": "On latent = 5"}
     assert all(verdict.text.startswith(names[verdict.problem]) for verdict in analysis.conclusions)
-    (picture,) = [picture for picture in all_figures(analysis) if picture.name == "profile"]
+    with drawn_alone("draw_profile"):
+        (picture,) = all_figures(analysis)
+    assert picture.name == "profile"
     assert "n = 6" in picture.caption
 
 

@@ -53,6 +53,7 @@ def test_runs_of_the_same_device_still_have_theirs(folder):
     assert not {*runs["stl"]} & {*runs["reinforce[baseline=ema]"]}
 
 
+@pytest.mark.slow
 def test_a_report_of_both_is_built(folder):
     moved(folder, "stl", "cuda")
     page = build(folder, ["html"])

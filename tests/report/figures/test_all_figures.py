@@ -59,12 +59,7 @@ def test_every_figure_is_there_with_its_words(folder, figures):
     assert list(figures["elbo_steps"].files(["csv", "html", "png"])) == ["png", "csv"]
     for figure in figures.values():
         assert figure.svg.lstrip().startswith(b"<?xml")
-        of_report = {kind: folder / "report" / "figures" / f"{figure.name}.{kind}" for kind in ("svg", "png", "pdf")}
-        files = {kind: file.read_bytes() for kind, file in of_report.items()}
-        assert figure.svg == files["svg"]
-        assert files["png"].startswith(b"\x89PNG")
-        assert files["pdf"].startswith(b"%PDF")
-        assert b"Date" not in files["pdf"]
+        assert figure.svg == (folder / "report" / "figures" / f"{figure.name}.svg").read_bytes()
         assert len(figure.svg) < 400_000
         assert b"<dc:date>" not in figure.svg
         assert figure.reading.startswith("How to read it")

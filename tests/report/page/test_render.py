@@ -15,7 +15,7 @@ from importlib import resources
 
 import pandas as pd
 import pytest
-from records import ENVIRONMENT, ESTIMATORS, analyse, write_results
+from records import ENVIRONMENT, ESTIMATORS, analyse, drawn_alone, write_results
 
 from estbench.errors import EstbenchError
 from estbench.experiment.spec import experiment_from
@@ -25,7 +25,7 @@ from estbench.report.analysis import Analysis
 from estbench.report.analysis.conclusions import Conclusion
 from estbench.report.analysis.noise_shares import shares
 from estbench.report.analysis.notices import status_line
-from estbench.report.figures import FigureSource, all_figures
+from estbench.report.figures import FigureSource, all_figures, registry
 from estbench.report.figures.noise_shares import draw_noise_shares
 from estbench.report.figures.style import line_styles
 from estbench.report.page.render import render as render_page
@@ -91,12 +91,29 @@ COMPARISONS = ("first_crossings", "time_to_target", "equal_cost", "pairwise")
 OTHERS = ("bound_parts", "ranking", "completion", "summary", "cells", "gradient_variance", "throughput", "estimators")
 
 
-def test_all_files_are_written(folder):
-    written = set(files(folder / "report"))
+def expected_files(figures, kinds):
     tables = {f"tables/{name}.{kind}" for name in (*OTHERS, *COMPARISONS) for kind in TABLE_FILES}
-    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "pdf", "csv")}
-    assert written == tables | figures | {"report.html", "environment.json", "experiment.json"}
+    drawn = {f"figures/{name}.{kind}" for name in figures for kind in kinds}
+    return tables | drawn | {"report.html", "environment.json", "experiment.json"}
+
+
+def test_all_files_are_written(folder):
+    assert set(files(folder / "report")) == expected_files(FIGURES, ("svg", "csv"))
     assert (folder / "report" / "report.html").stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize("drawn", [["final_bounds", "pictures"], pytest.param(FIGURES, marks=pytest.mark.slow)])
+def test_without_a_choice_figures_are_written_in_all_formats(results, tmp_path, drawn):
+    names = {f"draw_{name}" for name in drawn} if drawn is not FIGURES else set(registry.FIGURES)
+    with drawn_alone(*names):
+        build(results, out=tmp_path)
+    assert set(files(tmp_path)) == expected_files(drawn, ("svg", "png", "pdf", "csv"))
+    for name in drawn:
+        figure = tmp_path / "figures" / name
+        assert figure.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        content = figure.with_suffix(".pdf").read_bytes()
+        assert content.startswith(b"%PDF")
+        assert b"Date" not in content
 
 
 def test_the_page_asks_nothing_of_anyone(page):
@@ -165,6 +182,7 @@ def test_the_sections_stand_in_order(page):
     ]
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_the_authors_texts_stand_with_the_answer(tmp_path):
     texts = {"answer": "stl <b>wins</b>.", "surprise": ["By a lot."], "limits": ["One dataset.", "One rate."]}
     path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0, **texts)
@@ -238,6 +256,7 @@ def test_the_share_of_the_estimator_is_that_of_the_variances(analysis):
     assert list(encoder.index) == list(ESTIMATORS)
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_environments_are_written_once_each(tmp_path):
     path = write_results(tmp_path / "r", TWO, 3, environments={1: {"machine": "other"}}, replicates=0, rounds=0)
     build(path, ["html"])
@@ -247,6 +266,7 @@ def test_environments_are_written_once_each(tmp_path):
     assert all("-s1-" in cell for cell in machines["other"])
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
     path = write_results(tmp_path / "r", TWO, 2, replicates=0, rounds=0)
     analysis = analyse(path)
@@ -256,6 +276,7 @@ def test_a_report_by_itself_says_of_which_experiment_it_is(tmp_path):
     assert written["cells"] == dict(zip(analysis.cells.folder, analysis.cells.key, strict=True))
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_the_papers_are_cited(tmp_path, page):
     assert html.escape(BIBTEX["kingma2014"], quote=False) in html.unescape(page)
     path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0)
@@ -283,6 +304,7 @@ ENTRY = "@misc{mine2026,\n  title = {A <script>alert(1)</script> & B},\n  note =
     ],
     ids=["entry", "damaged", "key of another", "too long", "no text"],
 )
+@pytest.mark.usefixtures("one_figure")
 def test_an_estimators_own_entry_is_cited_from_its_record(tmp_path, bibtex, cited):
     path = write_results(tmp_path / "r", TWO, 1, replicates=0, rounds=0)
     for record in path.glob("cells/reinforce-*/cell.json"):
@@ -317,10 +339,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
 
 def test_what_a_new_report_lacks_is_removed(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, replicates=0)
-    build(path, ["csv", "svg"])
-    (path / "report" / "tables" / "notes.txt").write_text("mine", encoding="utf-8")
-    (path / "throughput.parquet").unlink()
-    build(path, ["csv", "svg"])
+    with drawn_alone("draw_final_bounds", "draw_throughput"):
+        build(path, ["csv", "svg"])
+        assert (path / "report" / "figures" / "throughput.svg").is_file()
+        (path / "report" / "tables" / "notes.txt").write_text("mine", encoding="utf-8")
+        (path / "throughput.parquet").unlink()
+        build(path, ["csv", "svg"])
     left = set(files(path / "report"))
     assert not [name for name in left if "throughput" in name]
     assert "tables/notes.txt" in left
@@ -370,7 +394,7 @@ def every(status):
     return {(estimator, seed): status for estimator in TWO for seed in (0, 1)}
 
 
-@pytest.mark.slow_after(2)
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -427,6 +451,7 @@ def test_bare_records_make_a_report(tmp_path):
     assert "2 of 2 runs done." in build(path, ["html"]).read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("one_figure")
 def test_a_plan_without_cells_makes_a_report(tmp_path):
     path = write_results(tmp_path / "r", ["reparam"], 1, rounds=0)
     plan = json.loads((path / "experiment.json").read_text(encoding="utf-8"))
