@@ -26,14 +26,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from estbench.errors import EstbenchError
 from estbench.guarded import DamagedError, guarded
 from estbench.limits import ARCHIVE_BYTES, RECORDS_BYTES, Budget
 from estbench.store.columns import CURVES, GRADIENTS, INTEGER, PICTURES, TEXT, THROUGHPUT, RecordedTable
 from estbench.store.files import encoded, parse_json, schema_header
-from estbench.store.tables import read_packed
+from estbench.store.tables import packed, read_packed
 
 FORMAT = 1
 SUFFIX = ".zip"
@@ -158,7 +157,7 @@ def write_archive(
     records = dict(sorted(records.items()))
     texts = [json.dumps(record, sort_keys=True, allow_nan=False) for record in records.values()]
     every = {RECORDS: pa.table({"folder": [*records], "record": texts}, SCHEMAS[RECORDS]), **tables}
-    members |= {each: _as_parquet(every[each].cast(SCHEMAS[each])) for each in SCHEMAS if each in every}
+    members |= {each: packed(every[each].cast(SCHEMAS[each])) for each in SCHEMAS if each in every}
     if certificates:
         members[CERTIFICATES] = _as_json({"certificates": certificates})
     digests = {each: hashlib.sha256(content).hexdigest() for each, content in members.items()}
@@ -176,12 +175,6 @@ def write_archive(
 
 def _as_json(data: dict[str, Any]) -> bytes:
     return encoded(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def _as_parquet(table: pa.Table) -> bytes:
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
-    return file.getvalue()
 
 
 def _read_members(content: bytes, path: str | PathLike[str]) -> dict[str, bytes]:

@@ -73,6 +73,13 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
         return _read(file, path, schema, TABLE_ROWS)
 
 
+def packed(table: pa.Table) -> bytes:
+    """Return a table of an archive as the bytes of a file."""
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
+    return file.getvalue()
+
+
 def read_packed(content: bytes, what: str, schema: pa.Schema) -> pa.Table:
     """Read a table of an archive; raise ``DamagedError`` as ``read_arrow`` does. ``what`` names it.
 

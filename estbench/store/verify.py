@@ -1,4 +1,4 @@
-"""What speaks against the records of a stranger: checked from the records alone, without computing anything again."""
+"""Checks of the records of a stranger, from the records alone: nothing is computed again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found: against the records (``refused``), or only worth knowing."""
+    """Something that was found, against the records (``refused``) or only worth knowing."""
 
     refused: bool
     message: str
