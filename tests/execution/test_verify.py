@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tomllib
 
 import pandas as pd
 import pytest
+from conftest import TINY
 
 import estbench
 from estbench.execution import verify
@@ -17,10 +20,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 10
 
 
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    experiment = tomllib.loads(TINY) | {"estimators": ["reparam", "rloo"], "seeds": [0, 1, 2, 3]}
+    return estbench.run(experiment, out=tmp_path_factory.mktemp("honest") / "r").path
+
+
 @pytest.fixture
-def folder(tiny, tmp_path):
-    tiny |= {"estimators": ["reparam", "rloo"], "seeds": [0, 1, 2, 3]}
-    return estbench.run(tiny, out=tmp_path / "r").path
+def folder(honest, tmp_path):
+    return shutil.copytree(honest, tmp_path / "r")
 
 
 def one(results, estimator="reparam"):
