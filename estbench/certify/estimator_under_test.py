@@ -11,7 +11,7 @@ import torch
 
 from estbench.certify.problems import small_problems_for
 from estbench.certify.problems.base import SmallProblem
-from estbench.estimators import Estimator
+from estbench.estimators import Estimator, make_ready
 from estbench.randomness import seeded
 
 # Steps of training after which a baseline, a temperature or a control variate has left its initial value.
@@ -65,10 +65,7 @@ class EstimatorUnderTest:
     def create(self, problem: SmallProblem, dtype: torch.dtype = torch.float64, device: str = "cpu") -> Estimator:
         """Create the estimator as a run does: its learned parts have the sizes of the problem."""
         with seeded(0, torch.device(device)):
-            estimator = self.make().to(device)
-            with torch.no_grad():
-                estimator.prepare(problem.objective(problem.leaf_tensors(dtype=dtype, device=device)))
-            return estimator.to(device)
+            return make_ready(self.make(), problem.objective(problem.leaf_tensors(dtype=dtype, device=device)))
 
     def trained(self, problem: SmallProblem) -> Estimator:
         """Return the instance that has trained on a problem, so that its state and learned parts are not trivial."""

@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 MOST_NAMED = 3
 
 
-QUICKSTART = "quickstart"
-
-
 @click.command(no_args_is_help=False)
-@click.argument("experiment", default=QUICKSTART, metavar="[EXPERIMENT.toml]", shell_complete=complete("experiments"))
+@click.argument("experiment", default="quickstart", metavar="[EXPERIMENT.toml]", shell_complete=complete("experiments"))
 @click.option(
     "-e",
     "--estimator",
@@ -112,7 +109,7 @@ def command(
     if steps is not None:
         overrides["training.steps"] = steps
     chosen = read_experiment(find_experiment(experiment), overrides)
-    if problems or (estimators and experiment == QUICKSTART):
+    if problems:
         chosen = _without_texts(chosen, overrides, out)
 
     from estbench.cli.console import print_answer, say, warn, working

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from estbench.errors import EstbenchError
@@ -137,6 +138,29 @@ class Estimator(nn.Module):
         }
 
 
+E = TypeVar("E", bound=Estimator)
+
+
+def make_ready(estimator: E, objective: Objective) -> E:
+    """Move an estimator to the device of an objective, build its learned parts there, and return it.
+
+    It is moved first, because an estimator may try out what it has in ``prepare``.
+
+    Examples
+    --------
+    >>> from estbench import estimators, problems
+    >>> problem = problems.create("vae[dataset=digits,hidden=[4],latent_size=2]")
+    >>> x = problem.observe(torch.from_numpy(problem.data.train[:3]), torch.Generator())
+    >>> estimator = estimators.make_ready(estimators.create("reinforce[baseline=nvil]"), problem(x))
+    >>> len(list(estimator.parameters()))  # of the baseline's network
+    4
+    """
+    estimator.to(objective.device)
+    with torch.no_grad():
+        estimator.prepare(objective)
+    return estimator.to(objective.device)
+
+
 def surrogate_of(estimator: Estimator, objective: Objective) -> Tensor:
     """Return the estimator's surrogate, (*batch_shape); ``EstbenchError`` for anything else that it returns.
 
@@ -163,7 +187,6 @@ def surrogate_of(estimator: Estimator, objective: Objective) -> Tensor:
     )
 
 
-E = TypeVar("E", bound=Estimator)
 ESTIMATORS: Registry[type[Estimator]] = Registry("estimator")
 names = ESTIMATORS.names
 FACTS = ("summary", "supports", "unbiased", "needs_differentiable_f")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from estbench.errors import EstbenchError
-from estbench.estimators.base import Estimator
+from estbench.estimators.base import Estimator, make_ready
 from estbench.estimators.requirements import (
     FAMILIES,
     check_objective,
@@ -120,10 +120,7 @@ def _try_out(estimator: Estimator, objective: Objective, gap: str) -> None:
     except Exception:  # noqa: BLE001  (one that holds a lock or an open file; its first step will show)
         return
     try:
-        trial.to(objective.device)
-        with torch.no_grad():
-            trial.prepare(objective)
-        trial.to(objective.device).eval()
+        make_ready(trial, objective).eval()
         look(trial, objective)
         if gap:
             objective.refused = dict.fromkeys(("log_weight", "prior"), untrue(estimator, gap))

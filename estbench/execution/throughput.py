@@ -97,10 +97,10 @@ class _CannotBeTimedError(Exception):
     """
 
     def __init__(self, error: BaseException) -> None:
-        compiled = not isinstance(error, CannotCompileError)
-        super().__init__(failure_of(error).reason if compiled else f"torch cannot compile it: {error}")
+        not_compiled = isinstance(error, CannotCompileError)
+        super().__init__(f"torch cannot compile it: {error}" if not_compiled else failure_of(error).reason)
         self.kept: dict[str, Any] | None = {} if isinstance(error, DivergedError) else None
-        if not compiled:
+        if not_compiled:
             self.kept = {"graph_breaks": f"not compiled: {error}"}
 
 

@@ -171,7 +171,8 @@ class Throughput(Frozen):
     @model_serializer(mode="wrap")
     def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as before these settings were there, so that plans of before stay as they are."""
-        idle = [name for name, value in (("batch_sizes", ()), ("modes", (EAGER,))) if getattr(self, name) == value]
+        fields = type(self).model_fields
+        idle = [name for name in ("batch_sizes", "modes") if getattr(self, name) == fields[name].default]
         return {name: value for name, value in dump(self).items() if name not in idle}
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from estbench.datasets.checks import SPLITS
 from estbench.errors import EstbenchError
-from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for
+from estbench.estimators import ESTIMATORS, Estimator, check_supports, create_for, make_ready
 from estbench.experiment import Cell, log_spaced, stream_seed
 from estbench.measure import (
     Reference,
@@ -213,7 +213,6 @@ def reference_of(
 
 def prepared(variant: str, problem: Problem, batch: Tensor) -> Estimator:
     """An estimator, its learned parts sized for the problem."""
-    estimator = create_for(variant, problem).to(problem.device)
+    estimator = create_for(variant, problem)
     with frozen(problem), torch.no_grad():
-        estimator.prepare(problem(batch))
-    return estimator.to(problem.device)
+        return make_ready(estimator, problem(batch))

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._pytree import tree_map_only
 
 from estbench.errors import EstbenchError
-from estbench.estimators import Estimator, create_for
+from estbench.estimators import Estimator, create_for, make_ready
 from estbench.experiment import Cell, stream_seed
 from estbench.guarded import guarded
 from estbench.measure import frozen
@@ -209,12 +209,11 @@ def initial_problem(cell: Cell, device: torch.device) -> Problem:
 
 def initial_estimator(cell: Cell, problem: Problem) -> Estimator:
     """The estimator, its learned parts sized for the problem."""
-    estimator = create_for(Variant(cell.estimator.name, cell.estimator.options), problem).to(problem.device)
+    estimator = create_for(Variant(cell.estimator.name, cell.estimator.options), problem)
     with frozen(problem), torch.no_grad():
         with seeded(0, problem.device):
             objective = problem(_examples(problem))
-        estimator.prepare(objective)
-    return estimator.to(problem.device)
+        return make_ready(estimator, objective)
 
 
 def fingerprint(module: nn.Module) -> str:

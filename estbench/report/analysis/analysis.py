@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from estbench.certify.record import CertificateStatus
 from estbench.report.analysis.conclusions import Conclusion, draw_conclusions
 from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.launches import Growth, describe_launches, find_growths
 from estbench.report.analysis.leaderboard import Leaderboard, build_leaderboard, find_contenders
-from estbench.report.analysis.notices import describe_limits, find_uncertified
+from estbench.report.analysis.notices import describe_limits, find_failed, find_uncertified
 from estbench.report.analysis.paired import Runs, find_runs
 from estbench.report.analysis.rankings import Ranking, find_rankings
 from estbench.report.analysis.selection import describe_selection, select
@@ -92,8 +91,7 @@ class Analysis(Frames):
     @cached_property
     def conclusions(self) -> list[Conclusion]:
         """The answers to the question of the experiment, each with its evidence."""
-        failed = [label for label in self.estimators if self.certificate(label) == CertificateStatus.FAILED]
-        return draw_conclusions(self.leaderboards, self.rankings, failed)
+        return draw_conclusions(self.leaderboards, self.rankings, find_failed(self))
 
     @cached_property
     def growths(self) -> list[Growth]:

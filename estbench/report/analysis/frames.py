@@ -274,9 +274,8 @@ class Frames:
         """
         frame = self._rounds
         if self.results.others:  # sizes of different machines are not comparable
-            frame = frame[
-                frame["machine"] == frame.sort_values("session").groupby("problem")["machine"].transform("last")
-            ]
+            ordered = frame.sort_values("session", kind="stable")
+            frame = ordered[ordered["machine"] == ordered.groupby("problem")["machine"].transform("last")].sort_index()
         eager = frame[frame["mode"] == EAGER][[*ROUND[:-1], "estimator", "seconds_per_step"]]
         eager = eager.rename(columns={"seconds_per_step": "eager_seconds_per_step"})
         frame = _latest(frame, ["problem", "estimator", *SIZE]).merge(eager, on=[*ROUND[:-1], "estimator"], how="left")

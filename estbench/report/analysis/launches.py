@@ -87,7 +87,7 @@ def fit_step_time(sizes: Sequence[float], seconds: Sequence[float]) -> StepTime:
 
 
 def find_growths(frames: Frames) -> list[Growth]:
-    """Return the growth of each estimator that was timed at several sizes, in the order of the plan."""
+    """Return the growth of each estimator that was timed at several sizes."""
     growths = []
     for (problem, estimator, mode), rows in frames.timings_by_size.groupby(
         ["problem", "estimator", "mode"], sort=False

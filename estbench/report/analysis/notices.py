@@ -30,9 +30,6 @@ CERTIFICATE_WORDS = {
 VERSIONS = ("estbench", "torch", "numpy", "python", "commit")
 
 
-FAILED = CertificateStatus.FAILED
-
-
 def describe_failed(label: str) -> str:
     """Return the warning about an estimator that is not what it says."""
     return (
@@ -68,12 +65,17 @@ def describe_limits(frames: Frames) -> list[str]:
 
 def find_uncertified(frames: Frames) -> list[str]:
     """Return the estimators whose cells were made by code without a passing certificate, each with its status."""
+    return [f"{label} ({CERTIFICATE_WORDS[status]})" for label, status in _without_a_pass(frames).items()]
+
+
+def find_failed(frames: Frames) -> list[str]:
+    """Return the estimators whose cells were made by code that failed its certificate."""
+    return [label for label, status in _without_a_pass(frames).items() if status == CertificateStatus.FAILED]
+
+
+def _without_a_pass(frames: Frames) -> dict[str, CertificateStatus]:
     statuses = {label: CertificateStatus(frames.certificate(label)) for label in frames.estimators}
-    return [
-        f"{label} ({CERTIFICATE_WORDS[status]})"
-        for label, status in statuses.items()
-        if status != CertificateStatus.PASSED
-    ]
+    return {label: status for label, status in statuses.items() if status != CertificateStatus.PASSED}
 
 
 def _unfinished(frames: Frames) -> list[str]:
@@ -174,9 +176,10 @@ def _biased(frames: Frames) -> list[str]:
 
 
 def _uncertified(frames: Frames) -> list[str]:
-    named = find_uncertified(frames)
-    lines = [describe_failed(label) for label in frames.estimators if frames.certificate(label) == FAILED]
-    others = [name for name in named if not name.endswith(f"({CERTIFICATE_WORDS[FAILED]})")]
+    failed = find_failed(frames)
+    lines = [describe_failed(label) for label in failed]
+    undecided = {label: status for label, status in _without_a_pass(frames).items() if label not in failed}
+    others = [f"{label} ({CERTIFICATE_WORDS[status]})" for label, status in undecided.items()]
     if others:
         lines.append(f"No passing certificate: {', '.join(others)}. Nothing here shows that their gradients are right.")
     return lines

@@ -16,13 +16,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from estbench.report.analysis.frames import Frames, Pair, done, pair_of
-from estbench.stats import Claim, Interval, spanned_claim
+from estbench.stats import Claim, Interval, paired_ratio, spanned_claim
 
 # The units of a cost: columns of the curves, and their names in words.
 CURRENCIES = {"step": "steps", "evaluations": "evaluations", "seconds": "training seconds"}
 # A difference is shown if its p-value is at most this after Holm's correction.
 LEVEL = 0.05
 ABSENT = Interval(math.nan, math.nan, math.nan, 0)
+
+
+def relative_time(rounds: pd.DataFrame, to: str = "reference_seconds_per_step") -> Interval:
+    """Return the ratio of seconds per step to those of another column in the same rounds; n is 0 if it has none."""
+    paired = rounds.dropna(subset=to)
+    return paired_ratio(paired["seconds_per_step"], paired[to])
 
 
 class Run(NamedTuple):

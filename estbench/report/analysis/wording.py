@@ -67,6 +67,8 @@ def format_ratio(ratio: float) -> str:
 
 def format_percent(share: float) -> str:
     """Return a share in percent; it is never rounded to all or nothing."""
+    if math.isnan(share):
+        return NOTHING
     inside = min(max(share, 0.0), 1.0)
     if 0 < inside < 0.001:
         return "under 0.1 %"

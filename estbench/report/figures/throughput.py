@@ -10,12 +10,13 @@ import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
+from estbench.report.analysis.paired import relative_time
 from estbench.report.figures.registry import FigureSource, register_figure
 from estbench.report.figures.rendered import RenderedFigure
 from estbench.report.figures.scaffold import Canvas, Margins, label_margin, mark_row_labels, show_rows, text_margin
 from estbench.report.figures.style import FONT, INK, LineStyle, belongs_to, is_narrow, mark, matplotlib_text, wrap_label
 from estbench.report.tables.base import TIMES, fixed, interval_note, significant
-from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval, paired_ratio
+from estbench.stats import FEWEST_FOR_AN_INTERVAL, log_t_interval
 
 HEAD = "seconds per step,\nrelative"
 READING = (
@@ -138,8 +139,7 @@ def _ratio(rows: pd.DataFrame, label: str) -> str:
     """Return the paired ratio of seconds per step to the reference, in words."""
     if label == str(rows["reference"].iloc[0]):
         return "reference"
-    paired = rows.dropna(subset="reference_seconds_per_step")
-    ratio = paired_ratio(paired["seconds_per_step"], paired["reference_seconds_per_step"])
+    ratio = relative_time(rows)
     if not ratio.n:
         return "not timed beside the reference"
     interval = "" if math.isnan(ratio.low) else f" [{significant(ratio.low)}, {significant(ratio.high)}]"

@@ -140,8 +140,8 @@ def _name(growth: Growth) -> str:
     return growth.estimator if growth.mode == EAGER else f"{growth.estimator} ({growth.mode})"
 
 
-def _spell_out(rows: list[dict[str, object]]) -> str:
+def _spell_out(rows: list[dict[str, Any]]) -> str:
     return "; ".join(
-        f"{row['estimator']} {row['mode']} {fixed(float(str(row['examples_per_second'])), 0)} at {row['batch_size']}"
+        f"{row['estimator']} {row['mode']} {fixed(row['examples_per_second'], 0)} at {row['batch_size']}"
         for row in rows
     )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from estbench.report.analysis import Analysis
-from estbench.report.analysis.paired import ABSENT
+from estbench.report.analysis.paired import ABSENT, relative_time
 from estbench.report.analysis.wording import bytes_as_mib, format_count, format_rate, significant
 from estbench.report.tables.base import Table
 from estbench.report.tables.entry import Entry, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field, with_interval
 from estbench.report.tables.registry import register_table
-from estbench.stats import Interval, log_t_interval, paired_ratio
+from estbench.stats import Interval, log_t_interval
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,13 @@ def _find_rows(analysis: Analysis) -> list[ThroughputRow]:
         if timed.empty:
             continue
         session = timed.iloc[0].to_dict()
-        paired = timed.dropna(subset="reference_seconds_per_step")
         rows.append(
             ThroughputRow(
                 problem=problem,
                 estimator=estimator,
                 examples_per_second=log_t_interval(timed["batch_size"] / timed["seconds_per_step"]),
                 milliseconds_per_step=log_t_interval(1e3 * timed["seconds_per_step"]),
-                seconds_ratio=(
-                    ABSENT
-                    if estimator == str(session["reference"])
-                    else paired_ratio(paired["seconds_per_step"], paired["reference_seconds_per_step"])
-                ),
+                seconds_ratio=ABSENT if estimator == str(session["reference"]) else relative_time(timed),
                 peak_memory_bytes=float(timed["peak_memory_bytes"].astype(float).max()),
                 rounds=len(timed),
                 session=session,

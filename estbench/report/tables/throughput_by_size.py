@@ -12,7 +12,7 @@ from estbench.experiment.spec import EAGER
 from estbench.report.analysis import Analysis
 from estbench.report.analysis.frames import SIZE
 from estbench.report.analysis.launches import Growth
-from estbench.report.analysis.paired import ABSENT
+from estbench.report.analysis.paired import ABSENT, relative_time
 from estbench.report.analysis.wording import (
     NOTHING,
     bytes_as_mib,
@@ -26,7 +26,7 @@ from estbench.report.tables.base import Table
 from estbench.report.tables.entry import Entry, format_interval
 from estbench.report.tables.fields import ESTIMATOR, Field, build_table, order_by_rank, problem_field, with_interval
 from estbench.report.tables.registry import register_table
-from estbench.stats import Interval, log_t_interval, paired_ratio
+from estbench.stats import Interval, log_t_interval
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def throughput_by_size(analysis: Analysis) -> Table:
             best="low",
             short="to eager",
         ),
-        Field("fixed_share", "fixed part", write=format_percent_or_nothing, best="low", short="fixed part"),
+        Field("fixed_share", "fixed part", write=format_percent, best="low", short="fixed part"),
         Field("knee", "knee, examples", entry=SizeRow.write_knee, best="low"),
         Field("peak_memory_bytes", "peak memory, MiB", write=bytes_as_mib, best="low", short="MiB"),
         Field("compile_seconds", "compile, seconds", write=significant, best="low"),
@@ -133,11 +133,6 @@ def throughput_by_size(analysis: Analysis) -> Table:
     )
 
 
-def format_percent_or_nothing(share: float) -> str:
-    """Return a share in percent, or a dash if it is not known."""
-    return NOTHING if math.isnan(share) else format_percent(share)
-
-
 def _find_rows(analysis: Analysis) -> list[SizeRow]:
     timed = analysis.timings_by_size
     if timed.empty:
@@ -160,28 +155,19 @@ def _find_rows(analysis: Analysis) -> list[SizeRow]:
 def _row(rounds: pd.DataFrame, mode: str, growth: Growth | None) -> SizeRow:
     first: dict[Any, Any] = rounds.iloc[0].to_dict()
     size = int(first["batch_size"])
-    whole = pd.notna(first["seconds"])
-    seconds = rounds["seconds_per_step"] if whole else rounds["seconds"].dropna()
+    failed = pd.isna(first["seconds"])
     return SizeRow(
         problem=first["problem"],
         estimator=first["estimator"],
         batch_size=size,
         mode=mode,
-        examples_per_second=log_t_interval(size / seconds) if whole else ABSENT,
-        milliseconds_per_step=log_t_interval(1e3 * seconds) if whole else ABSENT,
-        seconds_ratio=_ratio(rounds, "reference_seconds_per_step", own=first["estimator"] == first["reference"]),
-        eager_ratio=_ratio(rounds, "eager_seconds_per_step", own=mode == EAGER),
+        examples_per_second=ABSENT if failed else log_t_interval(size / rounds["seconds_per_step"]),
+        milliseconds_per_step=ABSENT if failed else log_t_interval(1e3 * rounds["seconds_per_step"]),
+        seconds_ratio=ABSENT if failed or first["estimator"] == first["reference"] else relative_time(rounds),
+        eager_ratio=ABSENT if failed or mode == EAGER else relative_time(rounds, "eager_seconds_per_step"),
         growth=growth,
         peak_memory_bytes=float(rounds["peak_memory_bytes"].astype(float).max()),
         compile_seconds=float(rounds["compile_seconds"].astype(float).max()),
         graph_breaks=str(first["graph_breaks"]),
         reference=str(first["reference"]),
     )
-
-
-def _ratio(rounds: pd.DataFrame, to: str, *, own: bool) -> Interval:
-    """Return the ratio of seconds, paired by round; absent if it is the ratio to itself."""
-    if own or to not in rounds:
-        return ABSENT
-    paired = rounds.dropna(subset=to)
-    return paired_ratio(paired["seconds_per_step"], paired[to]) if len(paired) else ABSENT

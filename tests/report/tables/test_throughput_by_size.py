@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from records import COMPILED, FIXED, analyse, write_results
 
+from estbench.report.analysis import Analysis
 from estbench.report.figures import FigureSource
 from estbench.report.figures.style import line_styles
 from estbench.report.figures.throughput_by_size import draw_throughput_by_size
 from estbench.report.tables import all_tables, throughput
 from estbench.report.tables.throughput_by_size import throughput_by_size
+from estbench.store import load_many
 from estbench.store.tables import THROUGHPUT, read_rows, write_table
 
 LABELS = ["reparam", "stl"]
@@ -32,6 +34,19 @@ def row(table, estimator, size, mode):
     found = table.data.query("estimator == @estimator and batch_size == @size and mode == @mode")
     assert len(found) == 1
     return found.iloc[0]
+
+
+@pytest.mark.parametrize("later", ["a", "b"])  # in records, the later session stands first or last
+def test_of_several_machines_the_one_that_timed_last_is_shown(tmp_path, later):
+    for name in "ab":
+        folder = write_results(tmp_path / name, LABELS, 1, throughput=PROTOCOL, replicates=0)
+        frame = pd.read_parquet(folder / "throughput.parquet")
+        frame["machine"] = f"m-{name}"
+        frame["session"] = f"2026-01-0{1 + (name == later)}T00:00:00"
+        frame.to_parquet(folder / "throughput.parquet")
+    shown = Analysis(load_many([tmp_path / "a", tmp_path / "b"])).timings_by_size
+    assert set(shown["machine"]) == {f"m-{later}"}
+    assert len(shown) == 6 * len(LABELS) * 4
 
 
 def entries(table):
