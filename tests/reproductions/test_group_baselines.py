@@ -1,4 +1,4 @@
-"""What a group's baseline does to the mean gradient: the formulas by brute force, and the page that shows the numbers."""
+"""What a group's baseline does to the mean gradient: formulas by brute force, and the page that shows the numbers."""
 
 from __future__ import annotations
 
