@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from oracles.discrete_objectives import objective_of, prepared
+from oracles.discrete_objectives import moments, objective_of, prepared
 from oracles.enumeration import DECODER, EXPONENTIAL, QUADRATIC, Enumerated, estimate, named
 
 from estbench import estimators
@@ -35,34 +35,57 @@ def exactly_below(m, pattern):
     return torch.stack(terms).sum(0)
 
 
-def over_sticks(estimator, problem, monkeypatch):
-    """Every stick of every latent is broken in some of the samples: all combinations, with their probabilities."""
-    samples = estimator.options.num_samples
-    with torch.no_grad():
-        _, psi = sticks(as_categorical_logits(problem.objective(problem.leaf_tensors())))  # (B, D, C - 1)
+def all_sticks(psi, samples):
+    """Uniforms that break each stick of (B, *sticks) in some samples, (S, N, B, *sticks), and probabilities, (N, B).
+
+    All combinations: a zero breaks any stick, a one breaks none.
+    """
     examples, shape = len(psi), psi.shape[1:]
     patterns = list(itertools.product([0, 1], repeat=samples))
     law = torch.stack([exactly_below(psi.flatten(1), pattern) for pattern in patterns])  # (2^S, B, sticks)
     choice = torch.cartesian_prod(*[torch.arange(len(patterns))] * shape.numel()).view(-1, shape.numel())  # (N, sticks)
     probability = torch.stack([law[choice[:, stick], :, stick] for stick in range(choice.shape[1])]).prod(0)
-    uniform = (1 - torch.tensor(patterns, dtype=torch.float64))[choice]  # (N, sticks, S): 0 is below, 1 is not
-    uniform = uniform.movedim(-1, 0)[:, :, None].expand(-1, -1, examples, -1).unflatten(-1, shape)
-    monkeypatch.setitem(COPULAS, "dirichlet", (lambda like: uniform, COPULAS["dirichlet"][1]))
-    return Enumerated(estimate(estimator, problem, len(choice), None), probability)
+    uniform = (1 - torch.tensor(patterns, dtype=torch.float64))[choice].movedim(-1, 0)  # (S, N, sticks)
+    return uniform[:, :, None].expand(-1, -1, examples, -1).unflatten(-1, shape), probability
+
+
+def draw_from(uniform, monkeypatch):
+    """Let the Dirichlet copula give these uniforms."""
+    monkeypatch.setitem(COPULAS, "dirichlet", (lambda like: uniform.view(like.shape), COPULAS["dirichlet"][1]))
 
 
 @pytest.mark.parametrize("samples", [2, 3])
 @pytest.mark.parametrize("problem", **named(FINITE))
 def test_the_mean_is_exact(problem, samples, monkeypatch):
     """Of all groups of gradients, the model's own included."""
-    over_sticks(estimators.create(f"carms[num_samples={samples}]"), problem, monkeypatch).assert_exact(problem)
+    with torch.no_grad():
+        _, psi = sticks(as_categorical_logits(problem.objective(problem.leaf_tensors())))
+    uniform, probability = all_sticks(psi, samples)
+    draw_from(uniform, monkeypatch)
+    estimator = estimators.create(f"carms[num_samples={samples}]")
+    Enumerated(estimate(estimator, problem, len(probability)), probability).assert_exact(problem)
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_of_five_categories_the_mean_is_exact(samples, monkeypatch):
+    generator = torch.Generator().manual_seed(4)
+    logits, value = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in ((1, 1, 5), (5,)))
+    uniform, probability = all_sticks(sticks(logits)[1], samples)
+    draw_from(uniform, monkeypatch)
+    leaf = logits.expand(len(probability), *logits.shape).clone().requires_grad_()
+    objective = objective_of(leaf, lambda z: (z[..., 0, :] * value).sum(-1), 5)
+    estimator = prepared(f"carms[num_samples={samples}]", objective)
+    (found,) = torch.autograd.grad(estimator(objective).sum(), [leaf])
+    p = logits.softmax(-1)
+    exact = p * (value - (p * value).sum(-1, keepdim=True))
+    torch.testing.assert_close(moments(found, probability)[0], exact, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("problem", **named([problem for problem in FINITE if problem.latents.name == "bernoulli"]))
 def test_two_categories_are_arms(problem, monkeypatch):
     """Draw by draw, from the same uniforms: the rarer category is the first stick."""
     uniform = torch.rand(4, 50, *problem.params["logits"].shape, generator=torch.Generator().manual_seed(0)).double()
-    monkeypatch.setitem(COPULAS, "dirichlet", (lambda like: uniform.view(like.shape), COPULAS["dirichlet"][1]))
+    draw_from(uniform, monkeypatch)
     ours, theirs = (estimate(estimators.create(name), problem, 50) for name in ("carms", "arms"))
     for group, gradient in ours.items():
         torch.testing.assert_close(gradient, theirs[group], rtol=1e-12, atol=1e-12)
