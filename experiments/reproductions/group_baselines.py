@@ -113,7 +113,7 @@ def group_baselines(options: GroupBaselinesOptions) -> StudyResult:
             quantities[f"weight of chance {chance:g}, K = {count}"] = point_interval(weight, 1)
             points.append(figure_point(WEIGHT, f"K = {count}", chance, point_interval(weight, 1)))
     panels = {f"{panel}, {kind}": shown for panel, shown in PANELS.items() for kind in sets} | {WEIGHT: WEIGHT_PANEL}
-    return StudyResult(quantities, points, ("K, or the chance of a right answer", "value"), panels=panels)
+    return StudyResult(quantities, points, ("K, or the chance p", "value"), panels=panels)
 
 
 def right_or_wrong(chances: tuple[float, ...]) -> Questions:
