@@ -1,4 +1,4 @@
-"""What changed between two results of the same runs, beyond noise: bounds, gradient variances, and seconds per step.
+"""Changes between two results of the same runs, beyond noise: bounds, gradient variances, and seconds per step.
 
 The rule. A *bound* is the final test bound of a run: its change is NEW less OLD, paired by seed, with a t interval. A
 *variance* is that of the gradient at the last checkpoint that all runs of an estimator have on both sides: its change

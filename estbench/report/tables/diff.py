@@ -1,4 +1,4 @@
-"""What changed between two results, as a table and in sentences: for a terminal, or a comment on a pull request."""
+"""Changes between two results, as a table and in sentences: for a terminal, or a comment on a pull request."""
 
 from __future__ import annotations
 
