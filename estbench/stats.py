@@ -27,7 +27,8 @@ class Interval(NamedTuple):
 
     def exponential(self) -> Interval:
         """Return the interval of the exponential of what this one is of: a ratio from its logarithm."""
-        return Interval(*(math.inf if x > LARGEST_LOG else math.exp(x) for x in self[:3]), self.n)
+        value, low, high = (math.inf if x > LARGEST_LOG else math.exp(x) for x in (self.value, self.low, self.high))
+        return Interval(value, low, high, self.n)
 
     def excludes(self, none: float) -> bool:
         """Whether there is an interval, and it does not contain ``none``, the value of "no difference"."""

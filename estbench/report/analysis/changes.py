@@ -93,7 +93,7 @@ class Change:
 
 
 class ChangeMargins(NamedTuple):
-    """How much worse is still accepted: nats per example of a bound, a ratio of a variance and of seconds."""
+    """The loss that is accepted: nats per example of a bound, a ratio of a variance and of seconds."""
 
     bound: float = MARGINS["bound"]
     variance: float = MARGINS["variance"]

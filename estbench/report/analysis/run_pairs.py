@@ -87,7 +87,7 @@ class RunPair:
 
 @dataclass(frozen=True)
 class RunPairs:
-    """What two results have in common, and what only one of them has.
+    """The runs that two results have in common, and those that only one of them has.
 
     Attributes
     ----------
