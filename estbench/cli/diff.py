@@ -36,7 +36,7 @@ def _split(_context: click.Context, _option: click.Parameter, written: tuple[str
     callback=_split,
     metavar="QUANTITY=NUMBER",
     help="How much worse is still accepted: nats of a `bound` (default 0.1), a ratio of a `variance` (default 1.1) or "
-    "of `seconds` (by default, they do not decide). May be repeated.",
+    "of `seconds` (by default, they are not judged). May be repeated.",
 )
 @click.option(
     "--format",

@@ -4,8 +4,8 @@ The rule. A *bound* is the final test bound of a run: its change is NEW less OLD
 *variance* is that of the gradient at the last checkpoint that all runs of an estimator have on both sides: its change
 is the ratio NEW / OLD, paired by seed, with a t interval on the log scale. *Seconds* are those of the timed rounds of
 both sides, if one machine timed both: the ratio of geometric means, with Welch's t interval of the logarithms. Rounds
-of two sessions are not interleaved, so that a phase in which the machine is slower looks like a change; that is why
-seconds decide only if a margin is given for them.
+of two sessions are not interleaved, so that a phase in which the machine is slower looks like a change, and the
+interval does not hold that. So seconds are only tested if a margin is given for them.
 
 Two questions are asked of each change, and each has p-values that are corrected (Holm) for all changes that are asked
 about, so that the chance of one or more false alarms in a whole diff is at most 5 % for each question:
@@ -44,9 +44,10 @@ from estbench.store import Results
 
 SAME, REGRESSION, WORSE, BETTER = "same numbers", "regression", "worse", "better"
 NOTHING_SHOWN, TOO_FEW, NO_RATIO = "no change shown", "too few to tell", "no ratio of zero"
+NOT_JUDGED = "not judged"  # of a kind without a margin
 # In the order of a table: what a reader looks for comes first.
-VERDICTS = (REGRESSION, WORSE, BETTER, NOTHING_SHOWN, TOO_FEW, NO_RATIO, SAME)
-# How much worse is still accepted: nats per example of a bound; a ratio of the others. Seconds decide only if asked.
+VERDICTS = (REGRESSION, WORSE, BETTER, NOTHING_SHOWN, TOO_FEW, NO_RATIO, NOT_JUDGED, SAME)
+# How much worse is still accepted: nats per example of a bound; a ratio of the others; NaN if it is not judged.
 MARGINS = {"bound": 0.1, "variance": 1.1, "seconds": math.nan}
 UNITS = {"bound": "nats", "variance": "times", "seconds": "times"}
 WEIGHTS = {"own": "own weights", "shared": "shared weights"}
@@ -100,7 +101,7 @@ class ChangeMargins(NamedTuple):
     seconds: float = MARGINS["seconds"]
 
     def floor(self, kind: str) -> float:
-        """Return the gain below which a change is a regression; NaN if this kind does not decide."""
+        """Return the gain below which a change is a regression; NaN if this kind is not judged."""
         margin = float(getattr(self, kind))
         return -margin if kind == "bound" else -math.log(margin)
 
@@ -171,26 +172,19 @@ def find_changes(old: Results, new: Results, margins: ChangeMargins | None = Non
 
 def judge(changes: list[Change], margins: ChangeMargins) -> list[Change]:
     """Return changes with their p-values and verdicts: see the rule of this module."""
-    tested = [not change.same and change.change.n >= FEWEST_FOR_AN_INTERVAL for change in changes]
-    asked = list(zip(changes, tested, strict=True))
-    p_change = holm([each.gain.p_value() if ask else math.nan for each, ask in asked])
-    p_regression = holm([_p_regression(each, margins) if ask else math.nan for each, ask in asked])
+    floors = [margins.floor(change.kind) for change in changes]
+    tested = [
+        not change.same and change.change.n >= FEWEST_FOR_AN_INTERVAL and not math.isnan(floor)
+        for change, floor in zip(changes, floors, strict=True)
+    ]
+    asked = list(zip(changes, floors, tested, strict=True))
+    p_change = holm([each.gain.p_value() if ask else math.nan for each, _, ask in asked])
+    p_regression = holm([each.gain.p_below(floor) if ask else math.nan for each, floor, ask in asked])
     judged = []
-    for change, p, p_margin in zip(changes, p_change, p_regression, strict=True):
-        judged.append(
-            replace(
-                change,
-                p_change=float(p),
-                p_regression=float(p_margin),
-                verdict=_verdict(change, float(p), float(p_margin)),
-            )
-        )
+    for change, floor, p, p_margin in zip(changes, floors, p_change, p_regression, strict=True):
+        verdict = NOT_JUDGED if math.isnan(floor) and not change.same else _verdict(change, float(p), float(p_margin))
+        judged.append(replace(change, p_change=float(p), p_regression=float(p_margin), verdict=verdict))
     return judged
-
-
-def _p_regression(change: Change, margins: ChangeMargins) -> float:
-    floor = margins.floor(change.kind)
-    return math.nan if math.isnan(floor) else change.gain.p_below(floor)
 
 
 def _verdict(change: Change, p_change: float, p_regression: float) -> str:

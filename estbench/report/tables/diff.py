@@ -10,6 +10,7 @@ from estbench.report.analysis.changes import (
     BETTER,
     MARGINS,
     NO_RATIO,
+    NOT_JUDGED,
     NOTHING_SHOWN,
     REGRESSION,
     SAME,
@@ -48,6 +49,7 @@ COUNTED = {
     NOTHING_SHOWN: "without a change that is shown",
     TOO_FEW: f"with fewer than {FEWEST_FOR_AN_INTERVAL} pairs, which tell nothing",
     NO_RATIO: "of a variance of zero, which has no ratio",
+    NOT_JUDGED: "not judged, without a margin",
     SAME: "with the same numbers",
 }
 
@@ -81,16 +83,14 @@ def build_diff_table(diff: Diff, new: Results) -> Table:
 
 def describe_rule(diff: Diff) -> str:
     """Return the statistical rule of a diff, with its margins and its number of tests."""
-    changed, regressed = (
-        sum(not math.isnan(getattr(change, name)) for change in diff.changes) for name in ("p_change", "p_regression")
-    )
+    tests = sum(not math.isnan(change.p_change) for change in diff.changes)
     return (
         f"Bounds: NEW {MINUS} OLD in nats per example, paired by seed. Variances: the ratio NEW / OLD ({TIMES}), "
         "paired by seed, on the log scale. Seconds per step: the ratio of rounds that one machine timed, not paired "
         f"(Welch). In brackets: the {format_percent(CONFIDENCE)} t interval of one change. p is corrected (Holm) for "
-        f"all changes that were tested: {changed} for any change (two-sided), {regressed} for a regression (one-sided, "
-        f"worse than the margin). The chance of one or more false alarms is at most {format_percent(LEVEL)} for each "
-        f"of the two. Margins: {describe_margins(diff.margins)}."
+        f"all {tests} changes that were tested, for any change (two-sided) and for a regression (one-sided, worse than "
+        f"the margin). The chance of one or more false alarms is at most {format_percent(LEVEL)} for each of the two. "
+        f"Margins: {describe_margins(diff.margins)}."
     )
 
 
@@ -102,7 +102,7 @@ def describe_margins(margins: ChangeMargins) -> str:
         if not math.isnan(margin := getattr(margins, kind))
     ]
     return ", ".join(parts) + (
-        "; seconds do not decide, because two sessions of a machine differ by more than their rounds say"
+        "; seconds are not judged without one, because two sessions of a machine differ by more than their rounds say"
         if math.isnan(margins.seconds)
         else ""
     )

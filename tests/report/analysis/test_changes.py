@@ -15,6 +15,7 @@ from estbench.experiment import content_hash
 from estbench.report.analysis.changes import (
     BETTER,
     NO_RATIO,
+    NOT_JUDGED,
     NOTHING_SHOWN,
     REGRESSION,
     SAME,
@@ -83,7 +84,7 @@ def test_the_same_runs_have_the_same_numbers_and_nothing_is_tested(written):
 
 def test_the_same_estimators_with_other_noise_have_no_change_shown(written):
     diff = find_changes(written("old"), written("new", noise="other"))
-    assert verdicts(diff) == {NOTHING_SHOWN}
+    assert verdicts(diff) == {NOTHING_SHOWN, NOT_JUDGED}
     assert diff.same_runs == 0
     assert not diff.has_regressed
 
@@ -91,7 +92,7 @@ def test_the_same_estimators_with_other_noise_have_no_change_shown(written):
 def test_a_lower_bound_and_a_larger_variance_are_regressions_of_their_estimator(written):
     worse = {"stl": {"elbo": -125.0, "variance": 0.4}}
     diff = find_changes(written("old"), written("new", noise="other", behaviour=worse))
-    assert verdicts(diff, "reparam") == {NOTHING_SHOWN}
+    assert verdicts(diff, "reparam") == {NOTHING_SHOWN, NOT_JUDGED}
     shown = {change.quantity: change for change in diff.changes if change.verdict == REGRESSION}
     assert {change.estimator for change in shown.values()} == {"stl"}
     assert shown["test ELBO"].change.low < -4 < shown["test ELBO"].change.high
@@ -207,16 +208,18 @@ def test_another_version_of_an_estimator_is_paired_and_told(written):
     assert "stl: its option scale is absent in OLD, 2.0 in NEW" in diff.notes
 
 
-def test_seconds_are_compared_on_one_machine_and_decide_only_if_they_are_asked(written, monkeypatch):
+def test_seconds_are_compared_on_one_machine_and_judged_only_with_a_margin(written, monkeypatch):
     slower = {"stl": {"milliseconds": 9.0}}
     old, new = written("old"), written("new", noise="other", behaviour=slower)
     silent, asked = (find_changes(old, new, margins) for margins in (ChangeMargins(), ChangeMargins(seconds=1.25)))
-    for diff, verdict in ((silent, WORSE), (asked, REGRESSION)):
+    for diff, verdict in ((silent, NOT_JUDGED), (asked, REGRESSION)):
         change = next(each for each in diff.changes if (each.estimator, each.kind) == ("stl", "seconds"))
         assert change.verdict == verdict
         assert change.change.low < 2.5 < change.change.high
         assert change.unit == "round"
     assert (silent.has_regressed, asked.has_regressed) == (False, True)
+    counts = [sum(not math.isnan(change.p_change) for change in diff.changes) for diff in (silent, asked)]
+    assert counts[1] - counts[0] == 2  # without a margin, seconds take no power from the others
 
 
 def test_seconds_of_two_machines_are_not_compared_and_the_reason_is_told(written, monkeypatch):
