@@ -140,7 +140,7 @@ class HalfImages(Problem):
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pixels of the upper and of the lower halves, (B, X) to (B, X1) and (B, X - X1)."""
-        rows = x.unflatten(-1, self.image)
+        rows = x.reshape(*x.shape[:-1], *self.image)
         at = self.image[1] // 2
         return rows[..., :at, :].flatten(-3), rows[..., at:, :].flatten(-3)
 
