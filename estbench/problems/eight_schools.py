@@ -67,8 +67,8 @@ class EightSchools(Problem):
     >>> problem(torch.zeros(5, 1)).q.event_shape
     torch.Size([10])
     >>> reference = problem.posterior_moments()
-    >>> round(reference.mean[0], 2), round(reference.sd[0], 2)  # of mu
-    (4.4, 3.32)
+    >>> print(round(reference.mean[0], 2), round(reference.sd[0], 2))  # of mu
+    4.4 3.32
     """
 
     summary = "eight schools, centered or non-centered: a posterior with moments by quadrature"
