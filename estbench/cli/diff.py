@@ -55,7 +55,7 @@ def command(old: str, new: str, margins: dict[str, str], form: str, *, as_json: 
     one machine timed both. The exit code is 1 if anything is worse by more than its margin, or if a run that
     was done diverged or failed.
     """
-    from estbench.cli.console import print_json, print_table, say
+    from estbench.cli.console import print_file, print_json, print_table, say
     from estbench.report.analysis.changes import find_changes, parse_margins
     from estbench.report.tables.diff import build_diff_table, describe_outcome, describe_rest, write_markdown
     from estbench.store import load
@@ -69,9 +69,9 @@ def command(old: str, new: str, margins: dict[str, str], form: str, *, as_json: 
     if as_json:
         print_json({"old": old, "new": new, **_as_plain(diff), "changes": _as_records(table.data.to_dict("records"))})
     elif form == "md":
-        click.echo(write_markdown(diff, table), nl=False)
+        print_file(write_markdown(diff, table))
     elif form == "csv":
-        click.echo(table.to_csv(), nl=False)
+        print_file(table.to_csv())
     else:
         for line in describe_outcome(diff):
             say(line)

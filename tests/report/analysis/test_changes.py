@@ -208,6 +208,16 @@ def test_another_version_of_an_estimator_is_paired_and_told(written):
     assert "stl: its option scale is absent in OLD, 2.0 in NEW" in diff.notes
 
 
+def test_the_code_that_made_the_numbers_is_told_where_it_differs(written):
+    old, new = (
+        {seed: {"commit": commit, "torch": torch} for seed in range(4)}
+        for commit, torch in (("a" * 40, "2.13.0"), ("b" * 40, "2.14.0"))
+    )
+    diff = find_changes(written("old", environments=old), written("new", environments=new))
+    assert diff.notes == ["commit: aaaaaaaaaaaa in OLD, bbbbbbbbbbbb in NEW", "torch: 2.13.0 in OLD, 2.14.0 in NEW"]
+    assert verdicts(diff) == {SAME}
+
+
 def test_seconds_are_compared_on_one_machine_and_judged_only_with_a_margin(written, monkeypatch):
     slower = {"stl": {"milliseconds": 9.0}}
     old, new = written("old"), written("new", noise="other", behaviour=slower)
