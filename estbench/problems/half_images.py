@@ -39,6 +39,7 @@ class HalfImages(Problem):
 
     The prior in the objective is q, with the same live parameters: the gradients of log p(h|x) and of log q(h|x) cancel
     in the weights. Estimators that pass ``frozen_q()`` and restore the gradient of -log q by their own term stay right.
+    ``rws``, which is biased anyway, gives the network below h its update twice: for q and for the prior.
 
     ``latents`` are ``bernoulli`` bits or one-hot vectors of ``categorical`` ones, from ``logits`` that a perceptron
     with the layers ``hidden`` makes of x; g is mirrored. ``coding=signed`` gives g 2h - 1 in place of h. There are no
