@@ -62,7 +62,7 @@ def eight_schools(options: EightSchoolsOptions) -> StudyResult:
                     x = torch.zeros(COPIES, 1, device=problem.device)
                     elbo = evaluate_elbo(problem, x, DRAWS, stream_seed(cell.seed, "evaluation")).elbo
                     gaps.setdefault((kind, step), []).append(reference.log_evidence - elbo)
-                ratios[kind].append(float(problem(x[:1]).q.stddev[0, 1]) / float(reference.sd[1]))
+                ratios[kind].append(float(problem(x[:1]).q.stddev[0, 1].detach()) / float(reference.sd[1]))
     quantities: dict[str, Interval] = {f"gap, {kind}": t_interval(gaps[kind, last]) for kind in KINDS}
     quantities["gap, centered less noncentered"] = paired_difference(gaps["centered", last], gaps["noncentered", last])
     quantities |= {f"sd of log tau, {kind} / posterior": t_interval(ratios[kind]) for kind in KINDS}
