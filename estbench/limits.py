@@ -78,5 +78,9 @@ DATA_BYTES = Limit("DATA_BYTES", 2**28, "bytes")
 UNPACKED_BYTES = Limit("UNPACKED_BYTES", 2**30, "unpacked bytes")
 # A download that takes longer is stopped.
 DOWNLOAD_SECONDS = Limit("DOWNLOAD_SECONDS", 1800, "seconds")
+# An archive of results, and its tables and texts when they are unpacked.
+ARCHIVE_BYTES = Limit("ARCHIVE_BYTES", 64 * 2**20, "bytes")
+UNPACKED_ARCHIVE_BYTES = Limit("UNPACKED_ARCHIVE_BYTES", 96 * 2**20, "unpacked bytes")
+ARCHIVE_ROWS = Limit("ARCHIVE_ROWS", 1_000_000, "rows")
 # A file that `estbench merge` copies.
 COPY_BYTES = Limit("COPY_BYTES", 8 * 2**30, "bytes")

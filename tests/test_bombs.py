@@ -6,6 +6,7 @@ Each bomb is read by a process of its own, whose peak is what the system says it
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import struct
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 from records import write_results
 
+from estbench.store.archive import SCHEMAS
+from estbench.store.pack import pack
 from estbench.store.tables import CURVES, GRADIENTS
 
 pytestmark = pytest.mark.slow
@@ -221,8 +224,37 @@ OWN_FILE = "from estbench.datasets import load as load_dataset; load_dataset(f'f
 TOML = "from estbench.execution import plan_of as p; from estbench.experiment import read_experiment as r; p(r(path))"
 LOGS = "from estbench.execution.slurm import last_error_line; last_error_line(GuardedPath(path))"
 STATUS = "from estbench import cli; assert cli._exit_code(['status', str(path)]) in {0, 1, 2}"
+
+
 # By its name: how it is made, how it is read, and what comes of it.
+def in_archive(rows, **options):
+    """An archive with so many equal rows in its curves, which take a few kB."""
+
+    def make(folder):
+        path = pack([results(folder)], folder / "r.zip").path
+        with zipfile.ZipFile(path) as zipped:
+            members = {name: zipped.read(name) for name in zipped.namelist()}
+        file = io.BytesIO()
+        schema = SCHEMAS["curves.parquet"]
+        table = filled(schema, rows, "test")
+        zeros = pa.repeat(pa.scalar(0, pa.int64()), rows)
+        pq.write_table(table.set_column(0, "cell", zeros), file, compression="zstd", **options)
+        members["curves.parquet"] = file.getvalue()
+        manifest = json.loads(members["manifest.json"])
+        manifest["files"]["curves.parquet"] = hashlib.sha256(file.getvalue()).hexdigest()
+        members["manifest.json"] = json.dumps(manifest).encode()
+        with zipfile.ZipFile(path, "w") as zipped:
+            for name, content in members.items():
+                zipped.writestr(zipfile.ZipInfo(name), content)
+        return path
+
+    return make
+
+
 BOMBS = {
+    "archive of many rows": (in_archive(3_000_000), FRAMES, "ESTBENCH_MAX_ARCHIVE_ROWS"),
+    "archive just under": (in_archive(900_000), FRAMES, ""),
+    "archive of long pages": (in_archive(3_000_000, use_dictionary=False), FRAMES, "UNPACKED_ARCHIVE_BYTES"),
     "rows": (many_rows, FRAMES, "ESTBENCH_MAX_TABLE_ROWS"),
     "rows just under": (rows_just_under, FRAMES, ""),
     "words": (long_words, FRAMES, "ESTBENCH_MAX_TEXT_BYTES"),

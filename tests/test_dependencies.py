@@ -42,7 +42,10 @@ def test_what_is_imported_is_declared_and_nothing_else():
     extras = PROJECT["optional-dependencies"]
     declared = {
         re.split(r"[<>=!~\[; ]", requirement)[0]
-        for requirement in (*PROJECT["dependencies"], *extras["dask"], *extras["tensorboard"], *extras["flows"])
+        for requirement in (
+            *PROJECT["dependencies"],
+            *(each for extra in ("dask", "tensorboard", "flows", "remote") for each in extras[extra]),
+        )
     }
     assert declared == (imported_packages() - OF_THE_CALLER) | NOT_IMPORTED
 

@@ -175,7 +175,7 @@ def test_a_page_has_one_title(name):
 @pytest.mark.parametrize("name", PAGES)
 def test_commands_and_experiments_that_it_names_exist(name):
     text = text_of(name)
-    assert set(re.findall(r"`estbench ([a-z]+)\b", text)) <= set(COMMANDS)
+    assert set(re.findall(r"`estbench ([a-z-]+)\b", text)) <= set(COMMANDS)
     for experiment in re.findall(r"experiments/[a-z_/]+\.toml", text):
         assert (ROOT / experiment).is_file(), experiment
     for experiment in re.findall(r"estbench run ([a-z_]+)(?![./\w])", text):
@@ -255,7 +255,7 @@ def test_the_gradients_in_the_picture_are_of_the_toy():
 
 def test_every_command_has_a_line():
     section = text_of("docs/howto/commands.md").partition("## How they end")[0]
-    assert set(re.findall(r"^\| `estbench ([a-z]+)\b", section, flags=re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^\| `estbench ([a-z-]+)\b", section, flags=re.MULTILINE)) == set(COMMANDS)
 
 
 def test_every_estimator_is_in_the_table():

@@ -89,7 +89,7 @@ def test_a_name_like_no_other_lists_what_is_known():
         ("rloo[num_samples=2.5]", r"num_samples: .*valid integer.*, got 2\.5"),
         ("rloo[num_samples=1]", r"num_samples: .*greater than or equal to 2, got 1"),
         ("rloo[num_samples=true]", r"num_samples: .*valid integer, got true"),
-        ("reinforce[baseline=emma]", r"baseline: .*'none', 'ema', 'nvil' or 'optimal', got \"emma\""),
+        ("reinforce[baseline=emma]", r"baseline: .*'none', 'ema', 'nvil', 'optimal' or 'group', got \"emma\""),
         ("reinforce[decay=0.5]", r"'decay' has no effect with baseline=none; drop it"),
         ("reparam[x=1]", r"estimator 'reparam': unknown key 'x'"),
     ],

@@ -19,10 +19,15 @@ COMMANDS = {
     "probe": "measure gradient variance, bias and cost at frozen weights, without training",
     "report": "rebuild tables, figures and report.html from the records only",
     "compare": "two estimators side by side, with intervals and a verdict in words",
+    "diff": "two results of the same runs, of two commits for example: what changed beyond noise",
     "check": "test estimators: the certificate",
     "new": "write a new estimator, problem, dataset or metric and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line per run",
+    "log": "when the runs of a folder came, from which commit and source, and which are stale",
     "merge": "merge results folders, of several machines for example, into a new one",
+    "pack": "write the records of results into one file, to publish them",
+    "fetch-results": "get published results and unpack them, to add to them",
+    "verify": "check the records of a stranger, and run a part of them again",
     "clean": "remove files that killed runs left behind; asks first",
     "data": "list, fetch and verify the files of datasets, and look at your own",
     "list": "name the estimators, problems, datasets, metrics and ready experiments",
@@ -37,7 +42,7 @@ class LazyCommand(click.RichCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """The context of the command that this one stands for."""
-        command: click.Command = importlib.import_module(f"estbench.cli.{self.name}").command
+        command: click.Command = importlib.import_module(f"estbench.cli.{str(self.name).replace('-', '_')}").command
         return command.make_context(*args, **kwargs)
 
 

@@ -95,7 +95,8 @@ def command(
     from estbench.report.analysis import Analysis
     from estbench.report.formats import as_formats, as_width
     from estbench.report.watch import REFRESH
-    from estbench.store import ResultsFolder, load_many
+    from estbench.store import load_many
+    from estbench.store.homes import report_folder
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
@@ -116,7 +117,7 @@ def command(
             from estbench.guarded import GuardedPath
             from estbench.report.tensorboard import write_events
 
-            write_events(results, (GuardedPath(out) if out else ResultsFolder(results.path).report) / "tensorboard")
+            write_events(results, (GuardedPath(out) if out else report_folder(results.path)) / "tensorboard")
         analysis = Analysis(results)
         return analysis, build(analysis, chosen, out=out, refresh=refresh, width=width, warn=warn)
 

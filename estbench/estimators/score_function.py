@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -17,6 +17,19 @@ from estbench.problems import Objective
 def leave_one_out_mean(f: Tensor) -> Tensor:
     """Return the mean over the *other* samples, (S, *batch) to (S, *batch): independent of the sample itself."""
     return (f.sum(0) - f) / (f.shape[0] - 1)
+
+
+def group_advantage(f: Tensor, *, standardise: bool) -> Tensor:
+    """Return f less its mean over all samples, and over their deviation if asked: (S, *batch) to (S, *batch).
+
+    Equal values of f give exactly zero; rounding in the mean would otherwise be divided by rounding in the deviation.
+    """
+    deviation = f - f[0]
+    deviation = deviation - deviation.mean(0)
+    if not standardise:
+        return deviation
+    spread = deviation.square().sum(0) / (len(f) - 1)
+    return torch.where(spread > 0, deviation / spread.clamp(min=torch.finfo(f.dtype).tiny).sqrt(), 0.0)
 
 
 def score_function_surrogate(objective: Objective, z: Tensor, f: Tensor, signal: Tensor) -> Tensor:
@@ -43,6 +56,16 @@ class Reinforce(Estimator):
     prior): otherwise it would weigh sd times too much. The mean has the gradient's direction and not its length, so
     this is declared biased. Multiply its variance by sd^2 to compare it with that of others.
 
+    ``group`` is the mean of the example's own S samples, of which the sample is one, and so biased:
+
+        E[(1/S) sum_s (f_s - fbar) grad log q(z_s)] = (1 - 1/S) grad E_q[f]
+
+    The leave-one-out baseline of ``rloo`` gives S/(S-1) times as much, draw by draw. ``standardise`` divides by the
+    deviation of these samples (with S - 1), which is GRPO (Shao et al., 2024, arXiv:2402.03300); without it, the
+    baseline is that of Dr. GRPO (Liu et al., 2025, arXiv:2503.20783). The deviation is noise that depends on the
+    samples, and another one for each example, so the direction changes too. A group of equal values gives no gradient,
+    and nothing is added to the deviation. An analytic KL is not divided, as in GRPO.
+
     Requires samples of q and their density, and only values of f. ``nvil`` also requires ``Objective.context``, and
     a call of ``prepare`` before use; it raises ``EstbenchError`` without either.
 
@@ -57,7 +80,7 @@ class Reinforce(Estimator):
     tensor([-1.])
     """
 
-    summary = "score function, with baseline none, ema, nvil or optimal"
+    summary = "score function, with baseline none, ema, nvil, optimal or group (biased)"
     reference = "williams1992"
     supports = frozenset({"any"})
     unbiased = True
@@ -68,14 +91,19 @@ class Reinforce(Estimator):
         "reinforce[baseline=nvil]",
         "reinforce[baseline=nvil,normalise=true]",
         "reinforce[baseline=optimal]",
+        "reinforce[baseline=group,num_samples=4]",
+        "reinforce[baseline=group,num_samples=4,standardise=true]",
     )
 
     class Options(BaseOptions):
         """Options of ``reinforce``."""
 
+        added: ClassVar = frozenset({"standardise"})
         num_samples: int = Field(default=1, ge=1, description="S, the samples of each example")
-        baseline: Literal["none", "ema", "nvil", "optimal"] = Field(
-            default="none", description="b: zero, a moving average, one with a network of the input, or the best scalar"
+        baseline: Literal["none", "ema", "nvil", "optimal", "group"] = Field(
+            default="none",
+            description="b: zero, a moving average, one with a network of the input, the best scalar, or the mean of"
+            " the samples",
         )
         decay: float = Field(default=0.9, ge=0, lt=1, description="of the moving averages; for baseline=ema and nvil")
         hidden: int = Field(default=100, ge=1, description="hidden units of the network; for baseline=nvil")
@@ -83,14 +111,20 @@ class Reinforce(Estimator):
         baseline_draws: int = Field(
             default=10, ge=1, description="the draws that the best scalar is estimated from; for baseline=optimal"
         )
+        standardise: bool = Field(
+            default=False, description="whether f - b is divided by the samples' deviation; for baseline=group"
+        )
 
         @model_validator(mode="after")
         def _applicable(self) -> Reinforce.Options:
+            if self.baseline == "group" and self.num_samples == 1:
+                raise ValueError("baseline=group is the mean of several samples; set num_samples to 2 or more")
             owners = {
                 "decay": {"ema", "nvil"},
                 "hidden": {"nvil"},
                 "normalise": {"nvil"},
                 "baseline_draws": {"optimal"},
+                "standardise": {"group"},
             }
             choice = f"baseline={self.baseline}"
             refuse_without_effect(
@@ -100,7 +134,7 @@ class Reinforce(Estimator):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
-        self.unbiased = not self.options.normalise
+        self.unbiased = not self.options.normalise and self.options.baseline != "group"
         self.baseline: Baseline
         match self.options.baseline:
             case "ema":
@@ -120,7 +154,10 @@ class Reinforce(Estimator):
     def forward(self, objective: Objective) -> Tensor:
         z = objective.q.sample((self.options.num_samples,))
         f = objective.f(z, objective.frozen_q())
-        signal = f.detach() - self.baseline(objective)
+        if self.options.baseline == "group":
+            signal = group_advantage(f.detach(), standardise=self.options.standardise)
+        else:
+            signal = f.detach() - self.baseline(objective)
         scale = self._scale(objective)
         surrogate = score_function_surrogate(objective, z, f, scale * signal)
         if self.spread is not None:

@@ -36,6 +36,7 @@ from estbench.registry import Registry
 from estbench.store import Results, ResultsFolder, Status, load
 from estbench.store.attempts import forget_attempts
 from estbench.store.lock import one_run
+from estbench.store.pack import PUBLISHED, unpack_published
 from estbench.training import Interrupts, Outcome
 from estbench.training.isolation import accept_threads, isolated, threads_left
 from estbench.visible import visible
@@ -145,6 +146,8 @@ def run(
         folder.create()
         with one_run(folder.path, listener.noted):
             interrupts.polite = True
+            if published := unpack_published(folder):
+                listener.noted(f"{published} published runs of {folder.path / PUBLISHED} are not computed again")
             todo = _record_plan(plan, training_examples, folder, listener, force=force)
             for hint in unused_metrics(plan) if plugin_files else ():
                 listener.noted(hint)

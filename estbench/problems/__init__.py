@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 from estbench.problems.bernoulli_toy import variance as bernoulli_toy_variance
 from estbench.problems.constructors import family_objective, joint_objective
 from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
+from estbench.problems.linear_layers import LinearLayers
 from estbench.problems.networks import Sizes, register_network
 from estbench.problems.objective import Objective
 from estbench.problems.parts import (
@@ -26,6 +27,7 @@ __all__ = [
     "PARTS",
     "PROBLEMS",
     "Likelihood",
+    "LinearLayers",
     "Objective",
     "Posterior",
     "Prior",

@@ -73,7 +73,7 @@ class LogisticRegression(Problem):
         super().__init__()
         self.options = options or LogisticRegression.Options()
         table = load_table(self.options.dataset)
-        self.data = _windows(self.options.dataset, len(table.labels), self.options.minibatch)
+        self.data = minibatch_windows(self.options.dataset, len(table.labels), self.options.minibatch)
         self.features: Tensor
         self.signs: Tensor  # +1 and -1 for the labels 1 and 0
         self.register_buffer("features", torch.from_numpy(table.features))
@@ -120,8 +120,8 @@ class LogisticRegression(Problem):
         )
 
 
-def _windows(name: str, rows: int, size: int) -> Dataset:
-    """Return indices of rows: training examples, (N, M), and all rows, (1, N), for validation and test."""
+def minibatch_windows(name: str, rows: int, size: int) -> Dataset:
+    """Return a data set of indices of rows: training examples, (N, M), and all rows, (1, N), for the other splits."""
     circle = np.random.RandomState(0).permutation(rows)
     places = np.arange(rows)[:, None] + np.arange(min(size, rows))
     everything = np.arange(rows)[None].astype(np.float32)

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
 from estbench.latents import closed_form_kl, frozen, log_densities, states, without_stale_caches
+from estbench.problems.linear_layers import LinearLayers
 
 # The most values of q, or K-tuples of them, for an exact sum: 12 bits.
 ENUMERABLE = 4096
@@ -100,6 +101,8 @@ class Objective:
     >>> round(loc.item(), 2)
     1.0
     """
+
+    linear_layers: LinearLayers | None = None  # of a network whose weights are z; for estimators that act within it
 
     def __init__(
         self,

@@ -92,8 +92,9 @@ def build(
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
-    from estbench.store import Results, ResultsFolder, load  # noqa: PLC0415
+    from estbench.store import Results, load  # noqa: PLC0415
     from estbench.store.files import encoded, write_files  # noqa: PLC0415
+    from estbench.store.homes import report_folder  # noqa: PLC0415
 
     wanted = as_formats(formats)
     width = None if width is None else as_width(width)
@@ -122,7 +123,7 @@ def build(
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()
     files["experiment.json"] = (json.dumps(analysis.whole.planned, indent=2) + "\n").encode()
-    folder = ResultsFolder(analysis.path).report if out is None else GuardedPath(out)
+    folder = report_folder(analysis.path) if out is None else GuardedPath(out)
     try:
         write_files(folder, files)
         if out is None:

@@ -88,28 +88,52 @@ def read_json(
     """
     try:
         data = read_any_json(path, limits, budget)
-        version = int(data["schema"])
-        if version == SCHEMA_VERSION:
-            return dict(data)
     except (LinkError, TooLargeError, ReadError):
         raise
     except EstbenchError as error:
         raise DamagedError(f"cannot read '{path}': {error}; {remedy}") from None
-    except KeyError:
-        raise DamagedError(f"cannot read '{path}': it has no schema, so estbench did not write it; {remedy}") from None
     except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DamagedError(f"cannot read '{path}': {type(error).__name__}: {error}; {remedy}") from None
+    check_schema(data, path, remedy)
+    return dict(data)
+
+
+def check_schema(data: Any, what: object, remedy: str) -> None:
+    """Raise ``EstbenchError`` if a document has another schema than this version of estbench reads."""
+    try:
+        version = int(data["schema"])
+    except KeyError:
+        raise DamagedError(f"cannot read '{what}': it has no schema, so estbench did not write it; {remedy}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DamagedError(f"cannot read '{what}': {type(error).__name__}: {error}; {remedy}") from None
+    if version == SCHEMA_VERSION:
+        return
     if version < 1:
-        raise DamagedError(f"cannot read '{path}': there is no schema {version}; {remedy}")
+        raise DamagedError(f"cannot read '{what}': there is no schema {version}; {remedy}")
     if version < SCHEMA_VERSION:
         raise EstbenchError(
-            f"'{path}' has schema {version}, which an earlier estbench wrote; this one reads schema {SCHEMA_VERSION}: "
+            f"'{what}' has schema {version}, which an earlier estbench wrote; this one reads schema {SCHEMA_VERSION}: "
             "delete it, or run again into another folder (--out)"
         )
     raise EstbenchError(
-        f"'{path}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
+        f"'{what}' has schema {version}, and this estbench reads up to {SCHEMA_VERSION}; "
         f"upgrade estbench to {data.get('estbench', f'a version that reads schema {version}')}"
     )
+
+
+def parse_json(content: bytes, what: str, budget: Budget | None = None) -> dict[str, Any]:
+    """Return a JSON document of a larger file; raise ``EstbenchError`` as ``read_json`` does. ``what`` names it."""
+    try:
+        count = _check_size(content, what, JSON_BYTES, JSON_PARTS)
+        if budget is not None:
+            budget.spend(len(content) + BYTES_PER_PART * count, f"{what} and those before")
+        text = content.decode()
+        data = dict(json.loads(text).items())
+    except EstbenchError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise DamagedError(f"cannot read {what}: {type(error).__name__}: {error}; get it again") from None
+    return without_surrogates(data) if "\\ud" in text.lower() else data
 
 
 def read_any_json(

@@ -72,17 +72,7 @@ class ResultsFolder:
             raise EstbenchError(
                 f"'{self.path}' is no results folder: it has no experiment.json; make one with `estbench run`"
             )
-        plan = read_json(self.plan_file, PLAN_AGAIN)
-        try:
-            cells = read_cells(plan)
-            recorded = plan["experiment"]
-            used = {"estimators": recorded.get("estimators", ["reparam"]), "sweep": recorded.get("sweep", {})}
-            validated(Experiment, used, "experiment")
-        except EstbenchError as error:
-            raise DamagedError(f"cannot read '{self.plan_file}': {error}; {PLAN_AGAIN}") from None
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-            raise DamagedError(f"cannot read '{self.plan_file}': its list of cells is damaged; {PLAN_AGAIN}") from None
-        return {**plan, "cells": cells}
+        return check_plan(read_json(self.plan_file, PLAN_AGAIN), self.plan_file, PLAN_AGAIN)
 
     def record_plan(self, plan: Plan) -> list[str]:
         """Record a plan. Cells of the same protocol accumulate; a new protocol starts a new plan.
@@ -175,13 +165,7 @@ class ResultsFolder:
         if not path.exists():
             return None
         record = read_json(path / "cell.json", RECOMPUTE, (RECORD_BYTES, RECORD_PARTS), budget)
-        if record.get("status") not in [*Status]:
-            raise DamagedError(f"'{path / 'cell.json'}' has no valid status; {RECOMPUTE}")
-        try:
-            _Record.model_validate(record)
-        except ValidationError as error:
-            field = ".".join(map(str, error.errors()[0]["loc"]))
-            raise DamagedError(f"cannot read '{path / 'cell.json'}': its {field} is damaged; {RECOMPUTE}") from None
+        check_record(record, path / "cell.json", RECOMPUTE)
         for file, schema in TABLES.items():
             if is_cut_short(path / file):
                 raise DamagedError(f"cannot read '{path / file}': it is cut short or missing; {RECOMPUTE}")
@@ -260,6 +244,31 @@ class ResultsFolder:
         earlier = read_rows(self.throughput_file, THROUGHPUT) if self.throughput_file.exists() else []
         if rows:
             write_table(self.throughput_file, [*earlier, *rows], THROUGHPUT)
+
+
+def check_plan(plan: dict[str, Any], what: object, remedy: str) -> dict[str, Any]:
+    """Return a plan with the parts of its cells that are used; raise ``DamagedError`` if it cannot be one."""
+    try:
+        cells = read_cells(plan)
+        recorded = plan["experiment"]
+        used = {"estimators": recorded.get("estimators", ["reparam"]), "sweep": recorded.get("sweep", {})}
+        validated(Experiment, used, "experiment")
+    except EstbenchError as error:
+        raise DamagedError(f"cannot read '{what}': {error}; {remedy}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise DamagedError(f"cannot read '{what}': its list of cells is damaged; {remedy}") from None
+    return {**plan, "cells": cells}
+
+
+def check_record(record: dict[str, Any], what: object, remedy: str) -> None:
+    """Raise ``DamagedError`` if a document cannot be the record of a cell."""
+    if record.get("status") not in [*Status]:
+        raise DamagedError(f"'{what}' has no valid status; {remedy}")
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        field = ".".join(map(str, error.errors()[0]["loc"]))
+        raise DamagedError(f"cannot read '{what}': its {field} is damaged; {remedy}") from None
 
 
 def _compare_labels(cells: Iterable[Mapping[str, Any]]) -> Callable[[Mapping[str, Any]], str]:

@@ -10,6 +10,7 @@ import os
 from typing import IO
 
 MAGIC = b"PAR1"
+UNPACKED, PACKED = (2,), (3,)  # sizes in the header of a page, by field numbers
 MOST_BYTES = 10**6
 MOST_DEPTH = 30
 # The path to a codec, by field numbers: row groups, columns, metadata, codec.
@@ -33,13 +34,41 @@ def read_codecs(file: IO[bytes]) -> set[int]:
     return reader.codecs
 
 
-class _Reader:
-    """Reads the footer's bytes from start to end and collects the codecs."""
+def count_unpacked_bytes(content: bytes, start: int, length: int) -> int:
+    """Return the sum of the sizes that the pages of one column claim to have when they are unpacked.
 
-    def __init__(self, content: bytes) -> None:
+    A codec is given just so much room, so it can unpack no more. Raises ``ValueError`` or ``LookupError`` if a page's
+    header is damaged.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    start, length
+        Where the column's pages begin, and the bytes that they take.
+    """
+    reader, end, total = _Reader(content, start), start + length, 0
+    while reader.at < end:
+        reader.numbers.clear()
+        reader.read_value(STRUCT, ())
+        packed, unpacked = (reader.numbers.get(field, -1) for field in (PACKED, UNPACKED))
+        if packed < 0 or unpacked < 0:
+            raise ValueError("the header of a page is damaged")
+        total += unpacked
+        reader.at += packed
+    if reader.at != end or end > len(content):
+        raise ValueError("a page is cut short")
+    return total
+
+
+class _Reader:
+    """Reads Thrift's bytes from ``at`` on; collects the codecs of a footer, and the numbers of the last structure."""
+
+    def __init__(self, content: bytes, at: int = 0) -> None:
         self.content = content
-        self.at = 0
+        self.at = at
         self.codecs: set[int] = set()
+        self.numbers: dict[tuple[int, ...], int] = {}
 
     def read_number(self) -> int:
         value = shift = 0
@@ -61,8 +90,10 @@ class _Reader:
             self.at += 1
         elif SHORT <= kind <= LONG:
             number = self.read_number()
+            number = number >> 1 ^ -(number & 1)
+            self.numbers[path] = number
             if path == CODEC:
-                self.codecs.add(number >> 1 ^ -(number & 1))
+                self.codecs.add(number)
         elif kind == DOUBLE:
             self.at += 8
         elif kind == BINARY:

@@ -10,11 +10,11 @@ from estbench.errors import EstbenchError
 from estbench.experiment.plan import PROTOCOL, identity
 from estbench.experiment.sweep import merge_sweeps
 from estbench.guarded import GuardedPath
-from estbench.limits import COPY_BYTES
 from estbench.store.folder import ResultsFolder
+from estbench.store.homes import Home, rounds_of
 from estbench.store.plan_file import check_folder_name
 from estbench.store.results import Results, load
-from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, read_arrow, read_rows
+from estbench.store.tables import CURVES, GRADIENTS
 
 # The parts of a record that must agree. Clocks, dates and the environment may differ.
 OUTCOME = ("status", "step", "examples", "evaluations")
@@ -24,7 +24,7 @@ MOST_LISTED = 20
 
 
 def load_many(paths: Sequence[str | Path]) -> Results:
-    """Read results folders and merge them; the name, the question and the order are those of the first."""
+    """Read results (folders, archives) and merge them; the name, the question and the order are those of the first."""
     return merge([load(path) for path in paths])
 
 
@@ -41,14 +41,14 @@ def merge(parts: Sequence[Results]) -> Results:
     if not others:
         return first
     cells: dict[str, dict[str, Any]] = {}
-    sources: dict[str, _Source] = {}
+    sources: dict[str, Source] = {}
     conflicts: list[str] = []
     for part in parts:
         _check_protocol(first, part)
         for cell in part.plan["cells"]:
             cells.setdefault(cell["key"], cell)
             if cell["folder"] in part.records:
-                source = _Source(part, cell["folder"])
+                source = Source(part, cell["folder"])
                 if source is not sources.setdefault(cell["key"], source):
                     conflicts += _describe_conflict(cell, sources[cell["key"]], source)
     if conflicts:
@@ -71,14 +71,15 @@ def _experiment(parts: Sequence[Results]) -> dict[str, Any]:
     return {**experiment, "sweep": sweep} if sweep else experiment
 
 
-class _Source(NamedTuple):
-    """A finished cell in one of the parts."""
+class Source(NamedTuple):
+    """A recorded cell in one of several results."""
 
     part: Results
     folder: str
 
     @property
-    def home(self) -> GuardedPath:
+    def home(self) -> Home:
+        """Where its tables are."""
         return self.part.home(self.folder)
 
 
@@ -105,15 +106,16 @@ def _settings(part: Results) -> Iterator[tuple[str, Any]]:
             yield f"{kind}.{name}", "swept" if kind == "training" and name in part.swept else value
 
 
-def _describe_conflict(cell: dict[str, Any], first: _Source, other: _Source) -> list[str]:
+def _describe_conflict(cell: dict[str, Any], first: Source, other: Source) -> list[str]:
     """Return one line if two records of a cell differ in more than the time they took; else none."""
-    difference = _find_difference(first, other)
+    difference = find_difference(first, other)
     folders = f"'{first.home}' and '{other.home}'"
     name = f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']})"
     return [f"{name} is in two folders with different content: {folders}: {difference}"] if difference else []
 
 
-def _find_difference(first: _Source, other: _Source) -> str:
+def find_difference(first: Source, other: Source) -> str:
+    """Return the first thing in which two records of a cell differ, the time they took aside; empty if none does."""
     records = [source.part.records[source.folder] for source in (first, other)]
     for name in OUTCOME:
         one, two = (record.get(name) for record in records)
@@ -121,7 +123,7 @@ def _find_difference(first: _Source, other: _Source) -> str:
             return f"{name} is {one} in the first and {two} in the second"
     for file, schema in (("curves.parquet", CURVES), ("gradients.parquet", GRADIENTS)):
         columns = [name for name in schema.names if name not in WALL_CLOCK]
-        tables = [read_arrow(source.home / file, schema).select(columns).to_pandas() for source in (first, other)]
+        tables = [source.home.table(file, schema).select(columns).to_pandas() for source in (first, other)]
         if not tables[0].equals(tables[1]):  # a NaN equals a NaN here
             differing = [name for name in columns if not tables[0][name].equals(tables[1][name])]
             return f"{file.removesuffix('.parquet')} differ in {', '.join(differing)}"
@@ -151,7 +153,9 @@ def _check_labels(cells: dict[str, dict[str, Any]], parts: Sequence[Results]) ->
 
 
 def join(paths: Sequence[str | Path], out: str | Path) -> Results:
-    """Write the merged plan, cells and timings of results folders into ``out``, a new folder, and load it.
+    """Write the merged plan, cells and timings of results into ``out``, a new folder, and load it.
+
+    A single archive is unpacked so.
 
     Records are copied as they are; reports are not copied. The folder is written next to ``out`` and renamed when it is
     complete. Raises ``EstbenchError`` as ``merge`` does, and if ``out`` exists and is not an empty folder.
@@ -164,29 +168,27 @@ def join(paths: Sequence[str | Path], out: str | Path) -> Results:
     try:
         if partial.exists():  # left by a merge that was killed
             partial.remove()
-        folder = ResultsFolder(partial)
-        folder.create()
-        for name in merged.records:
-            _copy_cell(merged.home(name), folder.cells / check_folder_name(name))
-        folder.append_throughput(_collect_rounds(merged))
-        head = {name: merged.plan[name] for name in ("protocol", "experiment")}
-        folder.write_plan(head, merged.plan["cells"])
+        write_results(merged, ResultsFolder(partial))
         partial.rename(target)
     finally:
         partial.remove()
     return load(out)
 
 
+def write_results(results: Results, folder: ResultsFolder) -> None:
+    """Write cells, timings and at last the plan of results into a folder; a cell that is there already is kept."""
+    folder.create()
+    there = folder.present()
+    for name in results.records:
+        if name not in there:
+            results.home(name).copy(folder.cells / check_folder_name(name))
+    folder.append_throughput(_collect_rounds(results))
+    head = {name: results.plan[name] for name in ("protocol", "experiment")}
+    folder.write_plan(head, results.plan["cells"])
+
+
 def _collect_rounds(merged: Results) -> list[dict[str, Any]]:
     """Return all timed rounds; one that is in several folders counts once."""
-    files = [ResultsFolder(path).throughput_file for path in (merged.path, *merged.others)]
-    rows = [row for file in files if file.exists() for row in read_rows(file, THROUGHPUT)]
+    tables = [rounds_of(path) for path in (merged.path, *merged.others)]
+    rows = [row for table in tables if table is not None for row in table.to_pylist()]
     return list({tuple(row.values()): row for row in rows}.values())
-
-
-def _copy_cell(source: GuardedPath, target: GuardedPath) -> None:
-    """Copy a cell's files; a link is refused, because it could lead to any file of this machine."""
-    target.mkdir()
-    for file in source.iterdir():
-        if not file.is_dir():
-            file.copy(target / file.name, COPY_BYTES)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 from estbench.errors import EstbenchError
 from estbench.experiment.plan import code_of
 from estbench.experiment.sweep import swept_training
-from estbench.guarded import GuardedPath
+from estbench.guarded import DamagedError
 from estbench.limits import RECORDS_BYTES, TABLES_BYTES, Budget
 from estbench.options import shortened
-from estbench.store.folder import ResultsFolder
+from estbench.store.archive import Archive
+from estbench.store.files import check_schema
+from estbench.store.folder import ResultsFolder, check_plan, check_record
+from estbench.store.homes import ArchiveHome, FolderHome, Home, is_archive, rounds_of
 from estbench.store.status import Status
-from estbench.store.tables import CURVES, GRADIENTS, PICTURES, THROUGHPUT, read_arrow
+from estbench.store.tables import CURVES, GRADIENTS, PICTURES, THROUGHPUT
 from estbench.visible import visible
 
 if TYPE_CHECKING:
@@ -36,14 +39,14 @@ class Results:
     """The plan, the records and the tables of a results folder, or of several that were merged.
 
     Data frames are in long form, have a column for each swept setting of training, and are read when they are first
-    used. ``homes`` maps the name of a cell's folder to its place, if that is not in ``path``/cells; ``others`` are the
-    further results folders of a merge.
+    used. ``homes`` maps the name of a cell's folder to where its tables are, if that is not in ``path``/cells;
+    ``others`` are the further results folders, or archives, of a merge.
     """
 
     path: Path
     plan: dict[str, Any]
     records: dict[str, dict[str, Any]]
-    homes: dict[str, GuardedPath] = field(default_factory=dict)
+    homes: dict[str, Home] = field(default_factory=dict)
     others: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
@@ -119,8 +122,7 @@ class Results:
     def _timed(self) -> pd.DataFrame:
         import pandas as pd
 
-        files = [ResultsFolder(path).throughput_file for path in (self.path, *self.others)]
-        frames = [read_arrow(file, THROUGHPUT).to_pandas() for file in files if file.exists()]
+        frames = [table.to_pandas() for path in (self.path, *self.others) if (table := rounds_of(path)) is not None]
         if not frames:
             return pd.DataFrame(columns=THROUGHPUT.names)
         rounds: pd.DataFrame = pd.concat(frames, ignore_index=True)
@@ -149,9 +151,9 @@ class Results:
             **{f"{clock}_seconds": clocks.get(clock, float("nan")) for clock in CLOCKS},
         }
 
-    def home(self, folder: str) -> GuardedPath:
-        """Return the folder with a cell's files."""
-        return self.homes.get(folder, ResultsFolder(self.path).cells / folder)
+    def home(self, folder: str) -> Home:
+        """Return where the tables of a cell are."""
+        return self.homes.get(folder) or FolderHome(ResultsFolder(self.path).cells / folder)
 
     def _collect(self, file: str, schema: pa.Schema, *, optional: bool = False) -> pd.DataFrame:
         """Return one table of all cells; concatenated in Arrow, because a thousand small data frames are slow.
@@ -164,10 +166,10 @@ class Results:
 
         cells = [cell for cell in self.plan["cells"] if cell["folder"] in self.records]
         if optional:
-            cells = [cell for cell in cells if (self.home(cell["folder"]) / file).exists()]
+            cells = [cell for cell in cells if self.home(cell["folder"]).has(file)]
         tables, budget = [], Budget(TABLES_BYTES)
         for cell in cells:
-            tables.append(read_arrow(self.home(cell["folder"]) / file, schema))
+            tables.append(self.home(cell["folder"]).table(file, schema))
             budget.spend(tables[-1].nbytes, f"{self.path} (all {file} together)")
         lengths = [len(table) for table in tables]
         labels = {
@@ -194,9 +196,26 @@ def draw_results_with(make: Callable[[Results], Any]) -> None:
 
 
 def load(path: str | PathLike[str]) -> Results:
-    """Read a results folder; raise ``EstbenchError`` if it is none, is damaged, or has another schema."""
+    """Read a results folder or an archive; raise ``EstbenchError`` if it is none, is damaged, or has another schema."""
+    if is_archive(path):
+        return _load_archive(Archive(path))
     folder = ResultsFolder(path)
     plan = folder.read_plan()
     budget = Budget(RECORDS_BYTES)
     records = {cell["folder"]: folder.read_record(cell["folder"], budget=budget) for cell in plan["cells"]}
     return Results(folder.path, plan, {name: record for name, record in records.items() if record is not None})
+
+
+def _load_archive(archive: Archive) -> Results:
+    """Return the results in an archive; their tables are read when they are first used."""
+    again = "get it again from where it comes"
+    check_schema(archive.plan, archive.path, again)
+    plan = check_plan(archive.plan, archive.path, again)
+    planned = {cell["folder"] for cell in plan["cells"]}
+    for folder, record in archive.records.items():
+        check_schema(record, f"{archive.path}: {folder}", again)
+        check_record(record, f"{archive.path}: {folder}", again)
+        if folder not in planned:
+            raise DamagedError(f"'{archive.path}' has a record of {folder}, which is not in its plan; {again}")
+    homes: dict[str, Home] = {folder: ArchiveHome(archive, folder) for folder in archive.records}
+    return Results(archive.path, plan, archive.records, homes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from typing import IO, TYPE_CHECKING, Any
 
@@ -11,16 +13,17 @@ import pyarrow.parquet as pq
 
 from estbench.errors import EstbenchError, ReadError
 from estbench.guarded import DamagedError, guarded
-from estbench.limits import TABLE_BYTES, TABLE_ROWS, TEXT_BYTES
+from estbench.limits import ARCHIVE_ROWS, TABLE_BYTES, TABLE_ROWS, TEXT_BYTES, UNPACKED_ARCHIVE_BYTES, Limit
 from estbench.store import columns
-from estbench.store.footer import MAGIC, MOST_BYTES, read_codecs
+from estbench.store.footer import MAGIC, MOST_BYTES, count_unpacked_bytes, read_codecs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
 
 # The codecs of tables by their numbers in Parquet: uncompressed, snappy. Both bound the size of an unpacked page.
 CODECS = {0, 1}
+ZSTD = 6
 PHYSICAL = {pa.int64(): "INT64", pa.float64(): "DOUBLE", pa.string(): "BYTE_ARRAY", pa.binary(): "BYTE_ARRAY"}
 
 CURVES, GRADIENTS = columns.CURVES.schema, columns.GRADIENTS.schema
@@ -39,8 +42,13 @@ BEFORE = {
 
 def write_table(path: str | PathLike[str], rows: Sequence[dict[str, Any]], schema: pa.Schema) -> None:
     """Write rows as Parquet, completely or not at all."""
+    write_arrow(path, pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def write_arrow(path: str | PathLike[str], table: pa.Table) -> None:
+    """Write a table as Parquet, completely or not at all."""
     with guarded(path).replaced() as file:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, write_page_checksum=True)
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def read_rows(path: str | PathLike[str], schema: pa.Schema) -> list[dict[str, Any]]:
@@ -56,28 +64,70 @@ def read_arrow(path: str | PathLike[str], schema: pa.Schema) -> pa.Table:
     most twenty times its bytes, which bounds the memory. Text is read as a dictionary of its distinct values, and is
     written out only when the resulting size is known.
     """
+    remedy = "delete it and run again to time it again" if schema is THROUGHPUT else "run again to recompute it"
+    # A file object, because Arrow would read a path to a folder as many files.
+    with _damage_named(path, remedy), guarded(path).open() as file, guarded(path).named(ReadError):
+        TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
+        if not read_codecs(file) <= CODECS:
+            raise ValueError("it has another codec than snappy")
+        return _read(file, path, schema, TABLE_ROWS)
+
+
+def packed(table: pa.Table) -> bytes:
+    """Return a table of an archive as the bytes of a file."""
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", compression_level=19, write_page_checksum=True)
+    return file.getvalue()
+
+
+def read_packed(content: bytes, what: str, schema: pa.Schema) -> pa.Table:
+    """Read a table of an archive; raise ``DamagedError`` as ``read_arrow`` does. ``what`` names it.
+
+    Its codec may be zstd, which has no limit of its own: what the pages claim to hold is counted first.
+    """
+    with _damage_named(what, "get it again"):
+        file = io.BytesIO(content)
+        if not read_codecs(file) <= CODECS | {ZSTD}:
+            raise ValueError("it has another codec than zstd")
+        metadata = _open(file, []).metadata
+        unpacked = 0
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                if not column.num_values:  # then no page of it is read
+                    continue
+                first = column.dictionary_page_offset if column.has_dictionary_page else None
+                start = min(first or column.data_page_offset, column.data_page_offset)
+                unpacked += count_unpacked_bytes(content, start, column.total_compressed_size)
+                UNPACKED_ARCHIVE_BYTES.check(unpacked, what)
+        file.seek(0)
+        return _read(file, what, schema, ARCHIVE_ROWS)
+
+
+@contextlib.contextmanager
+def _damage_named(what: object, remedy: str) -> Iterator[None]:
+    """Raise whatever a damaged table makes its reader raise as a ``DamagedError``."""
     try:
-        # A file object, because Arrow would read a path to a folder as many files.
-        with guarded(path).open() as file, guarded(path).named(ReadError):
-            TABLE_BYTES.check(os.fstat(file.fileno()).st_size, path)
-            _check_codecs(read_codecs(file))
-            texts = [field.name for field in schema if field.type in {pa.string(), pa.binary()}]
-            added = _find_added(file, schema)
-            opened = _open(file, [name for name in texts if name not in added])
-            _check_claims(path, opened, [field for field in schema if field.name not in added])
-            table = opened.read([name for name in schema.names if name not in added], use_threads=False)
-            for name, value in added.items():
-                field = schema.field(name)
-                table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), len(table)))
-            _check_gaps(table, schema)
-            TEXT_BYTES.check(sum(_count_text_bytes(table.column(name)) for name in texts), path)
-            return table.select(schema.names).cast(schema)
+        yield
     except (EstbenchError, ReadError):
         raise
     except (OSError, ArithmeticError, LookupError, pa.ArrowException, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "delete it and run again to time it again" if schema is THROUGHPUT else "run again to recompute it"
-        raise DamagedError(f"cannot read '{path}': {reason}; {remedy}") from None
+        raise DamagedError(f"cannot read '{what}': {reason}; {remedy}") from None
+
+
+def _read(file: IO[bytes], what: object, schema: pa.Schema, rows: Limit) -> pa.Table:
+    """Read a table whose size and codec were checked."""
+    texts = [field.name for field in schema if field.type in {pa.string(), pa.binary()}]
+    added = _find_added(file, schema)
+    opened = _open(file, [name for name in texts if name not in added])
+    _check_claims(what, opened, [field for field in schema if field.name not in added], rows)
+    table = opened.read([name for name in schema.names if name not in added], use_threads=False)
+    for name, value in added.items():
+        field = schema.field(name)
+        table = table.append_column(field, pa.repeat(pa.scalar(value, field.type), len(table)))
+    _check_gaps(table, schema)
+    TEXT_BYTES.check(sum(_count_text_bytes(table.column(name)) for name in texts), what)
+    return table.select(schema.names).cast(schema)
 
 
 def _find_added(file: IO[bytes], schema: pa.Schema) -> dict[str, Any]:
@@ -97,16 +147,11 @@ def _open(file: IO[bytes], texts: list[str]) -> pq.ParquetFile:
     )
 
 
-def _check_codecs(codecs: set[int]) -> None:
-    if not codecs <= CODECS:
-        raise ValueError("it has another codec than snappy")
-
-
-def _check_claims(path: str | PathLike[str], opened: pq.ParquetFile, fields: list[pa.Field]) -> None:
+def _check_claims(what: object, opened: pq.ParquetFile, fields: list[pa.Field], rows: Limit) -> None:
     """Refuse a table with too many rows, or with a column of another type, by what its metadata says."""
     metadata = opened.metadata
     groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-    TABLE_ROWS.check(max(metadata.num_rows, sum(max(group.num_rows, 0) for group in groups)), path)
+    rows.check(max(metadata.num_rows, sum(max(group.num_rows, 0) for group in groups)), what)
     columns = {opened.schema.column(at).path: opened.schema.column(at) for at in range(len(opened.schema))}
     for field in fields:
         column = columns[field.name]

@@ -9,6 +9,7 @@ import pytest
 
 from estbench.cli import _exit_code
 from estbench.store import load
+from estbench.store.homes import report_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,8 +61,8 @@ def quick_report(monkeypatch) -> None:
 
     def build(source, *_, **__) -> Path:
         path = load(source).path if isinstance(source, (str, Path)) else source.path
-        page = Path(path) / "report" / "report.html"
-        page.parent.mkdir(exist_ok=True)
+        page = Path(report_folder(Path(path))) / "report.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text("drawn")
         return page
 

@@ -40,6 +40,10 @@ MORE_PROBLEMS = {
     "linear_gaussian": ("stl",),
     "logistic_regression": ("reparam", "rloo"),
     "sbn_tiny": ("arm", "relax"),
+    "bayesian_mlp[hidden=[3],minibatch=4]": ("reparam", "local-reparam", "flipout"),
+    "half_images[dataset=digits,hidden=[4],latent_size=3]": ("disarm", "muprop"),
+    "half_images[dataset=digits,hidden=[4],latent_size=3,importance_samples=3]": ("vimco",),
+    "eight_schools": ("stl",),
 }
 VARIANTS = (
     "reinforce[baseline=ema]",

@@ -72,7 +72,7 @@ def test_the_columns_name_every_value_that_a_run_records(tmp_path):
 
 def test_every_command_is_on_the_page():
     page = reference.command_line_page()
-    assert all(f".. click:: estbench.cli.{name}:command" in page for name in COMMANDS)
+    assert all(f".. click:: estbench.cli.{name.replace('-', '_')}:command" in page for name in COMMANDS)
 
 
 @pytest.mark.parametrize("module", api.MODULES)

@@ -23,7 +23,7 @@ WRONG = {
     "reinforce[baseline=ema,decay=1]": "decay: input should be less than 1",
     "reinforce[baseline=ema,decay=-0.1]": "decay: input should be greater than or equal to 0",
     "reinforce[baseline=nvil,hidden=0]": "hidden: input should be greater than or equal to 1",
-    "reinforce[baseline=mean]": "baseline: input should be 'none', 'ema', 'nvil' or 'optimal'",
+    "reinforce[baseline=mean]": "baseline: input should be 'none', 'ema', 'nvil', 'optimal' or 'group'",
     "rloo[baseline=ema]": "unknown key 'baseline'",
     "reparam[num_samples=2]": "unknown key 'num_samples'",
     "reinforc": "did you mean 'reinforce'",

@@ -7,6 +7,7 @@ Each loader gets at least 2,000 cases, each made from a seed, which a failure na
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -33,7 +34,9 @@ from estbench.experiment.spec import experiment_from
 from estbench.reproduce.card import read_card, shipped_cards
 from estbench.store import ResultsFolder, load
 from estbench.store.leftovers import leftovers
+from estbench.store.pack import certificates_of, pack
 from estbench.store.tables import CURVES, GRADIENTS, THROUGHPUT, is_cut_short, read_arrow
+from estbench.store.verify import inspect
 
 pytestmark = pytest.mark.fuzz
 
@@ -170,6 +173,34 @@ def parse_matrix(path):
     matlab._array(path.read_bytes(), "X", path.name)
 
 
+def archive(place):
+    return pack([folder(place)], place / "r.zip").path
+
+
+def verified(path):
+    results = load(path)
+    results.cells, results.curves, results.gradients, results.throughput  # noqa: B018
+    inspect(results, certificates_of(results))
+
+
+def changed_member(rng, content):
+    """An archive of which one member is changed, with the digests that it then has."""
+    with zipfile.ZipFile(io.BytesIO(content)) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    name = rng.choice(sorted(members))
+    changes = [changed_bytes, changed_table if name.endswith("parquet") else changed_json]
+    members[name] = rng.choice(changes)(rng, members[name])
+    if name != "manifest.json":
+        manifest = json.loads(members["manifest.json"])
+        manifest["files"][name] = hashlib.sha256(members[name]).hexdigest()
+        members["manifest.json"] = json.dumps(manifest).encode()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as new:
+        for each, changed in members.items():
+            new.writestr(zipfile.ZipInfo(each), changed)
+    return file.getvalue()
+
+
 # By its name: how a valid file is made, how it is read, and how it is changed.
 LOADERS = {
     "plan": (in_folder("experiment.json"), lambda path: looked(path, path.parent), (changed_json, changed_bytes)),
@@ -177,6 +208,7 @@ LOADERS = {
     "curves": (in_folder("curves.parquet"), table(CURVES), (changed_table, changed_bytes)),
     "gradients": (in_folder("gradients.parquet"), table(GRADIENTS), (changed_table, changed_bytes)),
     "throughput": (in_folder("throughput.parquet"), table(THROUGHPUT), (changed_table, changed_bytes)),
+    "archive": (archive, verified, (changed_member, changed_member, changed_bytes)),
     "checkpoint": (checkpoint_of, resumed, (changed_bytes,)),
     "experiment": (written("tiny.toml", TINY.encode()), planned, (changed_toml, changed_bytes, changed_text)),
     "slurm": (written("slurm.toml", SLURM.encode()), read_slurm, (changed_toml, changed_bytes, changed_text)),

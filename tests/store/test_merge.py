@@ -78,7 +78,7 @@ def test_parts_of_one_experiment_are_the_whole(tmp_path):
         )
     assert merged.path == a
     assert merged.others == (b, c)
-    assert merged.home(merged.cells["folder"].iloc[-1]).root == c
+    assert merged.home(merged.cells["folder"].iloc[-1]).folder.root == c
 
 
 def test_what_both_have_counts_once(tmp_path):

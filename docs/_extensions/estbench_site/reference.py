@@ -66,7 +66,8 @@ def columns_page() -> str:
 def command_line_page() -> str:
     """Return the page of all commands, made by sphinx-click from the commands themselves."""
     blocks = "\n\n".join(
-        f".. click:: estbench.cli.{name}:command\n   :prog: estbench {name}\n   :nested: full" for name in COMMANDS
+        f".. click:: estbench.cli.{name.replace('-', '_')}:command\n   :prog: estbench {name}\n   :nested: full"
+        for name in COMMANDS
     )
     codes = table(
         ["exit code", "meaning"],

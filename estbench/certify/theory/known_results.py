@@ -150,6 +150,11 @@ KNOWN_RESULTS: tuple[TheoreticalResult, ...] = (
     _one_bit("arm"),
     _one_bit("disarm"),
     _no_variance("disarm", "no variance at theta = 1 / 2", make_bit_toy(((0.5, 0.45), (0.5, 0.499)))),
+    *(
+        _no_variance(label, "no variance at theta = 1 / 2", make_bit_toy(((0.5, 0.45), (0.5, 0.499))))
+        for label in ("disarm-tree", "carms[num_samples=2]")
+    ),
+    _no_variance("ugc", "no variance on one bit", make_bit_toy()),
     _quadratic(
         "antithetic[base=reinforce]",
         lambda d, _: 8 * d**2,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from oracles.discrete_objectives import BITS, ONE_HOT, enumerated, enumerated_problem, name_of, objective_of, prepared
+from oracles.enumeration import Enumerated, distribution_and_states, estimate
+
+from estbench import estimators
 
 
 @pytest.mark.parametrize("problem", [*BITS, *ONE_HOT], ids=name_of)
@@ -39,3 +44,33 @@ def test_one_evaluation_for_the_sample_and_one_for_every_neighbour(shape, catego
     assert estimator.count_evaluations(objective) == evaluations
     estimator(objective)
     assert objective.evaluations == evaluations * 2
+
+
+@pytest.mark.parametrize("flipped", [1, 2])
+@pytest.mark.parametrize("problem", [*BITS, *ONE_HOT], ids=name_of)
+def test_with_some_latents_flipped_the_mean_is_exact(problem, flipped, monkeypatch):
+    """Over all samples and all sets of K latents: those with the largest of the numbers that are drawn."""
+    q, values = distribution_and_states(problem)
+    sets = list(itertools.combinations(range(values.shape[1]), flipped))
+    scores = torch.tensor([[float(latent in chosen) for latent in range(values.shape[1])] for chosen in sets]).double()
+    examples = len(problem.weights)
+    monkeypatch.setattr(
+        torch, "rand", lambda *shape, **_: scores.repeat(len(values), 1)[:, None].expand(-1, examples, -1)
+    )
+    sample = values.repeat_interleave(len(sets), 0)[None, :, None].expand(1, -1, examples, *q.event_shape)
+    estimator = estimators.create(f"local-expectation[flipped={flipped}]")
+    gradients = estimate(estimator, problem, len(values) * len(sets), sample)
+    Enumerated(gradients, q.log_prob(sample[0]).exp() / len(sets)).assert_exact(problem)
+
+
+@pytest.mark.parametrize(("flipped", "count"), [(1, 1), (2, 2), (3, 3), (9, 3)])
+def test_as_many_latents_are_flipped_as_there_are(flipped, count):
+    problem = BITS[0]  # three bits
+    estimator, objective = (
+        estimators.create(f"local-expectation[flipped={flipped}]"),
+        problem.objective(problem.leaf_tensors()),
+    )
+    estimator(objective)
+    assert estimator.count_evaluations(objective) == count + 1
+    assert objective.evaluations == (count + 1) * len(problem.weights)
+    assert estimator.evaluations == f"min({flipped}, D)(C-1)+1"
