@@ -14,9 +14,9 @@ from estbench.datasets import load as load_dataset
 from estbench.errors import EstbenchError
 from estbench.latents import Latents, make_latents
 from estbench.options import BaseOptions, refuse_without_effect
-from estbench.problems.likelihoods import binarised, pixel_log_likelihood
 from estbench.problems.networks import Activation, ImageData, Size, perceptron
 from estbench.problems.objective import Objective
+from estbench.problems.pixels import binarised, pixel_log_likelihood
 from estbench.problems.problem import Problem, register
 
 

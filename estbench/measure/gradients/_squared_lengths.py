@@ -18,9 +18,11 @@ quantile q is that of Student's t.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -28,6 +30,7 @@ from estbench.stats import Interval, t_quantile
 
 Vector = NDArray[np.float64]
 FEWEST_BATCHES = 4  # for an unbiased tr S^2
+COLUMNS = 2**13  # of a block of deviations
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,21 @@ class SquaredLength:
 
 @dataclass(frozen=True)
 class ReplicateBatches:
-    """Deviations of the batches' sums from their share of the mean, (K, P), and the sizes of the batches, (K,)."""
+    """Sums of draws by batch, (K, P), their mean over all draws, (P,) in double precision, and the sizes, (K,).
 
-    deviations: Tensor
+    What counts are the deviations of the sums from their share of the mean: in double precision, because nearly equal
+    numbers are subtracted, and a block of columns at a time, which stays in the cache.
+    """
+
+    sums: Tensor
+    mean: Tensor
     sizes: Vector
+
+    def _deviations(self) -> Iterator[Tensor]:
+        """Yield the deviations of each block of columns, (K, ``COLUMNS`` or fewer)."""
+        sizes = torch.as_tensor(self.sizes).to(self.mean.device)[:, None]
+        for sums, mean in zip(torch.split(self.sums, COLUMNS, 1), torch.split(self.mean, COLUMNS), strict=True):
+            yield torch.addcmul(sums.double(), sizes, mean, value=-1.0)
 
     @property
     def scale(self) -> float:
@@ -78,7 +92,8 @@ class ReplicateBatches:
 
     def along(self, direction: Tensor) -> Vector:
         """Return the inner products with a vector of (P,): (K,)."""
-        products: Vector = (self.deviations @ direction).cpu().numpy()
+        blocks = zip(self._deviations(), torch.split(direction, COLUMNS), strict=True)
+        products: Vector = torch.stack([block @ part for block, part in blocks]).sum(0).cpu().numpy()
         return products
 
     def covariance_squared(self) -> float:
@@ -87,7 +102,7 @@ class ReplicateBatches:
         if count < FEWEST_BATCHES:
             return math.nan
         size = self.sizes.mean()
-        gram = (self.deviations @ self.deviations.T).cpu().numpy() / size
+        gram = self._products(self).cpu().numpy() / size
         own = np.diag(gram)
         trace2, square, fourth = own.sum() ** 2, (gram**2).sum(), (own**2).sum()
         unbiased = (count - 2) * square / (count - 1) + trace2 / (count - 1) ** 2 - count * fourth / (count - 1)
@@ -95,8 +110,12 @@ class ReplicateBatches:
 
     def cross(self, other: ReplicateBatches) -> float:
         """Return the trace of C C', the covariances of one draw of each of two independent sides."""
-        products = self.deviations @ other.deviations.T
-        return float(products.square().sum()) / (self.scale * other.scale)
+        return float(self._products(other).square().sum()) / (self.scale * other.scale)
+
+    def _products(self, other: ReplicateBatches) -> Tensor:
+        """Return the inner products of the deviations of two sides, (K, K')."""
+        blocks = zip(self._deviations(), other._deviations(), strict=True)
+        return torch.stack([block @ another.T for block, another in blocks]).sum(0)
 
 
 def ratio_interval(length: SquaredLength, variance: Interval, correlation: float) -> Interval:

@@ -134,6 +134,7 @@ class MomentAccumulator:
         self.squares: Tensor | float = 0.0
         self.cross_products: Tensor | float = 0.0
         self.cross_count = 0
+        self._mean: tuple[int, Tensor] | None = None  # of how many replicates, and that mean
 
     @property
     def next_sum(self) -> Tensor:
@@ -175,14 +176,15 @@ class MomentAccumulator:
     @property
     def mean(self) -> Tensor:
         """The mean gradient, (P,)."""
-        return self.sums.sum(0, dtype=torch.float64) / self.count
+        if self._mean is None or self._mean[0] != self.count:
+            self._mean = self.count, self.sums.sum(0, dtype=torch.float64) / self.count
+        return self._mean[1]
 
     @property
     def batches(self) -> ReplicateBatches:
-        """The deviations of batches from the mean, in double precision, because nearly equal numbers are subtracted."""
+        """The batches of replicates, by whose deviations from the mean intervals are found."""
         used = min(len(self.noise), BATCHES)
-        sizes = torch.as_tensor(self.sizes[:used]).to(self.sums.device)
-        return ReplicateBatches(self.sums[:used].double() - sizes[:, None] * self.mean, self.sizes[:used])
+        return ReplicateBatches(self.sums[:used], self.mean, self.sizes[:used])
 
     @property
     def has_enough_values(self) -> bool:
@@ -200,7 +202,7 @@ class MomentAccumulator:
     @property
     def squared_length(self) -> SquaredLength:
         """|E g|^2."""
-        return distance(self, torch.zeros_like(self.mean))
+        return distance(self)
 
     def correlation(self, length: SquaredLength) -> float:
         """Return the correlation of the errors of |mean|^2 and of the variance, from batches."""
@@ -210,9 +212,11 @@ class MomentAccumulator:
         return correlation_of(length.products, noise)
 
 
-def distance(accumulator: MomentAccumulator, origin: Tensor, other: MomentAccumulator | None = None) -> SquaredLength:
-    """Return |E g - g*|^2; ``origin`` is g* or, if that has noise itself, the mean of the ``other`` accumulator."""
-    difference = accumulator.mean - origin.double()
+def distance(
+    accumulator: MomentAccumulator, origin: Tensor | None = None, other: MomentAccumulator | None = None
+) -> SquaredLength:
+    """Return |E g - g*|^2; ``origin`` is g* (zero if None) or, if it has noise itself, the mean of the ``other``."""
+    difference = accumulator.mean if origin is None else accumulator.mean - origin.double()
     sides = [(side, side.batches) for side in (accumulator, other) if side]
     noise = sum(side.variance / side.count for side, _ in sides)
     products = [batches.along(difference) for _, batches in sides]
