@@ -31,9 +31,13 @@ class MultiSample(Estimator):
         return objective.importance_samples
 
 
-def bound(log_weights: Tensor) -> Tensor:
-    """Return Lhat, (K, *batch) to (*batch). Its gradient is sum_k v_k grad log w_k."""
-    return log_weights.logsumexp(0) - math.log(len(log_weights))
+def bound(log_weights: Tensor, alpha: float = 0.0) -> Tensor:
+    """Return Lhat, (K, *batch) to (*batch). Its gradient is sum_k v_k grad log w_k.
+
+    With ``alpha`` it is that of the VR-IWAE bound, log[(1/K) sum_k w_k^(1 - alpha)] / (1 - alpha), and v_k is the share
+    of w_k^(1 - alpha).
+    """
+    return ((1 - alpha) * log_weights).logsumexp(0).sub(math.log(len(log_weights))) / (1 - alpha)
 
 
 def log_sum_of_others(log_weights: Tensor, guess: Tensor | None = None) -> Tensor:
@@ -53,3 +57,16 @@ def log_sum_of_others(log_weights: Tensor, guess: Tensor | None = None) -> Tenso
     )
     # Row k holds all log weights, the k-th of them replaced.
     return log_weights.where(~own, -math.inf if guess is None else guess).logsumexp(1)
+
+
+def excess(log_weights: Tensor) -> Tensor:
+    r"""Return h(v_k) = -log(1 - v_k) - v_k, (K, *batch), detached: what sample k adds to Lhat, less v_k.
+
+    h(v) = v^2 / 2 + v^3 / 3 + ...; it is computed from v_k where that is small, because a difference of two bounds of
+    hundreds of nats has no digits of it left, and from the others' sum where v_k is near one. Raise ``EstbenchError``
+    for K < 2.
+    """
+    log_weights = log_weights.detach()
+    v = log_weights.softmax(0)
+    log_rest = torch.where(v < 0.5, torch.log1p(-v), log_sum_of_others(log_weights) - log_weights.logsumexp(0))
+    return -log_rest - v

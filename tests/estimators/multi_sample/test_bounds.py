@@ -23,7 +23,17 @@ from estbench.latents import states
 from estbench.problems import Objective
 
 PATHWISE = ("iwae", "stl-iwae", "dreg")
-SCORE = ("reinforce-iwae", "vimco", "vimco[mean=arithmetic]", "ovis", "ovis[gamma=0.3]", "ovis[gamma=1]", "rws")
+SIGNAL = ("vimco[baseline=signal]", "vimco[baseline=signal,mean=arithmetic]")
+SCORE = (
+    "reinforce-iwae",
+    "vimco",
+    "vimco[mean=arithmetic]",
+    *SIGNAL,
+    "ovis",
+    "ovis[gamma=0.3]",
+    "ovis[gamma=1]",
+    "rws",
+)
 UNBIASED = [variant for variant in SCORE if estimators.create(variant).unbiased]
 BIASED = [variant for variant in SCORE if not estimators.create(variant).unbiased]
 DRAWN = ["iwae", "dreg", *UNBIASED]
