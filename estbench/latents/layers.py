@@ -86,10 +86,6 @@ class TwoNormalLayers(Distribution):
         root = at_own_noise(self.root, root)
         return self._joined(root, at_own_noise(self.leaf(root), leaf))
 
-    def first(self, value: Tensor) -> Tensor:
-        """Return z1 of samples, (..., D1)."""
-        return value[..., : self.sizes[0]]
-
     def _parted(self, value: Tensor) -> tuple[Tensor, Tensor]:
         first, second = value.split(self.sizes, -1)
         return (first, second) if self.first_is_root else (second, first)
