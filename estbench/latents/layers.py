@@ -62,17 +62,17 @@ class TwoNormalLayers(Distribution):
         super().__init__(root.batch_shape, torch.Size((sum(sizes),)), validate_args=False)
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
-        """Return differentiable samples, (\\*sample_shape, \\*B, D1 + D2)."""
+        r"""Return differentiable samples, (\*sample_shape, \*B, D1 + D2)."""
         root = self.root.rsample(torch.Size(sample_shape))
         return self._joined(root, self.leaf(root).rsample())
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
-        """Return samples, (\\*sample_shape, \\*B, D1 + D2), without a gradient."""
+        r"""Return samples, (\*sample_shape, \*B, D1 + D2), without a gradient."""
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the joint log-density, (\\*S, \\*B)."""
+        r"""Return the joint log-density, (\*S, \*B)."""
         root, leaf = self._parted(value)
         log_p: Tensor = self.root.log_prob(root) + self.leaf(root).log_prob(leaf)
         return log_p
@@ -87,7 +87,7 @@ class TwoNormalLayers(Distribution):
         return self._joined(root, at_own_noise(self.leaf(root), leaf))
 
     def _parted(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = value.split(self.sizes, -1)
+        first, second = value[..., : self.sizes[0]], value[..., self.sizes[0] :]
         return (first, second) if self.first_is_root else (second, first)
 
     def _joined(self, root: Tensor, leaf: Tensor) -> Tensor:

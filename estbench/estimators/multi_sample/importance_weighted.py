@@ -67,6 +67,8 @@ class IWAE(MultiSample):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.unbiased = self.options.alpha == 0
+        if self.options.alpha:
+            self.reference = "daudel2023"  # type: ignore[misc]
 
     def forward(self, objective: Objective) -> Tensor:
         z = objective.q.rsample((objective.importance_samples,))
@@ -126,9 +128,8 @@ class DReG(MultiSample):
         d L_K / d theta = E[sum_k (v_k d log p(x|z_k) / d z_k - u_k d log w_k / d z_k) (d z_k / d theta)]
 
     where z_k = T(eps_k; theta) at the noise with which p would have drawn z_k. With two layers z is both of them, and
-    the path is that of p(z2) p(z1|z2). The derivatives are there already: no further evaluation of f. What the model
-    does not learn of its prior is not affected. It needs a normal prior, or layers of them, and raises ``EstbenchError``
-    otherwise.
+    the path is that of p(z2) p(z1|z2). There is no further evaluation of f, and one more pass backward through it. The
+    prior must be normal, or layers of normals; ``EstbenchError`` otherwise.
 
     Requires a differentiable sample of q (``rsample``), and the derivative of f.
 
@@ -162,6 +163,8 @@ class DReG(MultiSample):
         self.unbiased = self.options.alpha == 0
         if self.options.prior == "reparameterized":
             self.reference = "bauer2021"  # type: ignore[misc]
+        elif self.options.alpha:
+            self.reference = "daudel2023"  # type: ignore[misc]
 
     def forward(self, objective: Objective) -> Tensor:
         alpha, q = self.options.alpha, objective.frozen_q()

@@ -142,9 +142,9 @@ class OVIS(MultiSample):
     With ``gamma=0`` it does not contain the sample's own weight and is unbiased. With ``gamma=1`` it depends on z_k by
     v_k, which cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
 
-    Against ``vimco[mean=arithmetic]`` only a constant is different, log(1 - 1/K), which is that one's leading noise. With
-    gamma = 0 the signal is -log(1 - v_k) - v_k = v_k^2 / 2 + ..., of order 1/K^2: noise of order K^-3/2 in the sum over
-    K samples, on a mean of order 1/K, and a signal-to-noise ratio that grows as K^1/2.
+    Against ``vimco[mean=arithmetic]`` only a constant is different, log(1 - 1/K), which is that one's leading noise.
+    With gamma = 0 the signal is -log(1 - v_k) - v_k = v_k^2 / 2 + ..., of order 1/K^2: noise of order K^-3/2 in the sum
+    over K samples, on a mean of order 1/K, and a signal-to-noise ratio that grows as K^1/2.
 
     Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
 
