@@ -42,9 +42,10 @@ class ReinMax(Estimator):
 
         (1/S) sum_s T(z_s) (g_s - c_s) + E[T(z)] c_s,   E[T(z)] = J(p) at tau = 1
 
-    and no noise is left where f is linear. (A control variate that has mean zero *given z*, as a Gumbel-softmax
-    gradient less its conditional mean, cannot help: T(z) g is a function of z, so it only adds its own variance. The
-    ReinMax-CV of Wang and Bui, 2026, arXiv:2603.08257, is built from these two, and is not what is here.)
+    and no noise is left where f is linear; where its gradient is another at every sample, it may cost. (A control
+    variate of mean zero *given z*, such as a Gumbel-softmax gradient less its conditional mean, cannot help: T(z) g is
+    a function of z, so it only adds its own variance. The ReinMax-CV of Wang and Bui, 2026, arXiv:2603.08257, is built
+    from these two; it is not what is here.)
 
     **Rao-Blackwellisation.** With ``draws`` = M, J(r) becomes the Jacobian of Gumbel-softmax at the probabilities r,
     averaged over the noise given z, as in ``gumbel-rao`` (ReinMax-Rao: Wang and Bui, 2026):
