@@ -17,7 +17,13 @@ from pydantic import Field
 from torch import Tensor
 
 from estbench.estimators.base import register
-from estbench.estimators.multi_sample._base import MultiSample, bound, excess, log_sum_of_others
+from estbench.estimators.multi_sample._base import (
+    MultiSample,
+    bound,
+    excess,
+    log_share_of_others,
+    log_sum_of_others,
+)
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -116,21 +122,22 @@ class VIMCO(MultiSample):
         z = objective.q.sample((count,))
         log_weights = objective.log_weight(z, objective.frozen_q())
         if self.options.baseline == "signal":
-            return score_surrogate(objective, z, log_weights, excess(log_weights) - self._guessed_excess(log_weights))
+            return score_surrogate(objective, z, log_weights, self._signal(log_weights.detach()))
         if self.options.mean == "geometric":
             baseline = log_sum_of_others(log_weights, leave_one_out_mean(log_weights)) - math.log(count)
         else:  # the arithmetic mean of the K - 1 others, added to them, leaves their mean unchanged
             baseline = log_sum_of_others(log_weights) - math.log(count - 1)
         return score_surrogate(objective, z, log_weights, bound(log_weights) - log_weights.softmax(0) - baseline)
 
-    def _guessed_excess(self, log_weights: Tensor) -> Tensor:
-        """Return h(vhat_k), (K, *batch); vhat_k is at most 1/2."""
+    def _signal(self, log_weights: Tensor) -> Tensor:
+        """Return h(v_k) - h(vhat_k), (K, *batch)."""
+        log_share = log_share_of_others(log_weights)
         if self.options.mean == "arithmetic":
-            share = torch.full_like(log_weights, 1 / len(log_weights))
+            log_guessed = torch.full_like(log_weights, math.log1p(-1 / len(log_weights)))
         else:
-            guess = leave_one_out_mean(log_weights)
-            share = (guess - log_sum_of_others(log_weights, guess)).exp()
-        return -torch.log1p(-share) - share
+            log_others = log_weights.logsumexp(0) + log_share
+            log_guessed = torch.nn.functional.logsigmoid(log_others - leave_one_out_mean(log_weights))
+        return excess(log_share) - excess(log_guessed)
 
 
 @register("ovis")
@@ -180,7 +187,7 @@ class OVIS(MultiSample):
         count, gamma = objective.importance_samples, self.options.gamma
         z = objective.q.sample((count,))
         log_weights = objective.log_weight(z, objective.frozen_q())
-        signal = excess(log_weights)
+        signal = excess(log_share_of_others(log_weights))
         if gamma:
             signal = signal + gamma * (log_weights.softmax(0) + math.log1p(-1 / count))
         return score_surrogate(objective, z, log_weights, signal)
