@@ -14,8 +14,8 @@ PROBLEM = "vae[dataset=digits,latents=categorical,latent_size=2,categories=3,hid
 
 @pytest.fixture(scope="module")
 def result():
-    options = {"problem": PROBLEM, "steps": [0, 3], "temperatures": [0.3, 3.0], "seeds": 3, "draws": 8, "examples": 4}
-    return STUDY.reinmax_rao({**options, "replicates": 100})
+    options = {"problem": PROBLEM, "steps": [0, 3], "temperatures": [0.3, 3.0], "seeds": 3, "draws": 4, "examples": 4}
+    return STUDY.reinmax_rao({**options, "replicates": 60})
 
 
 def test_every_temperature_and_step_has_its_quantities_and_points(result):

@@ -86,20 +86,20 @@ def test_alpha_is_below_one():
 
 
 @pytest.mark.slow_after(1)
-def test_a_prior_s_gradient_along_its_path_is_exact_and_has_less_variance():
+@pytest.mark.parametrize("problem", NORMAL, ids=lambda problem: problem.name)
+def test_a_prior_s_gradient_along_its_path_is_exact_and_has_less_variance(problem):
     """By quadrature; encoder and decoder have the estimate that they had."""
-    for problem in NORMAL:
-        exact = problem.exact_gradient()
-        score, path = (
-            enumerate_moments(estimators.create(variant).eval(), problem)
-            for variant in ("dreg", "dreg[prior=reparameterized]")
-        )
-        for group in problem.prior:
-            assert float((path.mean[group] - exact[group]).norm()) < 1e-6 * problem.gradient_norm(group)
-            assert float(path.variance[group].sum()) < 0.8 * float(score.variance[group].sum())
-        for group in [*problem.params, "weights"]:
-            torch.testing.assert_close(path.mean[group], score.mean[group], rtol=1e-9, atol=1e-9)
-            torch.testing.assert_close(path.variance[group], score.variance[group], rtol=1e-9, atol=1e-9)
+    exact = problem.exact_gradient()
+    score, path = (
+        enumerate_moments(estimators.create(variant).eval(), problem)
+        for variant in ("dreg", "dreg[prior=reparameterized]")
+    )
+    for group in problem.prior:
+        assert float((path.mean[group] - exact[group]).norm()) < 1e-6 * problem.gradient_norm(group)
+        assert float(path.variance[group].sum()) < 0.8 * float(score.variance[group].sum())
+    for group in [*problem.params, "weights"]:
+        torch.testing.assert_close(path.mean[group], score.mean[group], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(path.variance[group], score.variance[group], rtol=1e-9, atol=1e-9)
 
 
 def hierarchical(options=""):
