@@ -21,6 +21,7 @@ EXTRA = (
     "vae[dataset=digits,latents=bernoulli,latent_size=3,hidden=[]]",
     "vae[dataset=digits,likelihood=gaussian,latent_size=3,hidden=[4]]",
     "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
+    "hierarchical_vae[dataset=digits,latent_size=3,hidden=[4],latents=normal,importance_samples=3]",
 )
 VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]
 

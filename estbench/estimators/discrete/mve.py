@@ -90,15 +90,12 @@ def surrogate_rows(p: Tensor, hard: Tensor, slack: float) -> Tensor:
         matrix = matrix + root[..., :, None] * root[..., None, :]
     score = identity - p[..., None, :]  # rows e_i - p
     scale = (slack + p) / (slack + 2 * p)
-    # Without error checks, which would wait for the device: the matrix is positive definite.
-    nu = torch.linalg.solve_ex(matrix, (scale * root)[..., None] * score)[0]
-    drawn = hard[..., None]  # (S, *R, B, D, C, 1)
-    of_drawn = {
-        name: (drawn * value).sum(-2, keepdim=True)
-        for name, value in (("p", p[..., None]), ("nu", nu / root[..., None]))
-    }
-    others = (nu * ((slack + p) / root)[..., None] - p[..., None] * of_drawn["nu"]) / (
-        slack + p[..., None] + of_drawn["p"]
-    )
-    own = (slack * nu / root[..., None] + p[..., None] * score) / (slack + 2 * p[..., None])
+    # Positive definite; two triangular solves do not make a device wait, as a general solver does.
+    factor = torch.linalg.cholesky_ex(matrix)[0]
+    half = torch.linalg.solve_triangular(factor, (scale * root)[..., None] * score, upper=False)
+    mu = torch.linalg.solve_triangular(factor.mT, half, upper=True) / root[..., None]
+    drawn, column = hard[..., None], p[..., None]  # (S, *R, B, D, C, 1), (*R, B, D, C, 1)
+    p_drawn, mu_drawn = ((drawn * each).sum(-2, keepdim=True) for each in (column, mu))
+    others = ((slack + column) * mu - column * mu_drawn) / (slack + column + p_drawn)
+    own = (slack * mu + column * score) / (slack + 2 * column)
     return torch.where(drawn.bool(), own, others)
