@@ -84,8 +84,8 @@ class VIMCO(MultiSample):
     signal, c_k - vhat_k in place of c_k, which depends on z_k no more than before. What stays, h(v_k) - h(vhat_k), is
     of order 1/K^2; the noise of the sum is of order K^-3/2, and the ratio grows as K^1/2. With a guess of zero this is
     ``ovis`` with gamma = 0, so that is the same remedy; a mean as the guess makes the signal smaller, and zero where q
-    is the posterior. (VIMCO-star of Daudel, 2026, arXiv:2602.01412, has the same rate; it is known here from its
-    abstract only, and this is not claimed to be it.)
+    is the posterior. (VIMCO-star of Daudel, 2026, arXiv:2602.01412, has the same rate; it is known here from a
+    summary only, and this is not claimed to be it.)
 
     Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
 
