@@ -48,7 +48,8 @@ class ReinMax(Estimator):
     from these two; it is not what is here.)
 
     **Rao-Blackwellisation.** With ``draws`` = M, J(r) becomes the Jacobian of Gumbel-softmax at the probabilities r,
-    averaged over the noise given z, as in ``gumbel-rao`` (ReinMax-Rao: Wang and Bui, 2026):
+    averaged over the noise given z, as in ``gumbel-rao`` (ReinMax-Rao: Wang and Bui, 2026, known here from their
+    abstract and parts of their code):
 
         J(r) -> (1/M) sum_m J(y_m) / t,   y_m = softmax((log r + G_m) / t),   G_m ~ p(G | z = argmax(log r + G))
 
