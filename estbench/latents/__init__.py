@@ -8,7 +8,9 @@ from estbench.latents.families import FAMILY_NAMES, make_latents
 from estbench.latents.finite import is_finite, states
 from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents.layers import TwoNormalLayers
 from estbench.latents.normal import NormalLatents
+from estbench.latents.paths import at_own_noise
 
 __all__ = [
     "FAMILY_NAMES",
@@ -23,6 +25,8 @@ __all__ = [
     "NormalLatents",
     "OneHot",
     "StudentTLatents",
+    "TwoNormalLayers",
+    "at_own_noise",
     "closed_form_kl",
     "frozen",
     "is_finite",

@@ -26,6 +26,7 @@ EXTRA = (
     "bayesian_mlp[hidden=[3,2],minibatch=8]",
     "eight_schools[parametrization=centered]",
     "half_images[dataset=digits,latents=categorical,latent_size=2,categories=3,hidden=[],importance_samples=3]",
+    "hierarchical_vae[dataset=digits,latent_size=3,hidden=[4],latents=normal,importance_samples=3]",
 )
 VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]
 

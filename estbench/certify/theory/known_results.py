@@ -171,4 +171,13 @@ KNOWN_RESULTS: tuple[TheoreticalResult, ...] = (
     *_exact_mean("straight-through", "linear"),
     *_exact_mean("reinmax", "quadratic"),
     *_exact_mean("zgr", "quadratic"),
+    *_exact_mean("mve", "quadratic"),
+    _no_variance(
+        "reinmax[num_samples=2,control_variate=true]",
+        "no variance where f is linear in z",
+        make_discrete_toy(CATEGORIES, "linear"),
+    ),
+    _no_variance(
+        "vimco[baseline=signal]", "no variance where q is the posterior", make_posterior_toy(importance_samples=2)
+    ),
 )
