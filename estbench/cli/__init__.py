@@ -10,7 +10,6 @@ from typing import Any
 import rich_click as click
 from click.exceptions import Exit
 
-from estbench._version import __version__
 from estbench.cli import completion, streams
 from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, ReadError, did_you_mean
 
@@ -62,8 +61,23 @@ class LazyGroup(click.RichGroup):
         return LazyCommand(name=cmd_name, short_help=COMMANDS[cmd_name])
 
 
+def _print_version(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from estbench._version import __version__
+
+        click.echo(f"estbench, version {__version__}")
+        context.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
 def group() -> None:
     """Which gradient estimator should I use? Measure it.
 
