@@ -9,6 +9,8 @@ from estbench.latents.finite import is_finite, states
 from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.latents.normal import NormalLatents
+from estbench.latents.poisson import PoissonLatents
+from estbench.latents.weibull import WeibullLatents
 
 __all__ = [
     "FAMILY_NAMES",
@@ -22,7 +24,9 @@ __all__ = [
     "Latents",
     "NormalLatents",
     "OneHot",
+    "PoissonLatents",
     "StudentTLatents",
+    "WeibullLatents",
     "closed_form_kl",
     "frozen",
     "is_finite",
