@@ -53,7 +53,7 @@ class WeibullLatents(Latents):
 
 
 class LogWeibull(Distribution):
-    """A Weibull distribution from the logarithms of its parameters, whose checks would make a device wait.
+    """A Weibull distribution from the logarithms of its parameters, both of one shape, without checks of them.
 
     With t = log z - log scale: log p(z) = log k + k t - exp(k t) - log z. Draws are kept within the positive numbers.
     """
@@ -63,7 +63,7 @@ class LogWeibull(Distribution):
 
     def __init__(self, log_concentration: Tensor, log_scale: Tensor) -> None:
         self.log_concentration, self.log_scale = log_concentration, log_scale
-        super().__init__(torch.broadcast_shapes(log_concentration.shape, log_scale.shape), validate_args=False)
+        super().__init__(log_scale.shape, validate_args=False)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LogWeibull:
         """Return the distribution with another batch shape, as torch does."""
