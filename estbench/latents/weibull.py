@@ -55,7 +55,7 @@ class WeibullLatents(Latents):
 class LogWeibull(Distribution):
     """A Weibull distribution from the logarithms of its parameters, both of one shape, without checks of them.
 
-    With t = log z - log scale: log p(z) = log k + k t - exp(k t) - log z. Draws are kept within the positive numbers.
+    With t = log z - log scale: log p(z) = log k + k t - exp(k t) - log z. Draws stay positive and finite.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012  (as torch's own)
@@ -77,9 +77,9 @@ class LogWeibull(Distribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         """Return samples, (*sample_shape, *batch_shape), differentiable in the parameters."""
         like = self.log_scale.new_empty(*sample_shape, *self.batch_shape)
-        tiny = torch.finfo(like.dtype).tiny
+        tiny, largest = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).max
         log_y = like.exponential_().clamp(min=tiny).log()
-        return (self.log_scale + log_y * (-self.log_concentration).exp()).exp().clamp(min=tiny)
+        return (self.log_scale + log_y * (-self.log_concentration).exp()).exp().clamp(tiny, largest)
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         """Return samples, (*sample_shape, *batch_shape), without a gradient."""
