@@ -48,7 +48,6 @@ class Lax(Estimator):
     supports = frozenset({"reparameterized"})
     unbiased = True
     needs_differentiable_f = False
-    variants = ("lax[num_samples=3]",)
 
     class Options(BaseOptions):
         """Options of ``lax``."""
