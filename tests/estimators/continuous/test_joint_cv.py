@@ -95,14 +95,14 @@ def test_of_both_kinds_too_because_it_differs_from_that_by_the_noise_alone(regre
 
 
 def statistics(problem, estimator, x):
-    table = measure.probe(problem, estimator, x, replicates=40, seed=1).table
+    table = measure.probe(problem, estimator, x, replicates=30, seed=1).table
     table = table[table["space"] == "weights"].set_index("statistic")["value"]
     return float(table["variance"]), float(table["data_variance"])
 
 
 def test_each_takes_away_its_own_kind_of_noise(regression, windows, tables):
-    """On 30 windows: a tenth of the noise of the draws, or of the minibatches, or of both is left at most."""
-    x = windows[::19]
+    """On 16 windows: a tenth of the noise of the draws, or of the minibatches, or of both is left at most."""
+    x = windows[::36]
     noise, data = statistics(regression, estimators.create("reparam"), x)
     left = {variant: statistics(regression, estimator, x) for variant, estimator in tables.items()}
     shares = {variant: (n / noise, d / data) for variant, (n, d) in left.items()}
