@@ -101,17 +101,17 @@ def statistics(problem, estimator, x):
 
 
 def test_each_takes_away_its_own_kind_of_noise(regression, windows, tables):
-    """On 16 windows: a tenth of the noise of the draws, or of the minibatches, or of both is left at most."""
+    """On 16 windows: a fifth of the noise of the draws, or of the minibatches, or of both is left at most."""
     x = windows[::36]
     noise, data = statistics(regression, estimators.create("reparam"), x)
     left = {variant: statistics(regression, estimator, x) for variant, estimator in tables.items()}
     shares = {variant: (n / noise, d / data) for variant, (n, d) in left.items()}
-    assert shares["joint-cv"][0] < 0.1
-    assert shares["joint-cv"][1] < 0.1
-    assert shares["joint-cv[removes=noise]"][0] < 0.1
+    assert shares["joint-cv"][0] < 0.2
+    assert shares["joint-cv"][1] < 0.2
+    assert shares["joint-cv[removes=noise]"][0] < 0.2
     assert 0.8 < shares["joint-cv[removes=noise]"][1] < 1.25
     assert 0.99 < shares["joint-cv[removes=data]"][0] < 1.01
-    assert shares["joint-cv[removes=data]"][1] < 0.1
+    assert shares["joint-cv[removes=data]"][1] < 0.2
 
 
 @pytest.mark.parametrize("variant", ["joint-cv", "joint-cv[removes=data]"])
