@@ -22,15 +22,14 @@ class MeasureValued(Estimator):
     One latent at a time; the others are drawn once from q and shared by both phases, without which the variance would
     not be small. f is evaluated for each latent: the cost grows with D, unlike that of other estimators.
 
-    | latents | phases, with respect to | c | q+ | q- |
-    | --- | --- | --- | --- | --- |
-    | normal | mu | 1 / (sqrt(2 pi) s) | mu + s W, W ~ Weibull(sqrt 2, 2) | mu - s W |
-    | normal | log s | 1 | mu + s M, M double-sided Maxwell | q |
-    | Poisson | log rate | rate | z + 1, z ~ q | q |
-    | gamma | log rate | -a | Gamma(a + 1, b) | q |
-    | gamma | log a | a^2 psi'(a) | B Gamma(a + 1, b) | B Gamma(a, b) |
-    | Weibull | log s | k | s Y^(1/k), Y ~ Gamma(2, 1) | q |
-    | Weibull | log k | -1 | s Y^(1/k), Y of density (Y - 1) log Y exp(-Y) | q |
+                              c                      q+                                       q-
+        normal    mu          1 / (sqrt(2 pi) s)     mu + s W, W ~ Weibull(sqrt 2, 2)         mu - s W
+                  log s       1                      mu + s M, M double-sided Maxwell         q
+        Poisson   log rate    rate                   z + 1, z ~ q                             q
+        gamma     log b       -a                     Gamma(a + 1, b)                          q
+                  log a       a^2 psi'(a)            B Gamma(a + 1, b)                        B Gamma(a, b)
+        Weibull   log s       k                      s Y^(1/k), Y ~ Gamma(2, 1)               q
+                  log k       -1                     s Y^(1/k), Y ~ (Y - 1) log Y exp(-Y)     q
 
     For gamma latents, a is the concentration and b the rate; B ~ Beta(a + K, 1) with P(K = k) = (a + k)^-2 / psi'(a).
     Those of the concentrations are derived here, not taken from the paper.
