@@ -38,7 +38,7 @@ def families(supports: AbstractSet[str]) -> frozenset[str]:
     """Return the families of ``FAMILIES`` that an estimator with such ``supports`` is for, and ``LAYERS``."""
     if ANY in supports:
         return frozenset(FAMILIES)
-    differentiable = {"normal", "full-normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
+    differentiable = {"normal", "full-normal", "weibull"} | IMPLICIT if REPARAMETERIZED in supports else set()
     return frozenset(supports & {*FAMILIES, LAYERS}) | differentiable
 
 

@@ -11,6 +11,8 @@ from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, G
 from estbench.latents.layers import TwoNormalLayers
 from estbench.latents.normal import NormalLatents
 from estbench.latents.paths import at_own_noise
+from estbench.latents.poisson import PoissonLatents
+from estbench.latents.weibull import WeibullLatents
 
 __all__ = [
     "FAMILY_NAMES",
@@ -24,8 +26,10 @@ __all__ = [
     "Latents",
     "NormalLatents",
     "OneHot",
+    "PoissonLatents",
     "StudentTLatents",
     "TwoNormalLayers",
+    "WeibullLatents",
     "at_own_noise",
     "closed_form_kl",
     "frozen",

@@ -8,7 +8,7 @@ from estbench.problems.constructors import family_objective, joint_objective
 from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
 from estbench.problems.linear_layers import LinearLayers
 from estbench.problems.networks import Sizes, register_network
-from estbench.problems.objective import Objective
+from estbench.problems.objective import DataIndex, Objective
 from estbench.problems.parts import (
     Likelihood,
     Posterior,
@@ -26,6 +26,7 @@ for _module in iter_modules(__path__, f"{__name__}."):
 __all__ = [
     "PARTS",
     "PROBLEMS",
+    "DataIndex",
     "Likelihood",
     "LinearLayers",
     "Objective",

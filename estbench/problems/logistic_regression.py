@@ -16,7 +16,7 @@ from estbench.datasets import Dataset
 from estbench.datasets.tabular import load_table
 from estbench.latents import NormalLatents
 from estbench.options import BaseOptions
-from estbench.problems.objective import Objective
+from estbench.problems.objective import DataIndex, Objective
 from estbench.problems.problem import Problem, register
 
 # Trapezoidal rule for an expectation under N(0, 1). Its error falls as exp(-2 pi d / step), where d is the distance of
@@ -95,8 +95,12 @@ class LogisticRegression(Problem):
         return {"loc": self.loc.expand(len(x), -1), "log_scale": self.log_scale.expand(len(x), -1)}
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
-        """Return L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D)."""
+        """Return L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D).
+
+        Every training example begins with another row, which is its ``data_index``.
+        """
         rows = x.long()
+        whole = x.shape[1] == len(self.signs)
         signed = self.signs[rows].unsqueeze(-1) * self.features[rows]  # (B, M, D): y_n x_n
         factor = len(self.signs) / x.shape[1]
         standard = {name: torch.zeros_like(value) for name, value in params.items()}
@@ -117,6 +121,7 @@ class LogisticRegression(Problem):
             lambda: self.family.family(standard),
             kl=lambda: self.family.kl(params, standard),
             expectation=expectation,
+            data_index=None if whole else DataIndex(rows[:, 0], len(self.signs)),
         )
 
 
