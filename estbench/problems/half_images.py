@@ -121,6 +121,11 @@ class HalfImages(Problem):
         """Draw the pixels of whole images, (B, X) to (B, X)."""
         return binarised(intensities, generator)
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether ``observe`` is the one above."""
+        return type(self).observe is HalfImages.observe
+
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of p(h|x) from the upper halves of images, (B, X) to (B, D), or (B, D, C)."""
         return self.family.split(self.encoder(self._halves(x)[0]))
