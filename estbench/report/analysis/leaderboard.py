@@ -158,9 +158,8 @@ def _find_variances(frames: Frames, problem: str) -> tuple[str, dict[str, Interv
 
 
 def _find_seconds(frames: Frames, problem: str) -> dict[str, Interval]:
-    """Return the ratio of seconds per step to the reference in the same rounds."""
-    timed = frames.timings
-    timed = timed[timed["problem"] == problem]
+    """Return the ratio of seconds per step to the reference in the same rounds, all of one place."""
+    timed = frames.timings_of_one_place(problem)
     ratios = timed["seconds_per_step"] / timed["reference_seconds_per_step"]
     return {
         str(label): log_t_interval(values.dropna())
