@@ -13,6 +13,7 @@ from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, EstbenchWarnin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from os import PathLike
 
     from estbench.guarded import GuardedPath
     from estbench.report.analysis import Analysis
@@ -51,7 +52,8 @@ def build(
     source: str | Path | Results | Analysis,
     formats: Iterable[str] | None = None,
     *,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
+    figures: bool = True,
     refresh: int | None = None,
     width: float | None = None,
     warn: Callable[[str], object] | None = None,
@@ -72,6 +74,8 @@ def build(
         Which of html, csv, md, tex, svg, png and pdf to write; all if not given. Without html the folder is returned.
     out
         Another folder to write into; nothing that is there is removed.
+    figures
+        Whether there are figures, which take most of the time; without them the page has all tables.
     refresh
         The page loads itself again after so many seconds, for a run that goes on.
     width
@@ -105,8 +109,9 @@ def build(
     lost: list[Lost] = []
     tables = all_tables(analysis, lost)
     drawn = wanted - WRITTEN - {"html"}
-    figures = all_figures(analysis, lost=lost) if "html" in wanted or (drawn and width is None) else []
-    of_files = figures if width is None else all_figures(analysis, width, lost) if drawn else []
+    drawn = drawn if figures else frozenset()
+    shown = all_figures(analysis, lost=lost) if figures and ("html" in wanted or (drawn and width is None)) else []
+    of_files = shown if width is None else all_figures(analysis, width, lost) if drawn else []
     for message in dict.fromkeys(each.message for each in lost):
         if warn is None:
             warnings.warn(message, EstbenchWarning, stacklevel=2)
@@ -118,7 +123,7 @@ def build(
     for figure in of_files:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
-        content = encoded(render(analysis, tables, figures, [*dict.fromkeys(lost)]))
+        content = encoded(render(analysis, tables, shown, [*dict.fromkeys(lost)]))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()

@@ -189,9 +189,10 @@ class Frames:
 
     @cached_property
     def planned(self) -> dict[str, Any]:
-        """The resolved experiment, and the key of every planned cell by its folder."""
+        """The resolved experiment, the key of every planned cell by its folder, and the card of every problem."""
         cells = {cell["folder"]: cell["key"] for cell in self.results.plan["cells"]}
-        return {"experiment": self.results.plan["experiment"], "cells": cells}
+        cards = {cell["problem"]["label"]: cell["problem"].get("card", "") for cell in self.results.plan["cells"]}
+        return {"experiment": self.results.plan["experiment"], "cells": cells, "cards": cards}
 
     def place(self, folder: str) -> TimingPlace:
         """Return where a cell was timed."""

@@ -1,4 +1,4 @@
-"""Where the runs of a report came from: folder or archive, code, versions, machine, and certificates of their source."""
+"""Where the runs of a report came from: folder or archive, code, versions, machine, certificates of their source."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ class Origin(NamedTuple):
 
 
 def name_sources(frames: Frames) -> dict[Path, str]:
-    """Return the name of each folder or archive: its last part, or its path if two have the same last part."""
+    """Return the name of each folder or archive: as many parts of its path, from the last, as tell them apart."""
     paths = list(dict.fromkeys((frames.results.path, *frames.results.others)))
-    counts = Counter(path.name for path in paths)
-    return {
-        path: shortened(visible(path.name if path.name and counts[path.name] == 1 else str(path)), LONGEST_NAME)
-        for path in paths
-    }
+    names: dict[Path, str] = {}
+    for count in range(1, max(len(path.parts) for path in paths) + 1):
+        ends = {path: "/".join(path.parts[-count:]) or str(path) for path in paths if path not in names}
+        taken = Counter(ends.values())
+        names |= {path: end for path, end in ends.items() if taken[end] == 1}
+    return {path: shortened(visible(names.get(path, str(path))), LONGEST_NAME) for path in paths}
 
 
 def find_origins(frames: Frames) -> list[Origin]:
@@ -95,11 +96,12 @@ def describe_origins(origins: list[Origin]) -> list[str]:
     if len(runs) < 2:
         return []
     listed = format_list([f"{name} ({count_noun(count, 'run')})" for name, count in runs.items()])
-    return [
+    line = (
         f"These runs came from {len(runs)} sources: {listed}. Their bounds and variances are compared; seconds are only"
         " compared where one machine took both. Below, under Environment: code, versions, machine and certificates of"
         " each source."
-    ]
+    )
+    return [line]
 
 
 def _read_certificates(path: Path) -> list[Any]:

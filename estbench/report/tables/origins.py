@@ -23,15 +23,18 @@ def origins(analysis: Analysis) -> Table:
     found = analysis.origins
     rows = found if len(found) > 1 or any(origin.digest for origin in found) else []
     caption = (
-        "A run that several of them hold counts once, for the first. Bounds, variances and evaluations of different rows are compared; seconds are compared within one machine "
-        "only. Certificates are for the source that made the runs of the row. Those that came with a folder or an "
-        "archive are a stranger's word until `estbench check` has passed here."
+        "A run that several of them hold counts once, for the first. Bounds, variances and evaluations of different "
+        "rows are compared; seconds are compared within one machine only. Certificates are for the source that made "
+        "the runs of the row. Those that came with a folder or an archive are a stranger's word until `estbench check` "
+        "has passed here."
     )
     return build_table("origins", "Where the runs came from", caption, FIELDS, rows, short_caption="Sources of runs.")
 
 
 def _fact(name: str, title: str, write: Any = str) -> Field[Origin]:
-    return Field(name, title, lambda row: row.environment.get(name, ""), lambda value: write(value) or NOTHING, text=True)
+    return Field(
+        name, title, lambda row: row.environment.get(name, ""), lambda value: write(value) or NOTHING, text=True
+    )
 
 
 def _write_commit(row: Origin) -> Entry:
@@ -47,9 +50,7 @@ def _write_certificates(row: Origin) -> Entry:
 
 FIELDS: list[Field[Origin]] = [
     Field("source", "folder or archive", head=True, short="source"),
-    Field(
-        "sha256", "SHA-256", lambda row: row.digest, entry=lambda row: row.digest[:DIGITS] or NOTHING, text=True
-    ),
+    Field("sha256", "SHA-256", lambda row: row.digest, entry=lambda row: row.digest[:DIGITS] or NOTHING, text=True),
     Field("runs", "runs", short="runs", keep=True),
     Field("estimators", "estimators", lambda row: ", ".join(row.estimators), text=True, short="estimators", keep=True),
     Field("commit", "commit", lambda row: row.environment.get("commit", ""), entry=_write_commit, text=True, keep=True),

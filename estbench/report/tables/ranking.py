@@ -15,7 +15,6 @@ from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval
 
-
 # Columns that are left out if they are empty.
 OPTIONAL = {"remarks", "sources"}
 
