@@ -6,3 +6,5 @@ cd "$(dirname "$0")"
 
 rm -rf _build
 python -m sphinx -W --keep-going -n -b html -d _build/doctrees . _build/html "$@"
+# The board: the committed results, whose pages are ours, and the archives that others contributed, which are data only.
+python -m estbench site ../results ../contributed --trust-pages ../results -o _build/html/board --jobs 2

@@ -14,8 +14,11 @@ from estbench.cli.options import plugin_option
 @click.option("--no-figures", is_flag=True, help="Reports with tables only: several times faster and smaller.")
 @click.option(
     "--trust-pages",
-    is_flag=True,
-    help="Of a folder without records, publish report.html as it is. It may hold anything: for folders of your own.",
+    multiple=True,
+    type=click.Path(),
+    metavar="DIR",
+    help="Where records are gone, publish the report.html of DIR as it is. It may hold anything: for folders of your "
+    "own, among those that are named. May be repeated.",
 )
 @click.option(
     "--jobs",
@@ -25,6 +28,7 @@ from estbench.cli.options import plugin_option
     metavar="N",
     help="So many experiments at a time, in processes of their own.",
 )
+@click.option("--strict", is_flag=True, help="End with exit code 1 if anything was left out.")
 @click.option("--open", "open_page", is_flag=True, help="Open the first page in a browser.")
 @plugin_option
 def command(
@@ -33,11 +37,12 @@ def command(
     name: str,
     jobs: int,
     plugins: tuple[str, ...],
+    trust_pages: tuple[str, ...],
     *,
     no_figures: bool,
-    trust_pages: bool,
+    strict: bool,
     open_page: bool,
-) -> None:
+) -> int:
     """Write a site of static pages over many experiments, from archives, results folders, or folders of these.
 
     Its first page lists the experiments by problem card, with their answers and the rank of every estimator.
@@ -63,3 +68,4 @@ def command(
         from estbench.cli.report import open_in_browser
 
         open_in_browser(site.page)
+    return 1 if strict and site.skipped else 0

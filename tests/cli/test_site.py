@@ -24,6 +24,7 @@ def results(here):
 def test_a_site_has_every_experiment_and_names_what_it_lacks(estbench, results):
     assert estbench("pack", "results/b", "-o", "results/b.zip").code == 0
     code, said, errors = estbench("site", "results/a", "results/b.zip", "results/c", "-o", "site", "--no-figures")
+    assert estbench("site", "results", "-o", "other", "--no-figures", "--strict").code == 1
     assert (code, said) == (0, "site of 2 experiments: site/index.html\n")
     assert errors.startswith("Warning: left out: c: cannot read")
     page = (results / "site" / "index.html").read_text(encoding="utf-8")

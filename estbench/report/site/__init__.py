@@ -71,7 +71,7 @@ def build_site(
     *,
     name: str = "Results",
     figures: bool = True,
-    trust_pages: bool = False,
+    trust_pages: Sequence[str | Path] = (),
     jobs: int = 1,
 ) -> Site:
     """Write a site of static pages about every experiment in some folders and archives.
@@ -91,7 +91,7 @@ def build_site(
     figures
         Whether reports have figures, which take most of the time and room.
     trust_pages
-        Of a folder without records, publish the page of its report as it is. It may hold anything.
+        Those of ``paths`` whose reports without records have their page published as it is. It may hold anything.
     jobs
         So many experiments at a time, in processes of their own.
 
@@ -123,7 +123,7 @@ def build_site(
     try:
         with replaced(out) as folder:
             groups, unread = group_by_experiment(found.experiments)
-            tasks = plan_tasks(groups, folder, figures=figures, trust_pages=trust_pages)
+            tasks = plan_tasks(groups, folder, figures=figures, trusted=trust_pages)
             made = list(make_all(tasks, jobs))
             entries = [each.entry for each in made if each.entry is not None]
             skipped = [*found.skipped, *unread, *(path for each in made for path in each.skipped)]

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from estbench.errors import EstbenchError
@@ -42,7 +43,7 @@ class Task:
     slug: str
     folder: GuardedPath
     figures: bool
-    trust_pages: bool
+    trusted: bool
 
 
 class Made(NamedTuple):
@@ -71,15 +72,16 @@ def group_by_experiment(paths: Sequence[GuardedPath]) -> tuple[list[list[Guarded
 
 
 def plan_tasks(
-    groups: Sequence[Sequence[GuardedPath]], folder: GuardedPath, *, figures: bool, trust_pages: bool
+    groups: Sequence[Sequence[GuardedPath]], folder: GuardedPath, *, figures: bool, trusted: Sequence[str | Path]
 ) -> list[Task]:
-    """Return what is to be made, each with an address of its own."""
+    """Return what is to be made, each with an address of its own; pages of reports are copied below ``trusted``."""
+    roots = {Path(path).resolve() for path in trusted}
     slugs = SlugBook()
     tasks = []
     for paths in groups:
         name = name_place(paths[0]).removesuffix(".zip")
         slug = slugs.take(name.removesuffix("/records"))
-        tasks.append(Task(tuple(paths), slug, folder / "experiments" / slug, figures, trust_pages))
+        tasks.append(Task(tuple(paths), slug, folder / "experiments" / slug, figures, paths[0].root.resolve() in roots))
     return tasks
 
 
@@ -146,7 +148,7 @@ def _write_page(analysis: Analysis, task: Task) -> None:
 def _copy_page(task: Task) -> str:
     """Copy the page of a report without records, if that was asked for, and return its address; else ""."""
     page = task.paths[0] / "report" / REPORT
-    if not task.trust_pages or not page.is_file():
+    if not task.trusted or not page.is_file():
         return ""
     task.folder.mkdir()
     (task.folder / REPORT).write_bytes(page.read_bytes(TEXT_BYTES).replace(HEADER, WAY_BACK, 1))

@@ -330,7 +330,7 @@ def test_the_page_of_a_report_is_only_published_when_it_is_trusted(root):
     assert not (site.page.parent / "experiments" / "ends").exists()
     assert "There is no page of this experiment" in read(site.page)
     assert EVIL not in read(site.page)
-    site = make(root, trust_pages=True)
+    site = make(root, trust_pages=[root])
     assert EVIL in read(site.page.parent / "experiments" / "ends" / "report.html")
     assert "There is no page of this experiment" not in read(site.page)
 
