@@ -119,7 +119,7 @@ def build(
             warn(message)
     files: dict[str, bytes] = {}
     for table in tables:
-        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
+        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files(wanted).items()}
     for figure in of_files:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:

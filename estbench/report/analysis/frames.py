@@ -267,22 +267,6 @@ class Frames:
         """The same; for several folders, with the latest session on every machine."""
         return _latest(self._as_trained, ["problem", "estimator", "machine"]) if self.results.others else self.timings
 
-    @once
-    def timings_of_one_place(self, problem: str) -> pd.DataFrame:
-        """Return the timed rounds of a problem in the place that timed most of its estimators; of two, the latest.
-
-        Not even ratios to the same reference are comparable between places: what a machine does fast differs.
-        """
-        frame = self.timings_by_machine
-        frame = frame[frame["problem"] == problem]
-        places = frame.groupby([*TimingPlace._fields], dropna=False, sort=True).agg(
-            estimators=("estimator", "nunique"), session=("session", "max")
-        )
-        if len(places) < 2:
-            return frame
-        chosen = places.sort_values(["estimators", "session"], kind="stable").index[-1]
-        return frame[[key == chosen for key in frame[[*TimingPlace._fields]].itertuples(index=False, name=None)]]
-
     @cached_property
     def timings_by_size(self) -> pd.DataFrame:
         """The latest session of each estimator at each size of minibatches, in each mode; empty if there is one only.

@@ -51,9 +51,9 @@ def _write_certificates(row: Origin) -> Entry:
 FIELDS: list[Field[Origin]] = [
     Field("source", "folder or archive", head=True, short="source"),
     Field("sha256", "SHA-256", lambda row: row.digest, entry=lambda row: row.digest[:DIGITS] or NOTHING, text=True),
-    Field("runs", "runs", short="runs", keep=True),
-    Field("estimators", "estimators", lambda row: ", ".join(row.estimators), text=True, short="estimators", keep=True),
-    Field("commit", "commit", lambda row: row.environment.get("commit", ""), entry=_write_commit, text=True, keep=True),
+    Field("runs", "runs", best="high", short="runs"),
+    Field("estimators", "estimators", lambda row: ", ".join(row.estimators), text=True, short="estimators"),
+    Field("commit", "commit", lambda row: row.environment.get("commit", ""), entry=_write_commit, text=True),
     Field("uncommitted", value=lambda row: row.environment.get("uncommitted", "")),
     _fact("estbench", "estbench"),
     _fact("torch", "torch"),
@@ -66,6 +66,5 @@ FIELDS: list[Field[Origin]] = [
         entry=_write_certificates,
         text=True,
         short="certificates",
-        keep=True,
     ),
 ]
