@@ -335,8 +335,8 @@ def values_by_seed(frame: pd.DataFrame, **where: Any) -> pd.Series[float]:
     """
     for column, value in where.items():
         frame = frame[frame[column] == value]
-    values: pd.Series[float] = frame.set_index("pair" if "pair" in frame else "seed")["value"].astype(float)
-    return values
+    pair = "pair" if "pair" in frame else "seed"
+    return pd.Series(frame["value"].to_numpy(float), index=pd.Index(frame[pair], name=pair), name="value")
 
 
 def describe_trajectory(trajectory: str, checkpoint: str = "checkpoint") -> str:
