@@ -16,7 +16,7 @@ def first(tmp_path_factory):
     root = tmp_path_factory.mktemp("browser") / "results"
     problems = [f"vae[dataset=mnist,hidden=[200],importance_samples={K}]" for K in (5, 50)]
     write_results(root / "several", ["reparam", "stl", "reinforce"], 3, problems=problems, replicates=0)
-    write_results(root / "one", ["reparam"], 1, replicates=0, rounds=0)
+    write_results(root / "one", ["reparam"], 1, name="alone", replicates=0, rounds=0)
     return build_site([root], root.with_name("site"), figures=False).page
 
 

@@ -229,11 +229,16 @@ class Frames:
     @once
     def curves(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
         """Return the finite values of one bound, with the status and folder of their cell."""
+        frame = self._recorded(split)
+        frame = frame[(frame["metric"] == metric) & np.isfinite(frame["value"].astype(float))]
+        return frame.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
+
+    @once
+    def _recorded(self, split: str) -> pd.DataFrame:
+        """Return all curves of a split, with what is known of their cells: to add it takes the most time."""
         frame = self.results.curves
-        frame = frame[(frame["metric"] == metric) & (frame["split"] == split)]
-        frame = frame[np.isfinite(frame["value"].astype(float))]
-        merged = frame.merge(self.cells[[*RUN, "pair", "status", "folder"]], on=RUN, how="left")
-        return merged.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
+        frame = frame[frame["split"] == split]
+        return frame.merge(self.cells[[*RUN, "pair", "status", "folder"]], on=RUN, how="left")
 
     @once
     def final_values(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
@@ -242,10 +247,8 @@ class Frames:
         A finished cell whose last value is not finite is left out: an earlier value never replaces the last one.
         """
         finals = self.curves(metric, split).groupby(RUN, sort=False).tail(1)
-        recorded = self.results.curves[
-            (self.results.curves["metric"] == metric) & (self.results.curves["split"] == split)
-        ]
-        ends = recorded.groupby(RUN)["step"].max().rename("end").reset_index()
+        recorded = self._recorded(split)
+        ends = recorded[recorded["metric"] == metric].groupby(RUN)["step"].max().rename("end").reset_index()
         finals = finals.merge(ends, on=RUN, how="left")
         whole = (finals["status"] != Status.DONE) | (finals["step"] == finals["end"])
         return finals[whole].drop(columns="end").reset_index(drop=True)
