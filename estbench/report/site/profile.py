@@ -93,7 +93,9 @@ def draw_profile(profile: Profile) -> RenderedFigure | None:
                 x = np.concatenate([[NEAREST / 2], np.maximum(reached, NEAREST), [right]])
                 nudge = 0.004 * (at - (len(gaps) - 1) / 2)
                 y = np.concatenate([[0.0], shares, [len(reached) / len(values)]]) + nudge
-                axes.step(x, y, where="post", color=styles[label].colour, linestyle=styles[label].linestyle)
+                style = styles[label]
+                axes.step(x, y, where="post", color=style.colour, linestyle=style.linestyle)
+                axes.plot(x[1:-1], y[1:-1], style.marker, color=style.colour, markersize=3.5)
             axes.set(xscale="log", xlim=(NEAREST * 0.9, right), ylim=(-0.03, 1.05), title=TITLES[currency])
             axes.set_xlabel("nats behind the best")
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
