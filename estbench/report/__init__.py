@@ -89,7 +89,7 @@ def build(
     EstbenchError
         If a format is unknown, the width is not between 3 and 20 inches, or the folder cannot be written.
     """
-    from estbench.guarded import GuardedPath  # noqa: PLC0415
+    from estbench.guarded import guarded  # noqa: PLC0415
     from estbench.report.analysis import Analysis  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, as_width, chosen  # noqa: PLC0415
@@ -128,7 +128,7 @@ def build(
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()
     files["experiment.json"] = (json.dumps(analysis.whole.planned, indent=2) + "\n").encode()
-    folder = report_folder(analysis.path) if out is None else GuardedPath(out)
+    folder = report_folder(analysis.path) if out is None else guarded(out)
     try:
         write_files(folder, files)
         if out is None:
