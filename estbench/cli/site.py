@@ -60,7 +60,15 @@ def command(
 
     for plugin in plugins:
         load_plugin(plugin)
-    site = build_site(paths, out, name=name, figures=not no_figures, trust_pages=trust_pages, jobs=jobs)
+    site = build_site(
+        paths,
+        out,
+        name=name,
+        figures=not no_figures,
+        trust_pages=trust_pages,
+        jobs=jobs,
+        plugins=plugins,
+    )
     for path, reason in site.skipped:
         warn(f"left out: {path}: {reason}")
     say(f"site of {count_noun(len(site.entries), 'experiment')}: {site.page}")

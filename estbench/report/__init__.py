@@ -13,7 +13,6 @@ from estbench.errors import FAULTS_OF_THE_MACHINE, EstbenchError, EstbenchWarnin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from os import PathLike
 
     from estbench.guarded import GuardedPath
     from estbench.report.analysis import Analysis
@@ -52,7 +51,7 @@ def build(
     source: str | Path | Results | Analysis,
     formats: Iterable[str] | None = None,
     *,
-    out: str | PathLike[str] | None = None,
+    out: str | Path | None = None,
     figures: bool = True,
     refresh: int | None = None,
     width: float | None = None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import webbrowser
 
 import pytest
@@ -54,3 +56,26 @@ def test_misuse_is_one_line(refused, results, arguments, said):
     arguments = arguments if "-o" in arguments else [*arguments, "-o", "site"]
     assert said in refused("site", *arguments)
     assert not (results / "site").exists()
+
+
+PLUGIN = """
+from estbench.report import ESTIMATOR, Field, build_table, register_table
+
+
+@register_table(section="completion")
+def steps_of_mine(analysis):
+    rows = analysis.cells.to_dict("records")
+    return build_table("steps_of_mine", "Steps of mine", "", [ESTIMATOR, Field("step", "steps", write=str)], rows)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_plugin_adds_a_table_in_every_process(results, jobs):
+    """In a process of its own, whose registry nobody else sees."""
+    (results / "mine.py").write_text(PLUGIN, encoding="utf-8")
+    arguments = ["site", "results", "-o", "site", "--no-figures", "--plugin", "mine.py", "--jobs", jobs]
+    subprocess.run([sys.executable, "-m", "estbench", *arguments], cwd=results, check=True, timeout=120)
+    for name in ("a", "b"):
+        page = results / "site" / "experiments" / name / "report.html"
+        assert "Steps of mine" in page.read_text(encoding="utf-8")

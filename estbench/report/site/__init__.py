@@ -73,6 +73,7 @@ def build_site(
     figures: bool = True,
     trust_pages: Sequence[str | Path] = (),
     jobs: int = 1,
+    plugins: Sequence[str] = (),
 ) -> Site:
     """Write a site of static pages about every experiment in some folders and archives.
 
@@ -93,7 +94,9 @@ def build_site(
     trust_pages
         Those of ``paths`` whose reports without records have their page published as it is. It may hold anything.
     jobs
-        So many experiments at a time, in processes of their own.
+        So many experiments at a time, in processes of their own, which load the ``plugins``.
+    plugins
+        Files with tables and figures for the reports, which this process has loaded.
 
     Raises
     ------
@@ -124,7 +127,7 @@ def build_site(
         with replaced(out) as folder:
             groups, unread = group_by_experiment(found.experiments)
             tasks = plan_tasks(groups, folder, figures=figures, trusted=trust_pages)
-            made = list(make_all(tasks, jobs))
+            made = list(make_all(tasks, jobs, plugins))
             entries = [each.entry for each in made if each.entry is not None]
             skipped = [*found.skipped, *unread, *(path for each in made for path in each.skipped)]
             claims = _read_claims(found.reproductions, skipped)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from estbench.errors import EstbenchError
 from estbench.guarded import GuardedPath
 from estbench.limits import TEXT_BYTES
+from estbench.plugins import load_plugin
 from estbench.processes import end_with_parent, started_without_script
 from estbench.report import build
 from estbench.report.analysis import Analysis
@@ -85,14 +86,24 @@ def plan_tasks(
     return tasks
 
 
-def make_all(tasks: Sequence[Task], jobs: int) -> Iterator[Made]:
-    """Make experiments in their order; with several ``jobs``, so many at a time in processes of their own."""
+def make_all(tasks: Sequence[Task], jobs: int, plugins: Sequence[str] = ()) -> Iterator[Made]:
+    """Make experiments in their order; with several ``jobs``, so many at a time in processes of their own.
+
+    Each process loads the ``plugins``.
+    """
     if jobs < 2 or len(tasks) < 2:
         yield from map(make, tasks)
         return
     spawn = multiprocessing.get_context("spawn")
-    with started_without_script(WORKER), ProcessPoolExecutor(min(jobs, len(tasks)), spawn, end_with_parent) as pool:
+    workers = ProcessPoolExecutor(min(jobs, len(tasks)), spawn, _start_worker, (tuple(plugins),))
+    with started_without_script(WORKER), workers as pool:
         yield from pool.map(make, tasks)
+
+
+def _start_worker(plugins: tuple[str, ...]) -> None:
+    end_with_parent()
+    for plugin in plugins:
+        load_plugin(plugin)
 
 
 def make(task: Task) -> Made:
@@ -140,7 +151,8 @@ def _merge(paths: Sequence[GuardedPath], skipped: list[tuple[GuardedPath, str]])
 
 
 def _write_page(analysis: Analysis, task: Task) -> None:
-    build(analysis, ["html"], out=task.folder, figures=task.figures, warn=lambda _message: None)
+    folder: Any = task.folder  # a guarded path stays one
+    build(analysis, ["html"], out=folder, figures=task.figures, warn=lambda _message: None)
     page = task.folder / REPORT
     page.write_bytes(page.read_bytes().replace(HEADER, WAY_BACK, 1))
 
