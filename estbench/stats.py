@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ from scipy.special import stdtr, stdtrit
 CONFIDENCE = 0.95
 # With fewer than three values, a t interval is useless: no interval is given, and the report says so.
 FEWEST_FOR_AN_INTERVAL = 3
+# The exponential of a larger number is no float.
+LARGEST_LOG = math.log(sys.float_info.max)
 
 
 class Interval(NamedTuple):
@@ -21,6 +24,11 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+
+    def exponential(self) -> Interval:
+        """Return the interval of the exponential of what this one is of: a ratio from its logarithm."""
+        value, low, high = (math.inf if x > LARGEST_LOG else math.exp(x) for x in (self.value, self.low, self.high))
+        return Interval(value, low, high, self.n)
 
     def excludes(self, none: float) -> bool:
         """Whether there is an interval, and it does not contain ``none``, the value of "no difference"."""
@@ -32,6 +40,38 @@ class Claim(NamedTuple):
 
     interval: Interval
     p: float
+
+
+class MeanEstimate(NamedTuple):
+    """The estimate of a mean, or of a difference of two, with its standard error and its degrees of freedom.
+
+    ``n`` is the number of values, of two groups that of the smaller one. Error and degrees of freedom are NaN for fewer
+    than three values.
+    """
+
+    value: float
+    error: float
+    degrees_of_freedom: float
+    n: int
+
+    def interval(self) -> Interval:
+        """Return the t interval; its ends are NaN if there is none."""
+        if math.isnan(self.error):
+            return Interval(self.value, math.nan, math.nan, self.n)
+        half = t_quantile(self.degrees_of_freedom) * self.error
+        return Interval(self.value, self.value - half, self.value + half, self.n)
+
+    def p_value(self) -> float:
+        """Return the two-sided p-value of the t test that the mean is zero; NaN without an error."""
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return float(2 * stdtr(self.degrees_of_freedom, -abs(self.value) / self.error))
+
+    def p_below(self, bound: float) -> float:
+        """Return the one-sided p-value of the t test that the mean is at least ``bound``; NaN without an error."""
+        if self.error == 0:
+            return 0.0 if self.value < bound else 1.0
+        return float(stdtr(self.degrees_of_freedom, (self.value - bound) / self.error))
 
 
 def t_quantile(degrees_of_freedom: float) -> float:
@@ -66,7 +106,7 @@ def log_t_interval(values: ArrayLike) -> Interval:
     x = np.asarray(values, dtype=np.float64)
     if x.size and np.all(x > 0):
         logs = t_interval(np.log(x))
-        return Interval(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high), logs.n)
+        return logs.exponential()
     # Zero has no logarithm: the arithmetic mean, without an interval.
     return Interval(float(x.mean()) if x.size else math.nan, math.nan, math.nan, x.size)
 
@@ -92,15 +132,37 @@ def _pairs(ours: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.float64], 
     return first, second
 
 
-def t_p_value(values: ArrayLike) -> float:
-    """Return the two-sided p-value of the t test that the mean is zero; NaN for fewer than three values."""
+def mean_estimate(values: ArrayLike) -> MeanEstimate:
+    """Return the mean of independent values, with n - 1 degrees of freedom."""
     x = np.asarray(values, dtype=np.float64)
     if x.size < FEWEST_FOR_AN_INTERVAL:
-        return math.nan
-    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size)
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * stdtr(x.size - 1, -abs(mean) / error))
+        return MeanEstimate(float(x.mean()) if x.size else math.nan, math.nan, math.nan, x.size)
+    return MeanEstimate(float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size), x.size - 1, x.size)
+
+
+def difference_estimate(ours: ArrayLike, theirs: ArrayLike) -> MeanEstimate:
+    """Return the difference of the means of two independent groups of unequal variances (Welch, 1947).
+
+    The squared error is v_1 + v_2 with v_i = s_i^2 / n_i, and the degrees of freedom are
+    (v_1 + v_2)^2 / (v_1^2 / (n_1 - 1) + v_2^2 / (n_2 - 1)).
+
+    >>> difference_estimate([3.0, 4.0, 5.0], [1.0, 2.0, 3.0]).degrees_of_freedom
+    4.0
+    """
+    groups = [np.asarray(each, dtype=np.float64) for each in (ours, theirs)]
+    fewest = min(x.size for x in groups)
+    value = float(groups[0].mean() - groups[1].mean()) if fewest else math.nan
+    if fewest < FEWEST_FOR_AN_INTERVAL:
+        return MeanEstimate(value, math.nan, math.nan, fewest)
+    shares = [float(x.var(ddof=1)) / x.size for x in groups]
+    total = sum(shares)
+    parts = sum(share**2 / (x.size - 1) for share, x in zip(shares, groups, strict=True))
+    return MeanEstimate(value, math.sqrt(total), total**2 / parts if parts else float(fewest - 1), fewest)
+
+
+def t_p_value(values: ArrayLike) -> float:
+    """Return the two-sided p-value of the t test that the mean is zero; NaN for fewer than three values."""
+    return mean_estimate(values).p_value()
 
 
 def spanned_claim(low: ArrayLike, value: ArrayLike, high: ArrayLike) -> Claim:

@@ -10,9 +10,11 @@ import scipy.stats
 
 from estbench.stats import (
     Interval,
+    difference_estimate,
     holm,
     jackknife_interval,
     log_t_interval,
+    mean_estimate,
     normal_quantile,
     paired_difference,
     paired_ratio,
@@ -260,3 +262,34 @@ def test_holm_keeps_the_chance_of_any_false_claim(estimators, different):
         assert_share(wrong / EXPERIMENTS, 0.05)
     else:
         assert uncorrected > 1.5 * wrong  # the correction is needed, and does something
+
+
+def test_an_estimate_of_a_mean_has_the_tests_of_scipy():
+    x = np.random.default_rng(3).normal(0.4, 1.0, 7)
+    estimate = mean_estimate(x)
+    assert estimate.interval() == pytest.approx(t_interval(x))
+    assert estimate.p_value() == pytest.approx(scipy.stats.ttest_1samp(x, 0).pvalue)
+    assert estimate.p_below(0.9) == pytest.approx(scipy.stats.ttest_1samp(x, 0.9, alternative="less").pvalue)
+
+
+def test_a_difference_of_two_groups_is_welchs():
+    rng = np.random.default_rng(4)
+    ours, theirs = rng.normal(1.0, 3.0, 5), rng.normal(0.0, 0.5, 9)
+    estimate, expected = difference_estimate(ours, theirs), scipy.stats.ttest_ind(ours, theirs, equal_var=False)
+    assert estimate.p_value() == pytest.approx(expected.pvalue)
+    assert estimate.degrees_of_freedom == pytest.approx(expected.df)
+    low, high = expected.confidence_interval()
+    assert estimate.interval() == pytest.approx((ours.mean() - theirs.mean(), low, high, 5))
+    less = scipy.stats.ttest_ind(ours - 2.0, theirs, equal_var=False, alternative="less")
+    assert estimate.p_below(2.0) == pytest.approx(less.pvalue)
+
+
+def test_estimates_without_spread_or_with_too_few_values():
+    exact = mean_estimate([2.0, 2.0, 2.0])
+    assert (exact.p_value(), exact.p_below(3.0), exact.p_below(2.0)) == (0.0, 0.0, 1.0)
+    assert mean_estimate([0.0, 0.0, 0.0]).p_value() == 1.0
+    assert difference_estimate([2.0] * 3, [1.0] * 3).p_value() == 0.0
+    for few in (mean_estimate([]), mean_estimate([1.0, 2.0]), difference_estimate([1.0, 2.0], [1.0, 2.0, 3.0])):
+        assert math.isnan(few.p_value())
+        assert math.isnan(few.p_below(0.0))
+        assert math.isnan(few.interval().low)

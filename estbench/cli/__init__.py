@@ -20,6 +20,7 @@ COMMANDS = {
     "report": "rebuild tables, figures and report.html from the records only",
     "site": "write static pages over many experiments: which estimator leads on which problem",
     "compare": "two estimators side by side, with intervals and a verdict in words",
+    "diff": "two results of the same runs, of two commits for example: what changed beyond noise",
     "check": "test estimators: the certificate",
     "new": "write a new estimator, problem, dataset or metric and its test, to start from",
     "status": "planned, done, diverged, failed, missing: one line per run",

@@ -172,6 +172,11 @@ def print_json(data: Any) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def print_file(text: str) -> None:
+    """Print the text of a whole file, Markdown or CSV, as it is; nothing in it may steer a terminal."""
+    sys.stdout.write(visible(text, keep="\n"))
+
+
 def print_table(table: Table, order: Sequence[str] = (), *, group: str = "", elsewhere: str = "") -> None:
     """Print one of the report's tables.
 

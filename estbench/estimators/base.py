@@ -213,7 +213,7 @@ def register(name: str) -> Callable[[type[E]], type[E]]:
             raise EstbenchError(
                 f"estimator '{name}' declares supports = '{cls.supports}', a text; write a set: {{'{cls.supports}'}}"
             )
-        known = {requirements.ANY, requirements.REPARAMETERIZED, *requirements.FAMILIES}
+        known = {requirements.ANY, requirements.REPARAMETERIZED, requirements.LAYERS, *requirements.FAMILIES}
         if not cls.supports or not set(cls.supports) <= known:
             raise EstbenchError(
                 f"estimator '{name}' declares supports = {sorted(cls.supports)}; take of {', '.join(sorted(known))}"

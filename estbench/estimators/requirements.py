@@ -15,9 +15,10 @@ from estbench.latents.normal import UncheckedNormal
 from estbench.problems.objective import Objective
 from estbench.randomness import kept_random_state
 
-# A class may declare in ``supports``: one of these two, or families whose structure its formula uses.
+# A class may declare in ``supports``: one of these three, or families whose structure its formula uses.
 ANY = "any"  # samples of q and their density
 REPARAMETERIZED = "reparameterized"  # also a differentiable sample
+LAYERS = "layers"  # normal weights of linear layers, at whose pre-activations it acts
 FAMILIES: dict[str, Latents] = {name: make_latents(name, 1, 2) for name in FAMILY_NAMES}
 MOST_DRAWN = 2_000_000  # numbers in all draws of q together: large latents have fewer draws
 # Errors of distributions for values or parameters that they are not for.
@@ -34,11 +35,11 @@ class Declared(Protocol):
 
 
 def families(supports: AbstractSet[str]) -> frozenset[str]:
-    """Return the families of ``FAMILIES`` that an estimator with such ``supports`` is for."""
+    """Return the families of ``FAMILIES`` that an estimator with such ``supports`` is for, and ``LAYERS``."""
     if ANY in supports:
         return frozenset(FAMILIES)
-    differentiable = {"normal", "full-normal"} | IMPLICIT if REPARAMETERIZED in supports else set()
-    return frozenset(supports & FAMILIES.keys()) | differentiable
+    differentiable = {"normal", "full-normal", "weibull"} | IMPLICIT if REPARAMETERIZED in supports else set()
+    return frozenset(supports & {*FAMILIES, LAYERS}) | differentiable
 
 
 def in_words(supports: AbstractSet[str]) -> str:
@@ -51,6 +52,8 @@ def in_words(supports: AbstractSet[str]) -> str:
         named.append("a density and samples")
     if REPARAMETERIZED in supports:
         named.append("a differentiable sample (rsample)")
+    if LAYERS in supports:
+        named.append("normal weights of linear layers (linear_layers of the objective)")
     return " or ".join(named)
 
 
@@ -97,6 +100,8 @@ def check_objective(estimator: Declared, objective: Objective) -> None:
     if ANY in supports or (REPARAMETERIZED in supports and objective.q.has_rsample):
         return
     family = family_of(objective)
+    if LAYERS in supports and family == "normal" and objective.linear_layers is not None:
+        return
     if family is None or family not in supports:
         raise EstbenchError(
             f"estimator '{estimator.name}' requires {in_words(supports)}, and q is {described(objective)};"

@@ -8,7 +8,11 @@ from estbench.latents.families import FAMILY_NAMES, make_latents
 from estbench.latents.finite import is_finite, states
 from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import IMPLICIT, BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
+from estbench.latents.layers import TwoNormalLayers
 from estbench.latents.normal import NormalLatents
+from estbench.latents.paths import at_own_noise
+from estbench.latents.poisson import PoissonLatents
+from estbench.latents.weibull import WeibullLatents
 
 __all__ = [
     "FAMILY_NAMES",
@@ -22,7 +26,11 @@ __all__ = [
     "Latents",
     "NormalLatents",
     "OneHot",
+    "PoissonLatents",
     "StudentTLatents",
+    "TwoNormalLayers",
+    "WeibullLatents",
+    "at_own_noise",
     "closed_form_kl",
     "frozen",
     "is_finite",

@@ -10,10 +10,21 @@ from estbench.latents.categorical import CategoricalLatents
 from estbench.latents.full_normal import FullNormalLatents
 from estbench.latents.implicit import BetaLatents, DirichletLatents, GammaLatents, StudentTLatents
 from estbench.latents.normal import NormalLatents
+from estbench.latents.poisson import PoissonLatents
+from estbench.latents.weibull import WeibullLatents
 
 _OF_SIZE: dict[str, Callable[[int], Latents]] = {
     each.name: each
-    for each in (NormalLatents, FullNormalLatents, BernoulliLatents, GammaLatents, BetaLatents, StudentTLatents)
+    for each in (
+        NormalLatents,
+        FullNormalLatents,
+        BernoulliLatents,
+        GammaLatents,
+        BetaLatents,
+        StudentTLatents,
+        PoissonLatents,
+        WeibullLatents,
+    )
 }
 _OF_CATEGORIES: dict[str, Callable[[int, int], Latents]] = {
     each.name: each for each in (CategoricalLatents, DirichletLatents)

@@ -6,8 +6,9 @@ from pkgutil import iter_modules
 from estbench.problems.bernoulli_toy import variance as bernoulli_toy_variance
 from estbench.problems.constructors import family_objective, joint_objective
 from estbench.problems.gaussian_variances import variance as gaussian_toy_variance
+from estbench.problems.linear_layers import LinearLayers
 from estbench.problems.networks import Sizes, register_network
-from estbench.problems.objective import Objective
+from estbench.problems.objective import DataIndex, Objective
 from estbench.problems.parts import (
     Likelihood,
     Posterior,
@@ -25,7 +26,9 @@ for _module in iter_modules(__path__, f"{__name__}."):
 __all__ = [
     "PARTS",
     "PROBLEMS",
+    "DataIndex",
     "Likelihood",
+    "LinearLayers",
     "Objective",
     "Posterior",
     "Prior",

@@ -31,7 +31,8 @@ def family_objective(
     Parameters
     ----------
     family
-        ``normal``, ``full-normal``, ``bernoulli``, ``categorical``, ``gamma``, ``beta``, ``dirichlet``, ``student-t``.
+        ``normal``, ``full-normal``, ``bernoulli``, ``categorical``, ``gamma``, ``beta``, ``dirichlet``, ``student-t``,
+        ``poisson``, ``weibull``.
     params
         The parameters of q by name, (B, D) each, or (B, D, C): those of the family in ``estbench.latents``.
     log_likelihood

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from torch.distributions import Distribution
 
 from estbench.datasets import data_id
 from estbench.datasets import load as load_dataset
-from estbench.latents import make_latents
+from estbench.latents import TwoNormalLayers, make_latents
 from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.likelihoods import binarised, pixel_log_likelihood
 from estbench.problems.networks import Activation, ImageData, Size, perceptron
@@ -39,6 +39,11 @@ class HierarchicalVAE(Problem):
     Gradients are estimated layer by layer, by an instance of the estimator for each, or by an estimator for each:
     ``per_latent[z1=disarm,z2=rloo]``; see ``TwoLayerObjective``. The entropy of q(z1|x) and KL(q(z2|z1) || p(z2)) are
     analytic; a learned baseline of the second layer sees z1. A probe's parameter space is that of q(z1|x).
+
+    With ``importance_samples`` = K > 1, for normal layers, the objective is the multi-sample bound of the joint
+    variable z = (z1, z2), with w = p(x, z1, z2) / q(z1, z2|x). One estimator then works on both layers at once, and the
+    path of a sample goes through z1 into z2: ``iwae``, ``dreg`` (with ``prior=reparameterized`` also along
+    p(z2) p(z1|z2)), ``vimco`` and the others of that bound.
 
     Estimators that differentiate f do so in one layer at a time. The control variates of ``rebar``, ``relax`` and
     ``muprop`` relax only z1, or only z2. In their papers one pass goes through both layers and relaxes z2 with z1. The
@@ -76,7 +81,10 @@ class HierarchicalVAE(Problem):
             default="bernoulli", description="the family of both layers"
         )
         categories: int = Field(default=10, ge=2, description="C, for latents=categorical")
-        added = frozenset({"latents", "categories"})
+        importance_samples: Size = Field(
+            default=1, description="K; 1 for the ELBO, more for the bound L_K of both layers (latents=normal)"
+        )
+        added = frozenset({"latents", "categories", "importance_samples"})
 
         @model_validator(mode="after")
         def _applicable(self) -> HierarchicalVAE.Options:
@@ -84,6 +92,7 @@ class HierarchicalVAE(Problem):
             reasons = {
                 "coding": latents if self.latents == "normal" else "",
                 "categories": latents if self.latents != "categorical" else "",
+                "importance_samples": latents if self.latents != "normal" else "",
             }
             refuse_without_effect(self, reasons)
             return self
@@ -103,11 +112,17 @@ class HierarchicalVAE(Problem):
 
     @classmethod
     def latents_by_name(cls, options: Any) -> dict[str, str]:
+        if options.importance_samples > 1:
+            return {"z": cls.latents_of(options)}
         return {"z1": options.latents, "z2": options.latents}
 
     @classmethod
     def latents_of(cls, options: Any) -> str:
-        return str(options.latents)
+        return str(options.latents) if options.importance_samples == 1 else f"two layers ({options.latents})"
+
+    @classmethod
+    def bound_of(cls, options: Any) -> str:
+        return "elbo" if options.importance_samples == 1 else "multi-sample"
 
     @classmethod
     def card_of(cls, options: Any) -> str:
@@ -122,12 +137,22 @@ class HierarchicalVAE(Problem):
         """Return the parameters of q(z1|x), (B, D) or (B, D, C) each, for observations x, (B, X)."""
         return self.family.split(self.encoder(x))
 
-    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> TwoLayerObjective:
+    def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
         """Return L for observations x, (B, X), at parameters of q(z1|x) of (*R, B, D)."""
 
         def log_likelihood(z: Tensor) -> Tensor:
             return pixel_log_likelihood(self.decoder(self._coded(z)), x)
 
+        if self.options.importance_samples > 1:
+            return Objective(
+                params,
+                self._both,
+                lambda z: log_likelihood(self._first(z)),
+                lambda: self._layers(self.prior(), self._first_given, first_is_root=False),
+                x,
+                importance_samples=self.options.importance_samples,
+                kl_weight=self.kl_weight,
+            )
         return TwoLayerObjective(
             params,
             self.family.family,
@@ -145,6 +170,28 @@ class HierarchicalVAE(Problem):
     def sample_prior(self, count: int) -> Tensor:
         """Draw z1 from p(z2) p(z1|z2), (count, D) or (count, D, C)."""
         return self._first_given(self.prior().sample((count,))).sample()
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Return the mean image of one draw of z1 from q(z1|x) for each observation, (N, X) to (N, X)."""
+        return self.decode(self.family.family(self.encode(x)).sample())
+
+    def _both(self, params: Mapping[str, Tensor]) -> Distribution:
+        """Return q(z1, z2|x), from the parameters of q(z1|x)."""
+        return self._layers(self.family.family(params), self._second_given, first_is_root=True)
+
+    def _layers(
+        self, root: Distribution, leaf: Callable[[Tensor], Distribution], *, first_is_root: bool
+    ) -> TwoNormalLayers:
+        size = self.options.latent_size
+        return TwoNormalLayers(root, leaf, (size, size), first_is_root=first_is_root)
+
+    def _first(self, z: Tensor) -> Tensor:
+        """Return z1 of both layers, (..., 2 D) to (..., D)."""
+        return z[..., : self.options.latent_size]
+
+    def _second_given(self, first: Tensor) -> Distribution:
+        """Return q(z2|z1)."""
+        return self.family.family(self.family.split(self.second_encoder(self._coded(first))))
 
     def _first_given(self, second: Tensor) -> Distribution:
         """Return p(z1|z2)."""

@@ -16,7 +16,7 @@ from estbench.datasets import Dataset
 from estbench.datasets.tabular import load_table
 from estbench.latents import NormalLatents
 from estbench.options import BaseOptions
-from estbench.problems.objective import Objective
+from estbench.problems.objective import DataIndex, Objective
 from estbench.problems.problem import Problem, register
 
 # Trapezoidal rule for an expectation under N(0, 1). Its error falls as exp(-2 pi d / step), where d is the distance of
@@ -73,7 +73,7 @@ class LogisticRegression(Problem):
         super().__init__()
         self.options = options or LogisticRegression.Options()
         table = load_table(self.options.dataset)
-        self.data = _windows(self.options.dataset, len(table.labels), self.options.minibatch)
+        self.data = minibatch_windows(self.options.dataset, len(table.labels), self.options.minibatch)
         self.features: Tensor
         self.signs: Tensor  # +1 and -1 for the labels 1 and 0
         self.register_buffer("features", torch.from_numpy(table.features))
@@ -95,8 +95,12 @@ class LogisticRegression(Problem):
         return {"loc": self.loc.expand(len(x), -1), "log_scale": self.log_scale.expand(len(x), -1)}
 
     def objective(self, params: Mapping[str, Tensor], x: Tensor) -> Objective:
-        """Return L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D)."""
+        """Return L_b for minibatches of rows x, (B, M), at variational parameters of (*R, B, D).
+
+        Every training example begins with another row, which is its ``data_index``.
+        """
         rows = x.long()
+        whole = x.shape[1] == len(self.signs)
         signed = self.signs[rows].unsqueeze(-1) * self.features[rows]  # (B, M, D): y_n x_n
         factor = len(self.signs) / x.shape[1]
         standard = {name: torch.zeros_like(value) for name, value in params.items()}
@@ -117,11 +121,12 @@ class LogisticRegression(Problem):
             lambda: self.family.family(standard),
             kl=lambda: self.family.kl(params, standard),
             expectation=expectation,
+            data_index=None if whole else DataIndex(rows[:, 0], len(self.signs)),
         )
 
 
-def _windows(name: str, rows: int, size: int) -> Dataset:
-    """Return indices of rows: training examples, (N, M), and all rows, (1, N), for validation and test."""
+def minibatch_windows(name: str, rows: int, size: int) -> Dataset:
+    """Return a data set of indices of rows: training examples, (N, M), and all rows, (1, N), for the other splits."""
     circle = np.random.RandomState(0).permutation(rows)
     places = np.arange(rows)[:, None] + np.arange(min(size, rows))
     everything = np.arange(rows)[None].astype(np.float32)

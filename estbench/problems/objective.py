@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.distributions import Distribution
 
 from estbench.errors import EstbenchError
 from estbench.latents import closed_form_kl, frozen, log_densities, states, without_stale_caches
+from estbench.problems.linear_layers import LinearLayers
 
 # The most values of q, or K-tuples of them, for an exact sum: 12 bits.
 ENUMERABLE = 4096
@@ -29,6 +31,17 @@ class BoundTerms(NamedTuple):
     elbo: Tensor
     log_weight: Tensor
     log_likelihood: Tensor
+
+
+@dataclass(frozen=True)
+class DataIndex:
+    """Which of the training examples each one of a minibatch is, for a q that belongs to all the data.
+
+    ``index`` is (B,), of integers from 0 to ``count`` - 1. L of the data is the mean of L over all ``count`` examples.
+    """
+
+    index: Tensor
+    count: int
 
 
 class Objective:
@@ -68,6 +81,8 @@ class Objective:
         L in closed form, () to (*R, B), or None; finite latents need none, because they are enumerated.
     kl_weight
         The weight of the KL in L, at least 0: a number, or a tensor that broadcasts to (*R, B).
+    data_index
+        Which training examples these are, if q belongs to all the data: for estimators with a state for each of them.
 
     Raises
     ------
@@ -101,6 +116,8 @@ class Objective:
     1.0
     """
 
+    linear_layers: LinearLayers | None = None  # of a network whose weights are z; for estimators that act within it
+
     def __init__(
         self,
         params: Mapping[str, Tensor],
@@ -112,6 +129,7 @@ class Objective:
         importance_samples: int = 1,
         expectation: Callable[[], Tensor] | None = None,
         kl_weight: float | Tensor = 1.0,
+        data_index: DataIndex | None = None,
     ) -> None:
         self.kl_weight = kl_weight
         if self.weighted and importance_samples > 1:
@@ -120,6 +138,7 @@ class Objective:
             raise EstbenchError(f"kl_weight must be a finite number of at least 0, got {kl_weight}")
         self.params = params
         self.context = context
+        self.data_index = data_index
         self.importance_samples = importance_samples
         self.evaluations = 0
         self._family = family

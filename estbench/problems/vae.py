@@ -28,6 +28,7 @@ from estbench.problems.priors import FamilyPrior
 from estbench.problems.problem import Problem, register
 
 COLOUR = 3  # dimensions of an image with channels
+UNBOUNDED = {"normal", "gamma", "student-t", "poisson", "weibull"}  # families of numbers that may be larger than 1
 # Parts by name, with their options in brackets, written in one way only.
 NetworkName = Annotated[str, AfterValidator(NETWORKS.label)]
 PosteriorName = Annotated[str, AfterValidator(POSTERIORS.label)]
@@ -53,7 +54,10 @@ class VAE(Problem):
     * ``dirichlet``: ``latent_size`` points of the simplex with ``categories`` corners, from ``log_concentration``; p is
       uniform;
     * ``student-t``: from ``loc``, ``log_scale`` and ``log_excess_df`` = log(df - 2); p is the t with df = 3. Its KL has
-      no closed form and is always sampled.
+      no closed form and is always sampled;
+    * ``poisson``: ``latent_size`` counts, from ``log_rate``; p has the mean 1 (a Poisson VAE: Vafaii, Galor and Yates,
+      2024, arXiv:2405.14473);
+    * ``weibull``: from ``log_concentration`` and ``log_scale``; p = Exp(1).
 
     ``prior=learned`` makes the parameters of p(z) weights, which start from these. ``coding=signed`` gives the
     decoder 2z - 1 in place of z. With ``importance_samples`` = K > 1 the objective is the multi-sample bound L_K.
@@ -98,9 +102,9 @@ class VAE(Problem):
         likelihood: LikelihoodName = Field(
             default="bernoulli", description="p(x|z): of binarised pixels (bernoulli), or of grey ones (gaussian)"
         )
-        latents: Literal["normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t"] = Field(
-            default="normal", description="the family of q(z|x) and p(z)"
-        )
+        latents: Literal[
+            "normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t", "poisson", "weibull"
+        ] = Field(default="normal", description="the family of q(z|x) and p(z)")
         latent_size: Size = Field(default=20, description="D, the number of latents")
         categories: int = Field(default=10, ge=2, description="C, for latents=categorical and latents=dirichlet")
         hidden: tuple[Size, ...] = Field(
@@ -148,7 +152,7 @@ class VAE(Problem):
             network = "" if self.network == "mlp" else f"network={self.network}"
             reasons = {
                 "categories": latents if self.latents not in {"categorical", "dirichlet"} else "",
-                "coding": latents if self.latents in {"normal", "gamma", "student-t"} else "",
+                "coding": latents if self.latents in UNBOUNDED else "",
                 "kl": latents if self.latents == "student-t" else "",
                 "hidden": network,
                 "activation": network,

@@ -41,14 +41,14 @@ def merge(parts: Sequence[Results]) -> Results:
     if not others:
         return first
     cells: dict[str, dict[str, Any]] = {}
-    sources: dict[str, _Source] = {}
+    sources: dict[str, Source] = {}
     conflicts: list[str] = []
     for part in parts:
         _check_protocol(first, part)
         for cell in part.plan["cells"]:
             cells.setdefault(cell["key"], cell)
             if cell["folder"] in part.records:
-                source = _Source(part, cell["folder"])
+                source = Source(part, cell["folder"])
                 if source is not sources.setdefault(cell["key"], source):
                     conflicts += _describe_conflict(cell, sources[cell["key"]], source)
     if conflicts:
@@ -72,14 +72,15 @@ def _experiment(parts: Sequence[Results]) -> dict[str, Any]:
     return {**experiment, "sweep": sweep} if sweep else experiment
 
 
-class _Source(NamedTuple):
-    """A finished cell in one of the parts."""
+class Source(NamedTuple):
+    """A recorded cell in one of several results."""
 
     part: Results
     folder: str
 
     @property
     def home(self) -> Home:
+        """Where its tables are."""
         return self.part.home(self.folder)
 
 
@@ -106,15 +107,16 @@ def _settings(part: Results) -> Iterator[tuple[str, Any]]:
             yield f"{kind}.{name}", "swept" if kind == "training" and name in part.swept else value
 
 
-def _describe_conflict(cell: dict[str, Any], first: _Source, other: _Source) -> list[str]:
+def _describe_conflict(cell: dict[str, Any], first: Source, other: Source) -> list[str]:
     """Return one line if two records of a cell differ in more than the time they took; else none."""
-    difference = _find_difference(first, other)
+    difference = find_difference(first, other)
     folders = f"'{first.home}' and '{other.home}'"
     name = f"cell {cell['key'][:8]} ({cell['estimator']['label']}, seed {cell['seed']})"
     return [f"{name} is in two folders with different content: {folders}: {difference}"] if difference else []
 
 
-def _find_difference(first: _Source, other: _Source) -> str:
+def find_difference(first: Source, other: Source) -> str:
+    """Return the first thing in which two records of a cell differ, the time they took aside; empty if none does."""
     records = [source.part.records[source.folder] for source in (first, other)]
     for name in OUTCOME:
         one, two = (record.get(name) for record in records)

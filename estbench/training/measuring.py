@@ -193,7 +193,8 @@ def _reference(state: State, problem: Problem, batch: Tensor, step: int, *, shar
     if not shared:
         return reference_of(*given)
     identity = hashlib.sha256(batch.cpu().numpy().tobytes()).hexdigest()
-    key = state.cell.problem.label, fingerprint(problem), identity, protocol.reference, given[3], seed
+    model = state.cell.problem.label, fingerprint(problem), str(problem.device)
+    key = *model, identity, protocol.reference, given[3], seed
     if key not in _recent:
         while len(_recent) >= MOST_RECENT:
             del _recent[next(iter(_recent))]

@@ -22,6 +22,8 @@ SHIPPED = [
     "sbn_tiny[importance_samples=2,latent_size=4]",
     "vae[dataset=digits,latents=student-t,latent_size=3,hidden=[4]]",
     "vae[dataset=digits,latents=dirichlet,latent_size=2,categories=3,hidden=[]]",
+    "vae[dataset=digits,latents=poisson,latent_size=3,hidden=[4]]",
+    "vae[dataset=digits,latents=weibull,latent_size=2,hidden=[4],prior=learned]",
     "vae[dataset=digits,likelihood=gaussian,prior=learned,latent_size=3,hidden=[4]]",
     "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
 ]

@@ -54,7 +54,7 @@ def test_the_names_in_the_source_are_those_of_the_registries(kind):
         ("estbench run papers/iwae_", ["plain,papers/iwae_short"]),
         ("estbench run quick", ["plain,quickstart"]),
         ("estbench run mine", ["file,mine"]),
-        ("estbench probe -e disa", ["plain,disarm"]),
+        ("estbench probe -e disa", ["plain,disarm", "plain,disarm-tree"]),
         ("estbench check reinforce vim", ["plain,vimco"]),
         ("estbench show gaussian_", ["plain,gaussian_toy", "plain,gaussian_zoo"]),
         ("estbench rnu -e reinf", []),

@@ -26,6 +26,9 @@ def test_what_a_strangers_folder_says_is_clean(estbench, here, tiny_file):
     commands = (["status", "r"], ["status", "r", "--json"], ["report", "r"], ["merge", "r", "-o", "m"])
     answers = [estbench(*command) for command in (*commands, ["compare", "r", "reparam", f"{EVIL[:-1]}?"])]
     assert [answer.code for answer in answers] == [0, 0, 0, 0, 2]
+    differences = [estbench("diff", "r", "m", "--format", form) for form in ("text", "md", "csv")]
+    assert [answer.code for answer in differences] == [0, 0, 0]
+    answers += differences
     for answer in answers:
         assert not set(HIDDEN) & set(answer.out + answer.err)
     assert r"\x1b[2J" in answers[0].out

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+import records
 from hypothesis import given
 from hypothesis import strategies as st
 from records import write_results
@@ -30,6 +31,7 @@ COMMANDS = {
     "compare on several problems": ["compare", "several", "stl", "rloo[num_samples=4]"],
     "probe": ["probe", "-e", "reparam", "-e", "rloo[num_samples=4]", "--replicates", "4", "--problem", "gaussian_toy"],
     "compare, one seed": ["compare", "one", "reparam", "stl"],
+    "diff": ["diff", "worse", "r"],
     "doctor": ["doctor"],
     "data": ["data", "list"],
     "cards": ["reproduce", "--list"],
@@ -55,6 +57,9 @@ def written(tmp_path_factory):
     """Results with several seeds and with one."""
     here = tmp_path_factory.mktemp("written")
     write_results(here / "r", ["reparam", "stl", "rloo[num_samples=4]"], 3, **LIGHT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(records.BEHAVIOURS, "stl", records.BEHAVIOURS["stl"]._replace(elbo=-126.0, variance=0.4))
+        write_results(here / "worse", ["reparam", "stl", "detached"], 3, **LIGHT)
     write_results(here / "one", ["reparam", "stl"], 1, **LIGHT)
     problems = [f"vae[dataset=mnist,hidden=[200,200],importance_samples={count}]" for count in (5, 50)]
     failed = {("stl", 1): "failed", ("rloo[num_samples=4]", 0): "diverged"}

@@ -19,9 +19,21 @@ ESTIMATORS = {
     "vae[dataset=digits,hidden=[8],latent_size=2,posterior=full]": ("rloo",),
     "vae[dataset=digits,latent_size=2,latents=gamma,hidden=[8]]": ("implicit",),
     "vae[dataset=digits,latent_size=2,latents=student-t,hidden=[8]]": ("implicit",),
+    "vae[dataset=digits,latent_size=2,latents=poisson,hidden=[8]]": ("measure-valued", "arrival-times"),
+    "vae[dataset=digits,latent_size=2,latents=weibull,hidden=[8]]": ("measure-valued", "lax"),
+    "logistic_regression": ("joint-cv",),
     "vae[dataset=digits,hidden=[8],latent_size=3,latents=bernoulli]": ("relax", "arms", "unordered-set", "enumeration"),
-    "vae[dataset=digits,hidden=[8],latent_size=2,latents=categorical,categories=3]": ("gumbel-rao", "arsm", "zgr"),
+    "vae[dataset=digits,hidden=[8],latent_size=2,latents=categorical,categories=3]": (
+        "gumbel-rao",
+        "arsm",
+        "zgr",
+        "mve",
+    ),
     "vae[dataset=digits,hidden=[8],latent_size=2,importance_samples=3]": ("vimco", "rws", "dreg"),
+    "hierarchical_vae[dataset=digits,hidden=[8],latent_size=2,latents=normal,prior=learned,importance_samples=3]": (
+        "dreg[prior=reparameterized]",
+        "vimco[baseline=signal]",
+    ),
     "mixed_vae[dataset=digits,hidden=[8]]": ("rloo",),
 }
 

@@ -35,11 +35,22 @@ MORE_PROBLEMS = {
     "vae[dataset=digits,latents=student-t,hidden=[8],latent_size=2]": ("implicit",),
     "vae[dataset=digits,latents=beta,hidden=[8],latent_size=2]": ("implicit",),
     "vae[dataset=digits,latents=dirichlet,hidden=[8],latent_size=2]": ("implicit",),
+    "vae[dataset=digits,latents=poisson,hidden=[8],latent_size=2]": (
+        "rloo",
+        "measure-valued",
+        "arrival-times",
+        "arrival-times[hard=true]",
+    ),
+    "vae[dataset=digits,latents=weibull,hidden=[8],latent_size=2]": ("reparam", "measure-valued", "lax"),
     "gaussian_toy": ("reparam", "reinforce[baseline=ema]"),
     "bernoulli_toy": ("disarm", "arm"),
     "linear_gaussian": ("stl",),
-    "logistic_regression": ("reparam", "rloo"),
+    "logistic_regression": ("reparam", "rloo", "joint-cv"),
     "sbn_tiny": ("arm", "relax"),
+    "bayesian_mlp[hidden=[3],minibatch=4]": ("reparam", "local-reparam", "flipout"),
+    "half_images[dataset=digits,hidden=[4],latent_size=3]": ("disarm", "muprop"),
+    "half_images[dataset=digits,hidden=[4],latent_size=3,importance_samples=3]": ("vimco",),
+    "eight_schools": ("stl",),
 }
 VARIANTS = (
     "reinforce[baseline=ema]",

@@ -571,7 +571,7 @@ def test_a_plan_is_refused_before_anything_is_written_and_a_custom_family_runs(t
     out = tmp_path / "out"
     for name, chosen, said in (
         ("claims", "rloo", "says that its latents are normal"),
-        ("admits", "measure-valued", "requires normal latents"),
+        ("admits", "delta", "requires normal latents"),
     ):
         spec = {**tiny, "problems": [f"{name}[dataset=digits,latent_size=2,hidden=[4]]"], "estimators": [chosen]}
         with pytest.raises(EstbenchError, match=said):

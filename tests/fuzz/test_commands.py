@@ -134,6 +134,8 @@ COMMANDS = {
     "status": (command("status", "{}"), results_folder, CASES),
     "status-json": (command("status", "{}", "--json"), results_folder, SHARD),
     "compare": (command("compare", "{}", "reparam", "stl"), results_folder, CASES),
+    "diff": (command("diff", "{}", "other"), results_folder, CASES),
+    "diff-markdown": (command("diff", "other", "{}", "--format", "md"), results_folder, SHARD),
     "merge": (command("merge", "{}", "other", "--out", "merged"), results_folder, CASES),
     "clean": (command("clean", "{}", "--yes"), results_folder, CASES),
     "report": (command("report", "{}", "--format", "md,tex"), results_folder, CASES),

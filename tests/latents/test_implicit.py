@@ -124,7 +124,7 @@ def test_a_learned_prior_starts_from_the_fixed_one_and_gets_a_gradient(latents):
         ("latents=gamma,coding=signed", "option 'coding' has no effect with latents=gamma; drop it"),
         ("latents=beta,categories=3", "option 'categories' has no effect with latents=beta; drop it"),
         ("latents=student-t,kl=sampled", "option 'kl' has no effect with latents=student-t; drop it"),
-        ("latents=weibull", "latents: input should be 'normal'"),
+        ("latents=cauchy", "latents: input should be 'normal'"),
     ],
 )
 def test_options_that_do_not_apply_are_refused(options, said):

@@ -11,7 +11,9 @@ import estbench
 from estbench import estimators, measure, problems
 
 # The default options of each, and further ones that change what is computed; the slow flagship is made small.
-SMALL = {name: f"{name}[dataset=digits,latent_size=2,hidden=[4]]" for name in ("vae", "hierarchical_vae")}
+SMALL = {
+    name: f"{name}[dataset=digits,latent_size=2,hidden=[4]]" for name in ("vae", "hierarchical_vae", "half_images")
+}
 EXTRA = (
     "gaussian_toy[cost=cosine,dimensions=3]",
     "bernoulli_toy[bits=4,power=1.5]",
@@ -21,6 +23,10 @@ EXTRA = (
     "vae[dataset=digits,latents=bernoulli,latent_size=3,hidden=[]]",
     "vae[dataset=digits,likelihood=gaussian,latent_size=3,hidden=[4]]",
     "hierarchical_vae[dataset=digits,latent_size=3,hidden=[],prior=learned]",
+    "bayesian_mlp[hidden=[3,2],minibatch=8]",
+    "eight_schools[parametrization=centered]",
+    "half_images[dataset=digits,latents=categorical,latent_size=2,categories=3,hidden=[],importance_samples=3]",
+    "hierarchical_vae[dataset=digits,latent_size=3,hidden=[4],latents=normal,importance_samples=3]",
 )
 VARIANTS = [*(SMALL.get(name, name) for name in problems.names()), *EXTRA]
 

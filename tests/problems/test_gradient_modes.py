@@ -11,7 +11,7 @@ from estbench.estimators.requirements import families
 from estbench.problems.priors import LearnedPrior
 from estbench.problems.two_layers import TwoLayerObjective
 
-FAMILIES = ("normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t")
+FAMILIES = ("normal", "bernoulli", "categorical", "gamma", "beta", "dirichlet", "student-t", "poisson", "weibull")
 VARIANTS = [
     *(
         f"vae[dataset=digits,latents={latents},latent_size=2,hidden=[4],prior={prior},kl={kl}"

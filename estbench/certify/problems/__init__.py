@@ -6,11 +6,13 @@ from collections.abc import Set as AbstractSet
 
 from estbench.certify.problems.base import SmallProblem
 from estbench.certify.problems.continuous import CONTINUOUS
+from estbench.certify.problems.counts import POISSON
+from estbench.certify.problems.layers import LAYERED
 from estbench.certify.problems.small import SMALL
 from estbench.certify.problems.wide import WIDE
 from estbench.estimators.requirements import families
 
-__all__ = ["CONTINUOUS", "SMALL", "WIDE", "SmallProblem", "small_problems_for"]
+__all__ = ["CONTINUOUS", "LAYERED", "POISSON", "SMALL", "WIDE", "SmallProblem", "small_problems_for"]
 
 
 def small_problems_for(supports: AbstractSet[str], bounds: AbstractSet[str]) -> list[SmallProblem]:
@@ -20,5 +22,7 @@ def small_problems_for(supports: AbstractSet[str], bounds: AbstractSet[str]) -> 
     """
     names = families(supports)
     return [
-        problem for problem in (*SMALL, *CONTINUOUS, *WIDE) if problem.latents.name in names and problem.bound in bounds
+        problem
+        for problem in (*SMALL, *CONTINUOUS, *POISSON, *WIDE, *LAYERED)
+        if problem.latents.name in names and problem.bound in bounds
     ]

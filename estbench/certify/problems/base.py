@@ -25,9 +25,10 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from estbench.latents import Latents
 from estbench.problems import Objective
+from estbench.problems.linear_layers import LinearLayers
 
 # Families that are integrated by quadrature over standard noise.
-QUADRATURE = frozenset({"normal", "full-normal"})
+QUADRATURE = frozenset({"normal", "full-normal", "layers"})
 NODES = 48  # of quadrature, per latent: the integrands are smooth and of moderate scale
 EXAMPLES = 2
 # Groups of gradients: the names of the variational parameters, and these two for the model's own weights. The name of
@@ -50,6 +51,7 @@ class SmallProblem:
     to this is not a defect of the estimator.
     ``expectation``: computes L, (*R, B), from the parameters, the prior's parameters and the weights, if there is a
     closed form.
+    ``layers``: the linear layers of a network whose weights are the latents, if the integrand is one.
     ``detectable``: the bias, relative to the gradient's norm, that the z-test must be able to see.
 
     The parameters of the prior are zeros (a standard normal, fair coins, ...) and learned. They are groups of their
@@ -66,6 +68,7 @@ class SmallProblem:
     accuracy: float = 0.0
     expectation: Expectation | None = None
     detectable: float = 0.02
+    layers: LinearLayers | None = None
 
     @property
     def bound(self) -> str:
@@ -130,6 +133,7 @@ class SmallProblem:
             self.importance_samples,
             expectation if self.expectation or self.latents.name in QUADRATURE else None,
         )
+        objective.linear_layers = self.layers
         return objective
 
     def exact_gradient(self) -> dict[str, Tensor]:

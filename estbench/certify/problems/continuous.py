@@ -1,4 +1,4 @@
-"""Small problems of gamma, beta, Dirichlet and Student t latents.
+"""Small problems of gamma, beta, Dirichlet, Student t and Weibull latents.
 
 Their integrands are polynomials of z, whose means are products of moments.
 """
@@ -13,7 +13,15 @@ from torch import Tensor
 from torch.distributions import Distribution, StudentT
 
 from estbench.certify.problems.base import EXAMPLES, Parameters, SmallProblem, centre, draw_inputs
-from estbench.latents import BetaLatents, DirichletLatents, GammaLatents, Latents, StudentTLatents
+from estbench.latents import (
+    IMPLICIT,
+    BetaLatents,
+    DirichletLatents,
+    GammaLatents,
+    Latents,
+    StudentTLatents,
+    WeibullLatents,
+)
 
 ACCURACY = 2e-4  # error of torch's implicit gradients, on average over draws, relative to the gradient's norm
 Powers = tuple[int, ...]  # the exponents of a monomial, one for each number of the flat sample
@@ -90,6 +98,12 @@ def _student_t(params: Parameters, powers: Powers) -> Tensor:
     return torch.stack([moments[power][..., place] for place, power in enumerate(powers)]).prod(0)
 
 
+def _weibull(params: Parameters, powers: Powers) -> Tensor:
+    """E z^p = scale^p Gamma(1 + p / k)."""
+    p = params["log_scale"].new_tensor(powers)
+    return (p * params["log_scale"] + torch.lgamma(1 + p * (-params["log_concentration"]).exp())).sum(-1).exp()
+
+
 def _student_t_kl(q: Parameters, p: Parameters) -> Tensor:
     """Return KL(q || p), (*R, B), by the trapezoid rule in u with t = sinh(u): exact to rounding."""
     u = torch.linspace(-20, 20, 2001, dtype=torch.float64).view(-1, *[1] * q["loc"].dim())
@@ -103,7 +117,13 @@ def _student_t_kl(q: Parameters, p: Parameters) -> Tensor:
     return integral * step
 
 
-MOMENTS: dict[str, Moment] = {"gamma": _gamma, "beta": _beta, "dirichlet": _dirichlet, "student-t": _student_t}
+MOMENTS: dict[str, Moment] = {
+    "gamma": _gamma,
+    "beta": _beta,
+    "dirichlet": _dirichlet,
+    "student-t": _student_t,
+    "weibull": _weibull,
+}
 POLYNOMIALS: dict[str, Terms] = {"quadratic": _quadratic, "cubic": _cubic, "bilinear": _bilinear}
 # Added to the parameters, which are drawn around zero, so that means are about 1 and the moments of tails are finite.
 SHIFTS: dict[str, dict[str, float]] = {
@@ -111,6 +131,7 @@ SHIFTS: dict[str, dict[str, float]] = {
     "beta": {"log_alpha": 0.7, "log_beta": 0.7},
     "dirichlet": {"log_concentration": 0.7},
     "student-t": {"log_excess_df": 2.5, "log_scale": -0.6},
+    "weibull": {"log_concentration": 0.7},
 }
 # Factors of the polynomials: for z of at most 1 they vary little, and the gradient would be mostly that of the KL.
 FACTORS = {"beta": 4.0, "dirichlet": 4.0}
@@ -126,6 +147,7 @@ def make_polynomial_problem(latents: Latents, integrand: str, seed: int, example
     shifts = SHIFTS[latents.name]
     params = {key: value + shifts.get(key, 0.0) for key, value in latents.split(0.5 * outputs).items()}
     factor, moment = FACTORS.get(latents.name, 1.0), MOMENTS[latents.name]
+    accuracy = ACCURACY if latents.name in IMPLICIT else 0.0
 
     def terms(weights: Tensor) -> list[tuple[Tensor, Powers]]:
         return [(factor * c, powers) for c, powers in POLYNOMIALS[integrand](weights)]
@@ -141,7 +163,7 @@ def make_polynomial_problem(latents: Latents, integrand: str, seed: int, example
 
     return centre(
         SmallProblem(
-            name, latents, params, weights, polynomial, analytic_kl, accuracy=ACCURACY, expectation=expectation
+            name, latents, params, weights, polynomial, analytic_kl, accuracy=accuracy, expectation=expectation
         )
     )
 
@@ -159,4 +181,7 @@ CONTINUOUS: tuple[SmallProblem, ...] = (
     make_polynomial_problem(StudentTLatents(2), "quadratic", 31),
     make_polynomial_problem(StudentTLatents(2), "cubic", 42),
     make_polynomial_problem(StudentTLatents(2), "bilinear", 133),
+    make_polynomial_problem(WeibullLatents(2), "quadratic", 34),
+    make_polynomial_problem(WeibullLatents(2), "cubic", 15),
+    make_polynomial_problem(WeibullLatents(2), "bilinear", 31),
 )

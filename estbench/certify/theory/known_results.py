@@ -8,6 +8,7 @@ Dong, Mnih and Tucker (2020, arXiv:2006.10680), or derived by hand.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -142,6 +143,11 @@ KNOWN_RESULTS: tuple[TheoreticalResult, ...] = (
     *(_gaussian("reinforce", "score-function", cost) for cost in CLAIMS),
     *(_gaussian("reparam", "pathwise", cost) for cost in CLAIMS),
     _gaussian("measure-valued", "measure-valued", "quadratic"),
+    _quadratic(
+        "measure-valued[coupling=false]",
+        lambda d, s: (8 / math.pi - 2) * d**2 + 4 / math.pi * s**2,
+        lambda d, s: 16 * d**2 * s**2 + 8 * s**4,
+    ),
     _quadratic("rloo", _rloo(2)),
     _quadratic("rloo[num_samples=4]", _rloo(4)),
     *_constant_baselines(),
@@ -162,6 +168,9 @@ KNOWN_RESULTS: tuple[TheoreticalResult, ...] = (
     ),
     _quadratic("antithetic", lambda d, _: torch.zeros_like(d), lambda _, s: 8 * s**4),
     _no_variance("delta", "no variance on quadratics", QUADRATIC),
+    _no_variance("joint-cv", "no variance on quadratics", QUADRATIC),
+    _no_variance("joint-cv[removes=noise]", "no variance on quadratics", QUADRATIC),
+    _quadratic("joint-cv[removes=data]", lambda _, s: 4 * s**2, lambda d, s: s**2 * (4 * d**2 + 8 * s**2)),
     _no_variance("stl", "no variance where q is the posterior", make_posterior_toy()),
     _no_variance("dreg", "no variance where q is the posterior", make_posterior_toy(importance_samples=2)),
     _no_variance("stl-iwae", "no variance where q is the posterior", make_posterior_toy(importance_samples=2)),
@@ -171,4 +180,13 @@ KNOWN_RESULTS: tuple[TheoreticalResult, ...] = (
     *_exact_mean("straight-through", "linear"),
     *_exact_mean("reinmax", "quadratic"),
     *_exact_mean("zgr", "quadratic"),
+    *_exact_mean("mve", "quadratic"),
+    _no_variance(
+        "reinmax[num_samples=2,control_variate=true]",
+        "no variance where f is linear in z",
+        make_discrete_toy(CATEGORIES, "linear"),
+    ),
+    _no_variance(
+        "vimco[baseline=signal]", "no variance where q is the posterior", make_posterior_toy(importance_samples=2)
+    ),
 )

@@ -96,6 +96,11 @@ class STGumbel(Estimator):
     f is evaluated at the hard sample, so the decoder's gradient is right. The encoder's is biased, and its variance
     grows without bound as tau goes to 0.
 
+    ``forward_temperature`` = tau_f gives each pass a temperature of its own (decoupled straight-through: Shah, Yan,
+    Mozer and Liu, 2024, arXiv:2410.13331, known here from its abstracts): z = one-hot argmax(eta / tau_f + G), and the
+    Jacobian stays what it was, with the same G. Samples are then draws of softmax(eta / tau_f) and not of q, so with
+    tau_f other than 1 the decoder's gradient is biased too.
+
     Requires bits or categories, and the derivative of f at one-hot vectors.
 
     Examples
@@ -113,6 +118,7 @@ class STGumbel(Estimator):
     unbiased = False
     needs_differentiable_f = True
     evaluations = 1
+    variants = ("st-gumbel[forward_temperature=0.5]",)
 
     scheduled = frozenset({"temperature"})
 
@@ -120,12 +126,17 @@ class STGumbel(Estimator):
         """Options of ``st-gumbel``."""
 
         temperature: float = Field(default=0.5, gt=0, description="tau, of the softmax in the Jacobian")
+        forward_temperature: float = Field(
+            default=1.0, gt=0, description="tau_f, of the sample; other than 1 it is no draw of q"
+        )
+        added = frozenset({"forward_temperature"})
 
     def forward(self, objective: Objective) -> Tensor:
         logits = as_categorical_logits(objective)
         noisy = gumbel_perturbed(logits.detach(), (1,))
-        hard = F.one_hot(noisy.argmax(-1), logits.shape[-1]).to(logits)
-        return straight_through_surrogate(objective, hard, _tangent(noisy, logits, self.options.temperature))
+        drawn = noisy + (1 / self.options.forward_temperature - 1) * logits.detach()  # eta / tau_f + G
+        hard = F.one_hot(drawn.argmax(-1), logits.shape[-1]).to(logits)
+        return straight_through_surrogate(objective, hard, tangent_at(noisy, logits, self.options.temperature))
 
 
 @register("gumbel-rao")
@@ -168,7 +179,7 @@ class GumbelRao(Estimator):
         logits = as_categorical_logits(objective)
         hard = to_one_hot(objective, objective.q.sample((1,)))
         noisy = gumbel_perturbed_given_argmax(logits.detach(), hard.expand(self.options.draws, *hard.shape))
-        tangent = _tangent(noisy, logits, self.options.temperature).mean(0)
+        tangent = tangent_at(noisy, logits, self.options.temperature).mean(0)
         return straight_through_surrogate(objective, hard, tangent)
 
 
@@ -184,6 +195,6 @@ def logits_of(distribution: Distribution) -> Tensor:
     return logits
 
 
-def _tangent(noisy: Tensor, logits: Tensor, temperature: float) -> Tensor:
+def tangent_at(noisy: Tensor, logits: Tensor, temperature: float) -> Tensor:
     """Return a tensor with the Jacobian of softmax(noisy / temperature) in the logits, at fixed noise."""
     return softmax_jacobian(torch.softmax(noisy / temperature, -1), logits) / temperature

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from estbench.errors import EstbenchError
+from estbench.estimators._control import check_prepared, control_network, control_value
 from estbench.estimators.base import Estimator, register
 from estbench.estimators.discrete.rebar import control_variate_surrogate, relaxed_f
 from estbench.options import BaseOptions
@@ -63,22 +63,13 @@ class Relax(Estimator):
         self.log_scale = nn.Parameter(torch.tensor(0.0))
 
     def prepare(self, objective: Objective) -> None:
-        logits, hidden = objective.params["logits"], self.options.hidden
-        observed = 0 if objective.context is None else objective.context.shape[-1]
-        inputs = objective.q.event_shape.numel() + observed
-        self.network = nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, 1)).to(logits)
+        self.network = control_network(objective, self.options.hidden)
 
     def forward(self, objective: Objective) -> Tensor:
-        if not hasattr(self, "network"):
-            raise EstbenchError("relax has no network yet; call estimator.prepare(problem(x)) once, before use")
+        check_prepared(self, "relax")
 
         def control(noise: Tensor) -> Tensor:
             relaxed = self.log_scale.exp() * relaxed_f(objective, noise, self.log_temperature.exp())
-            inputs = noise.flatten(-len(objective.q.event_shape))
-            if objective.context is not None:
-                context = objective.context
-                inputs = torch.cat([inputs, context.expand(*inputs.shape[:-1], context.shape[-1])], -1)
-            learned: Tensor = self.network(inputs).squeeze(-1)
-            return relaxed + learned
+            return relaxed + control_value(self.network, objective, noise)
 
         return control_variate_surrogate(self, objective, control)

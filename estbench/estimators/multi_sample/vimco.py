@@ -12,11 +12,18 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from estbench.estimators.base import register
-from estbench.estimators.multi_sample._base import MultiSample, bound, log_sum_of_others
+from estbench.estimators.multi_sample._base import (
+    MultiSample,
+    bound,
+    excess,
+    log_share_of_others,
+    log_sum_of_others,
+)
 from estbench.estimators.score_function import leave_one_out_mean
 from estbench.options import BaseOptions
 from estbench.problems import Objective
@@ -67,6 +74,19 @@ class VIMCO(MultiSample):
     The bound from the others, with a guess for the k-th weight: the ``geometric`` or the ``arithmetic`` mean of the
     K - 1 other weights. A mean over all K would depend on z_k and bias the estimate.
 
+    This c_k is a baseline of Lhat and leaves -v_k without one. With h(v) = -log(1 - v) - v = v^2 / 2 + v^3 / 3 + ...
+    and vhat_k = what_k / (sum_{l != k} w_l + what_k), of order 1/K, the signal is
+
+        Lhat - v_k - c_k = h(v_k) - h(vhat_k) - vhat_k
+
+    Its last term is noise of order 1/K in each of K samples, K^-1/2 in their sum, and the mean of the sum is of order
+    1/K: the encoder's signal-to-noise ratio falls as K^-1/2. ``baseline=signal`` makes the same guess in the whole
+    signal, c_k - vhat_k in place of c_k, which depends on z_k no more than before. What stays, h(v_k) - h(vhat_k), is
+    of order 1/K^2; the noise of the sum is of order K^-3/2, and the ratio grows as K^1/2. With a guess of zero this is
+    ``ovis`` with gamma = 0, so that is the same remedy; a mean as the guess makes the signal smaller, and zero where q
+    is the posterior. (VIMCO-star of Daudel, 2026, arXiv:2602.01412, has the same rate; it is known here from a
+    summary only, and this is not claimed to be it.)
+
     Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
 
     Examples
@@ -74,7 +94,7 @@ class VIMCO(MultiSample):
     >>> import torch
     >>> from estbench import estimators, problems
     >>> objective = problems.create("linear_gaussian[dimensions=2,importance_samples=4]")(torch.zeros(5, 2))
-    >>> estimator = estimators.create("vimco")
+    >>> estimator = estimators.create("vimco[baseline=signal]")
     >>> estimator(objective).shape, estimator.count_evaluations(objective)
     (torch.Size([5]), 4)
     """
@@ -84,7 +104,7 @@ class VIMCO(MultiSample):
     supports = frozenset({"any"})
     unbiased = True
     needs_differentiable_f = False
-    variants = ("vimco[mean=arithmetic]",)
+    variants = ("vimco[mean=arithmetic]", "vimco[baseline=signal]", "vimco[baseline=signal,mean=arithmetic]")
 
     class Options(BaseOptions):
         """Options of ``vimco``."""
@@ -92,16 +112,32 @@ class VIMCO(MultiSample):
         mean: Literal["geometric", "arithmetic"] = Field(
             default="geometric", description="the mean of the other weights that stands for the one left out"
         )
+        baseline: Literal["bound", "signal"] = Field(
+            default="bound", description="what the guess is made in: the bound, or the whole signal (less noise)"
+        )
+        added = frozenset({"baseline"})
 
     def forward(self, objective: Objective) -> Tensor:
         count = objective.importance_samples
         z = objective.q.sample((count,))
         log_weights = objective.log_weight(z, objective.frozen_q())
+        if self.options.baseline == "signal":
+            return score_surrogate(objective, z, log_weights, self._signal(log_weights.detach()))
         if self.options.mean == "geometric":
             baseline = log_sum_of_others(log_weights, leave_one_out_mean(log_weights)) - math.log(count)
         else:  # the arithmetic mean of the K - 1 others, added to them, leaves their mean unchanged
             baseline = log_sum_of_others(log_weights) - math.log(count - 1)
         return score_surrogate(objective, z, log_weights, bound(log_weights) - log_weights.softmax(0) - baseline)
+
+    def _signal(self, log_weights: Tensor) -> Tensor:
+        """Return h(v_k) - h(vhat_k), (K, *batch)."""
+        log_share = log_share_of_others(log_weights)
+        if self.options.mean == "arithmetic":
+            log_guessed = torch.full_like(log_weights, math.log1p(-1 / len(log_weights)))
+        else:
+            log_others = log_weights.logsumexp(0) + log_share
+            log_guessed = torch.nn.functional.logsigmoid(log_others - leave_one_out_mean(log_weights))
+        return excess(log_share) - excess(log_guessed)
 
 
 @register("ovis")
@@ -112,6 +148,10 @@ class OVIS(MultiSample):
 
     With ``gamma=0`` it does not contain the sample's own weight and is unbiased. With ``gamma=1`` it depends on z_k by
     v_k, which cancels the -v_k of the gradient: at finite K the estimate is biased, by gamma E[sum_k v_k s_k].
+
+    Against ``vimco[mean=arithmetic]`` only a constant is different, log(1 - 1/K), which is that one's leading noise.
+    With gamma = 0 the signal is -log(1 - v_k) - v_k = v_k^2 / 2 + ..., of order 1/K^2: noise of order K^-3/2 in the sum
+    over K samples, on a mean of order 1/K, and a signal-to-noise ratio that grows as K^1/2.
 
     Requires samples of q and their density, only values of f, and K of at least 2; ``EstbenchError`` otherwise.
 
@@ -147,6 +187,7 @@ class OVIS(MultiSample):
         count, gamma = objective.importance_samples, self.options.gamma
         z = objective.q.sample((count,))
         log_weights = objective.log_weight(z, objective.frozen_q())
-        v = log_weights.softmax(0)
-        baseline = log_sum_of_others(log_weights) - math.log(count) - gamma * (v + math.log1p(-1 / count))
-        return score_surrogate(objective, z, log_weights, bound(log_weights) - v - baseline)
+        signal = excess(log_share_of_others(log_weights))
+        if gamma:
+            signal = signal + gamma * (log_weights.softmax(0) + math.log1p(-1 / count))
+        return score_surrogate(objective, z, log_weights, signal)

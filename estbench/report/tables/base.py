@@ -24,6 +24,7 @@ __all__ = [
     "Entry",
     "Table",
     "as_csv",
+    "escape_markdown",
     "fixed",
     "format_interval",
     "interval_note",
@@ -82,11 +83,11 @@ class Table:
     def to_markdown(self) -> str:
         """Return a GitHub table under its title, with the caption below."""
         lines = [
-            _markdown_row([_markdown(column.title) for column in self.columns]),
+            _markdown_row([escape_markdown(column.title) for column in self.columns]),
             "|" + "|".join("---:" if column.numeric else ":---" for column in self.columns) + "|",
             *(_markdown_row([_markdown_entry(entry) for entry in row]) for row in self.rows),
         ]
-        return f"**{_markdown(self.title)}**\n\n" + "\n".join(lines) + f"\n\n{_markdown(self.caption)}\n"
+        return f"**{escape_markdown(self.title)}**\n\n" + "\n".join(lines) + f"\n\n{escape_markdown(self.caption)}\n"
 
     def to_latex(self, *, short: bool = False) -> str:
         """Return a float with the table, as wide as a page; in short, as wide as one column of an article."""
@@ -117,14 +118,15 @@ def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return a text as Markdown that shows it as it is, on one line."""
     escaped = "".join(MARKDOWN.get(sign, sign) for sign in visible(_one_line(text)))
     return escaped.replace("](", "]\\(")
 
 
 def _markdown_entry(entry: Entry) -> str:
-    text = f"**{_markdown(entry.text)}**" if entry.best else _markdown(entry.text)
-    return f"{text} {_markdown(entry.note)}" if entry.note else text
+    text = f"**{escape_markdown(entry.text)}**" if entry.best else escape_markdown(entry.text)
+    return f"{text} {escape_markdown(entry.note)}" if entry.note else text
 
 
 def _markdown_row(cells: list[str]) -> str:

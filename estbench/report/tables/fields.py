@@ -10,6 +10,7 @@ import pandas as pd
 
 from estbench.errors import EstbenchError
 from estbench.report.analysis import Analysis
+from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.paired import Span
 from estbench.report.analysis.wording import describe_common_problem, short_problems
 from estbench.report.tables.base import Table
@@ -98,7 +99,7 @@ class Field(Generic[Row]):
 ESTIMATOR: Field[Any] = Field("estimator", "estimator", head=True, short="estimator")
 
 
-def problem_field(analysis: Analysis) -> Field[Any]:
+def problem_field(analysis: Frames) -> Field[Any]:
     """Return the field of the problem; people see it, by its short name, only if there are several problems."""
     names = short_problems(analysis.problems)
     return Field(

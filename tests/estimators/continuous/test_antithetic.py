@@ -104,7 +104,7 @@ def test_a_base_that_cannot_be_is_refused(variant, said):
 
 def test_a_base_with_noise_of_its_own_says_that_there_is_nothing_to_couple():
     estimator = estimators.create("antithetic[base=measure-valued]")
-    assert estimator.evaluations == "2 (4D)"
+    assert estimator.evaluations == "2 (D + 1 to 4D)"
     assert estimator.count_evaluations(make_objective(make_leaves(latents=3))) == 2 * 4 * 3
     with pytest.raises(EstbenchError, match="no draw from q to couple; choose another"):
         estimator(make_objective(make_leaves()))

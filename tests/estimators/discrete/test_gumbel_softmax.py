@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from oracles.enumeration import DECODER, EXPONENTIAL, QUADRATIC, named
@@ -111,3 +113,42 @@ def test_the_gap_is_between_the_drawn_category_and_every_other(gap):
     before = logits[~hard.bool()].view(50, 3)
     low = before <= drawn[:, None] - gap
     assert torch.equal(others[low], before[low])
+
+
+@pytest.mark.parametrize("problem", **named(QUADRATIC))
+def test_each_pass_has_its_own_temperature(problem):
+    """At the same noise: a forward temperature of 1 changes no bit, and a lower one draws the likeliest more often."""
+
+    def hard_samples(options):
+        torch.manual_seed(0)
+        seen = []
+        leaves = problem.leaf_tensors(4000)
+        objective = problem.objective(leaves)
+        f = objective.f
+        objective.f = lambda z, q=None: (seen.append(z.detach()), f(z, q))[1]
+        surrogate = estimators.create(f"st-gumbel[{options}]")(objective)
+        return seen[0], torch.autograd.grad(surrogate.sum(), [leaves["logits"]])[0]
+
+    plain, first = hard_samples("temperature=0.7")
+    same, second = hard_samples("temperature=0.7,forward_temperature=1.0")
+    sharp, _ = hard_samples("forward_temperature=0.2")
+    flat, _ = hard_samples("forward_temperature=9.0")
+    assert torch.equal(plain, same)
+    assert torch.equal(first, second)
+    for samples, temperature in ((plain, 1.0), (sharp, 0.2), (flat, 9.0)):
+        logits = problem.params["logits"] / temperature
+        expected = logits.sigmoid() if samples.dim() == 4 else logits.softmax(-1)
+        error = (samples.mean((0, 1)) - expected).abs() / (expected * (1 - expected) / 4000).sqrt()
+        assert float(error.max()) < 5
+
+
+@pytest.mark.parametrize("problem", **named(QUADRATIC))
+def test_the_backward_pass_does_not_depend_on_the_forward_temperature(problem):
+    """Where f is linear its gradient is the same at every sample, and so is the estimate, draw by draw."""
+    linear = dataclasses.replace(problem, integrand=lambda z, w: (w * z).sum(-1))
+    drawn = []
+    for temperature in (0.2, 1.0, 5.0):
+        torch.manual_seed(0)
+        drawn.append(sample_gradients(estimators.create(f"st-gumbel[forward_temperature={temperature}]"), linear, 50))
+    for other in drawn[1:]:
+        torch.testing.assert_close(drawn[0]["logits"], other["logits"], rtol=1e-12, atol=1e-14)

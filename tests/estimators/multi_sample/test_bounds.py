@@ -18,12 +18,22 @@ from estbench.certify import run_bias_tests, small_problems_for
 from estbench.certify.checks.unbiasedness import MIN_DETECTABLE_BIAS
 from estbench.certify.problems.base import WEIGHTS
 from estbench.errors import EstbenchError
-from estbench.estimators.multi_sample._base import bound, log_sum_of_others
+from estbench.estimators.multi_sample._base import bound, excess, log_share_of_others, log_sum_of_others
 from estbench.latents import states
 from estbench.problems import Objective
 
 PATHWISE = ("iwae", "stl-iwae", "dreg")
-SCORE = ("reinforce-iwae", "vimco", "vimco[mean=arithmetic]", "ovis", "ovis[gamma=0.3]", "ovis[gamma=1]", "rws")
+SIGNAL = ("vimco[baseline=signal]", "vimco[baseline=signal,mean=arithmetic]")
+SCORE = (
+    "reinforce-iwae",
+    "vimco",
+    "vimco[mean=arithmetic]",
+    *SIGNAL,
+    "ovis",
+    "ovis[gamma=0.3]",
+    "ovis[gamma=1]",
+    "rws",
+)
 UNBIASED = [variant for variant in SCORE if estimators.create(variant).unbiased]
 BIASED = [variant for variant in SCORE if not estimators.create(variant).unbiased]
 DRAWN = ["iwae", "dreg", *UNBIASED]
@@ -117,6 +127,49 @@ def test_weights_of_hundreds_of_nats_are_no_trouble():
     log_w = torch.tensor([[-900.0], [-100.0], [-890.0]])
     assert log_sum_of_others(log_w).isfinite().all()
     assert float(log_sum_of_others(log_w)[1]) == pytest.approx(-890 + math.log1p(math.exp(-10)))
+
+
+@pytest.mark.parametrize(("spread", "count"), [(0.3, 1024), (3.0, 16), (300.0, 4)])
+def test_what_a_sample_adds_keeps_its_digits_in_single_precision(spread, count):
+    """Where it is 1e-6 beside bounds of 500 nats, as where one sample has all the weight."""
+    torch.manual_seed(0)
+    log_w = spread * torch.randn(count, 7) - 500
+    found = excess(log_share_of_others(log_w)).double()
+    log_w = log_w.double()
+    expected = log_w.logsumexp(0) - log_sum_of_others(log_w) - log_w.softmax(0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-9)
+    assert float(expected.max()) > 1e-6
+
+
+def test_the_signal_s_baseline_is_the_signal_with_the_guess_in_place_of_the_weight():
+    """By its definition, one sample at a time."""
+    torch.manual_seed(0)
+    log_w = torch.randn(4, 3, dtype=torch.float64)
+
+    def signal(w, k):
+        return (w.mean(0)).log() - w[k] / w.sum(0)
+
+    for mean in ("geometric", "arithmetic"):
+        found = estimators.create(f"vimco[baseline=signal,mean={mean}]")._signal(log_w)
+        for k in range(4):
+            w = log_w.exp()
+            others = torch.cat([w[:k], w[k + 1 :]])
+            guess = others.log().mean(0).exp() if mean == "geometric" else others.mean(0)
+            guessed = w.clone()
+            guessed[k] = guess
+            torch.testing.assert_close(found[k], signal(w, k) - signal(guessed, k), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", SIGNAL)
+def test_where_q_is_the_posterior_a_baseline_of_the_whole_signal_leaves_no_variance(variant):
+    """All weights are equal, and so is every guess: VIMCO's own baseline leaves -1/K."""
+    loc, objective = gaussian_example(7)
+    params = {"loc": torch.full_like(loc, 0.65).requires_grad_(), "log_scale": torch.full_like(loc, math.log(0.5) / 2)}
+    exact = Objective(params, objective._family, objective._log_likelihood, objective._prior, importance_samples=5)
+    (gradient,) = torch.autograd.grad(estimators.create(variant)(exact).sum(), [params["loc"]])
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-13)
+    (noisy,) = torch.autograd.grad(estimators.create("vimco")(exact).sum(), [params["loc"]])
+    assert float(noisy.abs().min()) > 1e-3
 
 
 # --- the one-dimensional Gaussian example: p(z) = N(0, 1), x|z ~ N(z, 1), x = 1.3, q = N(0.2, 0.8^2), K = 5 --------
