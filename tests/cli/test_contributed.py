@@ -30,8 +30,8 @@ def repository(estbench, tiny_file, tmp_path, monkeypatch):
         assert estbench(*run, "--out", f"made/{name}").code == 0
         assert estbench("pack", f"made/{name}", "-o", f"{name}.zip").code == 0
     repository = tmp_path / "repository"
-    (repository / "contributed" / "ann").mkdir(parents=True)
-    shutil.copy("ann.zip", repository / "contributed" / "ann" / "tiny.zip")
+    (repository / "results" / "contributed" / "ann").mkdir(parents=True)
+    shutil.copy("ann.zip", repository / "results" / "contributed" / "ann" / "tiny.zip")
     git(repository, "init", "-q", "-b", "main")
     commit(repository)
     git(repository, "checkout", "-q", "-b", "pull")
@@ -60,7 +60,7 @@ def verify(repository, tmp_path):
 
 
 def test_an_honest_archive_passes_whatever_it_is_called(repository, tmp_path):
-    shutil.copy(tmp_path / "bob.zip", repository / "contributed" / "$(touch HACKED) \n::error::.zip")
+    shutil.copy(tmp_path / "bob.zip", repository / "results" / "contributed" / "$(touch HACKED) \n::error::.zip")
     (repository / "sitecustomize.py").write_text("raise SystemExit('the pull request was run')")
     done = verify(repository, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -71,11 +71,11 @@ def test_an_honest_archive_passes_whatever_it_is_called(repository, tmp_path):
 
 
 def test_an_archive_that_is_damaged_or_contradicts_is_refused(repository, tmp_path, estbench):
-    (repository / "contributed" / "half.zip").write_bytes((tmp_path / "bob.zip").read_bytes()[:1000])
+    (repository / "results" / "contributed" / "half.zip").write_bytes((tmp_path / "bob.zip").read_bytes()[:1000])
     for file in (tmp_path / "made" / "ann" / "cells").glob("*/cell.json"):
         record = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps(record | {"evaluations": record["evaluations"] + 1}), encoding="utf-8")
-    out = repository / "contributed" / "other.zip"
+    out = repository / "results" / "contributed" / "other.zip"
     assert estbench("pack", tmp_path / "made" / "ann", "-o", out).code == 0
     done = verify(repository, tmp_path)
     assert done.returncode == 1
@@ -84,7 +84,7 @@ def test_an_archive_that_is_damaged_or_contradicts_is_refused(repository, tmp_pa
 
 
 def test_an_archive_may_be_replaced_or_nothing_be_changed(repository, tmp_path):
-    shutil.copy(tmp_path / "bob.zip", repository / "contributed" / "ann" / "tiny.zip")
+    shutil.copy(tmp_path / "bob.zip", repository / "results" / "contributed" / "ann" / "tiny.zip")
     done = verify(repository, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     git(repository, "branch", "-f", "pull", "main")
