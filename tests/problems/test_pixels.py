@@ -89,7 +89,10 @@ class Faint(BernoulliLikelihood):
 
 def test_only_a_problem_whose_pixels_are_drawn_here_takes_bytes():
     small = "dataset=digits,hidden=[4]"
-    assert all(problems.create(f"{name}[{small}]").takes_bytes for name in ("vae", "hierarchical_vae", "mixed_vae", "half_images"))
+    assert all(
+        problems.create(f"{name}[{small}]").takes_bytes
+        for name in ("vae", "hierarchical_vae", "mixed_vae", "half_images")
+    )
     assert not problems.create(f"vae[{small},likelihood=gaussian]").takes_bytes
     assert not Inverted().takes_bytes
     vae = problems.create(f"vae[{small}]")
