@@ -7,18 +7,14 @@ C. S samples have S uniforms for each stick, exchangeable and negatively depende
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor
 
 from estbench.estimators._noise import as_categorical_logits, from_one_hot
 from estbench.estimators._surrogates import gradient_carrier
 from estbench.estimators.base import Estimator, register
-from estbench.estimators.discrete.arms import COPULAS
-from estbench.options import BaseOptions, refuse_without_effect
+from estbench.estimators.discrete.arms import ARMS, COPULAS
 from estbench.problems import Objective
 
 
@@ -63,18 +59,8 @@ class CARMS(Estimator):
     needs_differentiable_f = False
     variants = ("carms[num_samples=2]", "carms[copula=gaussian]")
 
-    class Options(BaseOptions):
-        """Options of ``carms``."""
-
-        num_samples: int = Field(default=4, ge=2, description="S, the samples of each example")
-        copula: Literal["dirichlet", "gaussian"] = Field(
-            default="dirichlet", description="how the samples depend on each other; for num_samples of 3 or more"
-        )
-
-        @model_validator(mode="after")
-        def _applicable(self) -> CARMS.Options:
-            refuse_without_effect(self, {"copula": "num_samples=2" if self.num_samples == 2 else ""})
-            return self
+    class Options(ARMS.Options):
+        """Options of ``carms``: those of ``arms``."""
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)

@@ -10,6 +10,7 @@ from estbench.report.analysis.frames import Frames, TimingPlace
 from estbench.report.analysis.omissions import omissions
 from estbench.report.analysis.protocol import describe_training
 from estbench.report.analysis.wording import count_noun, format_list
+from estbench.stats import FEWEST_FOR_AN_INTERVAL
 from estbench.store import Status
 
 if TYPE_CHECKING:
@@ -65,12 +66,16 @@ def describe_limits(frames: Frames) -> list[str]:
 
 def find_uncertified(frames: Frames) -> list[str]:
     """Return the estimators whose cells were made by code without a passing certificate, each with its status."""
-    return [f"{label} ({CERTIFICATE_WORDS[status]})" for label, status in _without_a_pass(frames).items()]
+    return _in_words(_without_a_pass(frames))
 
 
 def find_failed(frames: Frames) -> list[str]:
     """Return the estimators whose cells were made by code that failed its certificate."""
     return [label for label, status in _without_a_pass(frames).items() if status == CertificateStatus.FAILED]
+
+
+def _in_words(statuses: dict[str, CertificateStatus]) -> list[str]:
+    return [f"{label} ({CERTIFICATE_WORDS[status]})" for label, status in statuses.items()]
 
 
 def _without_a_pass(frames: Frames) -> dict[str, CertificateStatus]:
@@ -115,8 +120,10 @@ def _few_seeds(frames: Frames) -> list[str]:
     fewest = int(counts.min()) if len(counts) else 0
     if not 0 < fewest < ENOUGH_SEEDS:
         return []
-    effect = "there are no intervals over seeds" if fewest < 3 else "intervals over seeds are wide"
-    return [f"{count_noun(fewest, 'seed')}: fewer than {ENOUGH_SEEDS}, so {effect}."]
+    seeds = count_noun(fewest, "seed")
+    if fewest < FEWEST_FOR_AN_INTERVAL:
+        return [f"{seeds}: fewer than {FEWEST_FOR_AN_INTERVAL}, so there are no intervals over seeds."]
+    return [f"{seeds}: fewer than {ENOUGH_SEEDS}, so intervals over seeds are wide."]
 
 
 def _devices(frames: Frames) -> list[str]:
@@ -179,7 +186,7 @@ def _uncertified(frames: Frames) -> list[str]:
     failed = find_failed(frames)
     lines = [describe_failed(label) for label in failed]
     undecided = {label: status for label, status in _without_a_pass(frames).items() if label not in failed}
-    others = [f"{label} ({CERTIFICATE_WORDS[status]})" for label, status in undecided.items()]
+    others = _in_words(undecided)
     if others:
         lines.append(f"No passing certificate: {', '.join(others)}. Nothing here shows that their gradients are right.")
     return lines

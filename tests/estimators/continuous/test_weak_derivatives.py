@@ -204,4 +204,5 @@ def test_the_samples_are_averaged():
 def test_the_mean_is_the_exact_gradient(problem, variant):
     tests = run_bias_tests(estimators.create(variant), problem, coordinates=400)
     assert all(test.unbiased for test in tests)
-    assert all(test.detectable < 0.02 for test in tests)
+    # What the family's sampler may be wrong by comes on top, as in a certificate.
+    assert all(test.detectable <= problem.detectable + problem.accuracy for test in tests)
