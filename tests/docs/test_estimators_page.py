@@ -14,7 +14,7 @@ from estbench.references import BIBTEX
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "docs" / "estimators.md").read_text(encoding="utf-8").splitlines()
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in LINES if line.startswith("| `")]
-NOWHERE = "–"
+NOWHERE = "\N{EN DASH}"
 
 
 def test_each_estimator_has_one_row():
