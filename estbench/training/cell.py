@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import torch
@@ -32,13 +31,6 @@ from estbench.training.stopping import Deadline
 CHECKPOINT_SECONDS = 30.0
 # What a process that was ended at its deadline leaves in the workspace.
 HANG_TRACEBACK = "overstayed.txt"
-
-
-@cache
-def load_optimizers() -> None:
-    """Make torch import what its first optimiser needs: that takes seconds, which are no part of a cell's timeout."""
-    with isolated():
-        torch.optim.SGD([torch.zeros(1, requires_grad=True)])
 
 
 def run_cell(
@@ -70,7 +62,6 @@ def run_cell(
     folder.reopen(cell)
     workspace = folder.workspace(cell)
     checkpoint = workspace / "checkpoint.pt"
-    load_optimizers()
     deadline = Deadline(timeout)
     clocks = Clocks(device)
     started = datetime.now(UTC)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -45,6 +47,25 @@ def test_a_quick_step_has_the_bits_of_torchs_own(model, name, options):
     for number, each in moments.items():
         assert each.keys() == other_moments[number].keys()
         assert all(torch.equal(torch.as_tensor(each[k]), torch.as_tensor(other_moments[number][k])) for k in each)
+
+
+def test_training_does_not_load_the_compiler_of_torch():
+    """It takes a second, and no step of an optimiser needs it."""
+    program = """
+import sys, torch
+from estbench.training.optimizers import optimizer_of, quick_step
+
+model = torch.nn.Linear(2, 1)
+optimizer = optimizer_of(model, 0.1)
+step = quick_step(optimizer)
+for _ in range(2):
+    optimizer.zero_grad()
+    model(torch.ones(2)).sum().backward()
+    step()
+optimizer.load_state_dict(optimizer.state_dict())
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_weights_of_several_types_take_torchs_own_step(model):
