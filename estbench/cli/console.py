@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -222,8 +222,36 @@ def _importance(title: str, at: int, order: Sequence[str]) -> int:
     return order.index(max(starts, key=len)) if starts else len(order) + at
 
 
-def print_answer(analysis: Analysis) -> None:
-    """Print the estimators by rank, and then who is best and what went wrong."""
+class Answer(NamedTuple):
+    """What a command ends with: the estimators by rank, and then who is best and what went wrong."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[str]]
+    caption: str
+    sentences: list[str]
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Answer:
+        """Return an answer from the plain data that ``_asdict`` gave; raise ``ValueError`` if it is something else."""
+        from pydantic import TypeAdapter
+
+        answer = TypeAdapter(cls).validate_python(data)
+        if {len(row) for row in answer.rows} != {len(answer.columns)}:
+            raise ValueError("a row has another number of entries than there are columns")
+        return answer
+
+
+def print_answer(answer: Answer) -> None:
+    """Print the estimators by rank, and the sentences below them."""
+    title, columns, rows, caption, sentences = answer
+    print_rows(title, columns, rows, caption=caption, group="problem", elsewhere="the report")
+    for sentence in sentences:
+        say(sentence)
+
+
+def answer_of(analysis: Analysis) -> Answer:
+    """Return what a command about these results ends with."""
     from estbench.report.tables import ranking
 
     table = ranking(analysis)
@@ -243,11 +271,8 @@ def print_answer(analysis: Analysis) -> None:
         ]
         for at, row in enumerate(table.rows)
     ]
-    caption = _explain_answer(table, analysis.reference)
-    print_rows(analysis.path.name, columns, rows, caption=caption, group="problem", elsewhere="the report")
-    for conclusion in analysis.conclusions:
-        if conclusion.kind in {"leader", "outcome"}:
-            say(conclusion.text)
+    sentences = [each.text for each in analysis.conclusions if each.kind in {"leader", "outcome"}]
+    return Answer(analysis.path.name, columns, rows, _explain_answer(table, analysis.reference), sentences)
 
 
 def _explain_answer(table: Table, reference: str | None) -> str:

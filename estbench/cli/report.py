@@ -32,7 +32,7 @@ def _interval(_context: click.Context, _option: click.Parameter, value: float) -
     "--format",
     "formats",
     metavar="A,B,...",
-    help="Which of html, csv, md, tex, svg, png, pdf to write.  [default: all]",
+    help="Which of html, csv, md, tex, svg, png, pdf to write.  [default: all but pdf]",
 )
 @click.option(
     "--width", type=float, metavar="INCHES", help="How wide the files of figures are: 3.3 for a column.  [default: 7.4]"
@@ -76,7 +76,7 @@ def command(
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
-    from estbench.cli.console import print_answer, say, warn
+    from estbench.cli.console import answer_of, print_answer, say, warn
     from estbench.plugins import load_plugin
     from estbench.report import build
     from estbench.report.analysis import Analysis
@@ -115,7 +115,7 @@ def command(
         say(f"watching; press Ctrl-C to stop. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         analysis, page = make()
-    print_answer(analysis)
+    print_answer(answer_of(analysis))
     say(f"report: {page}")
 
 

@@ -112,10 +112,16 @@ def command(
     if problems:
         chosen = _without_texts(chosen, overrides, out)
 
-    from estbench.cli.console import print_answer, say, warn, working
+    from estbench.cli.again import Note
+    from estbench.cli.console import answer_of, print_answer, say, warn, working
+
+    alone = not (plugins or cluster or slurm)
+    note = Note(chosen, out, device=device, threads=threads) if alone and not dry_run else None
+    if note and not force and note.print_again():
+        return 0
 
     with working("starting"):  # torch takes seconds to import
-        from estbench.cli.progress import progress_listener
+        from estbench.cli.progress import describe_plan, progress_listener
         from estbench.execution import plan_of, run
         from estbench.plugins import load_plugin
         from estbench.report import build
@@ -148,11 +154,15 @@ def command(
         page = build(analysis, warn=lost.append)
     for message in lost:
         warn(message)
-    print_answer(analysis)
-    for sentence in omissions(analysis):
-        say(sentence)
+    answer = answer_of(analysis)
+    answer.sentences.extend(omissions(analysis))
+    print_answer(answer)
     say(f"report: {page}")
-    return 1 if _name_failures(results, listener) else 0
+    if _name_failures(results, listener):
+        return 1
+    if note and not lost:
+        note.write(describe_plan(listener.plan, len(listener.plan)), answer, page)
+    return 0
 
 
 def _name_failures(results: Results, listener: LineProgress) -> bool:

@@ -60,7 +60,7 @@ def build(
     """Write ``report/`` in a results folder and return the path of the page.
 
     It holds report.html, tables/*.{csv,md,tex,short.tex} (the last for a column of an article),
-    figures/*.{svg,png,pdf,csv} and, for readers who have only the report, environment.json (where its cells ran) and
+    figures/*.{svg,png,csv} and, for readers who have only the report, environment.json (where its cells ran) and
     experiment.json (the resolved experiment, with the key of each cell).
 
     The same records give the same bytes. What an earlier report left and this one lacks is removed.
@@ -70,7 +70,8 @@ def build(
     source
         A results folder, results that were loaded or merged, or their analysis.
     formats
-        Which of html, csv, md, tex, svg, png and pdf to write; all if not given. Without html the folder is returned.
+        Which of html, csv, md, tex, svg, png and pdf to write; all but pdf if not given. Without html the folder is
+        returned.
     out
         Another folder to write into; nothing that is there is removed.
     figures

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FORMATS = ("html", "csv", "md", "tex", "svg", "png", "pdf")
+# PDF is for an article: it takes as long as all others together, and is written when it is asked for.
+USUAL = frozenset(FORMATS) - {"pdf"}
 # Of tables only; what figures show is in the others, CSV among them.
 WRITTEN = frozenset({"md", "tex"})
 LEAST_WIDTH, MOST_WIDTH = 3.0, 20.0  # inches of a figure
@@ -24,9 +26,9 @@ def as_width(inches: float) -> float:
 
 
 def as_formats(names: Iterable[str] | None) -> frozenset[str]:
-    """The formats that are meant, all if not given; an unknown one is an error that names the closest."""
+    """The formats that are meant, all but PDF if not given; an unknown one is an error that names the closest."""
     if names is None:
-        return frozenset(FORMATS)
+        return USUAL
     wanted = [name.strip().lower() for name in names if name.strip()]
     for name in wanted:
         if name not in FORMATS:

@@ -4,7 +4,7 @@ results/reproductions/
   cards/<name>.json           the card as it was, its result, the environment
   reproductions.csv           every check, in full precision
   reproductions.{md,tex}      the claims with their outcomes; every check (md)
-  figures/<name>.{svg,png,pdf,csv}
+  figures/<name>.{svg,png,csv}
   reproductions.html          everything on one page
 """
 

@@ -84,7 +84,10 @@ def test_the_main_session(estbench, here, tiny_file):
         "log.txt",
         "pictures.parquet",
     }
-    assert {path.name for path in out.iterdir()} == {"experiment.json", "cells", "throughput.parquet", "report"}
+    assert {path.name for path in out.iterdir()} == {
+        *("experiment.json", "cells", "throughput.parquet", "report"),
+        ".printed.json",
+    }
     made = {path.name for path in (out / "report").iterdir()}
     assert made == {"report.html", "environment.json", "experiment.json", "tables", "figures"}
     first, rows = started(out), len(package.load(out).throughput)

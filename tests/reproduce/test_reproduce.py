@@ -148,7 +148,7 @@ def test_the_command_writes_a_page_and_succeeds(card, tmp_path, capsys):
     assert "One is &lt;i&gt;less&lt;/i&gt;." in page
     assert "<svg" in page
     assert "None of the paper" in page
-    assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".svg", ".png", ".pdf", ".csv"}
+    assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".svg", ".png", ".csv"}
     record = json.loads((tmp_path / "out" / "cards" / "counting.json").read_text())
     assert record["verdict"] == "reproduced"
     assert record["environment"]["torch"]

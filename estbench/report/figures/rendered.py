@@ -94,7 +94,7 @@ class RenderedFigure:
     def _encode(self, kind: str) -> bytes:
         return encode_figure(self.figure, kind, self.title, self.alt)
 
-    def files(self, formats: Iterable[str] = ("svg", "png", "pdf", "csv")) -> dict[str, bytes]:
+    def files(self, formats: Iterable[str] = ("svg", "png", "csv")) -> dict[str, bytes]:
         """Return the content of the figure's files by their ending, for those of ``formats`` that figures have."""
         wanted = set(formats)
         files = {kind: self.svg if kind == "svg" else self._encode(kind) for kind in UNDATED if kind in wanted}
@@ -114,7 +114,8 @@ def encode_figure(figure: Figure, kind: str, title: str = "", alt: str = "") -> 
 
     The file holds its title and, as far as its format knows one, a description, for search and for screen readers.
     """
-    _number_marked_artists(figure)
+    if kind == "svg":
+        _number_marked_artists(figure)
     file = io.BytesIO()
     words = {"Title": printable(title), **({DESCRIBED[kind]: printable(alt)} if kind in DESCRIBED else {})}
     metadata = UNDATED[kind] | {key: text for key, text in words.items() if text}

@@ -20,7 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from estbench.report.figures.rendered import Box, RenderedFigure, Series
-from estbench.report.figures.style import WIDTH, figure_width, mark, matplotlib_text, text_width
+from estbench.report.figures.style import (
+    WIDTH,
+    figure_width,
+    mark,
+    matplotlib_text,
+    text_width,
+    write_plain_powers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -211,6 +218,8 @@ class Canvas:
             The numbers that are drawn, for the CSV file.
         """
         panels = list(dict.fromkeys(axes for axes, _, _ in self._points))
+        for axes in self.figure.axes:
+            write_plain_powers(axes)
         return RenderedFigure(
             name=name,
             title=title,

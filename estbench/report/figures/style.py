@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import LogFormatterSciNotation
+
+from estbench.report.analysis.wording import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,6 +57,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 WIDTH = 7.4  # inches, of the page's figures
 NARROW = 5.0  # inches: below it, letters are a point smaller and names stand above what they name, not beside it
 FONT = 9.0  # points
+RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 INK = "#222222"
 SOFT = "#8a8a8a"
 RC: dict[str, Any] = {
@@ -143,6 +148,24 @@ def matplotlib_text(text: str, longest: int = 60) -> str:
     shown = "".join(sign if ord(sign) in known and sign.isprintable() else "?" for sign in " ".join(str(text).split()))
     shown = shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
     return shown.replace("$", r"\$")
+
+
+class PlainPowers(LogFormatterSciNotation):
+    """The labels of a log scale, 10² for example, as text: matplotlib's formulas take most of a figure's time."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """Return the label of one tick."""
+        formula: str = super().__call__(x, pos)
+        text = formula.removeprefix(r"$\mathdefault{").removesuffix("}$").replace(r"\times", TIMES)
+        return re.sub(r"\^\{(.*?)\}", lambda power: power[1].translate(RAISED), text)
+
+
+def write_plain_powers(axes: Axes) -> None:
+    """Label log scales by text where matplotlib would by formulas."""
+    for axis in (axes.xaxis, axes.yaxis):
+        for ticks in (axis.major, axis.minor):
+            if type(ticks.formatter) is LogFormatterSciNotation:
+                ticks.formatter.__class__ = PlainPowers
 
 
 def wrap_label(label: str, width: int = 22) -> str:

@@ -28,6 +28,7 @@ from estbench.report.analysis.notices import status_line
 from estbench.report.figures import FigureSource, all_figures, registry
 from estbench.report.figures.noise_shares import draw_noise_shares
 from estbench.report.figures.style import line_styles
+from estbench.report.formats import FORMATS
 from estbench.report.page.render import render as render_page
 from estbench.report.page.render import spec_toml
 from estbench.report.sections import Place
@@ -103,10 +104,10 @@ def test_all_files_are_written(folder):
 
 
 @pytest.mark.parametrize("drawn", [["final_bounds", "pictures"], pytest.param(FIGURES, marks=pytest.mark.slow)])
-def test_without_a_choice_figures_are_written_in_all_formats(results, tmp_path, drawn):
+def test_figures_are_written_in_all_formats(results, tmp_path, drawn):
     names = {f"draw_{name}" for name in drawn} if drawn is not FIGURES else set(registry.FIGURES)
     with drawn_alone(*names):
-        build(results, out=tmp_path)
+        build(results, FORMATS, out=tmp_path)
     assert set(files(tmp_path)) == expected_files(drawn, ("svg", "png", "pdf", "csv"))
     for name in drawn:
         figure = tmp_path / "figures" / name
