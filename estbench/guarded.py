@@ -204,8 +204,11 @@ class GuardedPath:
             pass
 
     @contextlib.contextmanager
-    def replaced(self) -> Iterator[IO[bytes]]:
-        """Open a temporary file for writing; it replaces this one when it is complete and on disk."""
+    def replaced(self, *, durable: bool = True) -> Iterator[IO[bytes]]:
+        """Open a temporary file for writing; it replaces this one when it is complete.
+
+        With ``durable`` it is on disk before: power that fails leaves the old content or the new one.
+        """
         temporary = self.parent / f".{self.name}.{secrets.token_hex(8)}.tmp"
         with self.parent.entered(make=True) as folder, self.named():
             self._remove_unfinished(folder)
@@ -216,11 +219,13 @@ class GuardedPath:
                 with os.fdopen(number, "wb") as file:
                     yield file
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                 if DESCRIPTORS:
                     os.replace(written, self.name, src_dir_fd=folder, dst_dir_fd=folder)  # type: ignore[arg-type]
-                    with contextlib.suppress(OSError):  # some file systems cannot; the file itself is on disk
-                        os.fsync(folder)  # type: ignore[arg-type]
+                    if durable:
+                        with contextlib.suppress(OSError):  # some file systems cannot; the file itself is on disk
+                            os.fsync(folder)  # type: ignore[arg-type]
                 else:
                     os.replace(written, _check_links(self))
             except BaseException as error:
@@ -239,9 +244,9 @@ class GuardedPath:
                     if left.stat().st_mtime < time.time() - IN_USE_SECONDS:
                         left.unlink()
 
-    def write_bytes(self, content: bytes | memoryview) -> None:
+    def write_bytes(self, content: bytes | memoryview, *, durable: bool = True) -> None:
         """Write a file, completely or not at all."""
-        with self.replaced() as file:
+        with self.replaced(durable=durable) as file:
             file.write(content)
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:

@@ -25,11 +25,14 @@ def write_text(path: str | PathLike[str], text: str) -> None:
 
 
 def write_files(folder: GuardedPath, files: dict[str, bytes]) -> None:
-    """Write files by their names below a folder, each completely or not at all."""
+    """Write files by their names below a folder, each completely or not at all.
+
+    They are those of reports, which can be made again, so nothing waits until they are on disk.
+    """
     for subfolder in {name.rpartition("/")[0] for name in files}:
         (folder / subfolder if subfolder else folder).mkdir()
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        (folder / name).write_bytes(content, durable=False)
 
 
 def encoded(text: str) -> bytes:

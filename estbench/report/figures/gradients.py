@@ -160,20 +160,18 @@ def draw_statistic(
 
 def _find_same(lines: list[pd.DataFrame]) -> dict[int, list[str]]:
     """Return, for each line that is drawn, the labels of all estimators whose values are the same."""
+    labels = [str(line["estimator"].iloc[0]) for line in lines]
+    values = [line[["step", "value", "low", "high"]].to_numpy(dtype=float) for line in lines]
+
+    def are_same(one: int, other: int) -> bool:
+        if labels[one] == labels[other] or values[one].shape != values[other].shape:
+            return False
+        return np.allclose(values[one], values[other], rtol=SAME, atol=0, equal_nan=True)
+
     same: dict[int, list[str]] = {}
-    for at, line in enumerate(lines):
-        first = next((first for first in same if _are_same(lines[first], line)), at)
-        same.setdefault(first, []).append(str(line["estimator"].iloc[0]))
+    for at, label in enumerate(labels):
+        same.setdefault(next((first for first in same if are_same(first, at)), at), []).append(label)
     return same
-
-
-def _are_same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    if one["estimator"].iloc[0] == other["estimator"].iloc[0] or len(one) != len(other):
-        return False
-    columns = ["step", "value", "low", "high"]
-    return bool(
-        np.allclose(one[columns].astype(float), other[columns].astype(float), rtol=SAME, atol=0, equal_nan=True)
-    )
 
 
 def _panels(frame: pd.DataFrame) -> list[tuple[str, str]]:
