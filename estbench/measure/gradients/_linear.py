@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,11 @@ class Call:
     dims: int
     output: GradientEdge  # of the output as it was then: an activation may overwrite the tensor
 
+    @cached_property
+    def gram(self) -> Tensor:
+        """The inner products of the inputs of a linear layer, (B, B), in double precision, for all chunks."""
+        return gram_of(self.input.flatten(0, -2))
+
 
 @contextlib.contextmanager
 def recorded(layers: list[Layer]) -> Iterator[list[Call]]:
@@ -76,6 +82,7 @@ class Factors:
     inputs: Tensor
     deltas: Tensor
     bias: bool
+    gram: Tensor | None = None  # of fixed inputs, if it is known: ``Call.gram``
 
     @property
     def fixed(self) -> bool:
@@ -143,8 +150,8 @@ class Factors:
         return half_squares, _examples(half_squares, squared_norms, self._cross_products() if cross else None)
 
     def _fixed_squared_deviations(self) -> tuple[Tensor, ExampleMoments]:
-        deltas, inputs = self.deltas[0], self.inputs[0, 0].double()
-        gram = inputs @ inputs.T + int(self.bias)
+        deltas = self.deltas[0]
+        gram = (gram_of(self.inputs[0, 0]) if self.gram is None else self.gram) + int(self.bias)
         scale = gram.diagonal()
         half_squares = scale * half_differences(deltas)
         squared_norms = scale * torch.linalg.vector_norm(deltas, dim=-1).square()
@@ -187,10 +194,17 @@ def _examples(half_squares: Tensor, squared_norms: Tensor, cross_products: Tenso
     return ExampleMoments(within, squared_norms.mean(0, dtype=torch.float64) - within, cross_products)
 
 
+def gram_of(rows: Tensor) -> Tensor:
+    """Return the inner products of the rows of a matrix in double precision."""
+    rows = rows.double()
+    return rows @ rows.T
+
+
 def _products(first: Tensor, second: Tensor) -> Tensor:
     """Return inner products of the rows of each replicate and example: (T, m, B, P) twice to (m, B, T, T)."""
     if len(first) == 1:
-        return (first * second).sum(-1)[0, ..., None, None]
+        products = torch.linalg.vector_norm(first, dim=-1).square() if first is second else (first * second).sum(-1)
+        return products[0, ..., None, None]
     return first.movedim(0, 2) @ second.movedim(0, 2).transpose(-2, -1)
 
 
@@ -204,9 +218,11 @@ def factors_of(calls: list[tuple[Call, Tensor]], replicates: int, examples: int)
     inputs, deltas = ([part[side] for part in parts] for side in (0, 1))
     if len({part.shape[1] for part in inputs}) > 1:
         raise NotPerExampleError("a layer is used both before and after the replicates part")
-    if len(parts) == 1:  # cat would copy
-        return Factors(inputs[0], deltas[0], calls[0][0].layer.bias is not None)
-    return Factors(torch.cat(inputs), torch.cat(deltas), calls[0][0].layer.bias is not None)
+    call, bias = calls[0][0], calls[0][0].layer.bias is not None
+    if len(parts) > 1:
+        return Factors(torch.cat(inputs), torch.cat(deltas), bias)
+    factors = Factors(inputs[0], deltas[0], bias)  # cat would copy
+    return replace(factors, gram=call.gram) if factors.fixed and isinstance(call.layer, nn.Linear) else factors
 
 
 def _to_factor_rows(call: Call, delta: Tensor, replicates: int, examples: int) -> tuple[Tensor, Tensor]:

@@ -90,19 +90,20 @@ class ReplicateBatches:
         """The sum of squared deviations divided by the covariance of one draw: R - sum n_k^2 / R."""
         return float(self.sizes.sum() - (self.sizes**2).sum() / self.sizes.sum())
 
-    def along(self, direction: Tensor) -> Vector:
-        """Return the inner products with a vector of (P,): (K,)."""
-        blocks = zip(self._deviations(), torch.split(direction, COLUMNS), strict=True)
-        products: Vector = torch.stack([block @ part for block, part in blocks]).sum(0).cpu().numpy()
-        return products
+    def along(self, direction: Tensor) -> tuple[Vector, float]:
+        """Return the inner products with a vector of (P,): (K,), and the trace of C^2, C the covariance of one draw.
 
-    def covariance_squared(self) -> float:
-        """Return the trace of C^2, C the covariance of one draw, from batches of about equal size; NaN below four."""
+        The trace is found from batches of about equal size; NaN below four.
+        """
+        blocks = zip(self._deviations(), torch.split(direction, COLUMNS), strict=True)
+        products, grams = zip(*((block @ part, block @ block.T) for block, part in blocks), strict=True)
+        return torch.stack(products).sum(0).cpu().numpy(), self._covariance_squared(torch.stack(grams).sum(0))
+
+    def _covariance_squared(self, products: Tensor) -> float:
         count = len(self.sizes)
         if count < FEWEST_BATCHES:
             return math.nan
-        size = self.sizes.mean()
-        gram = self._products(self).cpu().numpy() / size
+        gram = products.cpu().numpy() / self.sizes.mean()
         own = np.diag(gram)
         trace2, square, fourth = own.sum() ** 2, (gram**2).sum(), (own**2).sum()
         unbiased = (count - 2) * square / (count - 1) + trace2 / (count - 1) ** 2 - count * fourth / (count - 1)
@@ -110,12 +111,9 @@ class ReplicateBatches:
 
     def cross(self, other: ReplicateBatches) -> float:
         """Return the trace of C C', the covariances of one draw of each of two independent sides."""
-        return float(self._products(other).square().sum()) / (self.scale * other.scale)
-
-    def _products(self, other: ReplicateBatches) -> Tensor:
-        """Return the inner products of the deviations of two sides, (K, K')."""
         blocks = zip(self._deviations(), other._deviations(), strict=True)
-        return torch.stack([block @ another.T for block, another in blocks]).sum(0)
+        products = torch.stack([block @ another.T for block, another in blocks]).sum(0)  # (K, K')
+        return float(products.square().sum()) / (self.scale * other.scale)
 
 
 def ratio_interval(length: SquaredLength, variance: Interval, correlation: float) -> Interval:

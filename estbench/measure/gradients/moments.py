@@ -219,12 +219,12 @@ def distance(
     difference = accumulator.mean if origin is None else accumulator.mean - origin.double()
     sides = [(side, side.batches) for side in (accumulator, other) if side]
     noise = sum(side.variance / side.count for side, _ in sides)
-    products = [batches.along(difference) for _, batches in sides]
+    products, covariances = zip(*(batches.along(difference) for _, batches in sides), strict=True)
     along = sum(
         float(each @ each) / max(batches.scale, 1.0) / side.count
         for (side, batches), each in zip(sides, products, strict=True)
     )
-    across = sum(max(batches.covariance_squared(), 0.0) / side.count**2 for side, batches in sides)
+    across = sum(max(each, 0.0) / side.count**2 for (side, _), each in zip(sides, covariances, strict=True))
     if other:
         across += 2 * sides[0][1].cross(sides[1][1]) / (accumulator.count * other.count)
     freedom = min(side.degrees_of_freedom for side, _ in sides)
