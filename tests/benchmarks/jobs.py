@@ -2,9 +2,11 @@
 
     python tests/benchmarks/jobs.py
 
-Pairs of runs of the same 16 cells of the quickstart's size: in this process with two threads, and `jobs=2` with one
-thread each; each run is a process of its own, the order alternates, and the ratio is taken within a pair. Start-up
-counts. Then the engine's overhead: cells of one step, on one worker against in-process, per cell.
+Rounds of runs of the same 16 cells of 2,000 steps: in this process with two threads, the same with one, and `jobs=2`
+with one thread each; each run is a process of its own, the order alternates, and ratios are taken within a round.
+Start-up counts. Two processes of one thread can gain at most 2 divided by what the second thread gains a single
+process: so much is the limit. Then the engine's overhead: cells of one step, on one worker against in-process, per
+cell.
 """
 
 from __future__ import annotations
@@ -61,6 +63,13 @@ def measured(experiment: dict[str, Any], **options: Any) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def print_ratio(name: str, ratios: np.ndarray) -> None:
+    """Print the ratios of the rounds and their geometric mean; its interval takes three."""
+    found = log_t_interval(ratios)
+    rounds = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"{name}: {found.value:.2f} (95 % {found.low:.2f} to {found.high:.2f}; rounds: {rounds})")
+
+
 def main() -> None:
     """Print throughput, start-up and overhead."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,18 +87,20 @@ def main() -> None:
         "seeds": arguments.cells,
         "training": {"steps": arguments.steps},
     }
-    sides = {"in-process, 2 threads": {"threads": 2}, "--jobs 2, 1 thread each": {"jobs": 2, "threads": 1}}
+    sides = {
+        "in-process, 2 threads": {"threads": 2},
+        "in-process, 1 thread": {"threads": 1},
+        "--jobs 2, 1 thread each": {"jobs": 2, "threads": 1},
+    }
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for pair in range(arguments.pairs):
         for side in list(sides)[:: 1 if pair % 2 == 0 else -1]:
             seconds[side].append(measured(quickstart, **sides[side])["all"])
     for side, values in seconds.items():
         print(f"{side}: {np.median(values):.1f} s for {arguments.cells} cells of {arguments.steps} steps (median)")
-    ratios = np.divide(*map(np.array, seconds.values()))
-    print(f"throughput: {np.median(ratios):.2f} times (median of {ratios.round(2).tolist()})")
-    if len(ratios) > 2:
-        interval = log_t_interval(ratios)
-        print(f"            {interval.value:.2f} (95 % {interval.low:.2f} to {interval.high:.2f}), n = {interval.n}")
+    two_threads, one_thread, jobs = map(np.array, seconds.values())
+    print_ratio("throughput of --jobs 2 relative to in-process, 2 threads", two_threads / jobs)
+    print_ratio("the limit of that, 2 over the gain of the second thread", 2 * two_threads / one_thread)
     many = {**SMALL, "seeds": 40}
     here, there = measured(many, threads=1), measured(many, jobs=1, threads=1)
     print(f"overhead: {(there['cells'] - here['cells']) / 39:.3f} s a cell; start-up {there['start']:.1f} s")
