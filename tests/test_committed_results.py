@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -14,14 +15,22 @@ from records import drawn_alone
 
 import estbench
 from estbench import estimators, problems
+from estbench.execution.reference_results import reference_results
 from estbench.experiment import make_plan, read_experiment
+from estbench.report.analysis import Analysis
+from estbench.report.tables import all_tables
 from estbench.reproduce import read_card
+from estbench.store import load
+from estbench.store.pack import certificates_of
+from estbench.store.verify import inspect
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {path.stem: path for path in (ROOT / "experiments").rglob("*.toml")}
 FOLDERS = sorted(path.parents[2] for path in ROOT.glob("results/*/report/tables/summary.csv"))
 # Cells are never committed: a folder that has them is of a run on this machine.
 REPORTS = [folder / "report" for folder in FOLDERS if not (folder / "cells").exists()]
+ARCHIVES = sorted(ROOT.glob("results/*/records.zip"))
+MOST_BYTES = 1_000_000
 CARDS = sorted(ROOT.glob("results/reproductions/cards/*.json"))
 
 
@@ -71,6 +80,28 @@ def test_the_page_of_results_links_to_what_is_there():
     targets = re.findall(r"\]\((?!https?:|#)([^)]+)\)", page)
     assert targets
     assert [target for target in targets if not (ROOT / "results" / target).exists()] == []
+
+
+def test_every_report_has_its_records():
+    assert [path.parent for path in ARCHIVES] == FOLDERS
+    assert {path.parent.name: path.stat().st_size for path in ARCHIVES if path.stat().st_size > MOST_BYTES} == {}
+
+
+@pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.parent.name)
+def test_published_records_are_sound_and_give_the_tables_of_the_report(path):
+    results = load(path)
+    assert [each.message for each in inspect(results, certificates_of(results)) if each.refused] == []
+    assert results.cells["status"].isin(["done", "diverged"]).all()
+    tables = {table.name: table for table in all_tables(Analysis(results))}
+    for name in ("summary", "ranking"):
+        committed = (path.parent / "report" / "tables" / f"{name}.csv").read_text(encoding="utf-8")
+        assert tables[name].files(["csv"])["csv"] == committed
+
+
+def test_published_records_are_known_by_their_digests():
+    published = {name: (entry.sha256, entry.bytes) for name, entry in reference_results().items()}
+    files = {path.parent.name: path.read_bytes() for path in ARCHIVES}
+    assert published == {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
 
 
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
