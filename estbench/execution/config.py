@@ -35,7 +35,7 @@ class RunConfig:
     @property
     def provenance(self) -> dict[str, Any]:
         """The part that is written into a cell's record."""
-        return {"engine": self.engine, "slots": self.slots, "timeout": self.timeout}
+        return {"engine": self.engine, "slots": self.slots, "timeout": self.timeout, "run": self.run}
 
 
 class Listener:

@@ -54,7 +54,7 @@ def execute(
     try:
         with contextlib.ExitStack() as stack:
             earlier = stack.enter_context(attempt(folder, cell, interrupted))
-            if (stored := _stored(folder, cell)) is not None:
+            if (stored := _stored(folder, cell, config)) is not None:
                 return stored
             log = stack.enter_context(_log(folder, cell, everything=config.engine != "in-process"))
             torch.set_num_threads(config.threads)
@@ -108,12 +108,19 @@ def _failed_before(
     return outcome
 
 
-def _stored(folder: ResultsFolder, cell: Cell) -> Outcome | None:
-    """Return the outcome of a cell that has a record, as when an engine lost the answer and asks again; else None."""
+def _stored(folder: ResultsFolder, cell: Cell, config: RunConfig) -> Outcome | None:
+    """Return the outcome of a cell that has a record, as when an engine lost the answer and asks again; else None.
+
+    A cell that failed is tried again, but only by another run.
+    """
     record = folder.read_record(cell.folder)
-    if record is None or not Status(record["status"]).final:
+    if record is None:
         return None
-    return Outcome(Status(record["status"]), record.get("stop_reason", ""))
+    status = Status(record["status"])
+    by_this_run = record.get("execution", {}).get("run") == config.run
+    if not status.final and (status is Status.INTERRUPTED or not by_this_run):
+        return None
+    return Outcome(status, record.get("stop_reason", ""))
 
 
 @contextlib.contextmanager

@@ -128,7 +128,8 @@ def test_two_jobs_one_of_them_cancelled(slurm, slurm_file, faults, gate, tiny, t
     assert sorted(tries(out).values()) == [1, 1, 1, 2]
     folder = ResultsFolder(out)
     for cell in folder.read_plan()["cells"]:
-        assert folder.read_record(cell["folder"])["execution"] == {"engine": "slurm", "slots": 2, "timeout": None}
+        execution = folder.read_record(cell["folder"])["execution"]
+        assert execution == {"engine": "slurm", "slots": 2, "timeout": None, "run": execution["run"]}
     estbench.run(tiny, out=tmp_path / "here", plugins=[faults])
     assert bits(out) == bits(tmp_path / "here")
     assert nothing_left(out)

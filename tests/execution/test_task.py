@@ -31,9 +31,9 @@ def planned(tiny, tmp_path):
     folder.create()
     folder.record_plan(plan)
     (cell,) = plan
-    config = RunConfig(folder.path, "cpu", 1)
 
-    def execute(**changes):
+    def execute(*, run="this", **changes):
+        config = RunConfig(folder.path, "cpu", 1, run=run)
         return task.execute(cell, config, **{"interrupted": never, "on_step": lambda _: None, **changes})
 
     return folder, cell, execute
@@ -71,6 +71,25 @@ def test_a_cell_that_is_stored_is_not_computed_again(planned):
     assert begun == [1]
     assert (folder.cells / cell.folder / "cell.json").read_bytes() == record
     assert [path.name for path in folder.cells.iterdir()] == [cell.folder]
+
+
+@pytest.mark.parametrize(("status", "tried"), [("failed", 1), ("timeout", 1), ("interrupted", 2)])
+def test_a_cell_that_failed_is_tried_again_only_by_another_run(planned, monkeypatch, status, tried):
+    """As when a worker dies just after it gave its answer: the engine does not know of it, and asks again."""
+    *_, execute = planned
+
+    def end_badly(cell, folder, device, *, execution, **_):
+        begun.append(1)
+        outcome = task.Outcome(Status(status), "as told")
+        task.record_failure(cell, folder, device, outcome, "", execution)
+        return outcome
+
+    begun = []
+    monkeypatch.setattr(task, "run_cell", end_badly)
+    assert execute().status is execute().status is Status(status)
+    assert len(begun) == tried
+    monkeypatch.undo()
+    assert execute(run="another").status is Status.DONE
 
 
 @pytest.mark.parametrize("deaths", range(task.TRIES + 1))
@@ -146,7 +165,7 @@ def test_a_process_that_overstayed_leaves_a_timeout_with_its_stack_and_checkpoin
     record = folder.read_record(cell.folder)
     assert "mine.py, line 3" in record["error"]["traceback"]
     assert (folder.cells / cell.folder / "checkpoint.pt").exists()
-    assert execute().status is Status.DONE, "a second run goes on"
+    assert execute(run="another").status is Status.DONE, "a second run goes on"
     assert (folder.cells / cell.folder / "log.txt").read_text().count("begins on") == 2, "the log goes on, too"
 
 
@@ -177,7 +196,8 @@ def test_threads_are_set_for_every_cell_and_recorded_and_given_back(tiny, tmp_pa
     folder = ResultsFolder(tmp_path)
     cells = {cell["estimator"]["label"]: cell["folder"] for cell in folder.read_plan()["cells"]}
     assert folder.read_record(cells["reparam"])["environment"]["threads"] == 2
-    assert folder.read_record(cells["reparam"])["execution"] == {"engine": "in-process", "slots": 1, "timeout": None}
+    execution = folder.read_record(cells["reparam"])["execution"]
+    assert execution == {"engine": "in-process", "slots": 1, "timeout": None, "run": execution["run"]}
     assert torch.get_num_threads() == 1
 
 

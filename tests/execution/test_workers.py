@@ -136,8 +136,8 @@ def test_jobs_give_the_same_bytes_on_loopback_and_leave_no_process(tiny, tmp_pat
     assert not [command for command in timed_beside if "spawn_main" in command], "no worker beside the timing"
     assert len(results.throughput) == 3
     for cell in results.plan["cells"]:
-        record = ResultsFolder(tmp_path / "jobs").read_record(cell["folder"])
-        assert record["execution"] == {"engine": "local", "slots": 2, "timeout": None}
+        execution = ResultsFolder(tmp_path / "jobs").read_record(cell["folder"])["execution"]
+        assert execution == {"engine": "local", "slots": 2, "timeout": None, "run": execution["run"]}
     assert set(tries(tmp_path / "jobs").values()) == {1}
     assert nothing_left(tmp_path / "jobs")
 
