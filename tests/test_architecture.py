@@ -263,7 +263,7 @@ def test_what_opens_files_natively_is_in_one_module():
 @pytest.mark.slow
 def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
     """Whatever a command does to a results folder, no path into the folder reaches the system: only names do."""
-    a, b, c = (str(tmp_path / name) for name in "abc")
+    a, b, c, d = (str(tmp_path / name) for name in "abcd")
     tiny_file.write_text(tiny_file.read_text().replace("rounds = 0", "rounds = 1"), encoding="utf-8")
     run = ["run", str(tiny_file), "--set", "probe.shared=reparam", "--keep-checkpoints", "--timeout", "500"]
     commands = [
@@ -272,7 +272,7 @@ def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
         [*run, "--out", b, "--seeds", "0,1"],
         ["status", a],
         ["report", a, "--format", "csv,md,html", "--tensorboard"],
-        ["report", "--index", str(tmp_path)],
+        ["site", a, b, "-o", d, "--no-figures"],
         ["merge", a, b, "--out", c],
         ["compare", c, "reparam", "reparam"],
         ["clean", a, "--yes"],
@@ -287,7 +287,7 @@ def test_results_are_opened_in_one_place(tiny_file, tmp_path, environment):
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, cwd=work
     )
     codes, touched = json.loads(done.stderr.splitlines()[-1])
-    roots = {a, b, c, str(tiny_file), root, f"{root}/certificates"}
+    roots = {a, b, c, d, str(tiny_file), root, f"{root}/certificates"}
     assert [code for code in codes if code not in {0, 2}] == [], done.stderr[-2000:]
     assert codes[0] == codes[2] == codes[4] == codes[5] == codes[6] == 0, done.stderr[-2000:]
     assert [each for each in touched if each.partition(" ")[2] not in roots] == []

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": "train what is missing, measure, and write a report",
     "probe": "measure gradient variance, bias and cost at frozen weights, without training",
     "report": "rebuild tables, figures and report.html from the records only",
+    "site": "write static pages over many experiments: which estimator leads on which problem",
     "compare": "two estimators side by side, with intervals and a verdict in words",
     "diff": "two results of the same runs, of two commits for example: what changed beyond noise",
     "check": "test estimators: the certificate",

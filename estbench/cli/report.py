@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
-from click.core import ParameterSource
 
 from estbench.cli.options import plugin_option
 from estbench.errors import EstbenchError
@@ -53,11 +52,8 @@ def _interval(_context: click.Context, _option: click.Parameter, value: float) -
     help="How often --watch looks.",
 )
 @plugin_option
-@click.option("--index", is_flag=True, help="Write DIR/index.html instead: one page about all reports below DIR.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files, too: tensorboard/ in the report.")
-@click.pass_context
 def command(
-    context: click.Context,
     folders: tuple[str, ...],
     out: str | None,
     formats: str | None,
@@ -68,7 +64,6 @@ def command(
     *,
     open_page: bool,
     watch: bool,
-    index: bool,
     tensorboard: bool,
 ) -> None:
     """Rebuild tables, figures and report.html of results folders, from their records only.
@@ -80,15 +75,7 @@ def command(
     A plugin may add tables and figures of its own, with register_table and register_figure.
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
-
-    With --index, DIR is a folder of results folders, for example results/. Its index.html lists every experiment
-    below it, with its question, its answer and its rank of every estimator. Of what has no records any more, the
-    tables of the report are read; what cannot be read is named and left out.
     """
-    if index:
-        _check_options(context)
-        _write_index(folders, open_page=open_page)
-        return
     from estbench.cli.console import print_answer, say, warn
     from estbench.plugins import load_plugin
     from estbench.report import build
@@ -123,41 +110,13 @@ def command(
 
     analysis, page = make(REFRESH if watch else None)
     if open_page:
-        _open(page)
+        open_in_browser(page)
     if watch:
         say(f"watching; press Ctrl-C to stop. report: {page}")
         _watch(folders, interval, lambda: make(REFRESH)[0])
         analysis, page = make()
     print_answer(analysis)
     say(f"report: {page}")
-
-
-def _check_options(context: click.Context) -> None:
-    """Refuse options that have no effect on an index."""
-    given = [
-        each.opts[0]
-        for each in context.command.params
-        if each.name not in {"folders", "index", "open_page"}
-        and context.get_parameter_source(str(each.name)) is ParameterSource.COMMANDLINE
-    ]
-    if given:
-        raise EstbenchError(f"--index has no use for {', '.join(given)}; leave it out")
-
-
-def _write_index(folders: tuple[str, ...], *, open_page: bool) -> None:
-    """Write an index, say what it lists and what it leaves out, and open it if that was asked for."""
-    from estbench.cli.console import say, warn
-    from estbench.report.analysis.wording import count_noun
-    from estbench.report.index import build_index
-
-    if len(folders) > 1:
-        raise EstbenchError(f"--index takes one folder that holds all results folders, not {len(folders)}")
-    page, entries, skipped = build_index(folders[0])
-    for path, reason in skipped:
-        warn(f"left out: {path or folders[0]}: {reason}")
-    say(f"index of {count_noun(len(entries), 'experiment')}: {page}")
-    if open_page:
-        _open(page)
 
 
 def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Analysis]) -> None:
@@ -177,7 +136,8 @@ def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Anal
         return
 
 
-def _open(page: Path) -> None:
+def open_in_browser(page: Path) -> None:
+    """Open a page in the user's browser, or say that there is none."""
     import webbrowser
 
     from estbench.cli.console import say

@@ -52,6 +52,7 @@ def build(
     formats: Iterable[str] | None = None,
     *,
     out: str | Path | None = None,
+    figures: bool = True,
     refresh: int | None = None,
     width: float | None = None,
     warn: Callable[[str], object] | None = None,
@@ -72,6 +73,8 @@ def build(
         Which of html, csv, md, tex, svg, png and pdf to write; all if not given. Without html the folder is returned.
     out
         Another folder to write into; nothing that is there is removed.
+    figures
+        Whether there are figures, which take most of the time; without them the page has all tables.
     refresh
         The page loads itself again after so many seconds, for a run that goes on.
     width
@@ -85,7 +88,7 @@ def build(
     EstbenchError
         If a format is unknown, the width is not between 3 and 20 inches, or the folder cannot be written.
     """
-    from estbench.guarded import GuardedPath  # noqa: PLC0415
+    from estbench.guarded import guarded  # noqa: PLC0415
     from estbench.report.analysis import Analysis  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, as_width, chosen  # noqa: PLC0415
@@ -105,8 +108,9 @@ def build(
     lost: list[Lost] = []
     tables = all_tables(analysis, lost)
     drawn = wanted - WRITTEN - {"html"}
-    figures = all_figures(analysis, lost=lost) if "html" in wanted or (drawn and width is None) else []
-    of_files = figures if width is None else all_figures(analysis, width, lost) if drawn else []
+    drawn = drawn if figures else frozenset()
+    shown = all_figures(analysis, lost=lost) if figures and ("html" in wanted or (drawn and width is None)) else []
+    of_files = shown if width is None else all_figures(analysis, width, lost) if drawn else []
     for message in dict.fromkeys(each.message for each in lost):
         if warn is None:
             warnings.warn(message, EstbenchWarning, stacklevel=2)
@@ -114,16 +118,16 @@ def build(
             warn(message)
     files: dict[str, bytes] = {}
     for table in tables:
-        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files().items()}
+        files |= {f"tables/{table.name}.{kind}": encoded(text) for kind, text in table.files(wanted).items()}
     for figure in of_files:
         files |= {f"figures/{figure.name}.{kind}": content for kind, content in figure.files(wanted).items()}
     if "html" in wanted:
-        content = encoded(render(analysis, tables, figures, [*dict.fromkeys(lost)]))
+        content = encoded(render(analysis, tables, shown, [*dict.fromkeys(lost)]))
         files["report.html"] = content if refresh is None else refreshing(content, refresh)
     files = chosen(files, wanted)
     files["environment.json"] = (json.dumps(analysis.whole.distinct_environments, indent=2) + "\n").encode()
     files["experiment.json"] = (json.dumps(analysis.whole.planned, indent=2) + "\n").encode()
-    folder = report_folder(analysis.path) if out is None else GuardedPath(out)
+    folder = report_folder(analysis.path) if out is None else guarded(out)
     try:
         write_files(folder, files)
         if out is None:

@@ -20,6 +20,10 @@ from estbench.store.tables import THROUGHPUT, read_arrow, write_arrow
 class Home(Protocol):
     """Where the tables of one cell are; as text, the place for messages."""
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file that they are in; empty for a folder."""
+
     def has(self, name: str) -> bool:
         """Whether the cell has a table."""
 
@@ -38,6 +42,11 @@ class FolderHome:
 
     def __str__(self) -> str:
         return str(self.folder)
+
+    @property
+    def digest(self) -> str:
+        """Empty: a folder has no digest."""
+        return ""
 
     def has(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -64,6 +73,11 @@ class ArchiveHome:
 
     def __str__(self) -> str:
         return f"{self.archive.path}: {self.cell}"
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the archive."""
+        return self.archive.digest
 
     def has(self, name: str) -> bool:
         """Whether the table has rows of the cell."""

@@ -61,6 +61,7 @@ def merge(parts: Sequence[Results]) -> Results:
         {folder: source.part.records[source.folder] for folder, source in by_folder.items()},
         {folder: source.home for folder, source in by_folder.items()},
         tuple(dict.fromkeys(path for part in parts for path in (part.path, *part.others) if path != first.path)),
+        {folder: source.part.origin(source.folder) for folder, source in by_folder.items()},
     )
 
 

@@ -114,8 +114,7 @@ def certificates_of(results: Results) -> list[dict[str, Any]]:
     labels = {cell["estimator"]["label"] for cell in results.plan["cells"]}
     wanted = {part for label in labels for part in certified_parts(label)}
     for path in (results.path, *results.others):
-        own = Archive(path).certificates if is_archive(path) else _read_all(ResultsFolder(path).certificates)
-        for certificate in own:
+        for certificate in certificates_in(path):
             if isinstance(certificate, dict) and certificate.get("label") in wanted:
                 found.setdefault(certificate["label"], certificate)
     claims = [str((record.get("certificate") or {}).get("fingerprint", "")) for record in results.records.values()]
@@ -124,6 +123,11 @@ def certificates_of(results: Results) -> list[dict[str, Any]]:
         if label in wanted and shipped.fingerprint in sources:
             found.setdefault(label, shipped.model_dump(mode="json", exclude_defaults=True))
     return [found[label] for label in sorted(found)]
+
+
+def certificates_in(path: Path) -> list[Any]:
+    """Return the certificates that lie in a results folder or an archive, as plain data, not yet checked."""
+    return Archive(path).certificates if is_archive(path) else _read_all(ResultsFolder(path).certificates)
 
 
 def _read_all(folder: GuardedPath) -> list[dict[str, Any]]:

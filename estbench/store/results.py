@@ -40,7 +40,8 @@ class Results:
 
     Data frames are in long form, have a column for each swept setting of training, and are read when they are first
     used. ``homes`` maps the name of a cell's folder to where its tables are, if that is not in ``path``/cells;
-    ``others`` are the further results folders, or archives, of a merge.
+    ``others`` are the further results folders, or archives, of a merge; ``origins`` maps the folder of a cell to the
+    one it is from, if that is not ``path``.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Results:
     records: dict[str, dict[str, Any]]
     homes: dict[str, Home] = field(default_factory=dict)
     others: tuple[Path, ...] = ()
+    origins: dict[str, Path] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         planned = self.plan["cells"]
@@ -154,6 +156,10 @@ class Results:
     def home(self, folder: str) -> Home:
         """Return where the tables of a cell are."""
         return self.homes.get(folder) or FolderHome(ResultsFolder(self.path).cells / folder)
+
+    def origin(self, folder: str) -> Path:
+        """Return the results folder, or the archive, that a cell is from."""
+        return self.origins.get(folder, self.path)
 
     def _collect(self, file: str, schema: pa.Schema, *, optional: bool = False) -> pd.DataFrame:
         """Return one table of all cells; concatenated in Arrow, because a thousand small data frames are slow.

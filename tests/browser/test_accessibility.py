@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from estbench.report.index import build_index
+from estbench.report.site import build_site
 
 pytestmark = pytest.mark.browser
 
@@ -22,12 +22,18 @@ def axe():
     return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["report", "index", "claims"])
+def site_of(report):
+    """The site of the folder of a report, beside it."""
+    return build_site([report.parents[1]], report.parents[2] / "site", figures=False)
+
+
+@pytest.mark.parametrize("kind", ["report", "site", "estimator", "claims"])
 @pytest.mark.parametrize(("width", "scheme"), list(itertools.product((400, 1280), ("light", "dark"))))
 def test_axe_finds_nothing(show, report, axe, kind, width, scheme):
     made = {
         "report": lambda: report,
-        "index": lambda: build_index(report.parents[2]).page,
+        "site": lambda: site_of(report).page,
+        "estimator": lambda: site_of(report).page.parent / "estimators" / "rloo.html",
         "claims": lambda: RESULTS / "reproductions" / "reproductions.html",
     }
     page = show(made[kind](), viewport={"width": width, "height": 800}, color_scheme=scheme)

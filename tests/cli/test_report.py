@@ -79,49 +79,6 @@ def test_different_protocols_are_refused(refused, pair):
     assert "training.steps is 2000 in 'a' and 7 in 'c'" in refused("report", "a", "c")
 
 
-def test_an_index_lists_every_report_below(estbench, pair):
-    write_results(pair / "c", ["reparam"], 1, name="third", **LIGHT)
-    (pair / "c" / "experiment.json").write_text("{", encoding="utf-8")
-    code, said, errors = estbench("report", "--index", ".")
-    assert (code, said) == (0, "index of 2 experiments: index.html\n")
-    assert errors.startswith("Warning: left out: c: cannot read")
-    page = (pair / "index.html").read_text(encoding="utf-8")
-    assert "2 experiments" in page
-    assert not (pair / "a" / "report").exists()
-
-
-def test_an_index_is_opened(estbench, pair, monkeypatch):
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
-    assert estbench("report", "--index", "--open", ".").code == 0
-    assert opened == [(pair / "index.html").resolve().as_uri()]
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        ["--out", "x"],
-        ["--format", "html"],
-        ["--target", "-100"],
-        ["--width", "3.3"],
-        ["--watch"],
-        ["--interval", "2"],
-        ["--tensorboard"],
-        ["--plugin", "mine.py"],
-    ],
-    ids=lambda given: given[0],
-)
-def test_an_index_refuses_options_of_one_report(refused, pair, given):
-    assert f"no use for {given[0]}" in refused("report", "--index", ".", *given)
-
-
-@pytest.mark.parametrize(
-    ("folders", "said"), [(["a", "b"], "one folder"), (["nowhere"], "no folder"), (["a/cells"], "no report below")]
-)
-def test_an_index_of_nothing_is_refused(refused, pair, folders, said):
-    assert said in refused("report", "--index", *folders)
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

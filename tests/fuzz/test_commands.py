@@ -140,6 +140,7 @@ COMMANDS = {
     "clean": (command("clean", "{}", "--yes"), results_folder, CASES),
     "report": (command("report", "{}", "--format", "md,tex"), results_folder, CASES),
     "report-drawn": (command("report", "{}", "--format", "html,csv,md,tex,svg"), results_folder, DRAWN_CASES),
+    "site": (command("site", "{}", "-o", "site", "--no-figures"), results_folder, CASES),
     "probe": (
         command("probe", "--results", "{}", "--replicates", "3", "--batch-size", "2", "--tracking-steps", "0"),
         probed_folder,
@@ -224,6 +225,7 @@ def test_commands(bases, place, capfd, name, shard):
             "results",
             "other",
             "merged",
+            "site",
             "probed.toml",
             "counting.toml",
             "counting.py",

@@ -49,6 +49,8 @@ def test_an_archive_has_the_frames_of_its_folder(folder, archive):
 
 def test_a_report_of_it_has_the_same_tables(folder, archive):
     there, here = (all_tables(analyse(path)) for path in (folder, archive))
+    (origins,) = (table for table in here if table.name == "origins")  # with the digest, which a folder has not
+    here.remove(origins)
     assert [table.name for table in there] == [table.name for table in here]
     for one, other in zip(there, here, strict=True):
         pd.testing.assert_frame_equal(one.data, other.data)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from estbench.guarded import GuardedPath
 from estbench.report.analysis.wording import NOTHING, TIMES, fixed, significant
-from estbench.report.index.entries import Entry, read_entry
+from estbench.report.site.entries import Entry, make_entry
+from estbench.report.site.tables_only import read_tables
 from estbench.report.tables.entry import format_interval
 from estbench_site.markdown import code, table
 from estbench_site.repository import RESULTS
@@ -15,9 +16,9 @@ from estbench_site.repository import RESULTS
 
 @cache
 def committed_entries() -> dict[str, Entry]:
-    """Return the committed experiments by the names of their folders, as the index of reports reads them."""
+    """Return the committed experiments by the names of their folders, as `estbench site` reads them."""
     folders = sorted(path.parents[1] for path in RESULTS.glob("*/report/experiment.json"))
-    return {folder.name: read_entry(GuardedPath(folder)) for folder in folders}
+    return {folder.name: make_entry(read_tables(GuardedPath(folder)), [folder.name], "") for folder in folders}
 
 
 def standings_table(name: str) -> str:

@@ -12,6 +12,7 @@ from estbench.report.analysis.frames import Frames
 from estbench.report.analysis.launches import Growth, describe_launches, find_growths
 from estbench.report.analysis.leaderboard import Leaderboard, build_leaderboard, find_contenders
 from estbench.report.analysis.notices import describe_limits, find_failed, find_uncertified
+from estbench.report.analysis.origins import Origin, describe_origins, find_origins, name_sources
 from estbench.report.analysis.paired import Runs, find_runs
 from estbench.report.analysis.rankings import Ranking, find_rankings
 from estbench.report.analysis.selection import describe_selection, select
@@ -104,6 +105,27 @@ class Analysis(Frames):
         return find_uncertified(self)
 
     @cached_property
+    def origins(self) -> list[Origin]:
+        """The folders and archives that all runs came from, by code and machine."""
+        return find_origins(self.whole)
+
+    @cached_property
+    def sources(self) -> dict[tuple[str, str], list[str]]:
+        """The names of the folders and archives by problem and estimator; empty if there is one only."""
+        names = name_sources(self)
+        found: dict[tuple[str, str], dict[str, None]] = {}
+        for cell in self.results.plan["cells"] if len(names) > 1 else ():
+            if cell["folder"] in self.results.records:
+                of_pair = found.setdefault((cell["problem"]["label"], cell["estimator"]["label"]), {})
+                of_pair[names[self.results.origin(cell["folder"])]] = None
+        return {pair: [*named] for pair, named in found.items()}
+
+    @cached_property
     def notices(self) -> list[str]:
         """All that limits what the numbers say."""
-        return [*describe_selection(self.selection), *describe_limits(self), *describe_launches(self.growths)]
+        return [
+            *describe_selection(self.selection),
+            *describe_origins(self.origins),
+            *describe_limits(self),
+            *describe_launches(self.growths),
+        ]

@@ -156,7 +156,7 @@ class Frames:
         claims = [claim for folder in folders if (claim := get_nested(self.results.records, folder, "certificate"))]
         if not claims:
             return str(CertificateStatus.NONE)
-        checked = {_check_claim(estimator, claim) for claim in claims}
+        checked = {check_claim(estimator, claim) for claim in claims}
         if len(checked) > 1:
             checked.discard(CertificateStatus.CLAIMED)
         return str(next(iter(checked)) if len(checked) == 1 else CertificateStatus.STALE)
@@ -189,9 +189,10 @@ class Frames:
 
     @cached_property
     def planned(self) -> dict[str, Any]:
-        """The resolved experiment, and the key of every planned cell by its folder."""
+        """The resolved experiment, the key of every planned cell by its folder, and the card of every problem."""
         cells = {cell["folder"]: cell["key"] for cell in self.results.plan["cells"]}
-        return {"experiment": self.results.plan["experiment"], "cells": cells}
+        cards = {cell["problem"]["label"]: cell["problem"].get("card", "") for cell in self.results.plan["cells"]}
+        return {"experiment": self.results.plan["experiment"], "cells": cells, "cards": cards}
 
     def place(self, folder: str) -> TimingPlace:
         """Return where a cell was timed."""
@@ -228,11 +229,16 @@ class Frames:
     @once
     def curves(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
         """Return the finite values of one bound, with the status and folder of their cell."""
+        frame = self._recorded(split)
+        frame = frame[(frame["metric"] == metric) & np.isfinite(frame["value"].astype(float))]
+        return frame.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
+
+    @once
+    def _recorded(self, split: str) -> pd.DataFrame:
+        """Return all curves of a split, with what is known of their cells: to add it takes the most time."""
         frame = self.results.curves
-        frame = frame[(frame["metric"] == metric) & (frame["split"] == split)]
-        frame = frame[np.isfinite(frame["value"].astype(float))]
-        merged = frame.merge(self.cells[[*RUN, "pair", "status", "folder"]], on=RUN, how="left")
-        return merged.sort_values([*RUN, "step"], kind="stable", ignore_index=True)
+        frame = frame[frame["split"] == split]
+        return frame.merge(self.cells[[*RUN, "pair", "status", "folder"]], on=RUN, how="left")
 
     @once
     def final_values(self, metric: str = "elbo", split: str = "test") -> pd.DataFrame:
@@ -241,10 +247,8 @@ class Frames:
         A finished cell whose last value is not finite is left out: an earlier value never replaces the last one.
         """
         finals = self.curves(metric, split).groupby(RUN, sort=False).tail(1)
-        recorded = self.results.curves[
-            (self.results.curves["metric"] == metric) & (self.results.curves["split"] == split)
-        ]
-        ends = recorded.groupby(RUN)["step"].max().rename("end").reset_index()
+        recorded = self._recorded(split)
+        ends = recorded[recorded["metric"] == metric].groupby(RUN)["step"].max().rename("end").reset_index()
         finals = finals.merge(ends, on=RUN, how="left")
         whole = (finals["status"] != Status.DONE) | (finals["step"] == finals["end"])
         return finals[whole].drop(columns="end").reset_index(drop=True)
@@ -334,8 +338,8 @@ def values_by_seed(frame: pd.DataFrame, **where: Any) -> pd.Series[float]:
     """
     for column, value in where.items():
         frame = frame[frame[column] == value]
-    values: pd.Series[float] = frame.set_index("pair" if "pair" in frame else "seed")["value"].astype(float)
-    return values
+    pair = "pair" if "pair" in frame else "seed"
+    return pd.Series(frame["value"].to_numpy(float), index=pd.Index(frame[pair], name=pair), name="value")
 
 
 def describe_trajectory(trajectory: str, checkpoint: str = "checkpoint") -> str:
@@ -361,7 +365,7 @@ def groups(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (pair[0] != "weights", order.get(pair[1], 9), pair))
 
 
-def _check_claim(estimator: str, claim: Any) -> CertificateStatus:
+def check_claim(estimator: str, claim: Any) -> CertificateStatus:
     """Return the status of the certificate for the source that a record names."""
     status = certificate_status(estimator, str(get_nested(claim, "fingerprint", default="")))
     undecided = {CertificateStatus.NONE, CertificateStatus.STALE}

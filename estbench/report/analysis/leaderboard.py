@@ -13,12 +13,15 @@ corrected for all pairs, and so for this too.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from estbench.report.analysis.frames import Frames, Pair, done, last_common_step, values_by_seed
+from estbench.report.analysis.frames import Frames, Pair, TimingPlace, done, last_common_step, values_by_seed
 from estbench.report.analysis.paired import ABSENT, LEVEL, Runs, pair_values
 from estbench.stats import Claim, Interval, holm, log_t_interval, paired_ratio, spanned_claim, t_interval
 from estbench.store import Status
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Entrant(NamedTuple):
@@ -158,15 +161,29 @@ def _find_variances(frames: Frames, problem: str) -> tuple[str, dict[str, Interv
 
 
 def _find_seconds(frames: Frames, problem: str) -> dict[str, Interval]:
-    """Return the ratio of seconds per step to the reference in the same rounds."""
-    timed = frames.timings
-    timed = timed[timed["problem"] == problem]
+    """Return the ratio of seconds per step to the reference in the same rounds, all of one place."""
+    timed = timings_of_one_place(frames, problem)
     ratios = timed["seconds_per_step"] / timed["reference_seconds_per_step"]
     return {
         str(label): log_t_interval(values.dropna())
         for label, values in ratios.groupby(timed["estimator"])
         if len(values.dropna())
     }
+
+
+def timings_of_one_place(frames: Frames, problem: str) -> pd.DataFrame:
+    """Return the timed rounds of a problem in the place that timed most of its estimators; of two, the latest.
+
+    Not even ratios to the same reference are comparable between places: what a machine does fast differs.
+    """
+    frame = frames.timings_by_machine
+    frame = frame[frame["problem"] == problem]
+    of_place = [*TimingPlace._fields]
+    places = frame.groupby(of_place, dropna=False).agg(estimators=("estimator", "nunique"), session=("session", "max"))
+    if len(places) < 2:
+        return frame
+    chosen = places.sort_values(["estimators", "session"], kind="stable").index[-1]
+    return frame[[place == chosen for place in frame[of_place].itertuples(index=False, name=None)]]
 
 
 def _count_ends(frames: Frames, problem: str, label: str, runs: Runs) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -45,16 +46,12 @@ def render(
 
     In the place of a table or figure that was ``lost``, the page says why.
     """
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.tests["table"] = lambda item: isinstance(item, Table)
     script = part("report.js")
     shown: list[Table | RenderedFigure] = [*tables, *figures]
     shown.sort(key=lambda item: item.place.order)
     items = {key: [item for item in shown if item.place.section == key] for key in SECTIONS}
     lost_in = {key: [each.message for each in lost if each.place.section == key] for key in SECTIONS}
-    return environment.from_string(part("template.html.j2")).render(
+    return _template().render(
         analysis=analysis,
         name=analysis.setting("name", default=analysis.path.name),
         question=analysis.setting("question", default=""),
@@ -84,6 +81,15 @@ def render(
         script=Markup(script),  # noqa: S704  (our own file)
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["table"] = lambda item: isinstance(item, Table)
+    return environment.from_string(part("template.html.j2"))
 
 
 class Block(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +66,15 @@ class Table:
     group: str = ""
     tab: str = ""
 
-    def files(self) -> dict[str, str]:
-        """Return the text of each file of the table, by the ending of its name."""
-        return {
-            "csv": self.to_csv(),
-            "md": self.to_markdown(),
-            "tex": self.to_latex(),
-            "short.tex": self.to_latex(short=True),
+    def files(self, formats: Collection[str] = ("csv", "md", "tex")) -> dict[str, str]:
+        """Return the text of each file of the table in some formats, by the ending of its name."""
+        files: dict[str, Callable[[], str]] = {
+            "csv": self.to_csv,
+            "md": self.to_markdown,
+            "tex": self.to_latex,
+            "short.tex": lambda: self.to_latex(short=True),
         }
+        return {ending: write() for ending, write in files.items() if ending.rpartition(".")[2] in formats}
 
     def to_csv(self) -> str:
         """Return the raw numbers, at full precision."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from estbench.report.analysis import Analysis
-from estbench.report.analysis.frames import done, values_by_seed
+from estbench.report.analysis.frames import done
 from estbench.report.analysis.wording import fixed
 from estbench.report.tables.base import Table
 from estbench.report.tables.entry import Entry, format_interval
@@ -66,9 +66,11 @@ def _find_rows(analysis: Analysis) -> list[BoundParts]:
         here = {metric: frame[frame["problem"] == board.problem] for metric, frame in finals.items()}
         if here["kl"].empty or (here["kl"]["value"] == 0).all():  # a problem without a KL
             continue
+        by_label = {metric: dict(iter(frame.groupby("estimator", sort=False))) for metric, frame in here.items()}
         for entrant in board.entrants:
             parts = {
-                metric: t_interval(values_by_seed(frame, estimator=entrant.estimator)) for metric, frame in here.items()
+                metric: t_interval(of_label.get(entrant.estimator, here[metric].iloc[:0])["value"])
+                for metric, of_label in by_label.items()
             }
             if parts["kl"].n:
                 rows.append(BoundParts(board.problem, entrant.estimator, **parts))

@@ -40,6 +40,8 @@ BELOW_ZERO = "An unbiased estimate of a number that is never negative may fall b
 RANGES = {"snr": (0.0, math.inf), "cosine": (-1.0, 1.0)}
 # The word for each trajectory, where the page shows one at a time.
 TABS = {"shared": "same weights", "own": "own weights"}
+# What the rows of one estimator agree in.
+PROBED = ["space", "group", "estimator"]
 COSTS = {"evaluations": "evaluations", "milliseconds": "ms"}
 GRADIENT_OF: Field[Any] = Field(
     "group",
@@ -225,14 +227,18 @@ def _find_rows(analysis: Analysis, frame: pd.DataFrame, statistics: Iterable[str
             continue
         known_costs = dict(zip(COSTS, analysis.costs(problem), strict=True))
         here = of_problem[of_problem["step"] == step]
+        probed = [*PROBED, "statistic"]
+        none = here.iloc[:0]
+        counts = here.groupby(PROBED, sort=False).agg({"seed": "nunique", "replicates": "min"})
+        counted = dict(zip(counts.index, counts.itertuples(index=False, name=None), strict=True))
+        parts = dict(iter(here[[*probed, "pair", "value", "low", "high"]].groupby(probed, sort=False)))
         for space, group in groups(here):
-            of_group = here[(here["space"] == space) & (here["group"] == group)]
-            baseline = values_by_seed(of_group, estimator=reference, statistic="variance")
+            baseline = values_by_seed(parts.get((space, group, reference, "variance"), none))
             for estimator in order_by_rank(analysis, problem):
-                probed = of_group[of_group["estimator"] == estimator]
-                if probed.empty:
+                if (space, group, estimator) not in counted:
                     continue
-                values = {name: probed[probed["statistic"] == name] for name in statistics}
+                seeds, replicates = counted[space, group, estimator]
+                values = {name: parts.get((space, group, estimator, name), none) for name in statistics}
                 intervals = {name: _over_seeds(name, of_name) for name, of_name in values.items()}
                 variances, of_reference = pair_values(values_by_seed(values["variance"]), baseline)
                 is_comparable = estimator != reference and len(variances)
@@ -250,8 +256,8 @@ def _find_rows(analysis: Analysis, frame: pd.DataFrame, statistics: Iterable[str
                             for name, cost in known_costs.items()
                         },
                         reference=reference,
-                        seeds=probed["seed"].nunique(),
-                        replicates=int(probed["replicates"].min()),
+                        seeds=int(seeds),
+                        replicates=int(replicates),
                     )
                 )
     return rows

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from estbench.report.analysis.wording import MINUS, NOTHING, TIMES
 from estbench.report.tables.entry import PLUS_MINUS, Column, Entry
@@ -111,8 +112,11 @@ class _Grid:
             widest = max([*texts, *words], default=0.0)
             self.titles.append(_break_title(column.title, widest, points))
             self.widths.append(widest)
+            if column.numeric:
+                least.append(widest)
+                continue
             pieces = [_measure(piece, points) for row in rows for piece in _split(str(row[at]))]
-            least.append(widest if column.numeric else max([*pieces, *words], default=0.0))
+            least.append(max([*pieces, *words], default=0.0))
         gaps = GAP * (len(columns) - 1)
         self.width = sum(self.widths) + gaps
         # Columns that may be broken are equally wide.
@@ -252,6 +256,11 @@ def _split(text: str) -> list[str]:
 
 def _measure(text: str, points: float) -> float:
     """Return about how wide a text is in type of this size."""
+    return _count_ems(text) * points
+
+
+@lru_cache(maxsize=10_000)  # the columns of a table are measured at several sizes
+def _count_ems(text: str) -> float:
     text = POWER.sub(lambda power: f"{power[1]}{TIMES}{TIMES}10{power[3]}", text)
     total = 0.0
     for sign in text:
@@ -261,7 +270,7 @@ def _measure(text: str, points: float) -> float:
             total += 0.8
         else:
             total += 0.53
-    return total * points
+    return total
 
 
 def _break_title(title: str, width: float, points: float) -> list[str]:

@@ -15,6 +15,9 @@ from estbench.report.tables.fields import ESTIMATOR, Field, build_table, problem
 from estbench.report.tables.registry import register_table
 from estbench.stats import Interval
 
+# Columns that are left out if they are empty.
+OPTIONAL = {"remarks", "sources"}
+
 
 class RankingRow(NamedTuple):
     """An entrant of the leaderboard of one problem."""
@@ -23,6 +26,7 @@ class RankingRow(NamedTuple):
     bound_name: str
     entrant: Entrant
     wins: bool
+    sources: list[str]  # the folders and archives of its runs, if there are several
 
     @property
     def estimator(self) -> str:
@@ -35,7 +39,13 @@ def ranking(analysis: Analysis) -> Table:
     """Return one row per problem and estimator, best first; those without a rank stand last."""
     boards = analysis.leaderboards
     rows = [
-        RankingRow(board.problem, analysis.name_bound(board.problem), entrant, entrant.estimator == board.winner)
+        RankingRow(
+            board.problem,
+            analysis.name_bound(board.problem),
+            entrant,
+            entrant.estimator == board.winner,
+            analysis.sources.get((board.problem, entrant.estimator), []),
+        )
         for board in boards
         for entrant in board.entrants
     ]
@@ -90,13 +100,14 @@ def ranking(analysis: Analysis) -> Table:
             best="low",
         ),
         Field("remarks", "remarks", value=_list_remarks, text=True),
+        Field("sources", "from", value=lambda row: ", ".join(row.sources), text=True),
     ]
     relative = f"Variance and time: relative to {analysis.reference}." if analysis.reference else ""
     return build_table(
         "ranking",
         "Estimators by rank",
         _write_caption(analysis, rows, shared=shared),
-        [field for field in fields if field.key != "remarks" or any(map(_list_remarks, rows))],
+        [field for field in fields if field.key not in OPTIONAL or any(map(field.value_of, rows))],
         rows,
         csv_first=("problem", "estimator"),
         blocks=("problem",),
@@ -114,11 +125,19 @@ def _write_caption(analysis: Analysis, rows: list[RankingRow], *, shared: bool) 
         ),
         "*: significantly behind the best (p at most 0.05; Holm's correction for the comparisons with the best).",
         f"Gradient variance (last common checkpoint, {where}) and time per step {relative}.",
+        *_say_places(rows, analysis),
         "Evaluations: decoder evaluations per image and step, where one is one latent sample of one image.",
     ]
     if any(row.entrant.ended.get("collapsed") for row in rows):
         sentences.append("Collapsed: a run ended below its own bound before training; the estimator has no rank then.")
     return " ".join(sentences)
+
+
+def _say_places(rows: list[RankingRow], analysis: Analysis) -> list[str]:
+    """Say why an estimator that was timed has no ratio: it was timed in another place than most."""
+    timed = set(zip(analysis.timings["problem"], analysis.timings["estimator"], strict=True))
+    left_out = [row for row in rows if not row.entrant.seconds.n and (row.problem, row.estimator) in timed]
+    return ["Time is only of the machine that timed most estimators of a problem."] if left_out else []
 
 
 def _write_rank(row: RankingRow) -> str:

@@ -113,6 +113,8 @@ def _find_bounds(analysis: Analysis) -> dict[str, str]:
 
 def _find_rows(analysis: Analysis, metrics: list[str]) -> list[SummaryRow]:
     finals = {metric: done(analysis.final_values(metric)) for metric in metrics}
+    pairs = ["problem", "estimator"]
+    of_pair = {metric: dict(iter(frame.groupby(pairs, sort=False))) for metric, frame in finals.items()}
     winners = {problem: rankings[0].winner for problem, rankings in analysis.rankings.items()}
     groups = dict(iter(analysis.cells.groupby(["problem", "estimator"], sort=False)))
     rows = []
@@ -121,8 +123,8 @@ def _find_rows(analysis: Analysis, metrics: list[str]) -> list[SummaryRow]:
             group = groups[problem, estimator]
             finished, judged = done(group), analysis.metric(problem)
             values = {
-                metric: values_by_seed(of_metric, problem=problem, estimator=estimator)
-                for metric, of_metric in finals.items()
+                metric: values_by_seed(known.get((problem, estimator), finals[metric].iloc[:0]))
+                for metric, known in of_pair.items()
             }
             difference = ABSENT
             if analysis.reference not in {None, estimator}:

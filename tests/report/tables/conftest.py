@@ -19,6 +19,7 @@ FOLDERS = {
     "one seed": {"estimators": MANY[:2], "seeds": 1},
     "sweep": {"estimators": MANY[:2], "seeds": 3, "sweep": {"learning_rate": [1e-4, 1e-3]}},
     "wild": {"estimators": ESTIMATORS, "seeds": 3, "shared": True},
+    "machines": {"estimators": MANY[:2], "seeds": 2, "environments": {1: {"machine": "m-2", "commit": "feedbee"}}},
     "metrics": {"estimators": MANY[:3], "seeds": 3},
     "sizes": {
         "estimators": MANY[:3],

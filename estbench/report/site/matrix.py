@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from estbench.report.analysis.leaderboard import Entrant, Leaderboard
 from estbench.report.analysis.wording import NOTHING, TIMES, fixed
-from estbench.report.index.entries import Entry, count_runs
+from estbench.report.site.entries import Entry, count_runs
 from estbench.visible import visible
 
 # Real results have some tens.
@@ -55,9 +55,14 @@ class Matrix(NamedTuple):
         return [column for group in self.groups for column in group.columns]
 
 
-def build_matrix(entries: Sequence[Entry]) -> Matrix:
-    """Return the matrix of all experiments: first the estimators that are in the most columns, then by name."""
-    boards = [(entry, board) for entry in entries for board in entry.boards]
+def build_matrix(entries: Sequence[Entry], card: str) -> Matrix:
+    """Return the matrix of the problems of one card: estimators in the most columns first, then by name."""
+    boards = [
+        (entry, board)
+        for entry in entries
+        for board in entry.boards
+        if entry.contents.cards.get(board.problem, "") == card
+    ]
     groups: list[Group] = []
     for entry, board in boards[:MOST_COLUMNS]:
         if not groups or groups[-1].entry is not entry:
