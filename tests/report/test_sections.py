@@ -160,7 +160,14 @@ def made_up():
 def test_every_table_is_made_from_fields_of_its_own(analysis):
     """A key that is given twice is an error, so that a table that is made has none."""
     tables = all_tables(analysis)
-    absent = {"own_metrics", "origins", "sensitivity", "throughput_by_size", "gradient_variance_shared", "gradient_variance"}
+    absent = {
+        "own_metrics",
+        "origins",
+        "sensitivity",
+        "throughput_by_size",
+        "gradient_variance_shared",
+        "gradient_variance",
+    }
     assert {table.name for table in tables} == set(TABLES) - absent
     for what in ("name", "title"):
         assert len({getattr(table, what) for table in tables}) == len(tables)
