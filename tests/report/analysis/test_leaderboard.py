@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 from records import analyse, write_results
 
+from estbench.report.analysis.frames import TimingPlace
 from estbench.report.analysis.leaderboard import build_leaderboard
 from estbench.report.analysis.paired import CURRENCIES, Run
 from estbench.report.analysis.wording import MINUS, NOTHING
@@ -195,7 +196,12 @@ class Nothing:
     """Frames of estimators without measurements."""
 
     reference = None
-    timings = pd.DataFrame(columns=["problem", "estimator", "seconds_per_step", "reference_seconds_per_step"])
+    timings_by_machine = pd.DataFrame(
+        columns=[
+            *("problem", "estimator", "session", "seconds_per_step", "reference_seconds_per_step"),
+            *TimingPlace._fields,
+        ]
+    )
 
     def __init__(self, labels):
         self.estimators = labels
