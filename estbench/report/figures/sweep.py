@@ -127,9 +127,11 @@ def _draw(
 
 
 def _draw_line(axes: Axes, line: list[Tried], scale: Scale, style: LineStyle) -> None:
+    import seaborn as sns  # noqa: PLC0415  (it loads scipy.stats: half a second, for sweeps only)
+
     known = sorted((scale.places[tried.value], tried) for tried in line if tried.bound.n)
     x, y = [place for place, _ in known], [tried.bound.value for _, tried in known]
-    axes.plot(x, y, color=style.colour, linestyle=style.linestyle)
+    sns.lineplot(x=x, y=y, color=style.colour, linestyle=style.linestyle, errorbar=None, ax=axes)
     for place, tried in known:
         bound = tried.bound
         if not math.isnan(bound.low):

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import StrMethodFormatter
 
@@ -57,18 +56,16 @@ def draw_speeds(timings: pd.DataFrame, styles: dict[str, LineStyle]) -> Rendered
     right = 0.03 if is_narrow() else text_margin([*notes, *HEAD.split("\n")], 0.25)
     canvas = Canvas.single(row * len(names) + 0.95, Margins(label_margin(names), right, top=0.35, bottom=0.48))
     (axes,) = canvas.places
-    sns.barplot(
-        x=[rate.value for rate in rates],
-        y=names,
-        hue=names,
-        palette=[style.colour for style in styles.values()],
-        saturation=1,
+    bars = axes.barh(
+        range(len(names)),
+        [rate.value for rate in rates],
+        0.62,
+        color=[style.colour for style in styles.values()],
         alpha=0.85,
-        width=0.62,
-        legend=False,
-        ax=axes,
     )
-    for bar, style in zip(axes.patches, styles.values(), strict=True):
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    for bar, style in zip(bars, styles.values(), strict=True):
         mark([bar], style)
     for at, (style, rate, note) in enumerate(zip(styles.values(), rates, notes, strict=True)):
         with belongs_to(axes, style):
