@@ -37,10 +37,8 @@ DIRECTORY = os.O_RDONLY | PLAIN | getattr(os, "O_DIRECTORY", 0)
 IRREGULAR = {errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EOPNOTSUPP}
 # A file that is being written; the random name is different for any two processes, also on two machines.
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
-# A file that was changed more recently may still be in use.
-IN_USE_SECONDS = 600
-# Upper limit of nested folders; a results folder has three levels.
-DEEPEST = 32
+IN_USE_SECONDS = 600  # a file that was changed more recently may still be in use
+DEEPEST = 32  # nested folders, at most; a results folder has three levels
 KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a folder",
@@ -205,10 +203,7 @@ class GuardedPath:
 
     @contextlib.contextmanager
     def replaced(self, *, durable: bool = True) -> Iterator[IO[bytes]]:
-        """Open a temporary file for writing; it replaces this one when it is complete.
-
-        With ``durable`` it is on disk before: power that fails leaves the old content or the new one.
-        """
+        """Open a temporary file for writing; it replaces this one when complete and, if ``durable``, on disk."""
         temporary = self.parent / f".{self.name}.{secrets.token_hex(8)}.tmp"
         with self.parent.entered(make=True) as folder, self.named():
             self._remove_unfinished(folder)

@@ -193,6 +193,14 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_process_draws() -> Iterator[None]:
+    """Do not start a second process for a report: it loads the plots again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("estbench.report.helper.usable_cores", lambda: 1)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_width(monkeypatch) -> None:
     """Lines are as long as they are; what runs the tests may say how wide its terminal is."""

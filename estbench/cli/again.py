@@ -33,7 +33,7 @@ DRAWN_WITH = ("jinja2", "matplotlib", "numpy", "pandas", "scipy", "seaborn", "to
 
 
 class Note:
-    """What a run printed, in the results folder of its experiment."""
+    """Keeps what a run printed, in the results folder of its experiment."""
 
     def __init__(self, experiment: Experiment, out: str | None, **options: Any) -> None:
         self.folder = ResultsFolder(out or Path("results") / experiment.name)

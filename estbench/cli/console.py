@@ -223,7 +223,7 @@ def _importance(title: str, at: int, order: Sequence[str]) -> int:
 
 
 class Answer(NamedTuple):
-    """What a command ends with: the estimators by rank, and then who is best and what went wrong."""
+    """The end of a command: the estimators by rank, and then who is best and what went wrong."""
 
     title: str
     columns: list[Column]

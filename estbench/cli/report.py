@@ -76,14 +76,8 @@ def command(
 
     A page that is watched loads itself again every few seconds; the one that Ctrl-C leaves does not.
     """
-    from estbench.cli.console import answer_of, print_answer, say, warn
-    from estbench.plugins import load_plugin
-    from estbench.report import build
-    from estbench.report.analysis import Analysis
     from estbench.report.formats import as_formats, as_width
-    from estbench.report.watch import REFRESH
-    from estbench.store import load_many
-    from estbench.store.homes import report_folder
+    from estbench.report.helper import drawing_helper
 
     if target is not None and not math.isfinite(target):
         raise EstbenchError(f"--target takes a number of nats, not {target}")
@@ -92,31 +86,41 @@ def command(
     if open_page and "html" not in chosen:
         raise EstbenchError("--open has no page to open; add html to --format")
 
-    for plugin in plugins:
-        load_plugin(plugin)
+    with drawing_helper(wanted=width is None) as helper:
+        from estbench.cli.console import answer_of, print_answer, say, warn
+        from estbench.plugins import load_plugin
+        from estbench.report import build
+        from estbench.report.analysis import Analysis
+        from estbench.report.watch import REFRESH
+        from estbench.store import load_many
+        from estbench.store.homes import report_folder
 
-    def make(refresh: int | None = None) -> tuple[Analysis, Path]:
-        results = load_many(folders)
-        if target is not None:
-            plan = {**results.plan, "experiment": {**results.plan["experiment"], "target": target}}
-            results = dataclasses.replace(results, plan=plan)
-        if tensorboard:  # first: where the extra is missing, nothing is written
-            from estbench.guarded import GuardedPath
-            from estbench.report.tensorboard import write_events
+        for plugin in plugins:
+            load_plugin(plugin)
 
-            write_events(results, (GuardedPath(out) if out else report_folder(results.path)) / "tensorboard")
-        analysis = Analysis(results)
-        return analysis, build(analysis, chosen, out=out, refresh=refresh, width=width, warn=warn)
+        def make(refresh: int | None = None) -> tuple[Analysis, Path]:
+            results = load_many(folders)
+            if target is not None:
+                plan = {**results.plan, "experiment": {**results.plan["experiment"], "target": target}}
+                results = dataclasses.replace(results, plan=plan)
+            if tensorboard:  # first: where the extra is missing, nothing is written
+                from estbench.guarded import GuardedPath
+                from estbench.report.tensorboard import write_events
 
-    analysis, page = make(REFRESH if watch else None)
-    if open_page:
-        open_in_browser(page)
-    if watch:
-        say(f"watching; press Ctrl-C to stop. report: {page}")
-        _watch(folders, interval, lambda: make(REFRESH)[0])
-        analysis, page = make()
-    print_answer(answer_of(analysis))
-    say(f"report: {page}")
+                write_events(results, (GuardedPath(out) if out else report_folder(results.path)) / "tensorboard")
+            analysis = Analysis(results)
+            page = build(analysis, chosen, out=out, refresh=refresh, width=width, helper=helper, warn=warn)
+            return analysis, page
+
+        analysis, page = make(REFRESH if watch else None)
+        if open_page:
+            open_in_browser(page)
+        if watch:
+            say(f"watching; press Ctrl-C to stop. report: {page}")
+            _watch(folders, interval, lambda: make(REFRESH)[0])
+            analysis, page = make()
+        print_answer(answer_of(analysis))
+        say(f"report: {page}")
 
 
 def _watch(folders: tuple[str, ...], interval: float, rebuild: Callable[[], Analysis]) -> None:

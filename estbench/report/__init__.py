@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from estbench.guarded import GuardedPath
     from estbench.report.analysis import Analysis
     from estbench.report.figures import Canvas, Margins, belongs_to, register_figure
+    from estbench.report.helper import Helper
     from estbench.report.sections import Lost
     from estbench.report.tables import register_table
     from estbench.report.tables.fields import ESTIMATOR, Field, build_table
@@ -55,6 +56,7 @@ def build(
     figures: bool = True,
     refresh: int | None = None,
     width: float | None = None,
+    helper: Helper | None = None,
     warn: Callable[[str], object] | None = None,
 ) -> Path:
     """Write ``report/`` in a results folder and return the path of the page.
@@ -80,6 +82,8 @@ def build(
         The page loads itself again after so many seconds, for a run that goes on.
     width
         Inches of the figures in figures/, for an article; as wide as those of the page if not given.
+    helper
+        A process that draws a part of the figures: see ``estbench.report.helper``.
     warn
         Is called with a line about each table or figure of a plugin that could not be made and is left out; without
         it, the line is an ``EstbenchWarning``.
@@ -93,6 +97,7 @@ def build(
     from estbench.report.analysis import Analysis  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.figures import all_figures  # noqa: PLC0415
     from estbench.report.formats import WRITTEN, as_formats, as_width, chosen  # noqa: PLC0415
+    from estbench.report.helper import draw_together  # noqa: PLC0415
     from estbench.report.page.render import render  # noqa: PLC0415  (plotting takes a second to load)
     from estbench.report.tables import all_tables  # noqa: PLC0415
     from estbench.report.watch import refreshing  # noqa: PLC0415
@@ -110,8 +115,10 @@ def build(
     tables = all_tables(analysis, lost)
     drawn = wanted - WRITTEN - {"html"}
     drawn = drawn if figures else frozenset()
-    shown = all_figures(analysis, lost=lost) if figures and ("html" in wanted or (drawn and width is None)) else []
-    of_files = shown if width is None else all_figures(analysis, width, lost) if drawn else []
+    kinds = (drawn if width is None else frozenset()) | ({"svg"} if figures and "html" in wanted else frozenset())
+    shared = draw_together(analysis, kinds, helper) if kinds and helper else None
+    shown = all_figures(analysis, lost=lost, kinds=kinds, drawn=shared) if kinds else []
+    of_files = shown if width is None else all_figures(analysis, width, lost, kinds=drawn) if drawn else []
     for message in dict.fromkeys(each.message for each in lost):
         if warn is None:
             warnings.warn(message, EstbenchWarning, stacklevel=2)

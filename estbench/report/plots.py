@@ -102,8 +102,8 @@ class Plots:
         for drawn in self._make(registered, self._choose(name, registered, problem)):
             if name in BOUNDS and not drawn.name.startswith(name):
                 continue
-            if which is None or drawn.name == which or drawn.name.endswith(f"_{which}"):
-                figure = drawn.figure
+            figure = drawn.figure
+            if figure and (which is None or drawn.name == which or drawn.name.endswith(f"_{which}")):
                 # A notebook shows a figure only after `import matplotlib.pyplot`, unless it has this.
                 figure._repr_png_ = functools.partial(encode_figure, figure, "png")  # type: ignore[attr-defined]
                 return figure

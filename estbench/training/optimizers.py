@@ -31,6 +31,11 @@ class _SGD(_Plain, torch.optim.SGD):
     pass
 
 
+# Torch wraps the step of a class when its first optimiser is made: here, so that no cell is said to have done it.
+for _kind in (_Adam, _AdamW, _SGD):
+    _kind([torch.zeros(())], lr=1.0)
+
+
 def optimizer_of(module: nn.Module, learning_rate: float, name: str = "adam", weight_decay: float = 0.0) -> Optimizer:
     """Return the optimiser of a run, ``adam``, ``adamw`` or ``sgd``, which ascends; only ``adamw`` has a decay."""
     weights = module.parameters()

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +15,7 @@ from estbench.report.sections import NOWHERE, Place
 from estbench.report.tables.base import as_csv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import pandas as pd
     from matplotlib.figure import Figure
@@ -69,13 +69,14 @@ class RenderedFigure:
     alt: str  # the alternative text, for readers who do not see the figure
     caption: str
     reading: str  # how to read it
-    figure: Figure
+    figure: Figure | None  # None once its files are made
     data: pd.DataFrame
     series: tuple[Series, ...] = ()
     boxes: tuple[Box, ...] = ()
     place: Place = NOWHERE
     group: str = ""  # the title of several views of the same thing, of which the page shows one at a time
     tab: str = ""  # the word for this view
+    made: Mapping[str, bytes] = field(default_factory=dict)  # files by their kind
 
     def in_tab(self, tab: str, group: str) -> RenderedFigure:
         """Return the figure as one of the views of a group."""
@@ -92,7 +93,15 @@ class RenderedFigure:
         return self._encode("svg")
 
     def _encode(self, kind: str) -> bytes:
+        if self.figure is None:
+            return self.made[kind]
         return encode_figure(self.figure, kind, self.title, self.alt)
+
+    def as_files(self, kinds: Collection[str]) -> RenderedFigure:
+        """Return the figure as files of some kinds: no others can be made of it, and it goes to another process."""
+        return dataclasses.replace(
+            self, figure=None, made={kind: self._encode(kind) for kind in UNDATED if kind in kinds}
+        )
 
     def files(self, formats: Iterable[str] = ("svg", "png", "csv")) -> dict[str, bytes]:
         """Return the content of the figure's files by their ending, for those of ``formats`` that figures have."""
