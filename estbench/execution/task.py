@@ -117,7 +117,7 @@ def _stored(folder: ResultsFolder, cell: Cell, config: RunConfig) -> Outcome | N
     if record is None:
         return None
     status = Status(record["status"])
-    by_this_run = record.get("execution", {}).get("run") == config.run
+    by_this_run = record.get("execution") == config.provenance
     if not status.final and (status is Status.INTERRUPTED or not by_this_run):
         return None
     return Outcome(status, record.get("stop_reason", ""))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 
 import numpy as np
 import pytest
+import torch
 
 import estbench
 from estbench import EstbenchError
@@ -90,6 +92,16 @@ def test_a_cell_that_failed_is_tried_again_only_by_another_run(planned, monkeypa
     assert len(begun) == tried
     monkeypatch.undo()
     assert execute(run="another").status is Status.DONE
+
+
+@pytest.mark.parametrize("execution", [None, [], "local", 3, {"run": None}, {"run": ["this"]}], ids=str)
+def test_a_failure_of_unknown_origin_is_tried_again(planned, execution):
+    """Records may come from a stranger, or from a version that did not say which run made them."""
+    folder, cell, execute = planned
+    task.record_failure(cell, folder, torch.device("cpu"), task.Outcome(Status.FAILED, "as told"), "", {})
+    path = folder.cells / cell.folder / "cell.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "execution": execution}))
+    assert execute().status is Status.DONE
 
 
 @pytest.mark.parametrize("deaths", range(task.TRIES + 1))

@@ -177,7 +177,6 @@ def _write_pages(
     for page in pages:
         counts = f"{count_noun(page.variants, 'variant')} on {count_noun(page.problems, 'problem')}"
         text = template.render(**shared, page=page, counts=counts)
-        (folder / "estimators").mkdir()
         (folder / page.address).write_bytes(encoded(text))
     (folder / ".nojekyll").write_bytes(b"")
     listed = [{"name": each.name, "page": each.page, "from": each.contents.origins} for each in entries]
