@@ -24,6 +24,7 @@ import numpy as np
 from estbench.stats import log_t_interval
 
 SMALL = {
+    "estimators": ["reparam"],
     "problems": ["vae[dataset=digits,hidden=[8],latent_size=2]"],
     "training": {"steps": 1},
     "evaluation": {"examples": 2, "num_samples": 2},
@@ -83,6 +84,7 @@ def main() -> None:
         print(json.dumps(one_run(experiment, options)))
         return
     quickstart = {
+        "estimators": ["reparam"],
         "problems": ["vae[dataset=mnist5k]"],
         "seeds": arguments.cells,
         "training": {"steps": arguments.steps},

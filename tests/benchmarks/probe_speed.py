@@ -3,8 +3,8 @@
 * ``loop``: a forward and a backward call per replicate;
 * ``vmap``: whole gradients of the replicates by ``torch.func``, in chunks of ten;
 * ``fast``: the probe's fast path, which also gives intervals and the data's share, in both spaces;
-* ``decoder``: no measurement, but what every one of them has to do: R decoder passes, forward and back to the
-  variational parameters, in the same chunks. No probe that looks at R samples of z can take less time.
+* ``decoder``: no measurement: R decoder passes, forward and back to the variational parameters, in the same chunks;
+* ``floor``: the same, with the products for the decoder's mean gradient. No probe of R samples of z can do without.
 
 The first three end with the trace of the covariance of the encoder's and the decoder's gradient. Rounds are
 interleaved, and ratios are taken within a round. Afterwards, seconds and peak memory of the fast path up to 10,000
@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
 
 import numpy as np
@@ -129,14 +129,22 @@ def fast(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int)
     return {group: found.value("weights", group, "variance") for group in problem.groups()}
 
 
-def decoder(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> dict[str, float]:
-    """Surrogates of all replicates and their gradients at the variational parameters; nothing is kept."""
+def decoder(
+    problem: Problem, estimator: Estimator, batch: Tensor, replicates: int, weights: Sequence[Tensor] = ()
+) -> dict[str, float]:
+    """Surrogates of all replicates, and their gradients at the variational parameters and ``weights``; none is kept."""
     with torch.no_grad():
         params = problem.encode(batch)
     for _ in range(replicates // CHUNK):
         expanded = {name: value.expand(CHUNK, *value.shape).clone().requires_grad_() for name, value in params.items()}
-        torch.autograd.grad(estimator(problem.objective(expanded, batch)).sum(), list(expanded.values()))
+        surrogates = estimator(problem.objective(expanded, batch))
+        torch.autograd.grad(surrogates.sum(), [*expanded.values(), *weights])
     return {}
+
+
+def floor(problem: Problem, estimator: Estimator, batch: Tensor, replicates: int) -> dict[str, float]:
+    """The same, with the decoder's weights."""
+    return decoder(problem, estimator, batch, replicates, problem.groups()["decoder"])
 
 
 SIDES: dict[str, Callable[[Problem, Estimator, Tensor, int], dict[str, float]]] = {
@@ -144,7 +152,9 @@ SIDES: dict[str, Callable[[Problem, Estimator, Tensor, int], dict[str, float]]] 
     "vmap": vmapped,
     "fast": fast,
     "decoder": decoder,
+    "floor": floor,
 }
+MEASURED = ("loop", "vmap", "fast")
 
 
 def main() -> None:
@@ -158,8 +168,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     problem, estimator, batch = setting(arguments.device)
-    for name, side in (item for item in SIDES.items() if item[0] != "decoder"):
-        found = ", ".join(f"{group} {value:.4g}" for group, value in side(problem, estimator, batch, 100).items())
+    for name in MEASURED:
+        values = SIDES[name](problem, estimator, batch, 100)
+        found = ", ".join(f"{group} {value:.4g}" for group, value in values.items())
         print(f"{name:>7}: variance {found}")
     rows = measure_throughput(
         {
@@ -176,7 +187,7 @@ def main() -> None:
     )
     for name, values in seconds.items():
         print(f"{name:>7}: {np.median(values):.4f} s (median)")
-    for name, other in (("loop", "fast"), ("vmap", "fast"), ("loop", "decoder"), ("vmap", "decoder")):
+    for name, other in (("loop", "fast"), ("vmap", "fast"), ("fast", "floor"), ("loop", "floor"), ("loop", "decoder")):
         ratio = log_t_interval(seconds[name] / seconds[other])
         print(f"{name} / {other}: {ratio.value:.2f} (95 % {ratio.low:.2f} to {ratio.high:.2f}), n = {ratio.n}")
     for replicates in () if arguments.no_scale else (100, 1000, 10_000):

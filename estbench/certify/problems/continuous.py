@@ -181,7 +181,7 @@ CONTINUOUS: tuple[SmallProblem, ...] = (
     make_polynomial_problem(StudentTLatents(2), "quadratic", 31),
     make_polynomial_problem(StudentTLatents(2), "cubic", 42),
     make_polynomial_problem(StudentTLatents(2), "bilinear", 133),
-    make_polynomial_problem(WeibullLatents(2), "quadratic", 34),
-    make_polynomial_problem(WeibullLatents(2), "cubic", 15),
-    make_polynomial_problem(WeibullLatents(2), "bilinear", 31),
+    make_polynomial_problem(WeibullLatents(2), "quadratic", 33),
+    make_polynomial_problem(WeibullLatents(2), "cubic", 31),
+    make_polynomial_problem(WeibullLatents(2), "bilinear", 33),
 )

@@ -65,7 +65,7 @@ def _exponential(latents: PoissonLatents) -> Expectation:
 
 POISSON: tuple[SmallProblem, ...] = (
     _make_problem(2, "quadratic", 55, analytic_kl=True),
-    _make_problem(2, "cosine", 42, analytic_kl=False),
+    _make_problem(2, "cosine", 4, analytic_kl=False),
     _make_problem(2, "decoder", 42, analytic_kl=True),
-    _make_problem(4, "exponential", 2, analytic_kl=False, examples=WIDE_EXAMPLES),
+    _make_problem(4, "exponential", 4, analytic_kl=False, examples=WIDE_EXAMPLES),
 )

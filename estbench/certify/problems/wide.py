@@ -123,5 +123,5 @@ WIDE: tuple[SmallProblem, ...] = (
     make_polynomial_problem(BetaLatents(4), "bilinear", 18, EXAMPLES),
     make_polynomial_problem(DirichletLatents(2, 5), "quadratic", 2, EXAMPLES),
     make_polynomial_problem(StudentTLatents(4), "quadratic", 18, EXAMPLES),
-    make_polynomial_problem(WeibullLatents(4), "quadratic", 89, EXAMPLES),
+    make_polynomial_problem(WeibullLatents(4), "quadratic", 62, EXAMPLES),
 )
