@@ -87,6 +87,7 @@ def test_every_report_has_its_records():
     assert {path.parent.name: path.stat().st_size for path in ARCHIVES if path.stat().st_size > MOST_BYTES} == {}
 
 
+@pytest.mark.slow_after(1)
 @pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: path.parent.name)
 def test_published_records_are_sound_and_give_the_tables_of_the_report(path):
     results = load(path)

@@ -119,6 +119,7 @@ def lines(environment, tmp_path_factory):
     return json.loads(run(environment, SCRIPT, str(folder)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_on_an_accelerator_is_one_clear_line(lines, fault):
     _, expected, words = FAULTS[fault]

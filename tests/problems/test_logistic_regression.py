@@ -71,6 +71,7 @@ def test_the_kl_is_to_a_standard_normal(problem):
     torch.testing.assert_close(objective.kl(), kl_divergence(objective.q, standard), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_minibatches_average_to_the_whole(problem):
     """Value and gradient: over all windows the mean of L_b is L, because each row is in equally many of them."""
     parts, whole = problem(windows(problem)).exact(), problem(torch.from_numpy(problem.data.test)).exact()
