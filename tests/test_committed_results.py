@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import TINY
 from records import drawn_alone
@@ -95,8 +97,10 @@ def test_published_records_are_sound_and_give_the_tables_of_the_report(path):
     assert results.cells["status"].isin(["done", "diverged"]).all()
     tables = {table.name: table for table in all_tables(Analysis(results))}
     for name in ("summary", "ranking"):
-        committed = (path.parent / "report" / "tables" / f"{name}.csv").read_text(encoding="utf-8")
-        assert tables[name].files(["csv"])["csv"] == committed
+        committed = pd.read_csv(path.parent / "report" / "tables" / f"{name}.csv")
+        computed = pd.read_csv(io.StringIO(tables[name].files(["csv"])["csv"]))
+        # Older versions of SciPy have a quantile of Student's t to ten digits.
+        pd.testing.assert_frame_equal(computed, committed, rtol=1e-8, atol=0)
 
 
 def test_published_records_are_known_by_their_digests():
