@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     ("py:class", "NoneType"),
     # Names in annotations that are imported only for type checking, and so stay as they are written.
     ("py:class", "(ArrayLike|Axes|Figure|NDArray|Path)"),
-    ("py:class", "(Analysis|CertificateStatus|Check|DrawFigures|LineStyle|Name|Point|RenderedFigure)"),
+    ("py:class", "(Analysis|CertificateStatus|Check|DrawFigures|Helper|LineStyle|Name|Point|RenderedFigure)"),
 ]
 
 html_theme = "furo"
