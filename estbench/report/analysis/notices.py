@@ -154,7 +154,7 @@ def _timing_places(frames: Frames) -> list[str]:
 
 def _describe_place(place: TimingPlace) -> str:
     device = " ".join(dict.fromkeys([place.device, place.device_name]))
-    return f"machine {place.machine}, {device}, {place.threads} threads"
+    return f"machine {place.machine}, {device}, {place.threads} thread{'' if place.threads == '1' else 's'}"
 
 
 def _provenance(frames: Frames) -> list[str]:

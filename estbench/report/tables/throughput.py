@@ -44,8 +44,10 @@ class ThroughputRow:
         """Return the device, with the threads of a CPU, and in small print the machine."""
         device, name = str(self.session["device"]), str(self.session["device_name"])
         text = f"{device} ({name})" if name and name != device else device
-        threads = f", {format_count(self.session['threads'])} threads" if device == "cpu" else ""
-        return Entry(text + threads, str(self.session["machine"]))
+        if device == "cpu":
+            threads = self.session["threads"]
+            text += f", {format_count(threads)} thread{'' if threads == 1 else 's'}"
+        return Entry(text, str(self.session["machine"]))
 
 
 @register_table(section="throughput")
