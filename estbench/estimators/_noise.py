@@ -11,6 +11,8 @@ from torch.distributions import Distribution, Independent, OneHotCategorical
 
 from estbench.problems import Objective
 
+LEAST = -(2**63)  # of 64-bit integers
+
 
 def is_categorical(q: Distribution) -> bool:
     """Return whether q draws one-hot vectors, and not bits."""
@@ -78,9 +80,16 @@ def gumbel_noise(like: Tensor) -> Tensor:
         return -torch.empty_like(like).exponential_().clamp(min=torch.finfo(like.dtype).tiny).log()
     # In single precision u has 31 random bits, two of them from one number: four times as fast on a CPU. Where u is or
     # rounds to 0 or 1, u and -log u are half of their least other value.
-    numbers = torch.empty((like.numel() + 1) // 2, dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    numbers = _random_numbers((like.numel() + 1) // 2, like.device)
     u = numbers.view(torch.int32)[: like.numel()].view(like.shape).to(like.dtype).abs_().mul_(2.0**-31)
     return u.clamp_(min=2.0**-32).log_().neg_().clamp_(min=2.0**-25).log_().neg_()
+
+
+def _random_numbers(count: int, device: torch.device) -> Tensor:
+    """Return independent 64-bit integers of all values, in torch's current random state."""
+    if torch.compiler.is_compiling():  # which knows no ``random_``; the same numbers, but for one value in 2^64
+        return torch.randint(LEAST, -(LEAST + 1), (count,), dtype=torch.int64, device=device) ^ LEAST
+    return torch.empty(count, dtype=torch.int64, device=device).random_(LEAST, None)
 
 
 def open_uniform(like: Tensor) -> Tensor:
