@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ class OneHot(OneHotCategorical):
 
 @register_kl(OneHot, OneHot)  # type: ignore[no-untyped-call, untyped-decorator]
 def _one_hot_kl(q: OneHot, p: OneHot) -> Tensor:
-    return _kl(q.probs, q.logits, p.logits)
+    return _kl(q.probs, q.logits, p.logits.masked_fill(p.probs == 0, -math.inf))
 
 
 def _kl(probs: Tensor, log_q: Tensor, log_p: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from estbench import estimators, problems
-from estbench.latents import BernoulliLatents, CategoricalLatents, NormalLatents, states
+from estbench.latents import BernoulliLatents, CategoricalLatents, NormalLatents, OneHot, states
 from estbench.latents.densities import closed_form_kl
 
 
@@ -23,6 +23,13 @@ def test_the_kl_is_the_sum_over_all_values(latents, batch_shape):
     found = latents.kl(q, prior)
     assert found.shape == batch_shape
     torch.testing.assert_close(found, (log_q.exp() * (log_q - log_p)).sum(0), rtol=1e-12, atol=1e-12)
+
+
+def test_the_kl_to_categories_that_p_does_not_have_is_infinite_as_torchs_is():
+    """With q = p without them it is zero, and a value that neither has counts nothing."""
+    p = OneHot(probs=torch.tensor([0.25, 0.75, 0.0]))
+    q = OneHot(probs=torch.tensor([[0.25, 0.75, 0.0], [0.5, 0.25, 0.25]]))
+    assert kl_divergence(q, p).tolist() == [0.0, float("inf")]
 
 
 def test_the_kl_of_normals_has_a_formula_for_the_types_that_a_vae_has():
