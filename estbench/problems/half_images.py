@@ -16,7 +16,7 @@ from estbench.latents import Latents, make_latents
 from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.networks import Activation, ImageData, Size, perceptron
 from estbench.problems.objective import Objective
-from estbench.problems.pixels import binarised, pixel_log_likelihood
+from estbench.problems.pixels import binarised, of_bytes, pixel_log_likelihood
 from estbench.problems.problem import Problem, register
 
 
@@ -117,14 +117,10 @@ class HalfImages(Problem):
     def card_of(cls, options: Any) -> str:
         return f"{super().card_of(options)}-lower_half"
 
+    @of_bytes
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw the pixels of whole images, (B, X) to (B, X)."""
         return binarised(intensities, generator)
-
-    @property
-    def takes_bytes(self) -> bool:
-        """Whether ``observe`` is the one above."""
-        return type(self).observe is HalfImages.observe
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of p(h|x) from the upper halves of images, (B, X) to (B, D), or (B, D, C)."""

@@ -16,7 +16,7 @@ from estbench.options import BaseOptions, refuse_without_effect
 from estbench.problems.networks import Activation, ImageData, Size, perceptron
 from estbench.problems.objective import Objective
 from estbench.problems.parts import PRIORS
-from estbench.problems.pixels import binarised, pixel_log_likelihood
+from estbench.problems.pixels import binarised, of_bytes, pixel_log_likelihood
 from estbench.problems.priors import FamilyPrior
 from estbench.problems.problem import Problem, register
 from estbench.problems.two_layers import TwoLayerObjective
@@ -129,14 +129,10 @@ class HierarchicalVAE(Problem):
         layers = f"{options.latents}-{options.latents}"
         return f"{data_id(options.dataset)}-{layers}-{options.prior}-{options.coding}"
 
+    @of_bytes
     def observe(self, intensities: Tensor, generator: Generator) -> Tensor:
         """Draw pixels Bernoulli(intensity), (B, X) to (B, X)."""
         return binarised(intensities, generator)
-
-    @property
-    def takes_bytes(self) -> bool:
-        """Whether ``observe`` is the one above."""
-        return type(self).observe is HierarchicalVAE.observe
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """Return the parameters of q(z1|x), (B, D) or (B, D, C) each, for observations x, (B, X)."""

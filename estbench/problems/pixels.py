@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+Observe = TypeVar("Observe", bound=Callable[..., Any])
 # An intensity is one of 0/255, 1/255, ..., 255/255 if it is as near to it as 32-bit draws between 0 and 1 can tell.
 WHITE = 255
 RESOLUTION = 2.0**-24
 # Logits that a core's cache holds, with what is computed from them.
 CACHED = 2**17
+
+
+def of_bytes(observe: Observe) -> Observe:
+    """Mark a problem's ``observe`` that is ``binarised``, and so takes intensities k/255 as bytes k, too."""
+    observe.of_bytes = True  # type: ignore[attr-defined]
+    return observe
 
 
 def as_bytes(intensities: NDArray[np.float32]) -> Tensor | None:

@@ -133,8 +133,8 @@ class Problem(nn.Module):
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether ``observe`` also takes intensities k/255 as bytes k: it does if it is ``pixels.binarised``."""
-        return False
+        """Whether ``observe`` also takes intensities k/255 as bytes k: it does if it has the mark ``of_bytes``."""
+        return getattr(type(self).observe, "of_bytes", False)
 
     def encode(self, x: Tensor) -> Mapping[str, Tensor]:
         """Return the variational parameters by name for observations x, (B, X) to tensors of (B, D)."""
