@@ -28,10 +28,12 @@ from estbench.store.verify import inspect
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = {path.stem: path for path in (ROOT / "experiments").rglob("*.toml")}
-FOLDERS = sorted(path.parents[2] for path in ROOT.glob("results/*/report/tables/summary.csv"))
+REPORTED = sorted(path.parents[2] for path in ROOT.glob("results/*/report/tables/summary.csv"))
 # Cells are never committed: a folder that has them is of a run on this machine.
-REPORTS = [folder / "report" for folder in FOLDERS if not (folder / "cells").exists()]
-ARCHIVES = sorted(ROOT.glob("results/*/records.zip"))
+FOLDERS = [folder for folder in REPORTED if not (folder / "cells").exists()]
+REPORTS = [folder / "report" for folder in FOLDERS]
+PUBLISHED = sorted(ROOT.glob("results/*/records.zip"))
+ARCHIVES = [path for path in PUBLISHED if not (path.parent / "cells").exists()]
 MOST_BYTES = 1_000_000
 CARDS = sorted(ROOT.glob("results/reproductions/cards/*.json"))
 
@@ -86,7 +88,7 @@ def test_the_page_of_results_links_to_what_is_there():
 
 def test_every_report_has_its_records():
     assert [path.parent for path in ARCHIVES] == FOLDERS
-    assert {path.parent.name: path.stat().st_size for path in ARCHIVES if path.stat().st_size > MOST_BYTES} == {}
+    assert {path.parent.name: path.stat().st_size for path in PUBLISHED if path.stat().st_size > MOST_BYTES} == {}
 
 
 @pytest.mark.slow_after(1)
@@ -105,7 +107,7 @@ def test_published_records_are_sound_and_give_the_tables_of_the_report(path):
 
 def test_published_records_are_known_by_their_digests():
     published = {name: (entry.sha256, entry.bytes) for name, entry in reference_results().items()}
-    files = {path.parent.name: path.read_bytes() for path in ARCHIVES}
+    files = {path.parent.name: path.read_bytes() for path in PUBLISHED}
     assert published == {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in files.items()}
 
 
